@@ -1,0 +1,13 @@
+"""layerfs: one directory tree made of stacked read-only layers with a writable layer on top.
+
+The rooms, from the edge inwards; ARCHITECTURE.md says why.
+
+    cli       one verb per file
+    mounts    one stack at one mountpoint: which driver, the registry of what is mounted
+    fuse      pyfuse3 and trio: requests in, answers out
+    union     overlay semantics; synchronous, no FUSE
+    sys       the only room with raw system calls
+    model, errors
+"""
+
+__version__ = "0.1.0"

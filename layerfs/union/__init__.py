@@ -1,0 +1,1 @@
+"""Overlay semantics over directory descriptors: synchronous, no FUSE, no threads."""

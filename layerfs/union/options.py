@@ -1,0 +1,49 @@
+"""How one union behaves: what the option strings of a mount become."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class OverrideStat(IntEnum):
+    """Where ownership and mode are kept (`xattr_permissions=`): on the file, or in an xattr beside it."""
+
+    OFF = 0
+    PRIVILEGED = 1  # security.fuseoverlayfs.override_stat (root only)
+    CONTAINERS = 2  # user.containers.override_stat
+
+
+class RedirectDir(IntEnum):
+    """How a merged directory is renamed (`redirect_dir=`)."""
+
+    AUTO = 0  # by overlay.redirect where kernel overlayfs could read it back, else by copying
+    ON = 1
+    OFF = 2  # always by copying the tree
+    NOFOLLOW = 3  # copy, and ignore the redirects that are found
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """`count` ids: `inside` is what the mount shows, `outside` what is on disk."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnionOptions:
+    """Everything about a union that is not where its layers are. Timeouts in seconds."""
+
+    uid_map: tuple[IdRange, ...] = ()
+    gid_map: tuple[IdRange, ...] = ()
+    squash_uid: int | None = None
+    squash_gid: int | None = None
+    override_stat: OverrideStat = OverrideStat.OFF
+    static_nlink: bool = False
+    acl: bool = True
+    volatile: bool = False
+    fsync: bool = True
+    xino: bool = True
+    redirect_dir: RedirectDir = RedirectDir.AUTO
+    timeout: float = 86400.0
+    writeback: bool = True

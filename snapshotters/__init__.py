@@ -1,0 +1,1 @@
+"""Drivers of layerfs, found through the entry-point group `layerfs.snapshotters`."""
