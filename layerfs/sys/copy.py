@@ -1,0 +1,81 @@
+"""File data from one descriptor to another, as cheaply as the filesystems allow; holes stay holes."""
+
+import errno
+import fcntl
+import os
+
+FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+CHUNK = 1 << 20  # bytes; what one copy_file_range or read moves at most
+
+_REFUSED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF, errno.EPERM}
+
+
+def copy_data(source: int, target: int, size: int) -> None:
+    """Copy the first `size` bytes of a file into an empty one; the target ends up exactly `size` bytes long.
+
+    Reflinks if the whole file is asked for and both live on one filesystem that can; else copies the data extents only.
+    Raises OSError (ENOSPC, EDQUOT, EIO) with the target half-written: the caller throws it away.
+    """
+    if size == 0:
+        return
+    if os.fstat(source).st_size == size and _reflink(source, target):
+        return
+    os.ftruncate(target, size)
+    offset = 0
+    while offset < size:
+        extent = _next_data(source, offset, size)
+        if extent is None:
+            return
+        offset = _copy_range(source, target, *extent)
+
+
+def _reflink(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as error:
+        if error.errno in _REFUSED:
+            return False
+        raise
+    return True
+
+
+def _next_data(source: int, offset: int, size: int) -> tuple[int, int] | None:
+    """Return [start, end) of the next extent that holds data, or None when only a hole is left."""
+    try:
+        start = os.lseek(source, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        if error.errno == errno.EINVAL:  # a filesystem that knows no holes
+            return offset, size
+        raise
+    if start >= size:
+        return None
+    return start, min(os.lseek(source, start, os.SEEK_HOLE), size)
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> int:
+    """Copy [start, end) and return where it stopped: the source may be shorter than it was."""
+    offset = start
+    while offset < end:
+        count = _copy_once(source, target, offset, min(CHUNK, end - offset))
+        if count == 0:
+            return end
+        offset += count
+    return offset
+
+
+def _copy_once(source: int, target: int, offset: int, count: int) -> int:
+    try:
+        done = os.copy_file_range(source, target, count, offset, offset)
+        if done:
+            return done
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+    data = os.pread(source, count, offset)
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(target, view, offset)
+        view, offset = view[written:], offset + written
+    return len(data)

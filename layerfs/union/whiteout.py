@@ -1,0 +1,137 @@
+"""The marks that overlays leave on disk: recognising every one of them, and writing those the kernel reads.
+
+Sources: Documentation/filesystems/overlayfs.rst ("whiteouts and opaque directories", "redirect_dir", "user xattr"),
+the OCI image specification's layer.md (`.wh.` files), and fuse-overlayfs's manual.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import Final
+
+from layerfs.sys import dirs
+
+WH: Final = b".wh."
+OPAQUE_FILES: Final = frozenset((b".wh..wh..opq", b".wh..opq"))
+NO_DEVICE: Final = 0  # makedev(0, 0)
+
+_OVERLAYS: Final = ("trusted.overlay.", "user.overlay.")
+_PRIVATE: Final = (
+    *_OVERLAYS,
+    "user.fuseoverlayfs.",
+    "security.fuseoverlayfs.",
+    "trusted.fuseoverlayfs.",
+    "user.containers.override_stat",
+)
+_OPAQUE: Final = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
+
+
+@dataclass(frozen=True, slots=True)
+class DirMarks:
+    """What the xattrs of a directory in one layer say about the layers below it."""
+
+    opaque: bool = False
+    xattr_whiteouts: bool = False
+    redirect: bytes | None = None
+
+
+PLAIN: Final = DirMarks()
+
+
+def is_private(name: str) -> bool:
+    """Tell whether an xattr belongs to the overlay itself, and so can be neither seen nor set from above."""
+    return name.startswith(_PRIVATE)
+
+
+def is_marker_name(name: bytes) -> bool:
+    """Tell whether a name can only be a mark (`.wh.NAME`), never a file that a user may create."""
+    return name.startswith(WH)
+
+
+def is_whiteout(st: os.stat_result) -> bool:
+    """Tell whether a stat is a whiteout's: character device 0/0."""
+    return stat.S_ISCHR(st.st_mode) and st.st_rdev == NO_DEVICE
+
+
+def has_xattr_whiteout(path: bytes) -> bool:
+    """Tell whether a zero-size file is a whiteout by xattr (kernel >= 6.7; only in directories marked opaque=x)."""
+    return any(f"{prefix}whiteout" in dirs.xattrs(path) for prefix in _OVERLAYS)
+
+
+def read_marks(path: int | bytes) -> DirMarks:
+    """Read a directory's marks from its xattrs; the usual directory costs one listxattr."""
+    names = dirs.xattrs(path)
+    if not names:
+        return PLAIN
+    values = [dirs.getxattr_or_none(path, name) for name in _OPAQUE if name in names]
+    return DirMarks(
+        opaque=b"y" in values,
+        xattr_whiteouts=b"x" in values,
+        redirect=next((_redirect(path, f"{p}redirect") for p in _OVERLAYS if f"{p}redirect" in names), None),
+    )
+
+
+def _redirect(path: int | bytes, name: str) -> bytes | None:
+    """Read a redirect; one that is malformed is no redirect (fs/overlayfs/util.c refuses it as well)."""
+    value = (dirs.getxattr_or_none(path, name) or b"").rstrip(b"\0")
+    parts = value[1:].split(b"/") if value.startswith(b"/") else [value]
+    good = all(part not in (b"", b".", b"..") for part in parts) and b"/" not in (parts[0] if len(parts) == 1 else b"")
+    return value if good else None
+
+
+class Marks:
+    """Writes marks in one upper, in the form that kernel overlayfs will read back there.
+
+    `prefix` is trusted.overlay. for root and user.overlay. (userxattr) for everyone else. Where even char 0/0 cannot be
+    made (kernel < 5.8, a seccomp filter) whiteouts become `.wh.` files, which fuse-overlayfs and OCI tools read.
+    """
+
+    __slots__ = ("devices", "prefix", "xattrs")
+
+    def __init__(self, scratch: int) -> None:
+        """Try what this upper's filesystem and our privileges permit, in its empty scratch directory."""
+        self.prefix = _OVERLAYS[1]
+        self.xattrs = False
+        for prefix in _OVERLAYS:
+            if _try_xattr(scratch, prefix):
+                self.prefix, self.xattrs = prefix, True
+                break
+        self.devices = _try_device(scratch)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether marks are trusted.*: the kernel then follows redirects by default."""
+        return self.xattrs and self.prefix == _OVERLAYS[0]
+
+    def set_opaque(self, path: int | bytes, inside: int | None = None) -> None:
+        """Mark a directory opaque; by a file in it (`inside`: its descriptor) when it cannot carry xattrs."""
+        if self.xattrs:
+            os.setxattr(path, f"{self.prefix}opaque", b"y")
+        elif inside is not None:
+            os.close(os.open(b".wh..wh..opq", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=inside))
+
+    def set_redirect(self, path: int | bytes, target: bytes) -> None:
+        """Redirect a directory's lower layers to an absolute path in them."""
+        os.setxattr(path, f"{self.prefix}redirect", target)
+
+    def make(self, at: int, name: bytes) -> None:
+        """Make a whiteout device, to be placed at (or moved to) the name it hides; needs `devices`."""
+        os.mknod(name, stat.S_IFCHR, NO_DEVICE, dir_fd=at)
+
+
+def _try_xattr(scratch: int, prefix: str) -> bool:
+    try:
+        os.setxattr(scratch, f"{prefix}opaque", b"n")
+        os.removexattr(scratch, f"{prefix}opaque")
+    except OSError:  # EPERM, EOPNOTSUPP: the answer we asked for
+        return False
+    return True
+
+
+def _try_device(scratch: int) -> bool:
+    try:
+        os.mknod(b"whiteout", stat.S_IFCHR, NO_DEVICE, dir_fd=scratch)
+    except OSError:  # EPERM, EINVAL, EOPNOTSUPP: the answer we asked for
+        return False
+    os.unlink(b"whiteout", dir_fd=scratch)
+    return True
