@@ -1,0 +1,210 @@
+"""What is mounted, mounting and unmounting: mountinfo, mount(2), umount2(2), bind mounts.
+
+`Mount` values are acted on here and nowhere else. Kernel overlayfs is in `layerfs.sys.overlay`, offered here too.
+"""
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from enum import IntFlag
+
+from layerfs.model import Mount
+from layerfs.sys.libc import call
+
+UMOUNT_NOFOLLOW = 8
+MNT_DETACH = 2
+FUSERMOUNT = "fusermount3"
+
+
+class MountFlag(IntFlag):
+    """The flags of mount(2) (linux/mount.h) that a caller may ask for."""
+
+    NONE = 0
+    RDONLY = 1
+    NOSUID = 2
+    NODEV = 4
+    NOEXEC = 8
+    SYNCHRONOUS = 16
+    REMOUNT = 32
+    DIRSYNC = 128
+    NOSYMFOLLOW = 256
+    NOATIME = 1024
+    NODIRATIME = 2048
+    BIND = 4096
+    REC = 16384
+    PRIVATE = 1 << 18
+    SLAVE = 1 << 19
+    SHARED = 1 << 20
+    RELATIME = 1 << 21
+    STRICTATIME = 1 << 24
+    LAZYTIME = 1 << 25
+
+
+_SETS = {
+    "ro": MountFlag.RDONLY,
+    "nosuid": MountFlag.NOSUID,
+    "nodev": MountFlag.NODEV,
+    "noexec": MountFlag.NOEXEC,
+    "sync": MountFlag.SYNCHRONOUS,
+    "dirsync": MountFlag.DIRSYNC,
+    "nosymfollow": MountFlag.NOSYMFOLLOW,
+    "noatime": MountFlag.NOATIME,
+    "nodiratime": MountFlag.NODIRATIME,
+    "relatime": MountFlag.RELATIME,
+    "strictatime": MountFlag.STRICTATIME,
+    "lazytime": MountFlag.LAZYTIME,
+    "bind": MountFlag.BIND,
+    "rbind": MountFlag.BIND | MountFlag.REC,
+    "remount": MountFlag.REMOUNT,
+}
+_CLEARS = {
+    "defaults": MountFlag.NONE,
+    "rw": MountFlag.RDONLY,
+    "suid": MountFlag.NOSUID,
+    "dev": MountFlag.NODEV,
+    "exec": MountFlag.NOEXEC,
+    "async": MountFlag.SYNCHRONOUS,
+    "symfollow": MountFlag.NOSYMFOLLOW,
+    "atime": MountFlag.NOATIME,
+    "diratime": MountFlag.NODIRATIME,
+    "norelatime": MountFlag.RELATIME,
+    "nostrictatime": MountFlag.STRICTATIME,
+    "nolazytime": MountFlag.LAZYTIME,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MountInfo:
+    """One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)), unescaped.
+
+    `fields` are the optional ones, such as b"shared:1"; `device` is (major, minor).
+    """
+
+    id: int
+    parent: int
+    device: tuple[int, int]
+    root: bytes
+    target: bytes
+    options: tuple[bytes, ...]
+    fields: tuple[bytes, ...]
+    type: bytes
+    source: bytes
+    super_options: tuple[bytes, ...]
+
+
+def mountinfo(pid: int | None = None) -> list[MountInfo]:
+    """Return what is mounted in the mount namespace of a process, in the kernel's order (later hides earlier)."""
+    with open(f"/proc/{pid or 'self'}/mountinfo", "rb") as file:
+        return [parse_mountinfo(line) for line in file.read().split(b"\n") if line]
+
+
+def parse_mountinfo(line: bytes) -> MountInfo:
+    """Return one line of mountinfo as a value; ValueError if it is none."""
+    # The optional fields end at the first lone "-", which no escaped field before it can be.
+    head, _, tail = line.partition(b" - ")
+    number, parent, device, root, target, options, *fields = head.split(b" ")
+    kind, source, super_options = tail.split(b" ", 2)
+    major, minor = device.split(b":")
+    return MountInfo(
+        id=int(number),
+        parent=int(parent),
+        device=(int(major), int(minor)),
+        root=_unescape(root),
+        target=_unescape(target),
+        options=tuple(options.split(b",")),
+        fields=tuple(fields),
+        type=_unescape(kind),
+        source=_unescape(source),
+        super_options=tuple(_unescape(option) for option in super_options.split(b",")),
+    )
+
+
+def _unescape(field: bytes) -> bytes:
+    """Undo mangle(): space, tab, newline, backslash and # stand as three octal digits."""
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
+
+
+def parse_generic(options: tuple[str, ...]) -> tuple[MountFlag, tuple[str, ...]]:
+    """Split mount options into the flags every filesystem has and what is left for the filesystem; later ones win."""
+    flags, rest = MountFlag.NONE, []
+    for option in options:
+        if option in _SETS:
+            flags |= _SETS[option]
+        elif option in _CLEARS:
+            flags &= ~_CLEARS[option]
+        elif option:
+            rest.append(option)
+    return flags, tuple(rest)
+
+
+def mount(what: Mount) -> None:
+    """Mount a value; raises OSError of mount(2)."""
+    flags, rest = parse_generic(what.options)
+    source, target = os.fsencode(what.source), os.fsencode(what.target)
+    if flags & MountFlag.BIND:
+        bind(source, target, flags)
+    else:
+        mount_raw(os.fsencode(what.type), source, target, flags, os.fsencode(",".join(rest)))
+
+
+def mount_raw(kind: bytes | None, source: bytes | None, target: bytes, flags: int, data: bytes | None = None) -> None:
+    """Call mount(2)."""
+    call("mount", source, target, kind, int(flags), data, path=target)
+
+
+def bind(source: bytes, target: bytes, flags: int = MountFlag.NONE) -> None:
+    """Show `source` at `target` too (with REC what is mounted below it as well), private, with the flags given.
+
+    mount(2) ignores all flags but REC on a bind, so they are set by a second call; if it fails the bind is undone.
+    """
+    recursive = flags & MountFlag.REC
+    mount_raw(None, source, target, MountFlag.BIND | recursive)
+    try:
+        make_private(target)
+        rest = flags & ~(MountFlag.BIND | MountFlag.REC)
+        if rest:
+            mount_raw(None, None, target, MountFlag.BIND | MountFlag.REMOUNT | rest)
+    except OSError:
+        unmount(target, lazy=True)
+        raise
+
+
+def make_private(target: bytes, *, recursive: bool = False) -> None:
+    """Stop mounts at `target` from being propagated to or from its peers."""
+    mount_raw(None, None, target, MountFlag.PRIVATE | (MountFlag.REC if recursive else MountFlag.NONE))
+
+
+def unmount(target: bytes, *, lazy: bool = False) -> None:
+    """Unmount what is mounted at `target`, never following a symlink; lazily even when it is busy.
+
+    Who may not umount2(2) asks fusermount3, which takes the caller's own FUSE mounts.
+    Raises OSError: EINVAL not a mountpoint, EBUSY in use, EPERM somebody else's, ENOENT no such path.
+    """
+    try:
+        call("umount2", target, UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0), path=target)
+    except PermissionError:
+        _fusermount(target, lazy)
+
+
+def _fusermount(target: bytes, lazy: bool) -> None:
+    """Unmount a FUSE mount of this user by the setuid program."""
+    import subprocess  # 10 ms that root never pays
+
+    command: list[bytes | str] = [FUSERMOUNT, "-u", *(["-z"] if lazy else []), "--", target]
+    try:
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    except FileNotFoundError:
+        raise PermissionError(errno.EPERM, f"not root, and {FUSERMOUNT} is not installed", target) from None
+    if done.returncode:
+        raise _refusal(target, os.fsdecode(done.stderr).strip())
+
+
+def _refusal(target: bytes, said: str) -> OSError:
+    """Return what fusermount3's words mean as an errno: it tells its caller in no other way."""
+    if os.strerror(errno.EBUSY) in said:
+        return OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
+    path = os.path.abspath(target)
+    if all(entry.target != path for entry in mountinfo()):
+        return OSError(errno.EINVAL, "not a mountpoint", target)
+    return PermissionError(errno.EPERM, said or os.strerror(errno.EPERM), target)
