@@ -1,0 +1,321 @@
+"""The -o strings of a mount, parsed once and for all into frozen values.
+
+What is understood: the options of fuse-overlayfs, those of kernel overlayfs that a union can honour, those that every
+filesystem has (mount(8)), those of FUSE, and our own `driver=`. mount(8)'s notes to itself are let through.
+
+One level of escapes, kernel overlayfs's (overlayfs.rst): `\\,` within an option, `\\:` within a lowerdir, `\\\\`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from layerfs.errors import InvalidArgument
+from layerfs.fuse.config import AttachOptions
+from layerfs.model import Driver, Stack
+from layerfs.sys.mounts import MountFlag, parse_generic
+from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
+
+MAX_ID: Final = 2**32 - 2  # (uid_t) -1 is nobody at all (chown(2))
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """Everything that -o can say. Paths are as they were given; `ignored` are the options without effect here."""
+
+    lowers: tuple[bytes, ...] = ()
+    upper: bytes | None = None
+    work: bytes | None = None
+    union: UnionOptions = field(default_factory=UnionOptions)
+    attach: AttachOptions = field(default_factory=AttachOptions)
+    driver: Driver | None = None
+    debug: bool = False
+    ignored: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """One mount, wholly decided but for the driver that AUTO will become; every path is absolute."""
+
+    stack: Stack
+    mountpoint: bytes
+    union: UnionOptions
+    attach: AttachOptions
+    driver: Driver
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written: there is no upper, or `ro` was asked for."""
+        return self.stack.upper is None or bool(self.attach.flags & MountFlag.RDONLY)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What was read so far; the last word on anything wins, as in mount(8)."""
+
+    lowers: list[bytes] = field(default_factory=list)
+    paths: dict[str, bytes] = field(default_factory=dict)
+    union: dict[str, Any] = field(default_factory=dict)
+    attach: dict[str, Any] = field(default_factory=dict)
+    squash_root: bool = False
+    driver: Driver | None = None
+    debug: bool = False
+    generic: list[str] = field(default_factory=list)
+    ignored: list[bytes] = field(default_factory=list)
+
+
+def parse(strings: Iterable[bytes]) -> MountOptions:
+    """Parse -o strings, in order; later options win. Raises InvalidArgument naming what it does not know."""
+    draft = _Draft()
+    for string in strings:
+        for option in split(string, b","):
+            if option:  # podman sends empty ones
+                _read(draft, option)
+    flags, unknown = parse_generic(tuple(draft.generic))
+    if unknown:
+        raise _unknown(unknown[0])
+    root = {"squash_uid": 0, "squash_gid": 0} if draft.squash_root else {}
+    return MountOptions(
+        lowers=tuple(draft.lowers),
+        upper=draft.paths.get("upper"),
+        work=draft.paths.get("work"),
+        union=UnionOptions(**(root | draft.union)),
+        attach=AttachOptions(flags=flags, **draft.attach),
+        driver=draft.driver,
+        debug=draft.debug,
+        ignored=tuple(draft.ignored),
+    )
+
+
+def request(options: MountOptions, mountpoint: bytes, cwd: bytes) -> MountRequest:
+    """Return the mount that the options ask for; relative paths are taken from `cwd` [absolute]."""
+    if not options.lowers:
+        raise InvalidArgument("no layers to mount", "give LAYER... MOUNTPOINT, or -o lowerdir=A:B MOUNTPOINT")
+    if (options.upper is None) != (options.work is None):
+        given, missing = ("workdir", "upperdir") if options.upper is None else ("upperdir", "workdir")
+        raise InvalidArgument(f"{given} without {missing}", "a writable mount needs both, on one filesystem")
+    stack = Stack(
+        lowers=tuple(absolute(lower, cwd) for lower in options.lowers),
+        upper=options.upper and absolute(options.upper, cwd),
+        work=options.work and absolute(options.work, cwd),
+    )
+    return MountRequest(
+        stack, absolute(mountpoint, cwd), options.union, options.attach, options.driver or Driver.AUTO
+    )
+
+
+def absolute(path: bytes, cwd: bytes) -> bytes:
+    """Return a path from the root. `..` stays, because taking it out is wrong behind a symlink."""
+    return os.path.join(cwd, path).rstrip(b"/") or b"/"
+
+
+def split(string: bytes, separator: bytes) -> list[bytes]:
+    """Split at separators that no backslash escapes and that are in no `NAME="VALUE"`; the escapes stay.
+
+    The quotes are mount(8)'s, for SELinux contexts with commas in them.
+    """
+    if b"\\" not in string and b'"' not in string:
+        return string.split(separator)
+    return re.findall(rb'(?:\\.|="[^"]*"|[^\\' + separator + rb"]|\\$)+", string, re.DOTALL)
+
+
+def unescape(string: bytes) -> bytes:
+    """Take out one level of backslashes."""
+    return re.sub(rb"\\(.)", rb"\1", string, flags=re.DOTALL) if b"\\" in string else string
+
+
+def _read(draft: _Draft, option: bytes) -> None:
+    """Put one option into the draft."""
+    name_bytes, equals, raw = option.partition(b"=")
+    name = os.fsdecode(name_bytes)
+    value = unescape(raw) if equals else None
+    if name == "lowerdir":
+        draft.lowers = [unescape(part) for part in split(raw, b":") if part]
+    elif name == "lowerdir+":
+        draft.lowers.append(_path(name, value))
+    elif name in _PATHS:
+        draft.paths[_PATHS[name]] = _path(name, value)
+    elif name in _UNION:
+        key, convert = _UNION[name]
+        draft.union[key] = convert(name, value)
+    elif name in _ATTACH:
+        key, convert = _ATTACH[name]
+        draft.attach[key] = convert(name, value)
+    else:
+        _read_other(draft, name, value, option)
+
+
+def _read_other(draft: _Draft, name: str, value: bytes | None, option: bytes) -> None:
+    """Put an option into the draft that is neither the union's nor the mount's."""
+    if name in _REFUSED:
+        raise InvalidArgument(f'option "{name}" is not supported', _REFUSED[name])
+    if name == "driver":
+        draft.driver = _choice({driver.value: driver for driver in Driver})(name, value)
+    elif name == "squash_to_root":
+        draft.squash_root = _present(name, value)
+    elif name == "debug":
+        draft.debug = _present(name, value)
+    elif name in _ONLY_OFF:
+        _choice(_ONLY_OFF[name])(name, value)
+        draft.ignored.append(option)
+    elif name in _IGNORED or name.startswith(_IGNORED_PREFIXES):
+        draft.ignored.append(option)
+    else:
+        draft.generic.append(os.fsdecode(option))
+
+
+def _unknown(option: str) -> InvalidArgument:
+    """Return the error for an option that nobody knows, with what it may have been meant to be."""
+    from difflib import get_close_matches  # 3 ms, for those who mistype
+
+    name, equals, value = option.partition("=")
+    if equals and name in _GENERIC:
+        return _bad(name, os.fsencode(value), "no value")
+    near = get_close_matches(name, known_options(), n=1)
+    return InvalidArgument(f'unknown mount option "{name}"', f'did you mean "{near[0]}"?' if near else "see README.md")
+
+
+def known_options() -> list[str]:
+    """Return the names of all options that have an effect, for hints and for completion."""
+    ours = ("lowerdir", "lowerdir+", "driver", "squash_to_root", "debug")
+    return sorted({*ours, *_PATHS, *_UNION, *_ATTACH, *_GENERIC})
+
+
+def _bad(name: str, value: bytes | None, wanted: str) -> InvalidArgument:
+    shown = f"{name}={os.fsdecode(value)}" if value is not None else name
+    return InvalidArgument(f'bad mount option "{shown}"', f"{name} takes {wanted}")
+
+
+def _path(name: str, value: bytes | None) -> bytes:
+    if not value:
+        raise _bad(name, value, "a directory")
+    return value
+
+
+def _present(name: str, value: bytes | None) -> bool:
+    if value not in (None, b"", b"1"):
+        raise _bad(name, value, "no value")
+    return True
+
+
+def _absent(name: str, value: bytes | None) -> bool:
+    return not _present(name, value)
+
+
+def _number(low: int, high: int) -> Callable[[str, bytes | None], int]:
+    """Return a converter for whole decimal numbers from `low` to `high`."""
+
+    def convert(name: str, value: bytes | None) -> int:
+        if value is None or not value.isdigit() or not low <= int(value) <= high:
+            raise _bad(name, value, f"a number from {low} to {high}")
+        return int(value)
+
+    return convert
+
+
+def _seconds(name: str, value: bytes | None) -> float:
+    if value is None or not re.fullmatch(rb"\d+(\.\d*)?|\.\d+", value):
+        raise _bad(name, value, "seconds, such as 1.5")
+    return float(value)
+
+
+def _choice(choices: dict[str, Any]) -> Callable[[str, bytes | None], Any]:
+    """Return a converter for a word; the choice "" stands for the bare name."""
+
+    def convert(name: str, value: bytes | None) -> Any:
+        word = os.fsdecode(value or b"")
+        if word not in choices:
+            raise _bad(name, value, " or ".join(choice for choice in choices if choice))
+        return choices[word]
+
+    return convert
+
+
+def _id_ranges(name: str, value: bytes | None) -> tuple[IdRange, ...]:
+    """Read triples ON-DISK:SHOWN:COUNT, which is fuse-overlayfs's order (tried); podman begins with a colon."""
+    words = re.split(rb"[:,]", (value or b"").strip(b":"))
+    if words == [b""]:
+        return ()
+    if len(words) % 3 or not all(word.isdigit() and int(word) <= MAX_ID for word in words):
+        raise _bad(name, value, "ON-DISK:SHOWN:COUNT[:ON-DISK:SHOWN:COUNT...]")
+    numbers = [int(word) for word in words]
+    return tuple(
+        IdRange(inside=shown, outside=disk, count=count)
+        for disk, shown, count in zip(*[iter(numbers)] * 3, strict=True)
+        if count
+    )
+
+
+_Table = dict[str, tuple[str, Callable[[str, bytes | None], Any]]]
+_BINARY: Final = _choice({"1": True, "0": False})
+_ON_OFF: Final = {"on": True, "off": False}
+_PATHS: Final = {"upperdir": "upper", "workdir": "work"}
+_UNION: Final[_Table] = {
+    "uidmapping": ("uid_map", _id_ranges),
+    "gidmapping": ("gid_map", _id_ranges),
+    "squash_to_uid": ("squash_uid", _number(0, MAX_ID)),
+    "squash_to_gid": ("squash_gid", _number(0, MAX_ID)),
+    "xattr_permissions": ("override_stat", _choice({str(int(value)): value for value in OverrideStat})),
+    "static_nlink": ("static_nlink", _present),
+    "noacl": ("acl", _absent),
+    "acl": ("acl", _present),
+    "volatile": ("volatile", _present),
+    "fsync": ("fsync", _BINARY),
+    "xino": ("xino", _choice({**_ON_OFF, "auto": True, "": True})),
+    "redirect_dir": (
+        "redirect_dir",
+        _choice(
+            {"on": RedirectDir.ON, "off": RedirectDir.OFF, "follow": RedirectDir.OFF, "nofollow": RedirectDir.NOFOLLOW}
+        ),
+    ),
+    "timeout": ("timeout", _seconds),
+    "writeback": ("writeback", _BINARY),
+}
+_ATTACH: Final[_Table] = {
+    "fsname": ("source", _path),
+    "subtype": ("subtype", _path),
+    "allow_other": ("allow_other", _present),
+    "max_read": ("max_read", _number(4096, 2**31 - 1)),
+}
+_REFUSED: Final = {
+    "plugins": "layerfs has none; mount the layers first and give their directories",
+    "allow_root": "use allow_other; permissions are checked all the same",
+    "remount": "unmount, then mount again",
+    "bind": "use mount --bind on the mountpoint",
+    "rbind": "use mount --rbind on the mountpoint",
+    "datadir+": "give data as ordinary layers, with lowerdir",
+}
+# What an overlay may be told to leave out, and a union never has. The kernel's `on` would change what is on disk.
+_OFF: Final[dict[str, None]] = {"off": None}
+_ONLY_OFF: Final[dict[str, dict[str, None]]] = {
+    "nfs_export": _OFF,
+    "index": _OFF,
+    "metacopy": _OFF,
+    "verity": _OFF,
+    "noxattrs": {"": None, "0": None, "1": None},
+    "threaded": {"": None, "0": None, "1": None},
+    "fast_ino": {"0": None, "1": None},
+}
+# mount(8): options for mount itself, for fstab, and security contexts; FUSE libraries: ways to move bytes.
+# fmt: off
+_IGNORED: Final = frozenset({
+    "_netdev", "nofail", "fail", "auto", "noauto", "user", "nouser", "users", "owner", "noowner", "group", "nogroup",
+    "silent", "loud", "mand", "nomand", "iversion", "noiversion", "comment", "context", "fscontext", "defcontext",
+    "rootcontext", "userxattr", "uuid", "default_permissions", "clone_fd", "splice_read", "splice_write",
+    "splice_move", "no_splice_read", "no_splice_write", "no_splice_move", "kernel_cache", "big_writes", "nonempty",
+    "async_read", "max_write", "posixacl",
+})
+_IGNORED_PREFIXES: Final = ("x-", "X-", "helper=", "uhelper=")
+_GENERIC: Final = (
+    "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "sync", "async", "dirsync", "noatime", "atime",
+    "nodiratime", "diratime", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime",
+    "nosymfollow", "symfollow", "defaults",
+)
+# fmt: on
+
+
+def generic_words(flags: MountFlag) -> Sequence[str]:
+    """Return the flags as mount options, `rw` where nothing says ro."""
+    return [word for word in _GENERIC if parse_generic((word,))[0] & flags] or ["rw"]
