@@ -1,6 +1,6 @@
 """What is mounted, mounting and unmounting: mountinfo, mount(2), umount2(2), bind mounts.
 
-`Mount` values are acted on here and nowhere else. Kernel overlayfs is in `layerfs.sys.overlay`, offered here too.
+`Mount` values are acted on here and nowhere else. Kernel overlayfs is in `layerfs.sys.overlay`.
 """
 
 import errno
