@@ -193,6 +193,54 @@ def _mark_directories(root: bytes, made: Mapping[bytes, Node], prefix: str) -> N
             os.setxattr(os.path.join(root, parent), prefix + "opaque", b"x")
 
 
+def prune(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Leave out the whiteouts that hide nothing: kernel overlayfs lists them, then says ENOENT.
+
+    It filters only merged directories (fs/overlayfs/readdir.c); a layer that it wrote itself never has them.
+    """
+    pruned: list[Layer] = []
+    below: dict[bytes, Node] = {}
+    for layer in reversed(layers):
+        kept = {
+            path: node
+            for path, node in layer.items()
+            if node.kind is not Kind.WHITEOUT or (path in below and _merges(path, layer, below))
+        }
+        pruned.append(kept)
+        below = _merge(kept, below)
+    return tuple(reversed(pruned))
+
+
+def _merges(path: bytes, layer: Layer, below: Layer) -> bool:
+    """Whether every directory above `path` merges this layer with what is below."""
+    while path := os.path.dirname(path):
+        here, there = layer.get(path, directory()), below.get(path)
+        if here.kind is not Kind.DIR or here.opaque or there is None or there.kind is not Kind.DIR:
+            return False
+    return True
+
+
+def _merge(layer: Layer, below: Layer) -> dict[bytes, Node]:
+    """What is visible with `layer` on top of `below`."""
+    merged = dict(below)
+    for path in sorted(layer):
+        node = layer[path]
+        old = merged.get(path, node)
+        if node.kind is not Kind.DIR or node.opaque or old.kind is not Kind.DIR:
+            for hidden in [name for name in merged if name == path or name.startswith(path + b"/")]:
+                del merged[hidden]
+        if node.kind is not Kind.WHITEOUT and _adds_parents(path, merged):
+            merged[path] = node
+    return merged
+
+
+def _adds_parents(path: bytes, merged: dict[bytes, Node]) -> bool:
+    parent = os.path.dirname(path)
+    if parent and parent not in merged:
+        merged[parent] = directory()
+    return not parent or (merged[parent].kind is Kind.DIR and _adds_parents(parent, merged))
+
+
 class Record(NamedTuple):
     """Everything about one name that two mounts must agree upon."""
 

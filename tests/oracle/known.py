@@ -1,0 +1,38 @@
+"""The differences from kernel overlayfs that are no bug of layerfs, in one table, each with its reason."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.oracle.operations import Operation
+
+Answer = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where kernel and layerfs may answer differently."""
+
+    where: str
+    reason: str
+    excuses: Callable[[Operation, Answer, Answer], bool] | None = None  # None: the harness never compares it
+
+
+TABLE = (
+    Difference("st_ino and st_dev", "Kernel overlayfs changes st_ino at copy-up across filesystems and st_dev per "
+               "layer; layerfs promises constant numbers, which world.py checks by themselves."),
+    Difference("nlink and size of directories", "Kernel overlayfs shows 1 for merged directories and the upper "
+               "filesystem's size; both are allowed by POSIX."),
+    Difference("st_blocks, atime, ctime", "Depend on the filesystem, on relatime and on the clock."),
+    Difference("EXDEV of directory renames without redirect_dir", "The kernel asks the caller to copy (overlayfs.rst, "
+               "`renaming directories`); layerfs copies by itself. The kernel's side then copies as mv would "
+               "(operations._rename_by_hand)."),
+    Difference("lower hard links with index=off", "The kernel breaks them at copy-up (overlayfs.rst, `index`); "
+               "compared under index=on only, and the kernel's upper is then not read crosswise because the "
+               "other names are in its index, not in its upper."),
+)  # fmt: skip
+
+
+def is_excused(operation: Operation, kernel: Answer, subject: Answer) -> bool:
+    """Whether the table allows these two answers to differ."""
+    return any(known.excuses(operation, kernel, subject) for known in TABLE if known.excuses)

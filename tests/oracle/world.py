@@ -1,0 +1,215 @@
+"""One example: the same layers twice, the same operations on both mounts, everything compared; then the uppers crosswise."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from tests.oracle import known
+from tests.oracle.agent import Agent
+from tests.oracle.operations import Operation
+from tests.oracle.subjects import Place, Subject, forget, release
+from tests.oracle.trees import Kind, Layer, Marks, Tree, build, differences, prune
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How both sides are mounted, and who reads the uppers afterwards."""
+
+    kernel: Subject
+    subject: Subject
+    prefix: str = "trusted.overlay."
+    copy_on_exdev: bool = False
+    readers: tuple[Subject, ...] = ()  # of the subject's upper
+
+
+REDIRECT = Setting(
+    Subject("kernel", "redirect_dir=on,index=on,xino=off"),
+    Subject("layerfs", "dev,suid"),
+    readers=(Subject("kernel", "redirect_dir=on,index=off,xino=off"),),
+)
+COPYING = Setting(
+    Subject("kernel", "redirect_dir=off,index=on,xino=off"),
+    Subject("layerfs", "dev,suid,redirect_dir=off"),
+    copy_on_exdev=True,
+    readers=(Subject("kernel", "redirect_dir=off,index=off,xino=off"), Subject("fuse-overlayfs", "dev,suid")),
+)
+ROOTLESS = Setting(
+    Subject("kernel", "userxattr,xino=off"),
+    Subject("layerfs"),
+    prefix="user.overlay.",
+    copy_on_exdev=True,
+    readers=(Subject("kernel", "userxattr,xino=off"),),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """The layers, top first, and how the subject's are marked (the kernel's always as it wants them)."""
+
+    lowers: tuple[Layer, ...]
+    marks: Marks = Marks.KERNEL
+
+    def has_hardlinks(self) -> bool:
+        return any(node.kind is Kind.HARDLINK for layer in self.lowers for node in layer.values())
+
+
+class Mismatch(AssertionError):
+    """Kernel overlayfs and the subject differ."""
+
+
+def run(world: World, operations: Sequence[Operation], setting: Setting = REDIRECT) -> None:
+    """Run one example; raises Mismatch. Leaves nothing behind."""
+    with scratch() as base:
+        pair = Pair(base, world, setting)
+        try:
+            pair.mount()
+            for step, operation in enumerate(operations):
+                pair.step(step, operation)
+            pair.compare("at the end")
+            pair.read_crosswise()
+        finally:
+            pair.close()
+
+
+@contextmanager
+def scratch() -> Iterator[bytes]:
+    """A directory of our own, removed with everything that is still mounted below it."""
+    base = os.fsencode(tempfile.mkdtemp(prefix="oracle-"))
+    os.chmod(base, 0o755)
+    try:
+        yield base
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+        if os.path.exists(base):  # paths too long for rmtree, modes it cannot enter
+            subprocess.run(["rm", "-rf", os.fsdecode(base)], check=False)
+
+
+class Pair:
+    """The two mounts of one example and the agents that work in them."""
+
+    def __init__(self, base: bytes, world: World, setting: Setting) -> None:
+        self.world, self.setting = world, setting
+        pruned = World(prune(world.lowers))
+        self.kernel = _place(base + b"/k", pruned, Marks.KERNEL, setting.prefix)
+        shown = pruned if setting.subject.name == "kernel" else world
+        self.subject = _place(base + b"/s", shown, world.marks, setting.prefix)
+        self.done: list[Operation] = []
+        self._agents: ExitStack = ExitStack()
+
+    def mount(self) -> None:
+        self.setting.kernel.mount(self.kernel)
+        self.setting.subject.mount(self.subject)
+        self._start_agents()
+
+    def _start_agents(self) -> None:
+        self._agents = ExitStack()
+        copy = self.setting.copy_on_exdev
+        self._on_kernel = self._agents.enter_context(Agent(self.kernel.target, copy_on_exdev=copy))
+        self._on_subject = self._agents.enter_context(Agent(self.subject.target))
+
+    def close(self) -> None:
+        """Take everything away, whatever state it is in."""
+        self._agents.close()
+        release(self.kernel.target)
+        release(self.subject.target)
+
+    def step(self, number: int, operation: Operation) -> None:
+        """Perform one operation on both and compare the answers."""
+        match operation[0]:
+            case "nop":
+                return
+            case "checkpoint":
+                self.compare(f"at step {number}")
+            case "forget":
+                forget(self.subject.target)
+            case "remount":
+                self._remount(number)
+            case _:
+                self._compare_answers(number, operation)
+
+    def _compare_answers(self, number: int, operation: Operation) -> None:
+        self._on_kernel.send(operation)
+        self._on_subject.send(operation)
+        expected, actual = self._on_kernel.receive(), self._on_subject.receive()
+        if expected != actual and not known.is_excused(operation, expected, actual):
+            raise Mismatch(f"step {number} {operation}: kernel {expected}, {self.setting.subject.name} {actual}")
+
+    def compare(self, when: str) -> Tree:
+        """Compare the whole trees; the subject's."""
+        self._on_kernel.send(("tree",))
+        self._on_subject.send(("tree",))
+        expected, actual = _tree_of("kernel", self._on_kernel), _tree_of(self.setting.subject.name, self._on_subject)
+        _demand_equal(when, expected, actual)
+        if self.setting.subject.name == "layerfs":
+            check_numbers(actual)
+        return actual
+
+    def _remount(self, number: int) -> None:
+        """Take the subject's mount away and make it again: equal trees, equal inode numbers."""
+        before = self.compare(f"before the remount of step {number}")
+        self._agents.close()
+        release(self.subject.target)
+        self.setting.subject.mount(self.subject)
+        self._start_agents()
+        after = self.compare(f"after the remount of step {number}")
+        if self.setting.subject.name == "layerfs" and before.numbers != after.numbers:
+            changed = sorted(path for path, now in after.numbers.items() if before.numbers[path] != now)
+            raise Mismatch(f"step {number}: a remount changed st_ino of {changed}")
+
+    def read_crosswise(self) -> None:
+        """Read the kernel's upper by the subject and the subject's upper by each reader."""
+        expected = self.compare("before reading crosswise")
+        self.close()
+        hidden_links = self.world.has_hardlinks() and "index=on" in self.setting.kernel.options
+        if not hidden_links:
+            _read(self.setting.subject, self.kernel, "the kernel's upper", expected)
+        for reader in self.setting.readers:
+            lowers = self.kernel.lowers if reader.name == "kernel" else self.subject.lowers
+            place = Place(lowers, self.subject.target, self.subject.upper, self.subject.work)
+            _read(reader, place, f"{self.setting.subject.name}'s upper", expected)
+
+
+def _read(reader: Subject, place: Place, what: str, expected: Tree) -> None:
+    with reader.mounted(place) as target, Agent(target) as agent:
+        agent.send(("tree",))
+        actual = _tree_of(f"{what} as {reader.name} reads it", agent)
+    _demand_equal(f"{what} as {reader.name} reads it", expected, actual)
+
+
+def _tree_of(what: str, agent: Agent) -> Tree:
+    answer, tree = agent.receive()
+    if answer != "ok":
+        raise Mismatch(f"{what}: the tree cannot be read: {tree}")
+    return tree  # type: ignore[no-any-return]
+
+
+def _demand_equal(when: str, expected: Tree, actual: Tree) -> None:
+    lines = differences(expected, actual)
+    if lines:
+        raise Mismatch(f"{when}:\n  " + "\n  ".join(lines[:20]))
+
+
+def check_numbers(tree: Tree) -> None:
+    """st_ino is unique but for hard links, and readdir gives the same number."""
+    seen: dict[int, bytes] = {}
+    for path, (st_ino, d_ino) in tree.numbers.items():
+        if st_ino != d_ino:
+            raise Mismatch(f"{path!r}: st_ino {st_ino} but d_ino {d_ino}")
+        other = seen.setdefault(st_ino, path)
+        if other != path and tree.records[path][:9] != tree.records[other][:9]:
+            raise Mismatch(f"{path!r} and {other!r} share st_ino {st_ino}")
+        if other != path and (tree.records[path].nlink or 1) < 2:
+            raise Mismatch(f"{path!r} and {other!r} share st_ino {st_ino} but are no hard links")
+
+
+def _place(base: bytes, world: World, marks: Marks, prefix: str) -> Place:
+    os.mkdir(base)
+    names = []
+    for index, layer in enumerate(world.lowers):
+        names.append(base + b"/l%d" % index)
+        build(names[-1], layer, marks, prefix)
+    return Place(tuple(names), base + b"/m", base + b"/u", base + b"/w")
