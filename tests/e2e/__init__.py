@@ -1,0 +1,1 @@
+"""The real thing on real layerfs mounts: package managers, databases, compilers and container engines."""

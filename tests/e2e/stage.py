@@ -1,0 +1,183 @@
+"""A scratch directory of layers and mounts that leaves no mount, process or file behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import manifest
+from .manifest import Facts
+from .people import Person
+
+Tree = Mapping[str, "str | bytes | None | Tree"]
+PATIENCE = 10.0  # seconds until a condition that must come true is given up
+LAYERFS = Path(sys.executable).parent / "layerfs"
+LAYERFS_MOUNT = Path(sys.executable).parent / "layerfs-mount"
+
+
+@dataclass(frozen=True)
+class Union:
+    """A mountpoint and what is stacked there, top first."""
+
+    merged: Path
+    lowers: tuple[Path, ...]
+    upper: Path | None
+    work: Path | None
+
+    @property
+    def options(self) -> str:
+        """The stack in the words of mount(8)."""
+        words = [f"lowerdir={':'.join(map(str, self.lowers))}"]
+        if self.upper and self.work:
+            words += [f"upperdir={self.upper}", f"workdir={self.work}"]
+        return ",".join(words)
+
+
+class Stage:
+    """Where one person builds layers, mounts them and works in them."""
+
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.root = Path(tempfile.mkdtemp(prefix="layerfs-e2e-", dir="/var/tmp"))
+        os.chown(self.root, person.uid, person.gid)
+        self.root.chmod(0o755)
+        self.attached: list[Union] = []
+
+    def directory(self, name: str) -> Path:
+        """Make a directory of the person's."""
+        path = self.root / name
+        path.mkdir(parents=True, exist_ok=True)
+        os.chown(path, self.person.uid, self.person.gid)
+        return path
+
+    def layer(self, name: str, tree: Tree) -> Path:
+        """Write a tree of literals: text and bytes are files (`#!` ones executable), None a directory."""
+        path = self.directory(name)
+        self._write(path, tree)
+        return path
+
+    def _write(self, folder: Path, tree: Tree) -> None:
+        for name, content in tree.items():
+            path = folder / name
+            if content is None or isinstance(content, Mapping):
+                path.mkdir()
+                self._write(path, content or {})
+            else:
+                path.write_bytes(content if isinstance(content, bytes) else content.encode())
+                path.chmod(0o755 if content[:2] in ("#!", b"#!") else 0o644)
+            os.chown(path, self.person.uid, self.person.gid)
+
+    def stack(self, *lowers: Path, name: str = "union", writable: bool = True) -> Union:
+        """Name a stack without mounting it."""
+        upper, work = (self.directory(f"{name}.upper"), self.directory(f"{name}.work")) if writable else (None, None)
+        return Union(self.directory(name), lowers, upper, work)
+
+    def mount(self, *lowers: Path, name: str = "union", writable: bool = True) -> Union:
+        """Mount a stack with FUSE, top layer first."""
+        union = self.stack(*lowers, name=name, writable=writable)
+        self.attach(union)
+        return union
+
+    def attach(self, union: Union, *options: str) -> None:
+        """Mount a stack that was named or unmounted before."""
+        self.attached.append(union)
+        parts: list[str | Path] = [LAYERFS, "mount", "--driver", "fuse", *union.lowers, union.merged]
+        if union.upper and union.work:
+            parts += ["--upper", union.upper, "--work", union.work]
+        if standin := os.environ.get("E2E_STANDIN"):
+            if standin == "kernel":
+                return void(subprocess.run(["mount", "-t", "overlay", "overlay", "-o", union.options + ",index=on,redirect_dir=on", union.merged], check=True))
+            return void(self.person.run(standin, "-o", ",".join((union.options, *options)), union.merged))
+        self.person.run(*parts, *(word for option in options for word in ("-o", option)))
+
+    def detach(self, union: Union) -> None:
+        """Unmount as any user would, and wait until the server has gone: its upper is then complete."""
+        self.attached.remove(union)
+        self.person.run(*(("fusermount3", "-u") if self.person.rootless else ("umount",)), union.merged)
+        until(lambda: not processes_naming(union.merged), f"the server of {union.merged} is still there")
+
+    def remount(self, union: Union) -> None:
+        self.detach(union)
+        self.attach(union)
+
+    def look(self, path: Path) -> dict[str, Facts]:
+        """Describe a tree as the person sees it."""
+        seen: dict[str, Facts] = json.loads(self.person.run(sys.executable, manifest.__file__, path))
+        return seen
+
+    def finish(self) -> None:
+        """Unmount what was mounted, and find nothing left of it."""
+        for union in self.attached[::-1]:
+            self.detach(union)
+        assert self.leftovers() == []
+
+    def leftovers(self) -> list[str]:
+        """Mounts below this directory, and processes that were told about it."""
+        return [*map(str, mounts_below(self.root)), *processes_naming(self.root).values()]
+
+    def close(self) -> None:
+        """End what still runs here, unmount what is still mounted, and delete everything."""
+        for path in mounts_below(self.root):
+            subprocess.run(["umount", "-l", path], check=False)
+        for pid in processes_naming(self.root):
+            kill(pid)
+        until(lambda: not processes_naming(self.root), f"processes survive in {self.root}")
+        shutil.rmtree(self.root)
+
+
+def differences(left: dict[str, Facts], right: dict[str, Facts]) -> dict[str, object]:
+    """What two descriptions of a tree do not agree on, by path and fact."""
+    found: dict[str, object] = {}
+    for path in sorted(left.keys() | right.keys()):
+        here, there = left.get(path), right.get(path)
+        if here is None or there is None:
+            found[path] = "only on the right" if here is None else "only on the left"
+        elif here != there:
+            found[path] = {fact: (here.get(fact), there.get(fact)) for fact in here if here.get(fact) != there.get(fact)}
+    return found
+
+
+def mounts_below(root: Path) -> list[Path]:
+    """Mountpoints in our mount namespace, the deepest first."""
+    points = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return sorted((point for point in points if point.is_relative_to(root)), reverse=True)
+
+
+def processes_naming(path: Path) -> dict[int, str]:
+    """Processes with a path in their arguments, in this or any other namespace."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(path) in words:
+                found[int(entry.name)] = f"{entry.name} {words}"
+    return found
+
+
+def void(_: object) -> None:
+    return None
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def until(condition: Callable[[], bool], complaint: str) -> None:
+    """Wait for a condition, and fail with a complaint when it does not come true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.01)
