@@ -1,0 +1,40 @@
+# Everything a person does here. Each target does its own set-up, says what it installs, and is quick when that is done.
+#   make demo                the main job on real input: a Debian made of three layers, used without root
+#   make test  [ARGS=...]    the whole suite, quality gates included; ARGS go to pytest
+#   make bench [ARGS=...]    the numbers; ARGS go to `python -m benchmarks`
+#   make lint                ruff, mypy, import-linter
+#   make bare  [DO=demo]     demo or test (or setup, install) in a bare Debian 12 tree made for it
+.POSIX:
+.PHONY: setup demo test bench lint bare clean
+
+ARGS =
+DO = demo
+
+setup:
+	@sh .make/setup.sh run
+	@echo "layerfs is .venv/bin/layerfs"
+
+demo:
+	@sh .make/setup.sh demo
+	@sh .make/walkable.sh bash .make/demo.sh
+
+test:
+	@sh .make/setup.sh test
+	@sh .make/walkable.sh .venv/bin/python -m pytest $(ARGS)
+
+bench:
+	@sh .make/setup.sh bench
+	@sh .make/walkable.sh .venv/bin/python -m benchmarks $(ARGS)
+
+lint:
+	@sh .make/setup.sh test
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bare:
+	@sh .make/setup.sh demo
+	@bash .make/bare.sh $(DO)
+
+clean:
+	rm -rf .demo .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
