@@ -1,35 +1,37 @@
-"""A stage for each kind of person, and the Debian base system that is made once."""
+"""A stage for each kind of person."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from . import people
-from .people import Person
 from .stage import Stage
 
 
-@pytest.fixture(scope="session")
-def root() -> Person:
-    return people.superuser()
-
-
-@pytest.fixture(scope="session")
-def user() -> Person:
-    return people.unprivileged()
-
-
-@pytest.fixture(params=["root", "rootless"])
-def person(request: pytest.FixtureRequest) -> Person:
-    """Root and then an unprivileged user: a test that takes this runs as both."""
-    return people.superuser() if request.param == "root" else people.unprivileged()
-
-
-@pytest.fixture
-def stage(person: Person) -> Iterator[Stage]:
-    stage = Stage(person)
+@contextmanager
+def performance(rootless: bool) -> Iterator[Stage]:
+    stage = Stage(rootless)
     try:
         yield stage
         stage.finish()
     finally:
         stage.close()
+
+
+@pytest.fixture(params=["root", "rootless"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """As root and then as an unprivileged user: a test that takes this runs as both."""
+    with performance(request.param == "rootless") as stage:
+        yield stage
+
+
+@pytest.fixture
+def root_stage() -> Iterator[Stage]:
+    with performance(rootless=False) as stage:
+        yield stage
+
+
+@pytest.fixture
+def rootless_stage() -> Iterator[Stage]:
+    with performance(rootless=True) as stage:
+        yield stage

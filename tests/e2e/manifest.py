@@ -1,4 +1,4 @@
-"""Everything that can be seen of a tree, as JSON: run by whoever may look (root cannot see another user's FUSE mount)."""
+"""Everything that can be seen of a tree, as JSON: run by whoever may look (root may not see another's FUSE mount)."""
 
 import hashlib
 import json

@@ -12,14 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.host import BIN, Person, find_person, require
+
 from . import manifest
 from .manifest import Facts
-from .people import Person
 
-Tree = Mapping[str, "str | bytes | None | Tree"]
+Tree = Mapping[str, "str | bytes | Tree | None"]
+Environment = Mapping[str, str]
+NOTHING: Environment = {}
 PATIENCE = 10.0  # seconds until a condition that must come true is given up
-LAYERFS = Path(sys.executable).parent / "layerfs"
-LAYERFS_MOUNT = Path(sys.executable).parent / "layerfs-mount"
+TIMEOUT = 120.0  # seconds for one command; a mount that hangs must not hang the tests
+LAYERFS, LAYERFS_MOUNT = BIN / "layerfs", BIN / "layerfs-mount"
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,45 @@ class Union:
 class Stage:
     """Where one person builds layers, mounts them and works in them."""
 
-    def __init__(self, person: Person) -> None:
-        self.person = person
+    def __init__(self, rootless: bool) -> None:
+        require("person" if rootless else "root", "fuse", "user xattrs")
         self.root = Path(tempfile.mkdtemp(prefix="layerfs-e2e-", dir="/var/tmp"))
-        os.chown(self.root, person.uid, person.gid)
         self.root.chmod(0o755)
+        home = self.root / "home"
+        self.person = find_person(home) if rootless else Person("root", 0, 0, home)
+        self.rootless = rootless
+        self.person.owns(self.root, home)
         self.attached: list[Union] = []
+
+    def attempt(
+        self, *words: str | Path, cwd: Path | None = None, stdin: str = "", timeout: float = TIMEOUT, env: Environment = NOTHING
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command as the person and return how it went."""
+        # subprocess changes directory before it changes user, and root may not enter another's FUSE mount: env(1) can.
+        command = self.person.command(["env", "-C", cwd or self.root, *words])
+        return subprocess.run(
+            command,
+            input=stdin,
+            env=self.person.environment() | dict(env),
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout,
+            umask=0o022,
+            check=False,
+        )
+
+    def run(
+        self, *words: str | Path, cwd: Path | None = None, stdin: str = "", timeout: float = TIMEOUT, env: Environment = NOTHING
+    ) -> str:
+        """Run a command that must succeed and return what it printed."""
+        done = self.attempt(*words, cwd=cwd, stdin=stdin, timeout=timeout, env=env)
+        assert done.returncode == 0, f"{self.person.name}: exit {done.returncode}: {words}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def sh(self, script: str, cwd: Path | None = None, timeout: float = TIMEOUT, env: Environment = NOTHING) -> str:
+        """Run a shell script that stops at its first failure."""
+        return self.run("/bin/sh", "-euc", script, cwd=cwd, timeout=timeout, env=env)
 
     def directory(self, name: str) -> Path:
         """Make a directory of the person's."""
@@ -94,13 +130,13 @@ class Stage:
         if standin := os.environ.get("E2E_STANDIN"):
             if standin == "kernel":
                 return void(subprocess.run(["mount", "-t", "overlay", "overlay", "-o", union.options + ",index=on,redirect_dir=on", union.merged], check=True))
-            return void(self.person.run(standin, "-o", ",".join((union.options, *options)), union.merged))
-        self.person.run(*parts, *(word for option in options for word in ("-o", option)))
+            return void(self.run(standin, "-o", ",".join((union.options, *options)), union.merged))
+        self.run(*parts, *(word for option in options for word in ("-o", option)))
 
     def detach(self, union: Union) -> None:
         """Unmount as any user would, and wait until the server has gone: its upper is then complete."""
         self.attached.remove(union)
-        self.person.run(*(("fusermount3", "-u") if self.person.rootless else ("umount",)), union.merged)
+        self.run(*(("fusermount3", "-u") if self.rootless else ("umount",)), union.merged)
         until(lambda: not processes_naming(union.merged), f"the server of {union.merged} is still there")
 
     def remount(self, union: Union) -> None:
@@ -109,7 +145,7 @@ class Stage:
 
     def look(self, path: Path) -> dict[str, Facts]:
         """Describe a tree as the person sees it."""
-        seen: dict[str, Facts] = json.loads(self.person.run(sys.executable, manifest.__file__, path))
+        seen: dict[str, Facts] = json.loads(self.run(sys.executable, manifest.__file__, path))
         return seen
 
     def finish(self) -> None:
@@ -140,7 +176,7 @@ def differences(left: dict[str, Facts], right: dict[str, Facts]) -> dict[str, ob
         if here is None or there is None:
             found[path] = "only on the right" if here is None else "only on the left"
         elif here != there:
-            found[path] = {fact: (here.get(fact), there.get(fact)) for fact in here if here.get(fact) != there.get(fact)}
+            found[path] = {fact: (here[fact], there.get(fact)) for fact in here if here[fact] != there.get(fact)}
     return found
 
 

@@ -1,6 +1,7 @@
 """git clones by hard links, renames its temporary packs and maps them: all of it on lower and upper files."""
 
-from .people import Person
+from pathlib import Path
+
 from .stage import Stage, differences
 
 IDENTITY = {
@@ -17,16 +18,16 @@ done
 """
 
 
-def git(person: Person, script: str, **where: object) -> str:
-    return person.sh(script, **IDENTITY, **where)  # type: ignore[arg-type]
+def git(stage: Stage, script: str, cwd: Path) -> str:
+    return stage.sh(script, cwd=cwd, env=IDENTITY)
 
 
 def test_repository_cloned_committed_to_and_collected_on_the_mount_stays_sound(stage: Stage) -> None:
     lower = stage.layer("lower", {"origin": None})
-    git(stage.person, HISTORY, cwd=lower / "origin")
+    git(stage, HISTORY, cwd=lower / "origin")
     union = stage.mount(lower)
     git(
-        stage.person,
+        stage,
         """
         git clone -q origin clone
         cd clone
@@ -41,18 +42,18 @@ def test_repository_cloned_committed_to_and_collected_on_the_mount_stays_sound(s
     )
     stage.remount(union)
     report = "git fsck --full && git status --porcelain && git rev-list --count HEAD && git count-objects -v"
-    assert git(stage.person, report, cwd=union.merged / "clone").split()[:3] == ["11", "count:", "0"]
-    assert git(stage.person, report, cwd=union.merged / "origin").split()[:1] == ["8"]
-    assert git(stage.person, report, cwd=lower / "origin").split()[0] == "8"
+    assert git(stage, report, cwd=union.merged / "clone").split()[:3] == ["11", "count:", "0"]
+    assert git(stage, report, cwd=union.merged / "origin").split()[:1] == ["8"]
+    assert git(stage, report, cwd=lower / "origin").split()[0] == "8"
 
 
 def test_rebase_and_stash_in_a_lower_repository_leave_the_lower_alone(stage: Stage) -> None:
     lower = stage.layer("lower", {"origin": None})
-    git(stage.person, HISTORY, cwd=lower / "origin")
+    git(stage, HISTORY, cwd=lower / "origin")
     before = stage.look(lower)
     union = stage.mount(lower)
     git(
-        stage.person,
+        stage,
         """
         git checkout -q -b side HEAD~3 && echo side > side && git add side && git commit -q -m side
         git rebase -q main && echo dirty >> version && git stash -q && git stash pop -q

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from .people import inherited
 from .stage import Stage
 
 WRITERS, ROWS = 4, 60
@@ -26,7 +25,7 @@ def database(stage: Stage, journal: str) -> Path:
     script = f"""PRAGMA journal_mode={journal};
         CREATE TABLE rows(writer TEXT, number INTEGER, UNIQUE(writer, number)); CREATE TABLE total(n INTEGER);
         INSERT INTO total VALUES (0);"""
-    stage.person.run("sqlite3", lower / "data/rows.db", stdin=script)
+    stage.run("sqlite3", lower / "data/rows.db", stdin=script)
     return lower
 
 
@@ -34,13 +33,11 @@ def database(stage: Stage, journal: str) -> Path:
 def test_concurrent_writers_of_a_lower_database_lose_no_row(stage: Stage, journal: str) -> None:
     union = stage.mount(database(stage, journal))
     path = union.merged / "data/rows.db"
-    become = {"user": stage.person.uid, "group": stage.person.gid, "extra_groups": []}
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, f"w{number}", str(ROWS)],
-            env=inherited(),
+            stage.person.command([sys.executable, "-c", WRITER, path, f"w{number}", str(ROWS)]),
+            env=stage.person.environment(),
             stderr=subprocess.PIPE,
-            **become,  # type: ignore[call-overload]
         )
         for number in range(WRITERS)
     ]
@@ -52,9 +49,9 @@ def test_concurrent_writers_of_a_lower_database_lose_no_row(stage: Stage, journa
             writer.wait()
     question = "PRAGMA integrity_check; SELECT n FROM total; SELECT count(*) FROM rows; PRAGMA journal_mode;"
     answer = ["ok", str(WRITERS * ROWS), str(WRITERS * ROWS), journal]
-    assert stage.person.run("sqlite3", path, stdin=question).split() == answer
+    assert stage.run("sqlite3", path, stdin=question).split() == answer
     stage.remount(union)
-    assert stage.person.run("sqlite3", path, stdin=question).split() == answer
+    assert stage.run("sqlite3", path, stdin=question).split() == answer
 
 
 def test_vacuum_and_truncating_checkpoint_shrink_the_files(stage: Stage) -> None:
@@ -63,7 +60,7 @@ def test_vacuum_and_truncating_checkpoint_shrink_the_files(stage: Stage) -> None
     script = """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
         INSERT INTO rows SELECT 'w', i FROM n;
         DELETE FROM rows WHERE number > 10; VACUUM; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA integrity_check;"""
-    assert stage.person.run("sqlite3", path, stdin=script).split() == ["0|0|0", "ok"]
-    assert stage.person.run("stat", "-c", "%s", path, f"{path}").split()[0] < "50000"
+    assert stage.run("sqlite3", path, stdin=script).split() == ["0|0|0", "ok"]
+    assert stage.run("stat", "-c", "%s", path, f"{path}").split()[0] < "50000"
     stage.remount(union)
-    assert stage.person.run("sqlite3", path, stdin="SELECT count(*) FROM rows;").split() == ["10"]
+    assert stage.run("sqlite3", path, stdin="SELECT count(*) FROM rows;").split() == ["10"]
