@@ -71,53 +71,57 @@ def mount_overlay(
     syntax = syntax or layer_syntax()
     if stack.upper is None:
         flags |= MountFlag.RDONLY
-        if len(stack.lowers) == 1:
-            _mount_single(stack, target, options, flags, syntax)
-            return
     if syntax is LayerSyntax.JOINED:
-        mount_raw(b"overlay", SOURCE, target, flags, joined(stack, options))
+        _mount_joined(stack, target, options, flags)
         return
-    with detached_overlay(stack, options, flags, syntax) as mount:
+    with detached_overlay(stack, target, options, flags, syntax) as mount:
         fsmount.attach(mount, target)
 
 
-def _mount_single(stack: Stack, target: bytes, options: tuple[str, ...], flags: int, syntax: LayerSyntax) -> None:
-    """Mount one lower read-only: overlayfs wants two lowers, so an empty one is put below it.
-
-    A bind mount would show the layer's whiteouts and opaque marks; it is what is left where only mount(2) is there.
-    The empty lower is a tmpfs at `target` for a moment (the kernel clones layers only from mounts that have a place);
-    afterwards overlayfs alone holds it.
-    """
-    if syntax is LayerSyntax.JOINED:
+def _mount_joined(stack: Stack, target: bytes, options: tuple[str, ...], flags: int) -> None:
+    """Mount by mount(2). A read-only stack of one is a bind mount, so its layer's own marks show."""
+    if stack.upper is None and len(stack.lowers) == 1:
         bind(stack.lowers[0], target, flags)
-        return
-    fsmount.mount_new(b"tmpfs", target, ("size=4k", "nr_inodes=2", "mode=0755"))
-    with ExitStack() as made:
-        try:
-            pair = Stack(lowers=(stack.lowers[0], target))
-            mount = made.enter_context(detached_overlay(pair, options, flags, syntax))
-        finally:
-            unmount(target, lazy=True)
-        fsmount.attach(mount, target)
+    else:
+        mount_raw(b"overlay", SOURCE, target, flags, joined(stack, options))
 
 
 @contextmanager
 def detached_overlay(
-    stack: Stack, options: tuple[str, ...], flags: int = MountFlag.NONE, syntax: LayerSyntax | None = None
+    stack: Stack,
+    place: bytes,
+    options: tuple[str, ...],
+    flags: int = MountFlag.NONE,
+    syntax: LayerSyntax | None = None,
 ) -> Iterator[int]:
-    """Make an overlay that has no place yet and yield its descriptor; unless attached it is gone afterwards."""
-    with FsContext(b"overlay") as context:
-        context.set_string(b"source", SOURCE)
-        for key, path in _layers(stack):
-            _set_layer(context, key, path, syntax or layer_syntax())
-        for option in options:
-            context.set_option(option)
-        context.create(flags)
-        mount = context.mount(flags)
+    """Make an overlay that is nowhere yet and yield its descriptor; unless attached it is gone afterwards.
+
+    overlayfs wants two lowers where there is no upper: a stack of one gets an empty one below it, which needs a place
+    for a moment (the kernel clones layers only from mounts that have one) and then belongs to the overlay alone. A
+    bind mount would show the layer's whiteouts and opaque marks.
+    """
+    with ExitStack() as ground:
+        if stack.upper is None and len(stack.lowers) == 1:
+            fsmount.mount_new(b"tmpfs", place, ("size=4k", "nr_inodes=2", "mode=0755"))
+            ground.callback(unmount, place, lazy=True)
+            stack = Stack((*stack.lowers, place))
+        mount = _make(stack, options, flags, syntax or layer_syntax())
     try:
         yield mount
     finally:
         os.close(mount)
+
+
+def _make(stack: Stack, options: tuple[str, ...], flags: int, syntax: LayerSyntax) -> int:
+    """Return the descriptor of a new overlay."""
+    with FsContext(b"overlay") as context:
+        context.set_string(b"source", SOURCE)
+        for key, path in _layers(stack):
+            _set_layer(context, key, path, syntax)
+        for option in options:
+            context.set_option(option)
+        context.create(flags)
+        return context.mount(flags)
 
 
 def _layers(stack: Stack) -> Iterator[tuple[bytes, bytes]]:

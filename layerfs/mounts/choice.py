@@ -1,0 +1,64 @@
+"""Which driver serves a stack, and why: found by letting the kernel try, never by its version or by who we are."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from layerfs.errors import LayerfsError
+from layerfs.model import Driver, Stack
+from layerfs.mounts.kernel import explain, kernel_options, refuse_markless, unsupported
+from layerfs.sys import dirs
+from layerfs.sys.fsmount import AT_FDCWD
+from layerfs.sys.namespaces import trusted_xattrs
+from layerfs.sys.overlay import detached_overlay, layer_syntax
+from layerfs.union.options import UnionOptions
+
+
+def choose(driver: Driver, stack: Stack, options: UnionOptions) -> tuple[Driver, str]:
+    """Return the driver for a stack (never AUTO) and one sentence saying why; `status` shows it.
+
+    AUTO takes the kernel if it can do all the options and accepts these very layers in a mount that nobody sees,
+    with an upper of its own in the work directory; else FUSE. Raises nothing that the mount itself would not raise.
+    """
+    if driver is not Driver.AUTO:
+        return driver, f"driver={driver.value} was asked for"
+    refused = unsupported(options, trusted=trusted_xattrs())
+    if refused:
+        return Driver.FUSE, f"kernel overlayfs cannot do {refused}"
+    try:
+        try_kernel(stack, options)
+    except LayerfsError as error:
+        return Driver.FUSE, error.message
+    return Driver.KERNEL, "kernel overlayfs accepts these layers here"
+
+
+def try_kernel(stack: Stack, options: UnionOptions) -> None:
+    """Make the overlay of a stack without giving it a place; LayerfsError if the kernel refuses.
+
+    A try on the real upper would make a volatile one look crashed, so it has another one on the same filesystem: in
+    the work directory, which is ours.
+    """
+    words = kernel_options(options, writable=stack.upper is not None, trusted=trusted_xattrs())
+    try:
+        layer_syntax()  # refuses most who may not mount, before anything is made
+        with _scratch(stack.work) as scratch:
+            if stack.upper is not None:
+                stack = Stack(stack.lowers, scratch + b"/upper", scratch + b"/work")
+                refuse_markless(scratch)
+            with detached_overlay(stack, scratch, words):
+                pass
+    except OSError as error:
+        raise explain(error, stack) from error
+
+
+@contextmanager
+def _scratch(work: bytes | None) -> Iterator[bytes]:
+    """Yield a new directory with `upper` and `work` in it, within a work directory, and clear it away."""
+    place = os.path.join(work or b"/tmp", b"layerfs-try-" + os.urandom(8).hex().encode())
+    os.mkdir(place, 0o700)
+    try:
+        os.mkdir(place + b"/upper")
+        os.mkdir(place + b"/work")
+        yield place
+    finally:
+        dirs.remove(AT_FDCWD, place)

@@ -1,0 +1,146 @@
+"""One stack mounted by kernel overlayfs: what a union's options are in its words, and its refusals in ours.
+
+Marks that only userland knows are not looked for, since finding them means reading every directory of every layer:
+a layer with `.wh.` files or `user.fuseoverlayfs.opaque` shows them as they are under this driver, and what they hide.
+Layers from tar archives of images, unpacked as they are, want --driver=fuse.
+"""
+
+import errno
+import os
+
+from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
+from layerfs.model import Stack
+from layerfs.sys.mounts import MountFlag, mountinfo
+from layerfs.sys.namespaces import trusted_xattrs
+from layerfs.sys.overlay import escape, mount_overlay
+from layerfs.union.options import OverrideStat, RedirectDir, UnionOptions
+
+MAX_LOWERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
+_USE_FUSE = "use --driver=fuse"
+_REDIRECTS = {
+    RedirectDir.AUTO: "on",
+    RedirectDir.ON: "on",
+    RedirectDir.OFF: "follow",  # what is found is followed, nothing is written (overlayfs.rst, "redirect_dir")
+    RedirectDir.NOFOLLOW: "nofollow",
+}
+
+
+def mount_kernel(stack: Stack, options: UnionOptions, mountpoint: bytes, generic_flags: int = MountFlag.NONE) -> None:
+    """Mount a stack with kernel overlayfs: with trusted.* marks as root, with user.* ones in a user namespace.
+
+    Raises Unsupported naming the option or the privilege that is missing, NotFound naming the layer, NotReady when the
+    upper belongs to another overlay, InvalidArgument for layers that overlap.
+    """
+    words = kernel_options(options, writable=stack.upper is not None, trusted=trusted_xattrs())
+    try:
+        if stack.upper is not None and stack.work is not None:
+            _refuse_in_use(stack.upper)
+            refuse_markless(stack.work)
+        mount_overlay(stack, mountpoint, words, generic_flags)
+    except OSError as error:
+        raise explain(error, stack) from error
+
+
+def kernel_options(options: UnionOptions, *, writable: bool, trusted: bool) -> tuple[str, ...]:
+    """Return what overlayfs is told (`trusted`: marks are trusted.* xattrs); Unsupported naming what it cannot do."""
+    refused = unsupported(options, trusted=trusted)
+    if refused:
+        raise Unsupported(f"kernel overlayfs cannot do {refused}", _USE_FUSE)
+    words = [f"xino={'auto' if options.xino else 'off'}"]
+    if not trusted:
+        words.append("userxattr")
+    elif writable:
+        words.append(f"redirect_dir={_REDIRECTS[options.redirect_dir]}")
+    elif options.redirect_dir is RedirectDir.NOFOLLOW:
+        words.append("redirect_dir=nofollow")
+    if options.volatile and writable:
+        words.append("volatile")
+    return tuple(words)
+
+
+def unsupported(options: UnionOptions, *, trusted: bool) -> str:
+    """Return the first option that only the FUSE driver can do, or nothing.
+
+    `static_nlink`, `timeout` and `writeback` are about the FUSE driver's costs, which this one does not have.
+    """
+    asked = {
+        "uidmapping": bool(options.uid_map),
+        "gidmapping": bool(options.gid_map),
+        "squash_to_uid": options.squash_uid is not None,
+        "squash_to_gid": options.squash_gid is not None,
+        f"xattr_permissions={int(options.override_stat)}": options.override_stat is not OverrideStat.OFF,
+        "noacl": not options.acl,
+        "fsync=0 without volatile": not options.fsync and not options.volatile,
+        # overlayfs.rst: userxattr excludes redirect_dir=on
+        "redirect_dir=on in a user namespace": options.redirect_dir is RedirectDir.ON and not trusted,
+    }
+    return next((name for name, is_asked in asked.items() if is_asked), "")
+
+
+def _refuse_in_use(upper: bytes) -> None:
+    """Raise NotReady if an overlay of this mount namespace has the upper: without index=on the kernel only warns."""
+    taken = {b"upperdir=" + path for path in (upper, escape(upper))}
+    for entry in mountinfo():
+        if entry.type == b"overlay" and taken.intersection(entry.super_options):
+            raise NotReady(
+                f"{os.fsdecode(upper)} is the upper of the overlay at {os.fsdecode(entry.target)}",
+                "unmount that first, or take another upper and work directory",
+            )
+
+
+def refuse_markless(work: bytes) -> None:
+    """Raise Unsupported if the upper's filesystem keeps no marks: overlayfs would mount and then fail with EIO.
+
+    Tried on the work directory, which is ours.
+    """
+    name = f"{'trusted' if trusted_xattrs() else 'user'}.overlay.layerfs"
+    try:
+        os.setxattr(work, name, b"")
+        os.removexattr(work, name)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        raise Unsupported(
+            f"the filesystem of {os.fsdecode(work)} keeps no {name.split('.')[0]}.* xattrs", _USE_FUSE
+        ) from error
+
+
+def explain(error: OSError, stack: Stack) -> LayerfsError:
+    """Return what an error of mounting this stack means to a person."""
+    said = error.strerror or str(error)
+    if error.errno == errno.ENOENT:
+        return NotFound(f"there is no directory {_missing(stack, error)}", "check the paths")
+    if error.errno in _MEANINGS:
+        kind, message, hint = _MEANINGS[error.errno]
+        return kind(message, hint)
+    if stack.work is not None and os.path.exists(stack.work + b"/work/incompat/volatile"):
+        return NotReady(
+            "the upper was last mounted volatile and may be incomplete",
+            f"start with a new upper and work; to keep it all the same, remove {os.fsdecode(stack.work)}/work",
+        )
+    if error.errno == errno.EINVAL and len(stack.lowers) > MAX_LOWERS:
+        return Unsupported(f"kernel overlayfs takes {MAX_LOWERS} lowers, not {len(stack.lowers)}", _USE_FUSE)
+    where = f" at {os.fsdecode(error.filename)}" if error.filename else ""
+    return Unsupported(f"kernel overlayfs refuses this stack{where}: {said}", f"`dmesg` may say more; or {_USE_FUSE}")
+
+
+def _missing(stack: Stack, error: OSError) -> str:
+    """Return the path that is not there; mount(2) names only its target."""
+    paths = [path for path in (*stack.lowers, stack.upper, stack.work) if path is not None]
+    return os.fsdecode(next((path for path in paths if not os.path.exists(path)), error.filename or b"?"))
+
+
+_MEANINGS: dict[int, tuple[type[LayerfsError], str, str]] = {
+    errno.EPERM: (
+        Unsupported,
+        "this user may not mount kernel overlayfs here",
+        f"be root, use `layerfs run`, or {_USE_FUSE}",
+    ),
+    errno.ENODEV: (Unsupported, "this kernel has no overlayfs", f"`modprobe overlay` as root, or {_USE_FUSE}"),
+    errno.ELOOP: (
+        InvalidArgument,
+        "a layer is given twice, is inside another, or holds the upper or work directory",
+        "give each layer once",
+    ),
+    errno.EBUSY: (NotReady, "the upper or work directory is in use by another overlay", "unmount that first"),
+}
