@@ -1,0 +1,109 @@
+"""The one guard between handlers and pyfuse3: whatever happens in a handler becomes an errno, and the server lives.
+
+pyfuse3 catches nothing but FUSEError; any other exception ends its worker with the request unanswered, and the client
+then waits for ever. The same happens when a handler returns what pyfuse3 cannot use, so the guard looks at that too.
+"""
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, Operations, StatvfsData
+
+from layerfs.errors import LayerfsError
+
+Handler = Callable[..., Awaitable[Any]]
+Answer = type | tuple[type, ...]
+C = TypeVar("C", bound=type[Operations])
+
+ANSWERS: dict[str, Answer] = {
+    **dict.fromkeys(("lookup", "getattr", "setattr", "mknod", "mkdir", "symlink", "link"), EntryAttributes),
+    **dict.fromkeys(("opendir", "write", "access", "poll"), int),
+    **dict.fromkeys(("readlink", "getxattr"), bytes),
+    "create": tuple,
+    "listxattr": (list, tuple),
+    "open": FileInfo,
+    "read": (bytes, bytearray, memoryview),
+    "statfs": StatvfsData,
+}
+"""Handlers whose answer pyfuse3 uses, and what it can use."""
+
+SILENT = frozenset(
+    "unlink rmdir rename flush release fsync readdir releasedir fsyncdir setxattr removexattr".split()
+)
+"""Handlers of which pyfuse3 only wants to know that they ended."""
+
+UNANSWERED = frozenset({"forget"})
+"""Handlers that may not even raise FUSEError: the kernel expects no answer."""
+
+log = logging.getLogger(__name__)
+
+
+def guard(operations: C) -> C:
+    """Wrap every handler that the class defines or inherits (class decorator); pyfuse3's own defaults are left."""
+    for name in (*ANSWERS, *SILENT, *UNANSWERED):
+        handler = getattr(operations, name)
+        if handler is not getattr(Operations, name, None):
+            setattr(operations, name, _guarded(name, handler))
+    return operations
+
+
+def _guarded(name: str, handler: Handler) -> Handler:
+    if name in ANSWERS:
+        return _answering(handler, ANSWERS[name])
+    return _ending(handler) if name in SILENT else _unanswered(handler)
+
+
+def _answering(handler: Handler, expected: Answer) -> Handler:
+    @functools.wraps(handler)
+    async def guarded(*args: Any) -> Any:
+        try:
+            answer = await handler(*args)
+            if isinstance(answer, expected):
+                return answer
+        except FUSEError:
+            raise
+        except Exception as error:
+            raise FUSEError(_errno(error, handler)) from None
+        log.error("%s returned %r", handler.__qualname__, answer)
+        raise FUSEError(errno.EIO)
+
+    return guarded
+
+
+def _ending(handler: Handler) -> Handler:
+    @functools.wraps(handler)
+    async def guarded(*args: Any) -> None:
+        try:
+            await handler(*args)
+        except FUSEError:
+            raise
+        except Exception as error:
+            raise FUSEError(_errno(error, handler)) from None
+
+    return guarded
+
+
+def _unanswered(handler: Handler) -> Handler:
+    @functools.wraps(handler)
+    async def guarded(*args: Any) -> None:
+        try:
+            await handler(*args)
+        except Exception:
+            log.exception("%s failed", handler.__qualname__)
+
+    return guarded
+
+
+def _errno(error: Exception, handler: Handler) -> int:
+    """Return the errno that stands for an exception; a bug is logged, and EIO."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, LayerfsError):
+        return error.errno
+    log.error("%s failed", handler.__qualname__, exc_info=error)
+    return errno.EIO
