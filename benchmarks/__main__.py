@@ -1,0 +1,101 @@
+"""`python -m benchmarks [run|compare|report|peers|list]`; `layerfs bench` is the same."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from benchmarks import options, questions, subjects
+from benchmarks.model import BenchError
+from benchmarks.place import ROOT
+from benchmarks.records import Results, Writer
+from benchmarks.runner import Run
+
+VERBS = ("run", "compare", "report", "peers", "list")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; return its exit status (compare: 1 when something became slower)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or (words[0] not in VERBS and words[0] not in ("-h", "--help")):
+        words.insert(0, "run")
+    args = options.parser().parse_args(words)
+    try:
+        return {"run": run, "compare": compare, "report": report, "peers": peers, "list": listing}[args.verb](args)
+    except BenchError as error:
+        print(f"layerfs bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, then write the report."""
+    plan = options.plan(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    writer = Writer(args.out / "results.jsonl")
+    try:
+        with progress() as tell:
+            Run(plan, writer, tell).run()
+    finally:
+        writer.close()
+    from benchmarks import report as reports
+
+    written = reports.write(Results.of(writer.records), args.out)
+    print(written.summary())
+    print(f"layerfs bench: {', '.join(map(str, written.paths))}")
+    return 0
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str, float], None]]:
+    """Show a bar on a terminal; elsewhere stay silent."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda what, share: bar.update(task, description=what, completed=share)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Compare two results."""
+    from benchmarks import compare as comparing
+
+    return comparing.main(args.old, args.new, args.threshold)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Make the report again."""
+    from benchmarks import records
+    from benchmarks import report as reports
+
+    source = args.results / "results.jsonl" if args.results.is_dir() else args.results
+    written = reports.write(Results.of(records.read(source)), args.out or source.parent)
+    print(f"layerfs bench: {', '.join(map(str, written.paths))}")
+    return 0
+
+
+def peers(args: argparse.Namespace) -> int:
+    """Install peers."""
+    from benchmarks import peers as installing
+
+    return installing.main()
+
+
+def listing(args: argparse.Namespace) -> int:
+    """Show what could be asked and measured here."""
+    for question in questions.all_questions():
+        print(f"question {question.name:14} {questions.text(question).splitlines()[0]}")
+    for subject in subjects.all_subjects(ROOT):
+        missing = subject.missing()
+        print(f"subject  {subject.name:34} {'missing: ' + missing if missing else subject.version()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The compiled timing loops: built with the host's cc on first use, called as a program."""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from benchmarks import caches
+from benchmarks.model import BenchError
+
+SOURCE = Path(__file__).with_name("probe.c")
+FLAGS = ("-O2", "-Wall", "-std=gnu11")
+PATIENCE = 900  # seconds; a subject that hangs must not end the run
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass of a loop: its whole time [ns], what it counted, and the time of each operation [ns]."""
+
+    total_ns: int
+    count: int
+    bytes: int
+    digest: str
+    times: array.array[int]
+    busy_ns: int = 0
+    own_ns: int = 0
+    elapsed_ns: int = 1
+
+    def others(self, servers_ns: int) -> float:
+        """Return how many CPUs were busy meanwhile with neither the loop nor the servers (ticks of 10 ms: coarse)."""
+        return max(0.0, (self.busy_ns - self.own_ns - servers_ns) / self.elapsed_ns)
+
+    @property
+    def us_each(self) -> float:
+        """The mean time of one operation, which is what a whole pass costs divided fairly."""
+        return self.total_ns / max(self.count, 1) / 1000
+
+    @property
+    def rate(self) -> float:
+        """MB/s (10^6) over the whole pass."""
+        return self.bytes * 1000 / max(self.total_ns, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """One command of a batch: when it returned and when its mountpoint answered [ns], and its exit status."""
+
+    returned: int
+    answered: int
+    status: int
+
+
+def children_time() -> int:
+    """Return the CPU time of all ended children so far [ns]."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int((used.ru_utime + used.ru_stime) * 1e9)
+
+
+@cache
+def program(cache: Path) -> Path:
+    """Return the probe, compiled into `cache` under a name that changes with its source."""
+    mark = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:12]
+    built = cache / "bin" / f"probe-{mark}"
+    if not built.exists():
+        built.parent.mkdir(parents=True, exist_ok=True)
+        fresh = built.with_suffix(f".{os.getpid()}")
+        try:
+            subprocess.run(["cc", *FLAGS, "-o", str(fresh), str(SOURCE)], check=True, capture_output=True, text=True)
+        except FileNotFoundError as error:
+            raise BenchError("the timing loops need a C compiler: install gcc and libc6-dev") from error
+        except subprocess.CalledProcessError as error:
+            raise BenchError(f"probe.c did not compile: {error.stderr}") from error
+        fresh.rename(built)
+    return built
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The probe as run for one subject: `prefix` enters the namespace in which its mount exists."""
+
+    cache: Path
+    prefix: tuple[str, ...] = ()
+
+    def run(self, op: str, where: Path, names: Path, number: int = 0) -> Pass:
+        """Run one loop over the names in a NUL-separated list, relative to `where`."""
+        with tempfile.TemporaryDirectory(prefix="probe-") as scratch:
+            os.chmod(scratch, 0o777)
+            out = os.path.join(scratch, "times")
+            argv = [str(program(self.cache)), op, str(where), str(names), out, str(number)]
+            busy, own, begun = caches.busy_time(), children_time(), time.monotonic_ns()
+            said = json.loads(self._call(argv))
+            busy, own, begun = caches.busy_time() - busy, children_time() - own, time.monotonic_ns() - begun
+            times = array.array("I")
+            times.frombytes(Path(out).read_bytes())
+        return Pass(said["total_ns"], said["count"], said["bytes"], said["digest"], times, busy, own, begun)
+
+    def start(self, batch: Sequence[tuple[list[str], Path | None]]) -> tuple[int, list[Started]]:
+        """Start all commands of `batch` at once; each may name a mountpoint that must answer. Total in ns."""
+        words: list[str] = []
+        for argv, target in batch:
+            words += [str(len(argv)), str(target or ""), *argv]
+        with tempfile.NamedTemporaryFile(prefix="probe-") as listing:
+            listing.write("".join(word + "\0" for word in words).encode())
+            listing.flush()
+            os.chmod(listing.name, 0o644)
+            said = json.loads(self._call([str(program(self.cache)), "mounts", listing.name, "-"]))
+        return said["total_ns"], [Started(*one) for one in said["commands"]]
+
+    def _call(self, argv: list[str]) -> str:
+        with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as answer:
+            # Files, not pipes: a server that keeps our stderr open must not keep us waiting.
+            # No stdin, and the mount's program may not linger in our process group.
+            try:
+                code = subprocess.run(
+                    [*self.prefix, *argv], stdin=subprocess.DEVNULL, stdout=answer, stderr=complaints, timeout=PATIENCE
+                ).returncode
+            except subprocess.TimeoutExpired as error:
+                raise BenchError(f"{argv[1]} did not end within {PATIENCE} s") from error
+            complaints.seek(0)
+            answer.seek(0)
+            if code:
+                raise BenchError(f"{argv[1]}: {complaints.read().decode(errors='replace').strip()[:300]}")
+            return answer.read().decode().strip().splitlines()[-1]

@@ -1,0 +1,34 @@
+"""What is asked; one file each, whose docstring is the question."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from benchmarks.model import BenchError, Question, Scale
+
+ORDER = (
+    "lookup", "walk", "open", "create", "copyup", "unlink", "rename", "read", "mount", "concurrency", "idle", "memory",
+    "wide", "scattered", "chmod", "million",
+)
+"""In the order in which they are asked: what steers the project first."""
+
+
+def all_questions() -> list[Question]:
+    """Load every question; each module offers one object called QUESTION."""
+    return [importlib.import_module(f"benchmarks.questions.{name}").QUESTION for name in ORDER]
+
+
+def text(question: Question) -> str:
+    """Return the question as written: the docstring of its module."""
+    return (sys.modules[type(question).__module__].__doc__ or "").strip()
+
+
+def chosen(names: Sequence[str], scale: Scale) -> list[Question]:
+    """Return the questions called `names`, or all that have a case at this scale."""
+    known = {question.name: question for question in all_questions()}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise BenchError(f"no question is called {', '.join(unknown)}; there are: {', '.join(known)}")
+    return [known[name] for name in names] if names else [one for one in known.values() if one.cases(scale)]

@@ -1,0 +1,28 @@
+"""What does it cost to create a file of 4 KiB beside files of the layers?
+
+10,000 new names, 50 in each of 200 directories that exist only in the layers; caches dropped before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.model import Case, Layers, Scale, Value
+from benchmarks.place import Place
+from benchmarks.questions.passes import changed, standard_cases
+
+
+class Create:
+    """open(O_CREAT|O_EXCL), write 4 KiB, close; the first in each directory copies the directory up."""
+
+    name = "create"
+    rounds = 1.0
+
+    def cases(self, scale: Scale) -> list[Case]:
+        return standard_cases(scale, writes=True)
+
+    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+        yield from changed(place, layers, "create", layers.absent)
+
+
+QUESTION = Create()

@@ -1,0 +1,38 @@
+"""How long does a mount take, by number of layers, until the command returns and until the mountpoint answers?
+
+returned: from the start of the mount command to its end; answered: to the first listing of the root. unmount: from the
+start of the unmount command until the last server has ended. Caches are warm: this is starting containers one by one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from benchmarks.model import Case, Layers, Scale, Value
+from benchmarks.place import Place
+
+COUNTS = {Scale.QUICK: (10,), Scale.NORMAL: (10, 1, 40), Scale.FULL: (10, 1, 2, 40, 128)}
+
+
+class Mount:
+    """The commands are started by the probe, so that Python's own process start is not in it."""
+
+    name = "mount"
+    rounds = 2.0
+
+    def cases(self, scale: Scale) -> list[Case]:
+        return [Case("own", count) for count in COUNTS[scale]]
+
+    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+        with place.mounted(layers):
+            pass  # warm-up: programs and directories are in the page cache now
+        started = place.mount(layers)
+        yield Value("returned", started.returned / 1e6, "ms")
+        yield Value("answered", started.answered / 1e6, "ms")
+        begun = time.perf_counter()
+        place.unmount(layers)
+        yield Value("unmount", (time.perf_counter() - begun) * 1000, "ms")
+
+
+QUESTION = Mount()

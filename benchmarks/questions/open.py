@@ -1,0 +1,28 @@
+"""What does it cost to open, read and close a small file?
+
+10,000 files of 4 KiB. cold: a fresh mount, all caches dropped; warm: once more, the bytes are in the page cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.model import Case, Layers, Scale, Value
+from benchmarks.place import Place
+from benchmarks.questions.passes import cold_warm, standard_cases
+
+
+class Open:
+    """open, read until the end, close."""
+
+    name = "open"
+    rounds = 1.0
+
+    def cases(self, scale: Scale) -> list[Case]:
+        return standard_cases(scale)
+
+    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+        yield from cold_warm(place, layers, "open", layers.present)
+
+
+QUESTION = Open()

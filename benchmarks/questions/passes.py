@@ -1,0 +1,44 @@
+"""Passes of a timing loop over one mount, cold then warm: the shape that most questions share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import caches
+from benchmarks.model import Case, Layers, Scale, Value
+from benchmarks.place import Place
+
+TARGETED = (("own", 10), ("shared", 40), ("own", 1), ("own", 40))
+
+
+def standard_cases(scale: Scale, writes: bool = False) -> list[Case]:
+    """Return the trees and layer counts of the project's targets."""
+    wanted = TARGETED[:2] if scale is Scale.QUICK else TARGETED
+    return [Case(tree, layers, writes=writes) for tree, layers in wanted]
+
+
+def one_pass(place: Place, op: str, names: Path, measure: str) -> Iterator[Value]:
+    """Run the loop once: time for each operation, and what the servers' CPUs did for it."""
+    before = caches.cpu_time(place.pids)
+    done = place.run(op, names)
+    yield Value(measure, done.us_each, times=done.times, others=done.others(caches.cpu_time(place.pids) - before))
+    if place.pids:
+        yield Value(f"{measure}.server-cpu", (caches.cpu_time(place.pids) - before) / max(done.count, 1) / 1000)
+
+
+def cold_warm(place: Place, layers: Layers, op: str, names: Path, again: bool = False) -> Iterator[Value]:
+    """Yield op.cold of a fresh mount, op.warm right after it, and op.again: caches dropped under the used mount."""
+    with place.mounted(layers):
+        state = place.cold()
+        yield from one_pass(place, op, names, f"{op}.{state}")
+        yield from one_pass(place, op, names, f"{op}.warm")
+        if again and place.cold() == "cold":
+            yield from one_pass(place, op, names, f"{op}.again")
+
+
+def changed(place: Place, layers: Layers, op: str, names: Path) -> Iterator[Value]:
+    """Yield op.cold of an operation that can be done only once to each name."""
+    with place.mounted(layers):
+        state = place.cold()
+        yield from one_pass(place, op, names, f"{op}.{state}")

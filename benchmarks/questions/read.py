@@ -1,0 +1,38 @@
+"""How fast is a large file of a layer read from its beginning to its end?
+
+256 MiB in blocks of 128 KiB. cold: a fresh mount, all caches dropped; warm: once more, from the page cache.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.model import Case, Layers, Scale, Value
+from benchmarks.place import Place
+
+FILE = b"256m/f000000\0"
+
+
+class Read:
+    """read in a loop; one warm-up pass before the warm one, because the first fills the cache."""
+
+    name = "read"
+    rounds = 1.0
+
+    def cases(self, scale: Scale) -> list[Case]:
+        return [Case("big", 10)]
+
+    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+        with tempfile.NamedTemporaryFile() as name, place.mounted(layers):
+            name.write(FILE)
+            name.flush()
+            Path(name.name).chmod(0o644)
+            state = place.cold()
+            for measure in (f"sequential.{state}", "sequential.warm"):
+                done = place.run("sequential", Path(name.name))
+                yield Value(measure, done.rate, "MB/s", done.times)
+
+
+QUESTION = Read()

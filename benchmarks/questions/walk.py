@@ -1,0 +1,28 @@
+"""What does it cost to walk the whole tree and ask for every size, as `find -printf %s` does?
+
+Time for each entry, listing included. cold: a fresh mount, all caches dropped; warm: once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.model import Case, Layers, Scale, Value
+from benchmarks.place import Place
+from benchmarks.questions.passes import cold_warm, standard_cases
+
+
+class Walk:
+    """readdir and fstatat of every entry."""
+
+    name = "walk"
+    rounds = 1.0
+
+    def cases(self, scale: Scale) -> list[Case]:
+        return standard_cases(scale)
+
+    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+        yield from cold_warm(place, layers, "walk", layers.present, again=True)
+
+
+QUESTION = Walk()

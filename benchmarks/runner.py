@@ -1,0 +1,200 @@
+"""Rounds of samples, interleaved over the subjects; everything that happens becomes a record.
+
+Rounds are outermost and subjects innermost: what drifts (the disk, other work on the host) hits all subjects alike, and
+a ratio is always taken between samples of one round. The order of the subjects rotates, so that none is always first.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import caches, host, trees
+from benchmarks.model import BenchError, Case, Layers, Question, Scale, Subject, Value
+from benchmarks.place import Place
+from benchmarks.questions import text
+from benchmarks.records import Writer
+from benchmarks.stats import histogram, quantiles
+
+PATIENCE = 5.0  # seconds that one sample waits for a quiet host
+DISTURBED = 0.25  # CPUs busy with something else, above which a sample is taken again
+
+Step = tuple[int, Question, Case, Subject]
+
+
+@dataclass
+class Plan:
+    """What a run does. `budget` [s] ends it in good order: what there was no time for is recorded as skipped."""
+
+    questions: Sequence[Question]
+    subjects: Sequence[Subject]
+    scale: Scale
+    rounds: int
+    cache: Path
+    trees: Sequence[str] = ()
+    layers: Sequence[int] = ()
+    digests: bool = True
+    budget: float | None = None
+    tries: int = 1
+    arguments: str = ""
+
+    def cases(self, question: Question) -> list[Case]:
+        """Return the question's cases, narrowed by --tree and --layers."""
+        scale = Scale.FULL if self.trees or self.layers else self.scale
+        return [case for case in question.cases(scale)
+                if (not self.trees or case.tree in self.trees) and (not self.layers or case.layers in self.layers)]
+
+    def steps(self, subjects: Sequence[Subject]) -> Iterator[Step]:
+        """Yield every sample to take, in order."""
+        for index in range(self.rounds * 2):
+            for question in self.questions:
+                if index >= max(1, round(self.rounds * question.rounds)):
+                    continue
+                turn = index % max(len(subjects), 1)
+                for case, subject in itertools.product(self.cases(question), [*subjects[turn:], *subjects[:turn]]):
+                    yield index, question, case, subject
+
+
+@dataclass
+class Run:
+    """One run of a plan."""
+
+    plan: Plan
+    writer: Writer
+    tell: Callable[[str, float], None]
+    begun: float = field(default_factory=time.monotonic)
+    taken: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    checked: set[tuple[str, int, str]] = field(default_factory=set)
+    expected: dict[str, str] = field(default_factory=dict)
+    hopeless: set[tuple[str, str, str]] = field(default_factory=set)
+    samples: int = 0
+
+    def run(self) -> None:
+        """Take every sample; whatever fails is recorded and the run goes on."""
+        self.introduce()
+        present = [subject for subject in self.plan.subjects if subject.missing() is None]
+        steps = list(self.plan.steps(present))
+        try:
+            for done, (index, question, case, subject) in enumerate(steps):
+                self.tell(f"round {index + 1}: {question.name} {case.key()} {subject.name}", done / len(steps))
+                self.step(index, question, case, subject)
+        finally:
+            for subject in self.plan.subjects:
+                subject.finish()
+            seconds = time.monotonic() - self.begun
+            self.writer.write("end", finished=now(), samples=self.samples, seconds=round(seconds, 1))
+
+    def introduce(self) -> None:
+        """Write what a reader needs to know before the first number."""
+        plan = self.plan
+        plan.cache.mkdir(parents=True, exist_ok=True)
+        plan.cache.chmod(0o755)
+        self.writer.write("run", schema=1, started=now(), scale=plan.scale.name.lower(), arguments=plan.arguments)
+        self.writer.write("host", **host.facts(plan.cache))
+        for question in plan.questions:
+            self.writer.write("question", name=question.name, text=text(question))
+        for subject in plan.subjects:
+            missing = subject.missing()
+            version = "" if missing else subject.version()
+            self.writer.write("subject", name=subject.name, about=subject.about, version=version, missing=missing)
+
+    def step(self, index: int, question: Question, case: Case, subject: Subject) -> None:
+        """Take one sample, unless it makes no sense, failed before, or would end too late."""
+        which = {"question": question.name, "case": case.key(), "subject": subject.name}
+        key = (question.name, case.key(), subject.name)
+        refusal = subject.refuses(case)
+        if refusal or key in self.hopeless:
+            if refusal and index == 0:
+                self.writer.write("refused", **which, reason=refusal)
+            return
+        if self.late(key):
+            if index == 0:
+                self.writer.write("skipped", **which, reason="no time left")
+            return
+        begun = time.monotonic()
+        try:
+            self.sample(index, question, case, subject)
+        except (BenchError, OSError, subprocess.SubprocessError) as error:
+            self.hopeless.add(key)
+            self.writer.write("failed", **which, round=index, error=str(error))
+        self.taken[key] = time.monotonic() - begun
+
+    def late(self, key: tuple[str, str, str]) -> bool:
+        """Say whether the sample, as long as its predecessor, would end after the budget."""
+        left = (self.plan.budget or float("inf")) - (time.monotonic() - self.begun)
+        return left < self.taken.get(key, 1.0)
+
+    def sample(self, index: int, question: Question, case: Case, subject: Subject) -> None:
+        """Ask until the rest of the host was quiet meanwhile, at most `tries` times; record the quietest answer."""
+        best: list[Value] = []
+        for _ in range(self.plan.tries):
+            if self.plan.tries > 1:
+                caches.wait_quiet(PATIENCE)
+            values, layers = self.attempt(question, case, subject)
+            if not best or disturbance(values) < disturbance(best):
+                best = values
+            if disturbance(best) < DISTURBED:
+                break
+        self.keep(index, question, case, subject, best)
+        self.verify(case, subject, layers)
+
+    def attempt(self, question: Question, case: Case, subject: Subject) -> tuple[list[Value], Layers]:
+        """Build or find the tree and ask the question in a fresh place."""
+        layers = trees.build(case.tree, case.layers, self.plan.cache, subject.owner)
+        place = Place(subject, self.plan.cache / "run" / f"{os.getpid()}-{self.samples}", self.plan.cache)
+        self.samples += 1
+        place.make(subject.owner)
+        try:
+            subject.prepare(layers, place, case)
+            return list(question.sample(place, layers, case)), layers
+        finally:
+            place.clear()
+
+    def keep(self, index: int, question: Question, case: Case, subject: Subject, values: Sequence[Value]) -> None:
+        """Record the values of one sample."""
+        for value in values:
+            extra: dict[str, Any] = {}
+            if value.times:
+                extra = {"quantiles": quantiles(value.times), "histogram": histogram(value.times),
+                         "others": round(value.others, 2)}
+            self.writer.write(
+                "sample", question=question.name, case=case.key(), tree=case.tree, layers=case.layers,
+                subject=subject.name, round=index, measure=value.measure, value=value.value, unit=value.unit,
+                more_is_better=value.more_is_better, **extra)
+
+    def verify(self, case: Case, subject: Subject, layers: Layers) -> None:
+        """Once for each tree and subject: does it show what the merged tree holds?"""
+        key = (case.tree, case.layers, subject.name)
+        if not self.plan.digests or key in self.checked or self.late(("", "", "")):
+            return
+        self.checked.add(key)
+        place = Place(subject, self.plan.cache / "run" / f"{os.getpid()}-digest", self.plan.cache)
+        place.make(subject.owner)
+        try:
+            subject.prepare(layers, place, Case(case.tree, case.layers))
+            with place.mounted(layers):
+                seen = place.run("digest", layers.present)
+        finally:
+            place.clear()
+        want = f"{layers.flat} {subject.prefix}"
+        if want not in self.expected:
+            self.expected[want] = place.probe.run("digest", layers.flat, layers.present).digest
+        self.writer.write("digest", tree=case.tree, layers=case.layers, subject=subject.name, digest=seen.digest,
+                          same=seen.digest == self.expected[want], count=seen.count, bytes=seen.bytes)
+
+
+def disturbance(values: Sequence[Value]) -> float:
+    """Return how busy the rest of the host was during the worst pass of a sample."""
+    return max((value.others for value in values), default=0.0)
+
+
+def now() -> str:
+    """Return the time to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,26 @@
+"""The floor: a bind mount of the merged tree, no layers at all."""
+
+from __future__ import annotations
+
+import subprocess
+
+from benchmarks.model import Case, Layers
+from benchmarks.place import Place
+from benchmarks.subjects.plain import Plain
+
+
+class Bind(Plain):
+    """mount --bind of a flat copy; for cases that write, of a private copy made beforehand."""
+
+    name = "bind"
+    about = "bind mount of the merged tree: the floor, what the host's filesystem costs"
+
+    def prepare(self, layers: Layers, place: Place, case: Case) -> None:
+        """Copy the tree if it will be changed."""
+        if case.writes:
+            subprocess.run(["cp", "-a", "--", str(layers.flat), str(place.home / "flat")], check=True)
+
+    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+        """Bind the private copy if there is one."""
+        private = place.home / "flat"
+        return ["/usr/bin/mount", "--bind", str(private if private.exists() else layers.flat), str(place.mnt)]

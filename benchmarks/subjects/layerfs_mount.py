@@ -1,0 +1,45 @@
+"""layerfs mount, one subject for each driver."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.model import Layers
+from benchmarks.place import Place
+from benchmarks.subjects.plain import Plain
+
+
+class LayerfsMount(Plain):
+    """`layerfs mount --driver=...` of the installation that runs this harness."""
+
+    def __init__(self, driver: str) -> None:
+        self.driver = driver
+        self.name = f"layerfs-{driver}"
+        self.about = f"layerfs mount --driver={driver}"
+
+    def missing(self) -> str | None:
+        """Need the console script."""
+        return None if program() else "the program layerfs is not installed beside this Python (`make setup`)"
+
+    def version(self) -> str:
+        """Return the package's version and, in a work tree, the commit."""
+        import layerfs
+
+        commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+                                capture_output=True, text=True)
+        return f"{layerfs.__version__} {commit.stdout.strip()}".strip()
+
+    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+        """Mount as a person would type it."""
+        return [program(), "mount", *map(str, layers.lowers), str(place.mnt), "--upper", str(place.upper),
+                "--work", str(place.work), "--driver", self.driver]
+
+
+def program() -> str:
+    """Return the console script beside the running Python, else the one on PATH, else nothing."""
+    beside = Path(sys.executable).with_name("layerfs")
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which("layerfs") or ""

@@ -1,0 +1,106 @@
+"""Layers as squashfs images: loop mounts under kernel overlayfs, squashfuse_ll under fuse-overlayfs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from benchmarks.model import Case, Layers
+from benchmarks.place import Place
+from benchmarks.subjects.fuse_overlayfs import FuseOverlayfs
+from benchmarks.subjects.plain import UMOUNT, Plain, need_program
+
+COMPRESSION = ("-comp", "zstd", "-Xcompression-level", "3", "-b", "131072")
+
+
+class LoopSquashfs(Plain):
+    """One loop mount for each layer, kernel overlayfs on top."""
+
+    name = "loop-squashfs"
+    about = "kernel overlayfs over one loop-mounted squashfs image for each layer (zstd, 128 KiB blocks)"
+    single = "/usr/bin/mount -t squashfs -o loop,ro {image} {point}"
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+
+    def missing(self) -> str | None:
+        """Need mksquashfs and root."""
+        return need_program("mksquashfs", "squashfs-tools") or super().missing()
+
+    def refuses(self, case: Case) -> str | None:
+        """Decline what would need hours of compression or hundreds of loop devices."""
+        if case.tree in ("million", "huge"):
+            return "images of this tree would take too long to make"
+        concurrency = dict(case.vary).get("concurrency", 1)
+        return "too many loop devices" if case.layers * int(concurrency) > 256 else None
+
+    def prepare(self, layers: Layers, place: Place, case: Case) -> None:
+        """Make the images that are missing, and the directories they are mounted on."""
+        for index, lower in enumerate(layers.lowers):
+            image = self.image(layers, lower)
+            if not image.exists():
+                image.parent.mkdir(parents=True, exist_ok=True)
+                fresh = image.with_suffix(f".{os.getpid()}")
+                subprocess.run(["mksquashfs", str(lower), str(fresh), *COMPRESSION, "-noappend", "-quiet",
+                                "-no-progress"], check=True, capture_output=True)
+                fresh.rename(image)
+            self.point(place, index).mkdir(parents=True, exist_ok=True)
+
+    def image(self, layers: Layers, lower: Path) -> Path:
+        """Return where the image of a layer is kept."""
+        return self.cache / "images" / layers.tree / str(len(layers.lowers)) / f"{lower.name}.sqfs"
+
+    def point(self, place: Place, index: int) -> Path:
+        """Return where the image of a layer is mounted."""
+        return place.home / "l" / f"{index:03d}"
+
+    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+        """Mount all images, then the overlay, in one shell."""
+        lines = [
+            self.single.format(image=shlex.quote(str(self.image(layers, lower))), point=self.point(place, index))
+            for index, lower in enumerate(layers.lowers)
+        ]
+        names = ":".join(f"{index:03d}" for index in range(len(layers.lowers)))
+        options = f"lowerdir={names},upperdir={place.upper},workdir={place.work}"
+        return ["/bin/sh", "-ec", "\n".join([*lines, f"cd {place.home / 'l'}", self.stack(options, place.mnt)])]
+
+    def stack(self, options: str, mnt: Path) -> str:
+        """Return the command that stacks the mounted images."""
+        return f"/usr/bin/mount -t overlay overlay -o {options} {mnt}"
+
+    def unmount_command(self, layers: Layers, place: Place) -> list[str]:
+        """Unmount the overlay, then the images."""
+        points = " ".join(str(self.point(place, index)) for index in range(len(layers.lowers)))
+        return ["/bin/sh", "-ec", f"{UMOUNT} {place.mnt}\n{UMOUNT} {points}"]
+
+
+class SquashFuse(LoopSquashfs):
+    """The same without the kernel: squashfuse_ll for each image, fuse-overlayfs on top."""
+
+    name = "squashfuse+fuse-overlayfs"
+    single = "squashfuse_ll {image} {point}"
+
+    def __init__(self, cache: Path, overlay: FuseOverlayfs) -> None:
+        super().__init__(cache)
+        self.overlay = overlay
+        self.about = f"{overlay.name} over one squashfuse_ll for each layer"
+
+    def missing(self) -> str | None:
+        """Need all three programs."""
+        lacking = need_program("squashfuse_ll", "squashfuse") or need_program("mksquashfs", "squashfs-tools")
+        return lacking or self.overlay.missing()
+
+    def version(self) -> str:
+        """Return the overlay's version and squashfuse's."""
+        said = subprocess.run(["squashfuse_ll"], capture_output=True, text=True, timeout=10)
+        return f"{self.overlay.version()}, {(said.stderr or said.stdout).splitlines()[0].strip()}"
+
+    def refuses(self, case: Case) -> str | None:
+        """Decline what starts hundreds of servers."""
+        return super().refuses(case) or ("too many servers" if case.layers > 40 else None)
+
+    def stack(self, options: str, mnt: Path) -> str:
+        """Return the command that stacks the mounted images; paths are resolved from their directory."""
+        return f"{self.overlay.program} -o {options} {mnt}"

@@ -1,0 +1,103 @@
+"""The project's targets (issue 11, "Numbers"), each with what was measured and whether it is met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.records import Key, Results
+from benchmarks.stats import Spread, ratio, spread
+
+OURS = "layerfs-fuse"
+DEBIAN = "fuse-overlayfs-1.10"
+KERNEL = "kernel-overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound on a ratio to another subject (or to the same one at another case), or on a value of our own."""
+
+    title: str
+    key: Key
+    bound: float
+    against: str = ""
+    against_case: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One line of the table; `found` is None when a sample is missing."""
+
+    target: Target
+    found: Spread | None
+    met: bool | None
+    ours: float | None
+    theirs: float | None
+    unit: str
+
+
+def targets() -> list[Target]:
+    """Return all targets in the order of the issue."""
+    own, shared = "own/10", "shared/40"
+    asked: list[tuple[str, str, str, float, str]] = [
+        ("cold stat", "lookup", "stat.cold", 0.8, DEBIAN),
+        ("cold absent name", "lookup", "absent.cold", 0.65, DEBIAN),
+        ("cold tree walk", "walk", "walk.cold", 0.75, DEBIAN),
+        ("create 4 KiB", "create", "create.cold", 1.0, DEBIAN),
+        ("copy-up 4 KiB", "copyup", "append.cold", 1.0, DEBIAN),
+        ("unlink lower file", "unlink", "unlink.cold", 1.0, DEBIAN),
+        ("cold open+read+close", "open", "open.cold", 1.0, DEBIAN),
+        ("warm open+read+close", "open", "open.warm", 1.1, DEBIAN),
+        ("warm stat", "lookup", "stat.warm", 1.0, DEBIAN),
+        ("warm absent name", "lookup", "absent.warm", 1.1, KERNEL),
+    ]
+    found = [Target(f"{title}, own, 10 layers", Key(question, own, measure), bound, other)
+             for title, question, measure, bound, other in asked]
+    found += [Target(f"256 MiB read, {state}", Key("read", "big/10", f"sequential.{state}"), 1.0, DEBIAN)
+              for state in ("cold", "warm")]
+    found.append(Target("idle mount, per mille of a CPU", Key("idle", own, "cpu"), 0.0))
+    found += [Target(f"{title}, shared, 40 layers", Key(question, shared, measure), bound, KERNEL)
+              for title, question, measure, bound in (("cold stat", "lookup", "stat.cold", 1.25),
+                                                      ("cold absent name", "lookup", "absent.cold", 0.5),
+                                                      ("cold tree walk", "walk", "walk.cold", 0.8))]
+    found += [Target(f"{title}, own, 40 layers against 1", Key(question, "own/40", measure), 1.3, OURS, "own/1")
+              for title, question, measure, _, _ in asked]
+    return [*found, Target("resident after mount [MB]", Key("memory", own, "mounted"), 60.0),
+            Target("resident for each inode held [B]", Key("memory", own, "per-inode"), 600.0),
+            Target("of that, kept after FORGET [B]", Key("memory", own, "kept"), 100.0),
+            Target("mount command [ms]", Key("mount", own, "returned"), 60.0)]
+
+
+def judge(results: Results, target: Target, ours: str = OURS) -> Verdict:
+    """Measure one target. A rate's ratio is turned round, so that below the bound is always good."""
+    mine = results.of_subject(target.key, ours)
+    unit = results.units.get(target.key, "")
+    if not target.against:
+        found = spread(list(mine.values())) if mine else None
+        theirs = None
+    else:
+        other_key = Key(target.key.question, target.against_case or target.key.case, target.key.measure)
+        others = results.of_subject(other_key, ours if target.against == OURS else target.against)
+        flip = results.better_more.get(target.key, False)
+        found = ratio(others, mine) if flip else ratio(mine, others)
+        theirs = spread(list(others.values())).median if others else None
+    median = spread(list(mine.values())).median if mine else None
+    met = found.median <= target.bound if found else None
+    return Verdict(target, found, met, median, theirs, unit)
+
+
+def table(results: Results, ours: str = OURS) -> list[str]:
+    """Return the Markdown table `issue-11 targets`, lines that nobody measured left out."""
+    verdicts = [verdict for verdict in (judge(results, target, ours) for target in targets()) if verdict.found]
+    lines = ["| target | against | at most | measured (quartiles) | ours | theirs | met |",
+             "|---|---|---|---|---|---|---|"]
+    show: Callable[[float | None], str] = lambda value: "" if value is None else f"{value:.4g}"  # noqa: E731
+    for one in verdicts:
+        assert one.found is not None
+        against = f"{one.target.against} {one.target.against_case}".strip()
+        lines.append(
+            f"| {one.target.title} | {against} | {one.target.bound:g} | {one.found.median:.3g}"
+            f" ({one.found.low:.3g} to {one.found.high:.3g}) | {show(one.ours)} {one.unit} | {show(one.theirs)} |"
+            f" {'yes' if one.met else '**no**'} |")
+    met = sum(bool(one.met) for one in verdicts)
+    return [*lines, "", f"{met} of {len(verdicts)} measured targets are met (subject: {ours})."]

@@ -1,0 +1,19 @@
+"""What is mounted: trees of layers, built once into the cache and never changed afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.model import BenchError, Layers
+from benchmarks.trees import synthetic
+
+
+def build(name: str, layers: int, cache: Path, owner: int = 0) -> Layers:
+    """Return the tree called `name` over `layers` layers, made now if the cache lacks it."""
+    if name == "real":
+        from benchmarks.trees import real
+
+        return real.build(layers, cache)
+    if name not in synthetic.SHAPES:
+        raise BenchError(f"there is no tree called {name}")
+    return synthetic.build(name, layers, cache, owner)

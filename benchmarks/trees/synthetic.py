@@ -1,0 +1,133 @@
+"""Trees made of random bytes: own, shared, big, wide-N and million.
+
+    own      10,000 files of 4 KiB in 200 directories; each directory lives in one layer
+    shared   the same files; every directory exists in every layer, its files spread over them
+    tiny     own, 50 times smaller: for tests
+    big      files of 4 KiB (1,000), 1 MiB (20), 256 MiB and, when asked for, 1 GiB, all in the lowest layer
+    wide-N   one directory of N empty files, spread over all layers
+    million  1,000,000 empty files in 1,000 directories; each directory lives in one layer
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.model import BenchError, Layers
+
+VERSION = "v1"
+WHEN = 1_700_000_000  # every file's and directory's mtime
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How files are laid out: `spread` puts a directory's files into all layers instead of one."""
+
+    directories: int
+    files: int
+    size: int
+    spread: bool = False
+    empty_top: bool = False
+
+
+SHAPES = {
+    "own": Shape(200, 50, 4096),
+    "shared": Shape(200, 50, 4096, spread=True),
+    "tiny": Shape(10, 20, 4096),
+    "wide-100": Shape(1, 100, 0, spread=True),
+    "wide-10000": Shape(1, 10_000, 0, spread=True),
+    "wide-100000": Shape(1, 100_000, 0, spread=True),
+    "million": Shape(1000, 1000, 0),
+    "big": Shape(0, 0, 0),
+    "huge": Shape(0, 0, 0),
+}
+BIG = {"4k": (1000, 4096), "1m": (20, 1 << 20), "256m": (1, 256 << 20)}
+HUGE = {"1g": (1, 1 << 30)}
+
+
+def build(name: str, layers: int, cache: Path, owner: int = 0) -> Layers:
+    """Build or find a tree; complete ones are recognised by their final name, which is given last."""
+    home = cache / "trees" / VERSION / (f"{name}-{owner}" if owner else name)
+    final = home / str(layers)
+    if not final.exists():
+        fresh = home / f".{layers}.{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            write(SHAPES[name], name, layers, fresh, owner)
+            fresh.rename(final)
+        except OSError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise BenchError(f"cannot build the tree {name}: {error}") from error
+    flat = final if layers == 1 else build(name, 1, cache, owner).lowers[0].parent
+    lowers = tuple(final / f"{index:03d}" for index in range(layers))
+    count = sum(1 for _ in names(name))
+    return Layers(name, lowers, flat / "000", final / "present", final / "absent", count)
+
+
+def names(name: str) -> Iterator[tuple[str, int, int, int]]:
+    """Yield every file of the tree: path, size, and the indices of its directory and of it therein."""
+    shape = SHAPES[name]
+    for kind, (count, size) in (BIG if name == "big" else HUGE if name == "huge" else {}).items():
+        for index in range(count):
+            yield f"{kind}/f{index:06d}", size, 0, index
+    for directory in range(shape.directories):
+        for index in range(shape.files):
+            yield f"d{directory:04d}/f{index:06d}", shape.size, directory, index
+
+
+def write(shape: Shape, name: str, layers: int, home: Path, owner: int) -> None:
+    """Write the layers, top first, and the two name lists."""
+    paths = [home / f"{index:03d}" for index in range(layers)]
+    for path in paths:
+        make_directory(path, owner)
+    seed = random.Random(name)
+    for file, size, directory, index in names(name):
+        layer = layers - 1 if not shape.files else (index if shape.spread else directory) % layers
+        if index == 0 and shape.spread:
+            for path in paths:
+                make_directory(path / os.path.dirname(file), owner)
+        make_directory(paths[layer] / os.path.dirname(file), owner)
+        make_file(paths[layer] / file, size, seed, owner)
+    for path in paths:
+        for directory_path, _, _ in os.walk(path, topdown=False):
+            os.utime(directory_path, (WHEN, WHEN))
+    lists(home, name)
+    os.sync()
+
+
+def lists(home: Path, name: str) -> None:
+    """Write the names that exist and as many that do not, NUL-separated, in the order of a walk."""
+    present = [file for file, *_ in names(name)]
+    (home / "present").write_bytes("".join(file + "\0" for file in present).encode())
+    (home / "absent").write_bytes("".join(file + ".absent\0" for file in present).encode())
+
+
+def make_directory(path: Path, owner: int) -> None:
+    """Make a directory unless it is there."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return
+    path.chmod(0o755)
+    if owner and os.geteuid() == 0:
+        os.chown(path, owner, owner)
+
+
+def make_file(path: Path, size: int, seed: random.Random, owner: int) -> None:
+    """Write `size` bytes that neither compress nor repeat: 64 KiB blocks keyed by the file's own random number."""
+    key = seed.getrandbits(64).to_bytes(8, "little")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        for offset in range(0, size, 1 << 16):
+            block = hashlib.shake_128(key + offset.to_bytes(8, "little")).digest(min(1 << 16, size - offset))
+            os.write(fd, block)
+        os.utime(fd, (WHEN, WHEN))
+        if owner and os.geteuid() == 0:
+            os.chown(fd, owner, owner)
+    finally:
+        os.close(fd)
