@@ -101,9 +101,7 @@ def request(options: MountOptions, mountpoint: bytes, cwd: bytes) -> MountReques
         upper=options.upper and absolute(options.upper, cwd),
         work=options.work and absolute(options.work, cwd),
     )
-    return MountRequest(
-        stack, absolute(mountpoint, cwd), options.union, options.attach, options.driver or Driver.AUTO
-    )
+    return MountRequest(stack, absolute(mountpoint, cwd), options.union, options.attach, options.driver or Driver.AUTO)
 
 
 def absolute(path: bytes, cwd: bytes) -> bytes:

@@ -1,0 +1,102 @@
+"""The two programs, `layerfs` and `layerfs-mount`: find the verb, import it alone, turn errors into one line.
+
+Exit status: 0, 1 with `layerfs: what went wrong (hint: next step)`, 2 for wrong usage.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from layerfs.errors import LayerfsError
+
+if TYPE_CHECKING:
+    import argparse
+
+VERBS = ("mount", "umount", "status", "diff", "run", "doctor", "completion")
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `layerfs` and return its exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    return guard(lambda: _run(words))
+
+
+def mount_helper(arguments: Sequence[str] | None = None) -> int:
+    """Run `layerfs-mount`, which podman and mount(8) call, and return its exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    from layerfs.cli.mount_helper import run
+
+    return guard(lambda: run(words))
+
+
+def guard(run: Callable[[], int]) -> int:
+    """Call and return the exit status; every exception becomes one line on stderr."""
+    try:
+        return run()
+    except LayerfsError as error:
+        text = str(error)
+    except BrokenPipeError:  # `layerfs status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        text = _sentence(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as bug:
+        text = _confess(bug)
+    print(f"layerfs: {text}", file=sys.stderr)
+    return 1
+
+
+def build_parser(verbs: Sequence[str] = VERBS) -> "argparse.ArgumentParser":
+    """Return the parser with these verbs in it; each verb is imported for it."""
+    import argparse
+
+    from layerfs import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="layerfs", description="One directory tree made of stacked read-only layers with a writable layer on top."
+    )
+    parser.add_argument("--version", action="version", version=f"layerfs {__version__}")
+    subparsers = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in verbs:
+        import_module(f"layerfs.cli.{verb}").add_parser(subparsers)
+    return parser
+
+
+def _run(words: list[str]) -> int:
+    """Parse the command line with the parser of its one verb, and run that."""
+    verb = next((word for word in words if not word.startswith("-")), "")
+    parser = build_parser((verb,) if verb in VERBS else VERBS)
+    arguments, rest = parser.parse_known_args(words)
+    if rest:
+        # argparse gives up on positional arguments that options divide: `mount A B --upper U M`.
+        if not hasattr(arguments, "paths") or any(word.startswith("-") for word in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.paths += rest
+    run: Callable[[argparse.Namespace], int] = import_module(f"layerfs.cli.{verb}").run
+    return run(arguments)
+
+
+def _sentence(error: OSError) -> str:
+    """Return what an operating system's error says, with the path it is about."""
+    said = error.strerror or str(error)
+    name = error.filename
+    return f"{os.fsdecode(name)}: {said}" if isinstance(name, str | bytes) else said
+
+
+def _confess(bug: Exception) -> str:
+    """Log a bug's traceback where it can be sent from; return the line for the user."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="layerfs-bug-", suffix=".log", delete=False) as log:
+        traceback.print_exception(bug, file=log)
+    return f"a bug: {type(bug).__name__}: {bug} (hint: please report it with {log.name})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""`layerfs mount`: a stack at a mountpoint, in our own words or in those of fuse-overlayfs."""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from typing import NoReturn
+
+from layerfs.errors import InvalidArgument, NotFound
+from layerfs.model import Driver
+from layerfs.mounts.launch import launch
+from layerfs.mounts.options import MountOptions, absolute, parse, request
+from layerfs.mounts.process import Process
+
+DESCRIPTION = """Mount LAYERs (top first) at MOUNTPOINT, writable where --upper is given.
+The drop-in form is `layerfs mount -o lowerdir=A:B,upperdir=U,workdir=W MOUNTPOINT`."""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb to the command line."""
+    parser = subparsers.add_parser("mount", help="mount a stack of layers", description=DESCRIPTION)
+    parser.add_argument("paths", nargs="*", metavar="LAYER... MOUNTPOINT", help="directories; the top layer first")
+    parser.add_argument("--upper", metavar="DIR", help="the writable layer; without it the mount is read-only")
+    parser.add_argument(
+        "--work", metavar="DIR", help="scratch directory on the upper's filesystem (UPPER.work, made if missing)"
+    )
+    parser.add_argument(
+        "--driver",
+        choices=[driver.value for driver in Driver],
+        help="who serves the mount; auto (the default) takes the kernel where it can, else FUSE",
+    )
+    parser.add_argument(
+        "-o", action="append", default=[], dest="options", metavar="OPT[,OPT...]", help="mount options, see README.md"
+    )
+    parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
+    parser.add_argument("--log", metavar="FILE", help="where the FUSE server writes its log")
+    parser.add_argument("--debug", action="store_true", help="log every request")
+    parser.set_defaults(usage=parser.error)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Mount, and leave at once: the interpreter's own farewell would cost some milliseconds."""
+    options = parse(os.fsencode(text) for text in arguments.options)
+    layers, mountpoint = _paths(arguments, options)
+    if arguments.driver:
+        options = replace(options, driver=Driver(arguments.driver))
+    options = _writable(arguments, replace(options, lowers=layers))
+    cwd = os.getcwdb()
+    log = absolute(os.fsencode(arguments.log), cwd) if arguments.log else None
+    launch(request(options, mountpoint, cwd), Process(arguments.foreground, arguments.debug or options.debug, log))
+    leave()
+
+
+def leave() -> NoReturn:
+    """Flush and exit with success."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _paths(arguments: argparse.Namespace, options: MountOptions) -> tuple[tuple[bytes, ...], bytes]:
+    """Return the layers and the mountpoint; the layers may come with -o instead."""
+    *layers, mountpoint = map(os.fsencode, arguments.paths or arguments.usage("no MOUNTPOINT"))
+    if layers and options.lowers:
+        arguments.usage("layers are given both as arguments and with -o lowerdir")
+    if not layers and not options.lowers:
+        arguments.usage("no LAYER; give LAYER... MOUNTPOINT, or -o lowerdir=A:B MOUNTPOINT")
+    return tuple(layers) or options.lowers, mountpoint
+
+
+def _writable(arguments: argparse.Namespace, options: MountOptions) -> MountOptions:
+    """Return the options with the upper and the work directory, wherever they were given."""
+    if (arguments.upper and options.upper) or (arguments.work and options.work):
+        arguments.usage("the upper or work directory is given twice, also with -o")
+    upper = os.fsencode(arguments.upper) if arguments.upper else options.upper
+    work = os.fsencode(arguments.work) if arguments.work else options.work
+    if upper and not work:
+        work = _make_work(upper)
+    return replace(options, upper=upper, work=work)
+
+
+def _make_work(upper: bytes) -> bytes:
+    """Make and return the work directory UPPER.work, beside the upper and so most likely on its filesystem."""
+    place = os.path.realpath(upper)
+    if not os.path.isdir(place):
+        raise NotFound(f"no such upper: {os.fsdecode(upper)}", "make the directory first")
+    if os.path.ismount(place):
+        raise InvalidArgument(
+            f"{os.fsdecode(upper)} is a mount of its own, so its work directory cannot be beside it",
+            "give a directory inside that filesystem as --upper, and another one as --work",
+        )
+    work = place + b".work"
+    if not os.path.isdir(work):
+        os.mkdir(work, 0o700)
+    return work

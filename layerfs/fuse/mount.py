@@ -1,0 +1,160 @@
+"""Open /dev/fuse and mount it, before anything heavy is imported: requests queue until somebody serves them.
+
+With mount(2) where the caller may (root, also of a user namespace), else with the setuid program fusermount3.
+Nothing here may look at the mountpoint once it is mounted: nobody answers yet.
+"""
+
+import errno
+import os
+import socket
+import stat
+
+from layerfs.errors import InvalidArgument, LayerfsError, NotFound, Unsupported
+from layerfs.fuse.config import AttachOptions
+from layerfs.sys.mounts import MountFlag, mount_raw
+
+DEVICE = b"/dev/fuse"
+FUSERMOUNT = b"fusermount3"
+CONF = "/etc/fuse.conf"
+
+# What fusermount3 understands; nosuid and nodev it adds itself. The rest says when times are kept: harmless to drop.
+_FUSERMOUNT_WORDS = {
+    MountFlag.RDONLY: b"ro",
+    MountFlag.NOSUID: b"nosuid",
+    MountFlag.NODEV: b"nodev",
+    MountFlag.NOEXEC: b"noexec",
+    MountFlag.SYNCHRONOUS: b"sync",
+    MountFlag.DIRSYNC: b"dirsync",
+    MountFlag.NOATIME: b"noatime",
+}
+
+
+def attach(mountpoint: bytes, options: AttachOptions) -> int:
+    """Mount FUSE at `mountpoint` and return the device's descriptor, which is the caller's to serve and to close.
+
+    Raises NotFound and InvalidArgument for the mountpoint, Unsupported where the host does not permit FUSE, OSError.
+    """
+    mode = check_mountpoint(mountpoint)
+    try:
+        device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError) as error:
+        raise _no_device(error) from None
+    try:
+        _mount(device, mode, mountpoint, options)
+    except PermissionError:
+        os.close(device)
+        return _fusermount(mountpoint, options)
+    except OSError as error:
+        os.close(device)
+        raise _no_fuse() if error.errno == errno.ENODEV else error from None
+    return device
+
+
+def check_mountpoint(mountpoint: bytes) -> int:
+    """Return the mountpoint's type, having seen that it is a directory that answers; else NotFound, InvalidArgument."""
+    try:
+        mode = os.stat(mountpoint).st_mode
+    except FileNotFoundError:
+        raise NotFound(f"no such mountpoint: {os.fsdecode(mountpoint)}", "make the directory first") from None
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        text = f"{os.fsdecode(mountpoint)} is a mount whose server is dead"
+        raise InvalidArgument(text, f"layerfs umount {os.fsdecode(mountpoint)}") from None
+    if not stat.S_ISDIR(mode):
+        raise InvalidArgument(f"the mountpoint {os.fsdecode(mountpoint)} is not a directory")
+    return stat.S_IFMT(mode)
+
+
+def _no_device(error: OSError) -> LayerfsError:
+    if error.errno == errno.ENOENT:
+        return Unsupported("/dev/fuse is missing", "as root: modprobe fuse; in a container: --device /dev/fuse")
+    return Unsupported("not permitted to open /dev/fuse", "as root: chmod 666 /dev/fuse, as udev does")
+
+
+def _no_fuse() -> LayerfsError:
+    return Unsupported("this kernel has no FUSE", "as root: modprobe fuse")
+
+
+def _mount(device: int, mode: int, mountpoint: bytes, options: AttachOptions) -> None:
+    """Mount with mount(2); the data is fs/fuse/inode.c's: rootmode in octal, ids as this user namespace sees them."""
+    words = [
+        f"fd={device},rootmode={mode:o},user_id={os.geteuid()},group_id={os.getegid()}".encode(),
+        *_shared_words(options),
+    ]
+    kind = b"fuse." + options.subtype
+    mount_raw(kind, options.source, mountpoint, options.flags, b",".join(words))
+
+
+def _shared_words(options: AttachOptions) -> list[bytes]:
+    """Return the options that the kernel and fusermount3 both read."""
+    words = [b"default_permissions"]
+    if others_permitted() if options.allow_other is None else options.allow_other:
+        words.append(b"allow_other")
+    if options.max_read:
+        words.append(b"max_read=%d" % options.max_read)
+    return words
+
+
+def others_permitted() -> bool:
+    """Tell whether this user may let others into a mount: root, or everybody by the word in /etc/fuse.conf."""
+    if os.geteuid() == 0:
+        return True
+    try:
+        with open(CONF, "rb") as conf:
+            return any(line.strip() == b"user_allow_other" for line in conf)
+    except FileNotFoundError:
+        return False
+
+
+def _fusermount(mountpoint: bytes, options: AttachOptions) -> int:
+    """Have fusermount3 mount, which sends the device it opened over _FUSE_COMMFD (libfuse, util/fusermount.c)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        complaint = _run_fusermount(theirs, _fusermount_words(options), mountpoint)
+        theirs.close()
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    if not descriptors:
+        raise _refused(complaint, mountpoint)
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]
+
+
+def _fusermount_words(options: AttachOptions) -> bytes:
+    if options.flags & MountFlag.NOSYMFOLLOW:
+        raise Unsupported("fusermount3 cannot mount with nosymfollow", "leave it out, or mount as root")
+    words = [word for flag, word in _FUSERMOUNT_WORDS.items() if options.flags & flag]
+    words += _shared_words(options)
+    return b",".join([*words, b"fsname=" + _escape(options.source), b"subtype=" + _escape(options.subtype)])
+
+
+def _escape(value: bytes) -> bytes:
+    return value.replace(b"\\", b"\\\\").replace(b",", b"\\,")
+
+
+def _run_fusermount(channel: socket.socket, options: bytes, mountpoint: bytes) -> str:
+    """Run fusermount3 to its end and return what it said; subprocess would cost 10 ms to import."""
+    heard, said = os.pipe()
+    os.set_inheritable(channel.fileno(), True)
+    environment = {**os.environb, b"_FUSE_COMMFD": str(channel.fileno()).encode()}
+    command = [FUSERMOUNT, b"-o", options, b"--", mountpoint]
+    with open(heard, "rb") as answer:
+        try:
+            pid = os.posix_spawnp(FUSERMOUNT, command, environment, file_actions=[(os.POSIX_SPAWN_DUP2, said, 2)])
+        except FileNotFoundError:
+            raise Unsupported("not root, and fusermount3 is not installed", "install the package fuse3") from None
+        finally:
+            os.close(said)
+        complaint = answer.read()
+    os.waitpid(pid, 0)
+    return os.fsdecode(complaint).strip()
+
+
+def _refused(complaint: str, mountpoint: bytes) -> LayerfsError:
+    """Return fusermount3's complaint with a next step where we know one."""
+    text = complaint.removeprefix("fusermount3: ") or f"fusermount3 did not mount at {os.fsdecode(mountpoint)}"
+    if "user_allow_other" in text:
+        return Unsupported("allow_other is not permitted", "root can put user_allow_other into /etc/fuse.conf")
+    if "/dev/fuse" in text:
+        return Unsupported(text, "as root: chmod 666 /dev/fuse, as udev does")
+    return Unsupported(f"fusermount3: {text}", "the mountpoint must be yours and writable; see layerfs doctor")

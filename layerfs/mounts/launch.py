@@ -1,0 +1,104 @@
+"""From a request to a mount that is served: choose the driver, validate, mount, fork, hand over.
+
+    launch --+-- kernel: mount, record, return
+             +-- FUSE: Union.open (every refusal comes from here), attach, fork --+-- parent: waits for a byte, returns
+                                                                                  +-- server (`layerfs.mounts.process`)
+
+The mount stands before anything heavy is imported: until it is served the kernel queues what is asked.
+"""
+
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+
+from layerfs.errors import LayerfsError
+from layerfs.fuse.mount import attach, check_mountpoint
+from layerfs.model import Driver
+from layerfs.mounts import registry
+from layerfs.mounts.options import MountRequest, generic_words
+from layerfs.mounts.process import READY, Process, Server, open_descriptors, open_log
+
+
+def launch(request: MountRequest, process: Process) -> None:
+    """Mount a stack and return when a process of its own serves it; with `foreground`, when it was unmounted.
+
+    Raises LayerfsError or OSError with nothing left mounted.
+    """
+    inherited = open_descriptors()
+    request = replace(request, mountpoint=os.path.realpath(request.mountpoint))
+    check_mountpoint(request.mountpoint)
+    driver, why = _choose(request)
+    if driver is Driver.KERNEL:
+        _mount_kernel(request, why)
+    else:
+        _mount_fuse(request, why, process, inherited)
+
+
+def _choose(request: MountRequest) -> tuple[Driver, str]:
+    """Return the driver and why; who asks for FUSE does not pay for importing the choice."""
+    if request.driver is Driver.FUSE:
+        return Driver.FUSE, "driver=fuse was asked for"
+    from layerfs.mounts.choice import choose
+
+    return choose(request.driver, request.stack, request.union)
+
+
+def _mount_kernel(request: MountRequest, why: str) -> None:
+    """Mount with kernel overlayfs and record it."""
+    from layerfs.mounts.kernel import mount_kernel
+
+    mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
+    entry = registry.new_entry(request.mountpoint, Driver.KERNEL, why, request.stack, _words(request))
+    try:
+        registry.save(entry)
+    except OSError as error:
+        print(f"layerfs: warning: `layerfs status` will not know this mount: {error}", file=sys.stderr)
+
+
+def _words(request: MountRequest) -> str:
+    """Return the generic mount options for people, with `ro` where nothing can be written."""
+    words = [word for word in generic_words(request.attach.flags) if word not in ("ro", "rw")]
+    return ",".join(["ro" if request.read_only else "rw", *words])
+
+
+def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
+    """Mount FUSE and have it served, here or in a process of its own."""
+    from layerfs.union.union import Union
+
+    with ExitStack() as undo:
+        log = undo.enter_context(open_log(process))
+        _raise_limit()
+        union = Union.open(request.stack, request.union, request.mountpoint)
+        undo.callback(union.close)
+        device = attach(request.mountpoint, request.attach)
+        server = Server(request, why, _words(request), union, device)
+        undo.callback(server.unmount)
+        if not process.foreground:
+            _fork(server, process, log, inherited)
+        undo.pop_all()
+    if process.foreground:
+        server.run(process, log)
+
+
+def _raise_limit() -> None:
+    """Take all descriptors we may have: each layer and each open file is one."""
+    from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+
+    hard = getrlimit(RLIMIT_NOFILE)[1]
+    setrlimit(RLIMIT_NOFILE, (hard, hard))
+
+
+def _fork(server: Server, process: Process, log: int | None, inherited: list[int]) -> None:
+    """Start the server's process and return once it stands on its own feet; LayerfsError if it does not."""
+    heard, said = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(heard)
+        server.run_apart(process, log, inherited, said)  # never returns
+    os.close(said)
+    with open(heard, "rb") as ear:
+        if ear.read(1) == READY:
+            return
+    os.waitpid(pid, 0)
+    raise LayerfsError("the server ended as it started", "try again with --debug --log FILE")

@@ -1,0 +1,165 @@
+"""The process that serves one FUSE mount: detached from whoever started it, recorded, and gone without a trace."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from layerfs.fuse.config import ServeConfig
+from layerfs.model import Driver
+from layerfs.mounts import registry
+from layerfs.mounts.options import MountRequest
+from layerfs.sys.mounts import unmount
+
+if TYPE_CHECKING:
+    from layerfs.union.union import Union
+
+READY: Final = b"1"
+STDERR: Final = 2
+LOG_SIZE: Final = 1 << 20  # bytes of a log that nobody asked for, kept twice: a bug must not fill /run; guessed
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's entry."""
+
+    foreground: bool = False
+    debug: bool = False
+    log: bytes | None = None
+
+
+@contextmanager
+def open_log(process: Process) -> Iterator[int | None]:
+    """Open the log that was asked for while the caller can still hear that it cannot be opened."""
+    if process.log is None:
+        yield None
+        return
+    fd = os.open(process.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_descriptors() -> list[int]:
+    """Return this process's descriptors beyond stdio."""
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > STDERR and _is_open(fd)]
+
+
+def _is_open(fd: int) -> bool:
+    """Tell the descriptors that stay from the one that listing them took: its number will be somebody else's."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+class Server:
+    """A mounted FUSE device, the union behind it, and the entry that tells of both."""
+
+    def __init__(self, request: MountRequest, why: str, words: str, union: "Union", device: int) -> None:
+        self._request = request
+        self._why = why
+        self._words = words
+        self._union = union
+        self._device = device
+        self._mount_id = registry.mount_id(request.mountpoint)
+
+    def run_apart(self, process: Process, log: int | None, inherited: list[int], said: int) -> NoReturn:
+        """Be the server's process, from the fork to the end: detach, record, say READY on `said`, serve."""
+        status = 1
+        try:
+            os.setsid()
+            os.chdir("/")
+            _redirect_stdio(log)
+            for fd in inherited:
+                os.close(fd)
+            with self._recorded(process) as entry:
+                os.write(said, READY)
+                os.close(said)
+                self._serve(process, entry)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def run(self, process: Process, log: int | None) -> None:
+        """Serve in this process until the end; with `log` that is where stderr goes."""
+        if log is not None:
+            os.dup2(log, STDERR)
+        with self._recorded(process) as entry:
+            self._serve(process, entry)
+
+    def unmount(self) -> None:
+        """Close the device and take the mount away, unless it is gone or another has taken its place."""
+        with suppress(OSError):  # EBADF: whoever served it closed it
+            os.close(self._device)
+        with suppress(OSError):  # the mountpoint is gone, and with it the mount
+            if registry.mount_id(self._request.mountpoint) == self._mount_id:
+                unmount(self._request.mountpoint, lazy=True)
+
+    @contextmanager
+    def _recorded(self, process: Process) -> Iterator[registry.Entry]:
+        """Have the mount in the registry while it lasts, and leave neither mount nor entry."""
+        request = self._request
+        entry = registry.new_entry(request.mountpoint, Driver.FUSE, self._why, request.stack, self._words)
+        entry = replace_fields(entry, log=process.log or _default_log(entry))
+        try:
+            with suppress(OSError):  # no runtime directory: a mount that `status` does not know is better than none
+                registry.save(entry)
+            yield entry
+        finally:
+            self.unmount()
+            self._union.close()
+            registry.remove(entry)
+
+    def _serve(self, process: Process, entry: registry.Entry) -> None:
+        """Import what is heavy and serve until the end; whatever goes wrong is logged."""
+        import logging
+
+        os.umask(0)  # the caller's umask was applied by the kernel; ours must not be
+        _start_logging(process, entry.log)
+        try:
+            from layerfs.fuse.server import serve
+
+            config = ServeConfig(entry.mountpoint, read_only=self._request.read_only, debug=process.debug)
+            serve(self._device, self._union, config)
+        except Exception:
+            logging.getLogger(__name__).exception("the server ended by a bug")
+            raise
+
+
+def _redirect_stdio(log: int | None) -> None:
+    """Let go of the caller's terminal or pipes: podman waits until the last copy of its pipe is closed."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in range(STDERR + 1):
+        os.dup2(null if fd == 0 or log is None else log, fd)
+    os.close(null)
+
+
+def _default_log(entry: registry.Entry) -> bytes | None:
+    try:
+        return registry.open_place() + b"/%d.log" % entry.mount_id
+    except PermissionError:
+        return None
+
+
+def _start_logging(process: Process, log: bytes | None) -> None:
+    """Send what is logged to stderr where that is somewhere, else to a file that only a first line creates."""
+    import logging
+    from logging.handlers import RotatingFileHandler
+
+    handler: logging.Handler = logging.NullHandler()
+    if process.foreground or process.log:
+        handler = logging.StreamHandler(sys.stderr)
+    elif log:
+        Path(os.fsdecode(log)).unlink(missing_ok=True)
+        handler = RotatingFileHandler(os.fsdecode(log), maxBytes=LOG_SIZE, backupCount=1, delay=True)
+    level = logging.DEBUG if process.debug else logging.INFO
+    logging.basicConfig(
+        level=level, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )

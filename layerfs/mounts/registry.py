@@ -1,0 +1,205 @@
+"""What layerfs has mounted here: one small JSON file for each mount, in a runtime directory.
+
+A hint, never the truth: what is mounted is in mountinfo, who is alive in /proc. `layerfs.mounts.health` crosses them.
+Entries are named by mount id, which no two mounts have at once (proc_pid_fdinfo(5)); a file that a crash left behind
+is overwritten by the next mount with that id, or removed by `layerfs umount`.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from layerfs.errors import NotFound
+from layerfs.model import Driver, Stack
+
+SYSTEM: Final = b"/run/layerfs"
+SUFFIX: Final = b".json"
+STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 22 of proc_pid_stat(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One recorded mount. `pid` and `born` [clock ticks after boot] name the server for ever; both 0 for the kernel's.
+
+    `started` in seconds since 1970. `options` are the generic mount options, for people to read.
+    """
+
+    mountpoint: bytes
+    mount_id: int
+    driver: Driver
+    why: str
+    stack: Stack
+    pid: int
+    born: int
+    started: float
+    options: str
+    log: bytes | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the recorded server still runs; a kernel mount needs none."""
+        return self.pid == 0 or birth(self.pid) == self.born
+
+
+def new_entry(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options: str) -> Entry:
+    """Return the entry of a mount that was just made; for FUSE this process is the server."""
+    pid = os.getpid() if driver is Driver.FUSE else 0
+    born = birth(pid) if pid else 0
+    return Entry(mountpoint, mount_id(mountpoint), driver, why, stack, pid, born, time.time(), options)
+
+
+def birth(pid: int) -> int:
+    """Return when a process started [clock ticks after boot], 0 if there is none or it is a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if words[0] in b"ZX" else int(words[STARTED_FIELD])
+
+
+def mount_id(mountpoint: bytes) -> int:
+    """Return the id of the mount at a path without asking its server anything: O_PATH opens nothing."""
+    fd = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            return next(int(line[7:]) for line in file if line.startswith(b"mnt_id:"))
+    finally:
+        os.close(fd)
+
+
+def places() -> list[bytes]:
+    """Return the directories where entries of this user may be, the one to write first."""
+    uid = os.geteuid()
+    runtime = os.environb.get(b"XDG_RUNTIME_DIR", b"")
+    found = [SYSTEM] if uid == 0 else []
+    if runtime.startswith(b"/"):
+        found.append(os.path.join(runtime, b"layerfs"))
+    # Root of a user namespace is somebody else outside, and /tmp is shared with the outside.
+    return [*found, b"/tmp/layerfs-%d" % _outside(uid)]
+
+
+def _outside(uid: int) -> int:
+    """Return a user id as the initial user namespace knows it, as far as we are told."""
+    with open("/proc/self/uid_map", "rb") as file:
+        for line in file:
+            inside, outside, count = map(int, line.split())
+            if inside <= uid < inside + count:
+                return outside + uid - inside
+    return uid
+
+
+def open_place() -> bytes:
+    """Return a runtime directory that is ours alone, made if need be. Raises PermissionError if there is none."""
+    for place in places():
+        with suppress(FileNotFoundError, PermissionError, FileExistsError):
+            with suppress(FileExistsError):
+                os.mkdir(place, 0o700)
+            if _is_ours(place) and os.access(place, os.W_OK | os.X_OK):
+                return place
+    raise PermissionError(f"no runtime directory; tried {', '.join(map(os.fsdecode, places()))}")
+
+
+def _is_ours(place: bytes) -> bool:
+    """Tell whether nobody but us can have put anything into a directory (/tmp is everybody's)."""
+    try:
+        st = os.lstat(place)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(st.st_mode) and st.st_uid == os.geteuid() and not st.st_mode & 0o022
+
+
+def save(entry: Entry) -> None:
+    """Write an entry, whole or not at all."""
+    from json import dumps  # not needed by those who only ask
+
+    path = _path(open_place(), entry.mount_id)
+    draft = b"%s.%d" % (path, os.getpid())
+    with open(draft, "w", encoding="ascii") as file:
+        file.write(dumps(_to_json(entry)))
+    os.rename(draft, path)
+
+
+def remove(entry: Entry) -> None:
+    """Remove an entry, unless the file is by now another mount's."""
+    for place in filter(_is_ours, places()):
+        path = _path(place, entry.mount_id)
+        if _load(path) == entry:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def entries() -> list[Entry]:
+    """Return all recorded mounts of this user, oldest first; files that are no entries are passed over."""
+    return sorted(_entries(), key=lambda entry: entry.started)
+
+
+def find(mountpoint: bytes) -> Entry:
+    """Return the newest entry of a mountpoint [absolute]; raises NotFound."""
+    for entry in reversed(entries()):
+        if entry.mountpoint == mountpoint:
+            return entry
+    raise NotFound(f"{os.fsdecode(mountpoint)} is not a mount of layerfs", "layerfs status shows those there are")
+
+
+def _entries() -> Iterator[Entry]:
+    for place in filter(_is_ours, places()):
+        for name in os.listdir(place):
+            if name.endswith(SUFFIX) and (entry := _load(os.path.join(place, name))):
+                yield entry
+
+
+def _path(place: bytes, number: int) -> bytes:
+    return os.path.join(place, b"%d" % number + SUFFIX)
+
+
+def _load(path: bytes) -> Entry | None:
+    """Read an entry; None where there is none, or none of ours."""
+    from json import loads
+
+    try:
+        with open(path, "rb") as file:
+            return _from_json(loads(file.read()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _to_json(value: Any) -> Any:
+    """Return an entry in JSON's types; bytes as file names are decoded everywhere (os.fsdecode)."""
+    match value:
+        case Entry():
+            return {item.name: _to_json(getattr(value, item.name)) for item in fields(value)}
+        case Stack():
+            return {key: _to_json(part) for key, part in asdict(value).items()}
+        case Driver():
+            return value.value
+        case bytes():
+            return os.fsdecode(value)
+        case tuple():
+            return [_to_json(part) for part in value]
+    return value
+
+
+def _from_json(raw: dict[str, Any]) -> Entry:
+    """Return what _to_json was given; raises KeyError, TypeError or ValueError for anything else."""
+    stack = raw.pop("stack")
+    log = raw.pop("log")
+    return Entry(
+        mountpoint=os.fsencode(raw.pop("mountpoint")),
+        driver=Driver(raw.pop("driver")),
+        stack=Stack(
+            lowers=tuple(os.fsencode(lower) for lower in stack["lowers"]),
+            upper=_encode(stack["upper"]),
+            work=_encode(stack["work"]),
+        ),
+        log=_encode(log),
+        **raw,
+    )
+
+
+def _encode(path: str | None) -> bytes | None:
+    return None if path is None else os.fsencode(path)
