@@ -67,7 +67,7 @@ make_base() {
 }
 
 in_root() {  # run a program inside a root filesystem, with what a program expects to find there
-    local root=$1
+    local root=$1 status=0
     shift
     mount --rbind /dev "$root/dev"
     mount -t proc proc "$root/proc"
@@ -76,18 +76,22 @@ in_root() {  # run a program inside a root filesystem, with what a program expec
     printf '  $ chroot %s %s\n' "${root#"$project"/}" "$*"
     env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
         ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
-        chroot "$root" "$@" >"$now/chroot.log" 2>&1 || { tail -n 30 "$now/chroot.log" >&2; return 1; }
-    tail -n 3 "$now/chroot.log" | sed 's/^/    /'
+        chroot "$root" "$@" >"$now/chroot.log" 2>&1 || status=$?
+    tail -n "$((status ? 30 : 3))" "$now/chroot.log" | sed 's/^/    /'
     umount "$root/var/cache/apt/archives" "$root/etc/resolv.conf" "$root/proc"
     umount -l "$root/dev"
+    return "$status"
 }
 
 make_python() {
     mkdir -p "$now/building/upper" "$now/building/work" "$now/building/root"
     show "$layerfs" mount --driver fuse "$base" "$now/building/root" --upper "$now/building/upper" --work "$now/building/work"
     show findmnt --noheadings -o TARGET,FSTYPE,SOURCE "$now/building/root"
-    in_root "$now/building/root" sh -c \
-        'apt-get install -q -y --no-install-recommends python3 || { apt-get -q update && apt-get install -q -y --no-install-recommends python3; }'
+    install=(apt-get install -q -y --no-install-recommends -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= python3)
+    in_root "$now/building/root" "${install[@]}" || {
+        in_root "$now/building/root" apt-get -q update
+        in_root "$now/building/root" "${install[@]}"
+    }
     show "$layerfs" umount "$now/building/root"
     mv "$now/building/upper" "$python"
 }
