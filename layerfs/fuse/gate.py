@@ -99,7 +99,8 @@ class Gate(trio.abc.Instrument):
         self._lock = ReadersLock()
         self._poll = select.poll()
         self._due = 0  # tasks that are scheduled and have not run yet
-        self._timeout: float | None = None  # ms until trio's next deadline
+        self._stepped = True  # a task has run since `_timeout` was set
+        self._timeout: int | None = None  # ms until trio's next deadline
         self._closing = False
 
     def Lock(self) -> ReadersLock:
@@ -124,7 +125,8 @@ class Gate(trio.abc.Instrument):
         self._due -= 1
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Let another worker read while this task is suspended."""
+        """Let another worker read while this task is suspended, perhaps until a deadline it has just set."""
+        self._stepped = True
         self._lock.pass_on()
 
     async def _introduce(self, fd: int) -> None:
@@ -147,21 +149,26 @@ class Gate(trio.abc.Instrument):
         """Return when the device has a request, or is gone, and no other task of the loop is due."""
         while True:
             if not self._due:
+                if self._stepped:
+                    self._note_deadline()
                 ready = self._poll.poll(self._timeout)
                 if len(ready) == 1 and ready[0][0] == fd:
-                    if self._timeout is not None:  # a deadline may have passed while requests came without a pause
+                    if self._timeout is not None:  # it may have passed while requests came without a pause
                         await self._give_way()
                     return
             await self._give_way()
 
     async def _give_way(self) -> None:
-        """Let trio look at its descriptors and deadlines, and every due task run, before the next sleep."""
+        """Let trio look at its descriptors and deadlines, and due tasks run."""
         await trio.lowlevel.checkpoint()
         if self._closing:
             raise trio.ClosedResourceError("the session ends")
-        if not self._due:
-            seconds = trio.lowlevel.current_statistics().seconds_to_next_deadline
-            self._timeout = None if seconds == math.inf else max(0, math.ceil(seconds * 1000))
+
+    def _note_deadline(self) -> None:
+        """Sleep no longer than trio would; only a task that has run since can have changed that."""
+        self._stepped = False
+        seconds = trio.lowlevel.current_statistics().seconds_to_next_deadline
+        self._timeout = None if seconds == math.inf else max(0, math.ceil(seconds * 1000))
 
 
 @asynccontextmanager

@@ -1,0 +1,113 @@
+"""The life of one server: handshake, loop, and a way out that leaves no mount and loses no write.
+
+Nothing but the end of the session ends it: unmounted by somebody (the device says ENODEV), or by us on SIGTERM and
+SIGINT. We unmount from a thread, while the loop goes on answering: umount(2) writes back what is dirty, through us.
+"""
+
+import errno
+import gc
+import logging
+import os
+import resource
+import signal
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pyfuse3
+import trio
+
+from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.gate import Gate, install
+from layerfs.fuse.handshake import Introduction, Wanted, negotiate
+from layerfs.sys.libc import call
+from layerfs.sys.mounts import unmount
+
+if TYPE_CHECKING:
+    from layerfs.union.union import Union
+
+SPARE_WORKERS = 2  # beside the one that reads; each holds a buffer of a megabyte, most of it untouched
+WORKERS = 32  # more requests than this wait in the kernel; only byte work takes a worker for longer than a moment
+log = logging.getLogger(__name__)
+
+
+def serve(device: int, union: "Union", config: ServeConfig) -> None:
+    """Serve `union` on a mounted /dev/fuse descriptor until it is unmounted, or SIGTERM or SIGINT unmounts it.
+
+    Owns `device` and `union`. To be called once in a process, in its main thread.
+    Raises Unsupported when the kernel is too old.
+    """
+    from layerfs.fuse.operations import Operations
+
+    with closing(union):
+        _prepare(config)
+        wanted = Wanted(union.options.writeback and not config.read_only, union.options.acl)
+        run(device, Operations(union, config), wanted, config)
+
+
+def run(device: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:
+    """Serve any operations, which must be guarded already; otherwise as `serve`."""
+    try:
+        agreed = negotiate(device, wanted)
+    except OSError as error:
+        os.close(device)
+        if error.errno != errno.ENODEV:
+            raise
+        return  # unmounted before we came
+    log.debug("%s", agreed)
+    with Introduction(device) as introduction:
+        gate = Gate(introduction.hand_over)
+        install(gate)
+        pyfuse3.init(operations, introduction.path, {"debug"} if config.debug else set())
+        try:
+            trio.run(_session, config.mountpoint, instruments=[gate])
+        finally:
+            pyfuse3.close(unmount=False)
+
+
+def _prepare(config: ServeConfig) -> None:
+    """Set what belongs to the process: logging, its name, as many descriptors as it may have, a calm collector."""
+    logging.basicConfig(
+        level=logging.DEBUG if config.debug else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    with open("/proc/self/comm", "wb") as name:
+        name.write(b"layerfs")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    gc.collect()
+    gc.freeze()  # what was imported stays for ever, so that no collection walks it
+
+
+async def _session(mountpoint: bytes) -> None:
+    """Answer requests until the session ends."""
+    async with trio.open_nursery() as beside:
+        beside.start_soon(_leave_when_told, mountpoint)
+        await pyfuse3.main(min_tasks=SPARE_WORKERS, max_tasks=WORKERS)
+        beside.cancel_scope.cancel()
+
+
+async def _leave_when_told(mountpoint: bytes) -> None:
+    """Unmount on SIGTERM and SIGINT; the session then ends as it does when somebody else unmounts."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        await anext(signals)
+        try:
+            await trio.to_thread.run_sync(unmount, mountpoint)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                await trio.to_thread.run_sync(_detach, mountpoint)
+            else:
+                log.warning("cannot unmount %r: %s", mountpoint, error)
+            pyfuse3.terminate()
+
+
+def _detach(mountpoint: bytes) -> None:
+    """Write back what is dirty and take the mount out of the tree; whoever still uses it gets ENOTCONN."""
+    try:
+        root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            call("syncfs", root)
+        finally:
+            os.close(root)
+    except OSError as error:
+        log.warning("cannot write back %r: %s", mountpoint, error)
+    unmount(mountpoint, lazy=True)
