@@ -49,9 +49,11 @@ def packages(cache: Path) -> list[Path]:
         (store / "partial").mkdir(exist_ok=True)
         empty = store / "status"
         empty.write_text("")
-        options = ["-o", f"Dir::State::status={empty}", "-o", f"Dir::Cache::archives={store}", "-o", "APT::Sandbox::User=",
-                   "-o", "APT::Get::Download-Only=true", "-o", "Debug::NoLocking=true", "-y", "--no-install-recommends"]
-        call(["apt-get", *options, "install", *WANTED], "apt-get could not download the packages of the tree `real`")
+        settings = (f"Dir::State::status={empty}", f"Dir::Cache::archives={store}", "APT::Sandbox::User=",
+                    "APT::Get::Download-Only=true", "Debug::NoLocking=true")
+        options = [word for setting in settings for word in ("-o", setting)]
+        call(["apt-get", *options, "-y", "--no-install-recommends", "install", *WANTED],
+             "apt-get could not download the packages of the tree `real`")
         listing.write_text("\n".join(path.name for path in ordered(sorted(store.glob("*.deb")))))
     return [store / name for name in listing.read_text().splitlines()]
 
@@ -63,8 +65,8 @@ def ordered(archives: Sequence[Path]) -> list[Path]:
         fields = ("Package", "Pre-Depends", "Depends")
         said = subprocess.run(["dpkg-deb", "-f", str(path), *fields], capture_output=True, text=True, check=True).stdout
         lines = dict(line.partition(": ")[::2] for line in said.splitlines() if ": " in line)
-        wants = f"{lines.get('Pre-Depends', '')},{lines.get('Depends', '')}"
-        needs[lines["Package"]] = (path, [word.split()[0].partition(":")[0] for word in wants.split(",") if word.split()])
+        wants = f"{lines.get('Pre-Depends', '')},{lines.get('Depends', '')}".split(",")
+        needs[lines["Package"]] = (path, [word.split()[0].partition(":")[0] for word in wants if word.split()])
     done: dict[str, Path] = {}
     visiting: set[str] = set()
 
@@ -141,7 +143,7 @@ def finish_flat(root: Path) -> None:
     null = root / "dev/null"
     if not null.exists():
         os.mknod(null, 0o20666, os.makedev(1, 3))
-    chroot(root, ["python3", "-m", "compileall", "-q", "-j", "2", "/usr/lib/python3", "/usr/lib/python3.11"], check=False)
+    chroot(root, ["python3", "-m", "compileall", "-q", "/usr/lib/python3", "/usr/lib/python3.11"], check=False)
     chroot(root, ["python3", "-c", FONT_CACHE])
 
 
