@@ -14,7 +14,7 @@ from layerfs.errors import LayerfsError
 if TYPE_CHECKING:
     import argparse
 
-VERBS = ("mount", "umount", "status", "diff", "run", "doctor", "completion")
+VERBS = ("mount", "umount", "status", "diff", "run", "doctor", "bench", "completion")
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 

@@ -70,9 +70,11 @@ def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: li
         log = undo.enter_context(open_log(process))
         _raise_limit()
         union = Union.open(request.stack, request.union, request.mountpoint)
-        undo.callback(union.close)
+        undo_union = undo.enter_context(ExitStack())
+        undo_union.callback(union.close)
         device = attach(request.mountpoint, request.attach)
         server = Server(request, why, _words(request), union, device)
+        undo_union.pop_all()
         undo.callback(server.unmount)
         if not process.foreground:
             _fork(server, process, log, inherited)

@@ -67,7 +67,7 @@ class Server:
         self._why = why
         self._words = words
         self._union = union
-        self._device = device
+        self._device = device  # -1 once somebody else owns it, and the union too
         self._mount_id = registry.mount_id(request.mountpoint)
 
     def run_apart(self, process: Process, log: int | None, inherited: list[int], said: int) -> NoReturn:
@@ -95,9 +95,10 @@ class Server:
             self._serve(process, entry)
 
     def unmount(self) -> None:
-        """Close the device and take the mount away, unless it is gone or another has taken its place."""
-        with suppress(OSError):  # EBADF: whoever served it closed it
+        """Close what is still ours and take the mount away, unless it is gone or another has taken its place."""
+        if self._device >= 0:
             os.close(self._device)
+            self._union.close()
         with suppress(OSError):  # the mountpoint is gone, and with it the mount
             if registry.mount_id(self._request.mountpoint) == self._mount_id:
                 unmount(self._request.mountpoint, lazy=True)
@@ -114,7 +115,6 @@ class Server:
             yield entry
         finally:
             self.unmount()
-            self._union.close()
             registry.remove(entry)
 
     def _serve(self, process: Process, entry: registry.Entry) -> None:
@@ -127,7 +127,8 @@ class Server:
             from layerfs.fuse.server import serve
 
             config = ServeConfig(entry.mountpoint, read_only=self._request.read_only, debug=process.debug)
-            serve(self._device, self._union, config)
+            device, self._device = self._device, -1
+            serve(device, self._union, config)
         except Exception:
             logging.getLogger(__name__).exception("the server ended by a bug")
             raise

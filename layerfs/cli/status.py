@@ -1,0 +1,137 @@
+"""`layerfs status`: what is mounted, by which driver and why, and whether it answers."""
+
+import argparse
+import json
+import os
+import time
+from typing import Any, Final
+
+from layerfs.errors import NotFound
+from layerfs.model import Driver
+from layerfs.mounts.health import Health, Report, survey
+from layerfs.mounts.removal import locate
+
+COLORS: Final = {Health.SERVING: "green", Health.SILENT: "red", Health.DEAD: "red"}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb to the command line."""
+    parser = subparsers.add_parser(
+        "status",
+        help="show what is mounted",
+        description="Show the mounts of layerfs: driver and why, layers, server, uptime and health. "
+        "With MOUNTPOINT the exit status is 1 if that mount does not answer.",
+    )
+    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="show this mount alone, in full")
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the mounts."""
+    reports = survey()
+    if arguments.mountpoint is not None:
+        reports = _only(os.fsencode(arguments.mountpoint), reports)
+    if arguments.json:
+        print(json.dumps([_as_json(report) for report in reports], indent=2))
+    elif arguments.mountpoint is not None:
+        _print_one(reports[0])
+    else:
+        _print_table(reports)
+    return int(arguments.mountpoint is not None and reports[0].health not in (Health.SERVING, Health.ELSEWHERE))
+
+
+def _only(path: bytes, reports: list[Report]) -> list[Report]:
+    """Return the newest report of one mountpoint, a mounted one rather than what is left of an earlier one."""
+    mountpoint, _ = locate(path)
+    found = [report for report in reports if report.mountpoint == mountpoint]
+    if not found:
+        raise NotFound(f"{os.fsdecode(path)} is not a mount of layerfs", "layerfs status shows those there are")
+    return [max(found, key=lambda report: report.health is not Health.UNMOUNTED)]
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    entry = report.entry
+    shown: dict[str, Any] = {
+        "mountpoint": os.fsdecode(report.mountpoint),
+        "health": report.health.value,
+        "driver": (entry.driver if entry else Driver.FUSE).value,
+    }
+    if entry is None:
+        return {**shown, "recorded": False}
+    stack = entry.stack
+    return {
+        **shown,
+        "recorded": True,
+        "why": entry.why,
+        "layers": [os.fsdecode(lower) for lower in stack.lowers],
+        "upper": os.fsdecode(stack.upper) if stack.upper else None,
+        "work": os.fsdecode(stack.work) if stack.work else None,
+        "options": entry.options,
+        "pid": entry.pid or None,
+        "started": entry.started,
+        "uptime": round(_uptime(report), 3),
+        "log": os.fsdecode(entry.log) if entry.log and os.path.exists(entry.log) else None,
+    }
+
+
+def _uptime(report: Report) -> float:
+    """Return for how long a mount has been there [s]; 0 for one that is not."""
+    gone = report.health in (Health.UNMOUNTED, Health.DEAD)
+    return 0.0 if report.entry is None or gone else time.time() - report.entry.started
+
+
+def _print_one(report: Report) -> None:
+    """Print everything that is known of one mount."""
+    for key, value in _as_json(report).items():
+        if key == "layers":
+            for number, layer in enumerate(value):
+                print(f"{'layers' if number == 0 else '':<12}{layer}")
+        elif key == "uptime":
+            print(f"{key:<12}{_span(value)}")
+        elif key not in ("started", "recorded") and value is not None:
+            print(f"{key:<12}{value}")
+
+
+def _print_table(reports: list[Report]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not reports:
+        print("nothing is mounted by layerfs")
+        return
+    table = Table("mountpoint", "health", "driver", "layers", "upper", "pid", "uptime", "why", box=None, pad_edge=False)
+    for report in reports:
+        table.add_row(*(escape(cell) if number != 1 else cell for number, cell in enumerate(_cells(report))))
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+def _cells(report: Report) -> list[str]:
+    entry, health = report.entry, report.health
+    color = COLORS.get(health, "yellow")
+    cells = [_printable(report.mountpoint), f"[{color}]{health.value}[/{color}]"]
+    if entry is None:
+        return [*cells, Driver.FUSE.value, "?", "?", "?", "?", "not recorded for this user"]
+    return [
+        *cells,
+        entry.driver.value,
+        str(len(entry.stack.lowers)),
+        _printable(entry.stack.upper) if entry.stack.upper else "-",
+        str(entry.pid or "-"),
+        _span(_uptime(report)),
+        entry.why,
+    ]
+
+
+def _printable(path: bytes) -> str:
+    """Return a path for a terminal: what is no text is shown escaped."""
+    return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _span(seconds: float) -> str:
+    """Return a duration in its two largest units."""
+    whole = int(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // part}{smaller}"
+    return f"{whole}s"

@@ -1,0 +1,107 @@
+"""Unmounting: of both drivers, until the server is gone and the upper free, and of what a crash left."""
+
+import errno
+import os
+import select
+from typing import Final
+
+from layerfs.errors import InvalidArgument, NotFound, NotReady
+from layerfs.model import Driver
+from layerfs.mounts import registry
+from layerfs.mounts.health import FUSE_TYPE
+from layerfs.mounts.registry import Entry
+from layerfs.sys.mounts import MountInfo, mountinfo, unmount
+
+PATIENCE: Final = 30.0  # s for the server to write back and leave; guessed
+
+
+def tear_down(path: bytes, *, lazy: bool = False) -> None:
+    """Unmount what layerfs has at `path` and wait until its server is gone; `lazy` works on busy mounts too, unwaited.
+
+    Raises NotFound, NotReady (busy), InvalidArgument (not a mount of ours), OSError.
+    """
+    mountpoint, info = locate(path)
+    recorded = [entry for entry in registry.entries() if entry.mountpoint == mountpoint]
+    if info is None:
+        _forget(mountpoint, recorded)
+        return
+    entry = next((entry for entry in recorded if entry.mount_id == info.id), None)
+    if entry is None and info.type != FUSE_TYPE:
+        text = f"{os.fsdecode(mountpoint)} is a mount of type {os.fsdecode(info.type)}, not one of layerfs"
+        raise InvalidArgument(text, "umount(8) unmounts it")
+    server = _open_server(entry)
+    try:
+        _unmount(mountpoint, lazy)
+        if server is not None and not lazy:
+            _wait(server, entry)
+    finally:
+        if server is not None:
+            os.close(server)
+    _forget_dead(recorded, info)
+
+
+def locate(path: bytes) -> tuple[bytes, MountInfo | None]:
+    """Return the mountpoint that a path means, and what is mounted there, topmost.
+
+    The last name of the path is resolved only if nothing is mounted there: a mount whose server hangs would hang us.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    candidate = os.path.join(os.path.realpath(parent), name)
+    mounted = {info.target: info for info in mountinfo()}
+    if candidate not in mounted and all(entry.mountpoint != candidate for entry in registry.entries()):
+        candidate = os.path.realpath(candidate)
+    return candidate, mounted.get(candidate)
+
+
+def _open_server(entry: Entry | None) -> int | None:
+    """Return a pidfd of a living server."""
+    if entry is None or entry.driver is not Driver.FUSE:
+        return None
+    try:
+        fd = os.pidfd_open(entry.pid)
+    except ProcessLookupError:
+        return None
+    if entry.alive:  # the pid was not used again, and from here on the descriptor holds it
+        return fd
+    os.close(fd)
+    return None
+
+
+def _unmount(mountpoint: bytes, lazy: bool) -> None:
+    try:
+        unmount(mountpoint, lazy=lazy)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        where = os.fsdecode(mountpoint)
+        raise NotReady(f"{where} is in use", f"end what uses it (fuser -m {where}), or layerfs umount -l") from None
+
+
+def _wait(server: int, entry: Entry | None) -> None:
+    """Return when the server has left."""
+    poll = select.poll()
+    poll.register(server, select.POLLIN)
+    if not poll.poll(PATIENCE * 1000):
+        pid = entry.pid if entry else 0
+        raise NotReady(
+            f"unmounted, but the server {pid} still runs after {PATIENCE:.0f} s", f"see its log, or kill {pid}"
+        )
+
+
+def _forget(mountpoint: bytes, recorded: list[Entry]) -> None:
+    """Remove the entries of a mount that is gone; NotFound if there are none, NotReady if one is served elsewhere."""
+    where = os.fsdecode(mountpoint)
+    if not recorded:
+        raise NotFound(f"nothing is mounted at {where}", "layerfs status shows what is")
+    for entry in recorded:
+        if entry.pid and entry.alive:
+            hint = f"nsenter -t {entry.pid} -m -U layerfs umount {where}, or kill {entry.pid}"
+            raise NotReady(f"{where} is mounted in another mount namespace, or still busy after umount -l", hint)
+        registry.remove(entry)
+
+
+def _forget_dead(recorded: list[Entry], info: MountInfo) -> None:
+    """Remove the entries of what was unmounted; a living server removes its own."""
+    for entry in recorded:
+        if entry.mount_id == info.id and (entry.driver is Driver.KERNEL or not entry.alive):
+            registry.remove(entry)
