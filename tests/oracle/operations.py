@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from tests.oracle.trees import read_record, read_tree, shown_time
+from tests.oracle.trees import expand, read_record, read_tree, shown_time
 
 Operation = tuple[Any, ...]
 
@@ -84,10 +84,10 @@ class Actor:
         return act(self.slots[slot]) if slot in self.slots else "nothing open"
 
     def do_write(self, slot: int, data: bytes) -> Any:
-        return self._on(slot, lambda fd: os.write(fd, data))
+        return self._on(slot, lambda fd: os.write(fd, expand(data)))
 
     def do_pwrite(self, slot: int, offset: int, data: bytes) -> Any:
-        return self._on(slot, lambda fd: os.pwrite(fd, data, offset))
+        return self._on(slot, lambda fd: os.pwrite(fd, expand(data), offset))
 
     def do_pread(self, slot: int, offset: int, size: int) -> Any:
         return self._on(slot, lambda fd: os.pread(fd, size, offset))
@@ -136,7 +136,7 @@ class Actor:
     def _write(self, path: bytes, flags: int, data: bytes) -> int:
         fd = os.open(path, flags | os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
         try:
-            return os.write(fd, data)
+            return os.write(fd, expand(data))
         finally:
             os.close(fd)
 
@@ -214,14 +214,26 @@ class Actor:
         finally:
             os.close(fd)
 
-    # what an application sees in one step
+    # what an application does in one go
+
+    def do_types(self) -> dict[bytes, str]:
+        """The tree's names, for whoever aims operations."""
+        return {path: record.type for path, record in read_tree().records.items()}
+
+    def do_rmtree(self, path: bytes) -> None:
+        """Remove everything below and the directory itself."""
+        with os.scandir(path) as entries:
+            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        for name, is_dir in found:
+            (self.do_rmtree if is_dir else os.unlink)(os.path.join(path, name))
+        os.rmdir(path)
 
     def do_open_unlink_read(self, path: bytes, data: bytes) -> Any:
         """Open, unlink, write and read through the descriptor."""
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             os.unlink(path)
-            written = os.pwrite(fd, data, 1) if stat.S_ISREG(os.fstat(fd).st_mode) else 0
+            written = os.pwrite(fd, expand(data), 1) if stat.S_ISREG(os.fstat(fd).st_mode) else 0
             now = os.fstat(fd)
             return written, os.pread(fd, 1 << 16, 0) if stat.S_ISREG(now.st_mode) else b"", now.st_size
         finally:
@@ -250,8 +262,8 @@ def _move(old: bytes, new: bytes) -> None:
     now = os.stat(old)
     xattrs = [(name, os.getxattr(old, name)) for name in os.listxattr(old)]
     os.mkdir(new)
-    for name in os.listdir(old):
-        _move(os.path.join(old, name), os.path.join(new, name))
+    for child in os.listdir(old):
+        _move(os.path.join(old, child), os.path.join(new, child))
     for name in set(os.listxattr(new)) - {name for name, _ in xattrs}:
         os.removexattr(new, name)  # a default ACL of the new parent is not inherited by a rename
     os.chown(new, now.st_uid, now.st_gid)

@@ -36,6 +36,9 @@ class Marks(Enum):
     OCI = "oci"  # .wh.NAME, .wh..wh..opq
     FUSE_OVERLAYFS = "fuse-overlayfs"  # char 0/0, user.fuseoverlayfs.opaque=y
 
+    def __repr__(self) -> str:
+        return f"Marks.{self.name}"  # so that a failing example can be pasted
+
 
 @dataclass(frozen=True)
 class Node:
@@ -63,6 +66,14 @@ class Node:
 _DEFAULTS = [(f.name, f.default) for f in Node.__dataclass_fields__.values() if f.name != "kind"]
 
 Layer = Mapping[bytes, Node]
+
+
+def expand(data: bytes) -> bytes:
+    """Content of a literal: b"@N" stands for N bytes, zero in the middle, so that reports stay short."""
+    if not data.startswith(b"@"):
+        return data
+    size = int(data[1:])
+    return b"start".ljust(size - 3, b"\0") + b"end"
 
 
 def directory(mode: int = 0o755, *, opaque: bool = False, **rest: object) -> Node:
@@ -118,7 +129,7 @@ def _make(root: bytes, path: bytes, node: Node, made: Mapping[bytes, Node], mark
             os.mkdir(full)
         case Kind.FILE:
             with open(full, "xb") as out:
-                out.write(node.data)
+                out.write(expand(node.data))
         case Kind.SYMLINK:
             os.symlink(node.data or b".", full)
         case Kind.SOCKET:
@@ -262,7 +273,10 @@ class Tree:
 
     records: dict[bytes, Record] = field(default_factory=dict)
     numbers: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # path -> st_ino, d_ino
-    links: dict[bytes, int | None] = field(default_factory=dict)
+
+    def without_links(self) -> "Tree":
+        """The same tree with no link counts."""
+        return Tree({path: record._replace(nlink=None) for path, record in self.records.items()}, self.numbers)
 
 
 def read_tree(root: bytes = b".") -> Tree:
