@@ -1,0 +1,94 @@
+"""`layerfs run`: a command in a merged tree that nobody else sees, without root where the host permits it."""
+
+import argparse
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+from layerfs.errors import InvalidArgument
+from layerfs.model import Driver, Stack
+from layerfs.mounts.options import absolute
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+_USAGE = "%(prog)s LAYER... [--upper DIR --work DIR] [--root] -- COMMAND [ARGUMENT...]"
+_DESCRIPTION = """\
+Stack LAYERs (top first) in a private mount, run COMMAND there, and return its exit status (128 + N for signal N, 127
+when it is not found, 126 when it cannot be run). Without root this takes a user namespace, in which you are id 0, with
+your ranges of /etc/subuid and /etc/subgid after it. COMMAND starts in the merged tree, whose path is in LAYERFS_ROOT.
+Everything is gone when COMMAND ends; without --upper also all that it wrote. Not a jail: the network, and without
+--root the host's files, are there as usual."""
+
+
+def add_parser(subparsers: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb and its options."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a command in a private merged tree",
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_options(parser)
+    # argparse would lose the `--` among positional arguments; `_parse_words` splits at it.
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="LAYER... -- COMMAND", help="top layer first")
+    parser.set_defaults(run=run)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--upper", metavar="DIR", help="keep what is written here (default: memory)")
+    parser.add_argument("--work", metavar="DIR", help="scratch of the upper, on the same filesystem")
+    parser.add_argument("--root", action="store_true", help="make the tree the root, with /proc, /dev and /sys in it")
+    parser.add_argument(
+        "--driver", choices=[driver.value for driver in Driver], default="auto", help="who serves the mount"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    from layerfs.mounts.sandbox import Job
+    from layerfs.mounts.sandbox import run as run_job
+
+    layers, command = _parse_words(args)
+    stack = _stack(layers, args.upper, args.work)
+    place = tempfile.mkdtemp(prefix="layerfs-run-")
+    try:
+        return run_job(
+            Job(
+                command=tuple(map(os.fsencode, command)),
+                stack=stack,
+                place=os.fsencode(place),
+                driver=Driver(args.driver),
+                chroot=args.root,
+            )
+        )
+    finally:
+        os.rmdir(place)
+
+
+def _parse_words(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return layers and command; options between and after the layers go into `args`."""
+    parser = argparse.ArgumentParser(prog="layerfs run", usage=_USAGE, description=_DESCRIPTION)
+    _add_options(parser)
+    parser.add_argument("layers", nargs="+", metavar="LAYER")
+    if "--" not in args.words:
+        parser.error("give the command after `--`")
+    split = args.words.index("--")
+    parser.parse_intermixed_args(args.words[:split], args)
+    command = args.words[split + 1 :]
+    if not command:
+        parser.error("there is no command after `--`")
+    return args.layers, command
+
+
+def _stack(layers: list[str], upper: str | None, work: str | None) -> Stack:
+    """Return the stack with absolute paths."""
+    if (upper is None) != (work is None):
+        raise InvalidArgument("--upper and --work come together", "both on one filesystem, work empty")
+    cwd = os.getcwdb()
+    return Stack(
+        lowers=tuple(absolute(os.fsencode(layer), cwd) for layer in layers),
+        upper=None if upper is None else absolute(os.fsencode(upper), cwd),
+        work=None if work is None else absolute(os.fsencode(work), cwd),
+    )

@@ -1,0 +1,253 @@
+"""A command in a mount of its own: private namespaces, the stack mounted in them, and nothing left afterwards.
+
+    caller -- in a new user namespace where it is not root, outside the mount namespace: waits, passes signals on
+      +-- init -- pid 1 of a new pid namespace, in a new mount namespace: mounts, waits, reaps
+            +-- FUSE server -- where the kernel refuses overlayfs; in a mount namespace of its own
+            +-- COMMAND
+
+When init ends the kernel ends every process below it, and with them the mounts. Not a jail: as root it is root.
+"""
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from layerfs.errors import LayerfsError, Unsupported
+from layerfs.model import Driver, Stack
+from layerfs.mounts.kernel import mount_kernel
+from layerfs.sys import child, fsmount
+from layerfs.sys.mounts import make_private, unmount
+from layerfs.sys.namespaces import Namespace, die_with_parent, enter_user_namespace, unshare
+from layerfs.sys.rootfs import Root, show_own_processes
+from layerfs.union.options import UnionOptions
+
+if TYPE_CHECKING:
+    from layerfs.fuse.config import ServeConfig
+    from layerfs.union.union import Union
+
+_READY = b"r"
+_SETUP_FAILED = 1
+_Mask = set[signal.Signals | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run on which stack. `place` is an empty directory to mount at; `chroot` makes the tree the root."""
+
+    command: tuple[bytes, ...]
+    stack: Stack
+    place: bytes
+    driver: Driver = Driver.AUTO
+    chroot: bool = False
+
+
+def run(job: Job) -> int:
+    """Run a command on its stack and return its exit status as a shell does.
+
+    Leaves this process in new user and pid namespaces: call it once, in a process of one thread.
+    Raises LayerfsError if the host does not permit the namespaces or the mount.
+    """
+    mask = child.hold_signals()
+    _enter()
+    told, tell = os.pipe()
+    alive, living = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(told)
+        os.close(living)
+        _Init(job, mask, tell).live(alive)
+    os.close(tell)
+    os.close(alive)
+    status = child.wait_forwarding(pid)
+    os.close(living)
+    with open(told, "rb") as ear:
+        complaint = ear.read()
+    if complaint:
+        message, _, hint = os.fsdecode(complaint).partition("\0")
+        raise LayerfsError(message, hint)
+    return status
+
+
+def _enter() -> None:
+    """Enter a new pid namespace, through a new user namespace if that takes one."""
+    try:
+        unshare(Namespace.PID)
+        return
+    except PermissionError:
+        pass
+    try:
+        enter_user_namespace()
+        unshare(Namespace.PID)
+    except OSError as error:
+        raise Unsupported(
+            f"this host does not let you make user namespaces: {error.strerror}",
+            "`layerfs mount LAYER... MOUNTPOINT` works with FUSE instead; `layerfs doctor` says what root can change",
+        ) from error
+
+
+class _Init:
+    """Pid 1 of the command's namespace."""
+
+    def __init__(self, job: Job, mask: _Mask, tell: int) -> None:
+        self._job = job
+        self._mask = mask
+        self._tell = tell
+        self._server: int | None = None
+        self._root: Root | None = None
+
+    def live(self, alive: int) -> NoReturn:
+        """Set up, run the command, clear away, and exit with its status; never returns."""
+        status = _SETUP_FAILED
+        try:
+            die_with_parent(signal.SIGKILL)
+            if not _has_ended(alive):
+                status = self._run()
+        except LayerfsError as error:
+            os.write(self._tell, os.fsencode(f"{error.message}\0{error.hint}"))
+        except OSError as error:
+            os.write(self._tell, os.fsencode(f"cannot set up the command's mounts: {error}"))
+        except Exception as bug:  # nobody above us would hear of it
+            os.write(self._tell, os.fsencode(f"a bug: {bug!r}\0please report it"))
+        finally:
+            os._exit(status)
+
+    def _run(self) -> int:
+        tree = self._mount()
+        if self._job.chroot:
+            self._root = Root()
+            self._root.enter(tree)
+            tree = b"/"
+        else:
+            show_own_processes()
+            os.chdir(tree)
+        try:
+            return child.wait_forwarding(self._start(tree))
+        finally:
+            self._clear_away()
+
+    def _start(self, tree: bytes) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            child.execute(self._job.command, environment(tree, dict(os.environb)), self._mask)
+        except OSError as error:
+            name = os.fsdecode(self._job.command[0])
+            os.write(2, os.fsencode(f"layerfs: cannot run {name}: {child.reason(error)}\n"))
+            os._exit(child.status_of(error))
+        finally:
+            os._exit(child.CANNOT_RUN)
+
+    def _mount(self) -> bytes:
+        """Mount the stack in a mount namespace of our own and return where."""
+        unshare(Namespace.MOUNT)
+        make_private(b"/", recursive=True)
+        place = self._job.place
+        fsmount.mount_new(b"tmpfs", place, ("mode=0755",))
+        tree = place + b"/tree"
+        os.mkdir(tree)
+        stack = with_upper(self._job.stack, place)
+        if self._job.driver is Driver.FUSE or not self._mount_kernel(stack, tree):
+            self._server = serve_private(stack, tree, self._mask)
+        return tree
+
+    def _mount_kernel(self, stack: Stack, tree: bytes) -> bool:
+        """Mount with kernel overlayfs; tell whether it accepted, or raise if only it was asked for."""
+        try:
+            mount_kernel(stack, UnionOptions(), tree)
+        except Unsupported:
+            if self._job.driver is Driver.KERNEL:
+                raise
+            return False
+        return True
+
+    def _clear_away(self) -> None:
+        """Leave nothing of ours in the upper, and let a FUSE server finish: the kernel would kill it with us."""
+        if self._root:
+            self._root.leave()
+        if self._server:
+            try:
+                os.kill(self._server, signal.SIGTERM)
+                os.waitpid(self._server, 0)
+            except (ProcessLookupError, ChildProcessError):
+                return  # ended before, and was reaped
+
+
+def _has_ended(alive: int) -> bool:
+    """Tell whether our parent ended before the kernel knew that we are to follow it."""
+    os.set_blocking(alive, False)
+    try:
+        return os.read(alive, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def with_upper(stack: Stack, place: bytes) -> Stack:
+    """Return a stack that can be written to: with an upper in `place` [a tmpfs] where it has none of its own."""
+    if stack.upper is not None:
+        return stack
+    upper, work = place + b"/upper", place + b"/work"
+    os.mkdir(upper)
+    os.mkdir(work)
+    # The merged root looks as its top layer does, which is now this one.
+    os.chmod(upper, os.stat(stack.lowers[0]).st_mode & 0o7777)
+    return Stack(stack.lowers, upper, work)
+
+
+def serve_private(stack: Stack, tree: bytes, mask: _Mask) -> int:
+    """Mount a stack with FUSE at `tree`, start a process that serves it, and return its pid. Raises LayerfsError."""
+    from layerfs.fuse.config import AttachOptions, ServeConfig
+    from layerfs.fuse.mount import attach
+    from layerfs.union.union import Union
+
+    union = Union.open(stack, UnionOptions(), tree)
+    device = attach(tree, AttachOptions())
+    heard, said = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _serve(device, union, ServeConfig(tree), said, mask)
+    for fd in (device, said):
+        os.close(fd)
+    union.close()
+    with open(heard, "rb") as ear:
+        if ear.read(1) != _READY:
+            raise LayerfsError("the FUSE server ended as it started", "try `layerfs mount --foreground --debug`")
+    return pid
+
+
+def _serve(device: int, union: "Union", config: "ServeConfig", said: int, mask: _Mask) -> NoReturn:
+    """Be the server's process.
+
+    It stays where its libraries are: in a mount namespace of its own, or making the tree the root would make it ours
+    too, and importing from the mount that waits for us would wait forever.
+    """
+    try:
+        os.setsid()  # ^C is for the command
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        unshare(Namespace.MOUNT)
+        unmount(config.mountpoint, lazy=True)
+        os.write(said, _READY)
+        os.close(said)
+        os.umask(0)
+        from layerfs.fuse.server import serve
+
+        serve(device, union, config)
+    finally:
+        os._exit(0)
+
+
+def environment(tree: bytes, given: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return the command's environment: LAYERFS_ROOT is the tree.
+
+    Where the tree is the root, PATH gets the usual directories at its end (a user's PATH has no sbin, which dpkg
+    wants), HOME is root's, and what names directories of the host is left out.
+    """
+    found = given | {b"LAYERFS_ROOT": tree}
+    if tree != b"/":
+        return found
+    path = [part for part in given.get(b"PATH", b"").split(b":") if part]
+    path += [part for part in child.DEFAULT_PATH.split(b":") if part not in path]
+    left_out = (b"TMPDIR", b"XDG_RUNTIME_DIR", b"OLDPWD")
+    kept = {name: value for name, value in found.items() if name not in left_out}
+    return kept | {b"PATH": b":".join(path), b"HOME": b"/root", b"PWD": b"/"}
