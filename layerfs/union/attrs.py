@@ -1,0 +1,171 @@
+"""Changing attributes and extended attributes, of files and directories, named or only open."""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from layerfs.sys import dirs
+from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
+from layerfs.union.data import SXID, truncate
+from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.layers import Tree
+from layerfs.union.lookup import attributes
+from layerfs.union.owners import override_value
+from layerfs.union.readdir import parts_of
+from layerfs.union.state import Attributes, Overlay
+from layerfs.union.whiteout import is_private
+
+ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What setattr sets; None leaves as it is. Times in ns since the epoch, before it negative."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    drop_sxid: bool = False  # the caller lacks CAP_FSETID: a truncate clears setuid and setgid
+
+
+def set_attributes(ov: Overlay, node: Node, change: Change) -> Attributes:
+    """Change attributes and return what stat then shows."""
+    ov.writable()
+    if change.size is not None:
+        if not isinstance(node, File):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        truncate(ov, node, change.size)
+    path = _own_path(ov, node)
+    if isinstance(node, File) and node.extra is not None:
+        node.extra.sxid = None
+    if change.size is not None and change.drop_sxid:
+        _drop_sxid(path)
+    if change.mode is not None or change.uid is not None or change.gid is not None:
+        _set_owner_and_mode(ov, node, path, change)
+    if change.atime_ns is not None or change.mtime_ns is not None:
+        st = os.stat(path, follow_symlinks=_follows(path))
+        atime = st.st_atime_ns if change.atime_ns is None else change.atime_ns
+        mtime = st.st_mtime_ns if change.mtime_ns is None else change.mtime_ns
+        os.utime(path, ns=(atime, mtime), follow_symlinks=_follows(path))
+    return attributes(ov, node)
+
+
+def _follows(path: bytes) -> bool:
+    """Tell whether a path is /proc/self/fd/N, which must be followed, and no further than that."""
+    return path.count(b"/") == 4
+
+
+def _own_path(ov: Overlay, node: Node) -> bytes:
+    """Return a path that reaches the upper's object, copying it up first."""
+    if isinstance(node, File):
+        copy_up(ov, node)
+        if node.place is None:
+            return b"/proc/self/fd/%d" % node.opened().fd
+        return dirs.path_of(ov.fd(node.place), node.name)
+    assert isinstance(node, Directory)
+    if node.dead:
+        return b"/proc/self/fd/%d" % node.pinned
+    return b"/proc/self/fd/%d" % ov.fd(copy_up_directory(ov, node))
+
+
+def _drop_sxid(path: bytes) -> None:
+    mode = os.stat(path, follow_symlinks=_follows(path)).st_mode
+    kill = mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
+    if kill and mode & SXID:
+        os.chmod(path, stat.S_IMODE(mode) & ~kill)
+
+
+def _set_owner_and_mode(ov: Overlay, node: Node, path: bytes, change: Change) -> None:
+    """Set owner first: chown clears setuid and setgid, and a mode asked for in the same breath wins."""
+    uid, gid = ov.owners.outside(
+        -1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid
+    )
+    is_link = isinstance(node, File) and node.is_symlink
+    if ov.owners.override is not None:
+        if not is_link:
+            _override(ov, path, uid, gid, change.mode)
+        return
+    if uid >= 0 or gid >= 0:
+        os.chown(path, uid, gid, follow_symlinks=_follows(path))
+    if change.mode is not None:
+        if is_link:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        os.chmod(path, stat.S_IMODE(change.mode))
+
+
+def _override(ov: Overlay, path: bytes, uid: int, gid: int, mode: int | None) -> None:
+    """Write owner and mode into the xattr that stands for them."""
+    upper = ov.trees[0]
+    assert upper is not None and ov.owners.override is not None
+    st = os.stat(path, follow_symlinks=_follows(path))
+    old = ov.owners.stored(upper, path, st)
+    bits = stat.S_IMODE(old.st_mode) if mode is None else stat.S_IMODE(mode)
+    if mode is None and (uid >= 0 or gid >= 0) and not stat.S_ISDIR(st.st_mode):
+        bits &= ~(SXID if bits & stat.S_IXGRP else stat.S_ISUID)
+    value = override_value(old.st_uid if uid < 0 else uid, old.st_gid if gid < 0 else gid, bits)
+    os.setxattr(path, ov.owners.override, value)
+    if stat.S_IMODE(st.st_mode) & OVERRIDDEN_MODE != OVERRIDDEN_MODE:
+        os.chmod(path, OVERRIDDEN_MODE)
+
+
+def _read_path(ov: Overlay, node: Node) -> tuple[Tree, bytes | int]:
+    """Return where a node's xattrs are read."""
+    if isinstance(node, Directory):
+        top = next(part for part in parts_of(ov, node) if part is not None)
+        fd = ov.fd(top)
+        return top.tree, b"/proc/self/fd/%d/." % fd
+    assert isinstance(node, File)
+    if node.place is None:
+        tree = next(tree for tree in ov.trees if tree is not None)
+        return tree, b"/proc/self/fd/%d" % node.opened().fd
+    return node.place.tree, dirs.path_of(ov.fd(node.place), node.name)
+
+
+def _checked(ov: Overlay, name: bytes) -> str:
+    text = os.fsdecode(name)
+    if not ov.options.acl and text in ACLS:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    return text
+
+
+def get_xattr(ov: Overlay, node: Node, name: bytes) -> bytes:
+    """Read an extended attribute; ENODATA if absent, and for the overlay's own marks."""
+    text = _checked(ov, name)
+    if is_private(text):
+        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+    _, path = _read_path(ov, node)
+    return os.getxattr(path, text, follow_symlinks=_is_fd_path(path))
+
+
+def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:
+    """List the extended attributes without the overlay's own marks."""
+    _, path = _read_path(ov, node)
+    names = os.listxattr(path, follow_symlinks=_is_fd_path(path))
+    hidden = () if ov.options.acl else ACLS
+    return [os.fsencode(name) for name in names if not is_private(name) and name not in hidden]
+
+
+def _is_fd_path(path: bytes | int) -> bool:
+    return isinstance(path, int) or path.count(b"/") == 4
+
+
+def set_xattr(ov: Overlay, node: Node, name: bytes, value: bytes) -> None:
+    """Set an extended attribute; EPERM for the overlay's own marks."""
+    ov.writable()
+    text = _checked(ov, name)
+    if is_private(text):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    path = _own_path(ov, node)
+    os.setxattr(path, text, value, follow_symlinks=_follows(path))
+
+
+def remove_xattr(ov: Overlay, node: Node, name: bytes) -> None:
+    """Remove an extended attribute; ENODATA if absent, without a copy-up for that."""
+    ov.writable()
+    get_xattr(ov, node, name)
+    path = _own_path(ov, node)
+    os.removexattr(path, os.fsdecode(name), follow_symlinks=_follows(path))

@@ -1,0 +1,279 @@
+"""Copy-up: a lower object gets its copy in the upper before it is changed.
+
+The copy is staged in the scratch directory, complete with its metadata, and renamed to its place: that rename is the
+commit point. Parent directories come first. Data may be copied by a thread, between `stage` and `adopt`.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from layerfs.sys import dirs
+from layerfs.union.inodes import Directory, File
+from layerfs.union.layers import Part, Tree
+from layerfs.union.lookup import promote
+from layerfs.union.owners import override_value
+from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.state import Overlay
+from layerfs.union.whiteout import is_private
+
+_NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL}
+OVERRIDDEN_MODE = 0o755  # on disk, when the mode that counts is in an xattr: the server must get in
+
+
+class Staged:
+    """A lower file's copy in the scratch directory, ready to be filled and adopted."""
+
+    __slots__ = ("fd", "name", "node", "ov", "size", "source", "st", "tree")
+
+    def __init__(self, ov: Overlay, node: File, size: int | None) -> None:
+        """Make the copy, without its data yet. `size` [bytes] cuts the data short (a truncate is to follow)."""
+        work, _ = ov.writable()
+        self.ov, self.node, self.name = ov, node, work.name()
+        self.tree, at, name = _source(ov, node)
+        self.fd = self.source = -1
+        self.st = self.tree.lstat(at, name) if at >= 0 else os.fstat(node.opened().fd)
+        self.size = self.st.st_size if size is None else min(size, self.st.st_size)
+        if stat.S_ISREG(self.st.st_mode):
+            self.source = self.tree.open(at, name, os.O_RDONLY) if at >= 0 else os.dup(node.opened().fd)
+            try:
+                self.fd = os.open(
+                    self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=work.fd
+                )
+            except BaseException:
+                self.tree.close_file(self.source)
+                raise
+        elif stat.S_ISLNK(self.st.st_mode):
+            os.symlink(self.tree.readlink(at, name), self.name, dir_fd=work.fd)
+        else:
+            os.mknod(self.name, self.st.st_mode, self.st.st_rdev, dir_fd=work.fd)
+
+    def copy(self) -> None:
+        """Copy the data: the part of a copy-up whose cost grows with the file; any thread may do it."""
+        if self.source < 0:
+            return
+        self.tree.copy(self.source, self.fd, self.size)
+        if self.ov.options.fsync and not self.ov.options.volatile:
+            os.fdatasync(self.fd)
+
+    def discard(self) -> None:
+        """Remove the copy: it failed, or is not needed any more."""
+        self.close()
+        work, _ = self.ov.writable()
+        dirs.remove(work.fd, self.name)
+
+    def close(self) -> None:
+        """Close the descriptors; the copy stays."""
+        if self.source >= 0:
+            self.tree.close_file(self.source)
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.source = self.fd = -1
+
+
+def _source(ov: Overlay, node: File) -> tuple[Tree, int, bytes]:
+    if node.place is not None:
+        return node.place.tree, ov.fd(node.place), node.name
+    lower = next(tree for tree in ov.trees[1:] if tree is not None)
+    return lower, -1, b""
+
+
+def needs_copy_up(node: File) -> bool:
+    """Tell whether a file must be copied up before it is changed."""
+    if node.place is not None:
+        return node.place.tree.index != 0
+    return node.extra is not None and node.extra.lower_orphan
+
+
+def copy_up(ov: Overlay, node: File, size: int | None = None) -> None:
+    """Copy a file up, inline: for small files, and for what has no data."""
+    ov.writable()
+    if needs_copy_up(node):
+        staged = Staged(ov, node, size)
+        try:
+            staged.copy()
+            adopt(staged)
+        except BaseException:
+            staged.discard()
+            raise
+
+
+def adopt(staged: Staged) -> None:
+    """Give a staged file its metadata and make it the upper's. Whoever was faster (a former copy-up) wins."""
+    ov, node = staged.ov, staged.node
+    if not needs_copy_up(node):
+        staged.discard()
+        return
+    work, _ = ov.writable()
+    path = dirs.path_of(work.fd, staged.name)
+    if node.place is None:
+        _finish_metadata(ov, staged, path, b"/proc/self/fd/%d" % node.opened().fd)
+        _become_anonymous(ov, staged)
+        return
+    _finish_metadata(ov, staged, path, dirs.path_of(ov.fd(node.place), node.name))
+    own = os.lstat(staged.name, dir_fd=work.fd).st_ino
+    ov.keep_number(path, own, node.ino)
+    assert node.parent is not None
+    names = _all_names(ov, node, staged.st)
+    part = copy_up_directory(ov, node.parent)
+    _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))
+    _note_upper(ov, node.parent, node.name)
+    node.place = part
+    _switch_data(staged)
+    for parent, name in names:
+        _link_upper(ov, node, parent, name)
+
+
+def _all_names(ov: Overlay, node: File, st: os.stat_result) -> list[tuple[Directory, bytes]]:
+    """Return the further visible names of a lower hard link: they stay one file in the upper."""
+    if st.st_nlink < 2 or node.is_symlink:
+        return []
+    from layerfs.union.hardlinks import other_names
+
+    return other_names(ov, node)
+
+
+def _link_upper(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
+    part = copy_up_directory(ov, parent)
+    assert node.place is not None
+    with ov.handles.held():
+        source = ov.fd(node.place)
+        _publish(
+            ov,
+            part,
+            lambda at: os.link(node.name, name, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False),
+        )
+    _note_upper(ov, parent, name)
+
+
+def _note_upper(ov: Overlay, parent: Directory, name: bytes) -> None:
+    listing = listing_of(ov, parent)
+    listing[name] = 0
+    parent.covered.add(name)
+
+
+def _publish(ov: Overlay, part: Part, rename: Callable[[int], None]) -> None:
+    """Move something into an upper directory whose times are not to show it: nothing changed for whoever looks."""
+    at = ov.fd(part)
+    before = os.fstat(at)
+    rename(at)
+    os.utime(b"/proc/self/fd/%d" % at, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _switch_data(staged: Staged) -> None:
+    """Let an open file go on with the upper's data: its readers must see what is written from now on."""
+    extra = staged.node.extra
+    if extra is not None and extra.fd >= 0 and staged.fd >= 0:
+        extra.retired.append(extra.fd)
+        extra.fd, extra.writable, staged.fd = staged.fd, True, -1
+    staged.close()
+
+
+def _become_anonymous(ov: Overlay, staged: Staged) -> None:
+    """Adopt the copy of a file that has no name any more: only its open descriptors reach it."""
+    work, _ = ov.writable()
+    extra = staged.node.opened()
+    if staged.fd < 0:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    os.unlink(staged.name, dir_fd=work.fd)
+    extra.retired.append(extra.fd)
+    extra.fd, extra.writable, staged.fd = staged.fd, True, -1
+    extra.lower_orphan = False
+    staged.close()
+
+
+def _finish_metadata(ov: Overlay, staged: Staged, target: bytes, source: bytes) -> None:
+    _copy_metadata(ov, staged.tree, source, target, staged.st)
+
+
+def _copy_metadata(ov: Overlay, tree: Tree, source: bytes, target: bytes, st: os.stat_result) -> None:
+    """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another."""
+    owners = ov.owners
+    stored = owners.stored(tree, source, st)
+    link = stat.S_ISLNK(st.st_mode)
+    if owners.override is None:
+        _chown(target, stored.st_uid, stored.st_gid)
+        if not link:
+            os.chmod(target, stat.S_IMODE(stored.st_mode))
+    elif not link:
+        os.chmod(target, OVERRIDDEN_MODE)
+        os.setxattr(target, owners.override, override_value(stored.st_uid, stored.st_gid, stored.st_mode))
+    _copy_xattrs(tree, source, target)
+    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=False)
+
+
+def _chown(target: bytes, uid: int, gid: int) -> None:
+    """Set the owner; a server that may not (a plain user's) owns what it copies, as cp does."""
+    try:
+        os.chown(target, uid, gid, follow_symlinks=False)
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+
+
+def _copy_xattrs(tree: Tree, source: bytes, target: bytes) -> None:
+    for name in dirs.xattrs(source):
+        if is_private(name):
+            continue
+        value = dirs.getxattr_or_none(source, name)
+        if value is None:
+            continue
+        try:
+            os.setxattr(target, name, value, follow_symlinks=False)
+        except OSError as error:
+            # Labels of another security domain, or an upper without them: as the kernel, only ACLs must arrive.
+            if error.errno not in _NO_XATTR or name.startswith("system.posix_acl"):
+                raise
+
+
+def copy_up_directory(ov: Overlay, node: Directory) -> Part:
+    """Return a directory's share of the upper, making it, and its parents', as needed."""
+    ov.writable()
+    chain = []
+    step: Directory | None = node
+    while step is not None and parts_of(ov, step)[0] is None:
+        chain.append(step)
+        step = step.parent
+    if node.dead or (chain and step is None):
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for directory in reversed(chain):
+        _copy_up_one(ov, directory)
+    part = parts_of(ov, node)[0]
+    assert part is not None
+    return part
+
+
+def _copy_up_one(ov: Overlay, node: Directory) -> None:
+    work, _ = ov.writable()
+    parent, upper = node.parent, ov.trees[0]
+    assert parent is not None and upper is not None and node.parts is not None
+    first = next(part for part in node.parts if part is not None)
+    with ov.handles.held():
+        fd = ov.fd(first)
+        st = first.tree.stat_dir(fd)
+        name = work.name()
+        os.mkdir(name, 0o700, dir_fd=work.fd)
+        try:
+            _copy_metadata(ov, first.tree, b"/proc/self/fd/%d" % fd, dirs.path_of(work.fd, name), st)
+            above = parts_of(ov, parent)[0]
+            assert above is not None
+            _publish(ov, above, lambda at: os.rename(name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))
+        except BaseException:
+            dirs.remove(work.fd, name)
+            raise
+    node.parts[0] = Part(upper, above, node.name)
+    listing = listing_of(ov, parent)
+    listing[node.name] = node.candidates = ov.span((0, *node.candidates))
+    parent.covered.add(node.name)
+
+
+def adopt_names(ov: Overlay, node: File) -> None:
+    """Point a node that is reached by a lower name at its copy in the upper, if one of its names has been copied up."""
+    extra = node.extra
+    if extra is None or not needs_copy_up(node):
+        return
+    for parent, name in extra.aliases:
+        if listing_of(ov, parent).get(name) == 0:
+            promote(ov, node, parent, name)
+            return

@@ -1,0 +1,81 @@
+"""Lower hard links: all visible names of one lower file, so that a copy-up keeps them one file.
+
+Nothing on disk leads from an inode to its names, so the first copy-up of a lower hard link walks the merged tree once and
+notes every name of every such file (as merged paths; a renamed directory moves them along). The kernel answers this with an
+index that only itself can read; links made in the upper are read by everyone.
+"""
+
+from layerfs.union.inodes import Directory, File
+from layerfs.union.lookup import lookup
+from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.state import Overlay
+
+Names = dict[int, list[bytes]]
+
+
+def other_names(ov: Overlay, node: File) -> list[tuple[Directory, bytes]]:
+    """Return the names of a lower file besides the node's own, each verified to be this very file."""
+    if ov.links is None:
+        ov.links = _collect(ov)
+    found = []
+    for path in ov.links.pop(node.ino, []):
+        parent, name = _find_parent(ov, path)
+        if parent is None or (parent is node.parent and name == node.name):
+            continue
+        where = listing_of(ov, parent).get(name)
+        if type(where) is int and where and lookup(ov, parent, name)[0] is node:
+            found.append((parent, name))
+    return found
+
+
+def moved(ov: Overlay, old: bytes, new: bytes) -> None:
+    """Move the noted names along with a renamed directory; paths begin with a slash."""
+    for paths in (ov.links or {}).values():
+        for index, path in enumerate(paths):
+            if path.startswith(old + b"/"):
+                paths[index] = new + path[len(old) :]
+
+
+def path_of_node(node: Directory) -> bytes:
+    """Return a directory's merged path; empty for the root."""
+    names = []
+    step: Directory | None = node
+    while step is not None and step.parent is not None:
+        names.append(b"/" + step.name)
+        step = step.parent
+    return b"".join(reversed(names))
+
+
+def _collect(ov: Overlay) -> Names:
+    found: Names = {}
+    pending: list[tuple[Directory, bytes]] = [(ov.root, b"")]
+    while pending:
+        node, path = pending.pop()
+        parts = parts_of(ov, node)
+        for name, where in list(listing_of(ov, node).items()):
+            if type(where) is tuple:
+                child, _ = lookup(ov, node, name)
+                assert isinstance(child, Directory)
+                child.lookups += 1  # held while it waits here
+                pending.append((child, path + b"/" + name))
+            elif where:
+                part = parts[where]  # type: ignore[index]
+                assert part is not None
+                st = part.tree.lstat(ov.fd(part), name)
+                if st.st_nlink > 1:
+                    found.setdefault(ov.numbers.of(st.st_dev, st.st_ino), []).append(path + b"/" + name)
+        if node is not ov.root:
+            ov.table.forget(node.ino, 1)
+    return {ino: paths for ino, paths in found.items() if len(paths) > 1}
+
+
+def _find_parent(ov: Overlay, path: bytes) -> tuple[Directory | None, bytes]:
+    *names, last = path[1:].split(b"/")
+    node = ov.root
+    for name in names:
+        if type(listing_of(ov, node).get(name)) is not tuple:
+            return None, last
+        child, _ = lookup(ov, node, name)
+        assert isinstance(child, Directory)
+        node = child
+    return node, last

@@ -1,0 +1,250 @@
+"""What the kernel knows by number: nodes, the table of them, and the numbers they bear.
+
+A node's number is its st_ino and its FUSE node id at once. It comes from the object that the layers hold first (for what
+has been copied up: from the lower that it came from), so that copy-up, rename and remount leave it alone.
+
+        Node ---- File        place: the part that holds it, and its name there
+          |
+          `------ Directory   parts: [upper or None, lowers top first], and their merged listing
+"""
+
+import os
+import stat
+from collections import deque
+
+from layerfs.union.layers import Handles, Part
+
+ROOT = 1  # FUSE_ROOT_ID
+FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
+HASHED = 1 << 61  # numbers that did not fit are hashed into the range above this
+BITS = 61
+
+Where = int | tuple[int, ...]  # in a listing: the part that holds a file, or the parts that may hold a directory
+
+
+class Node:
+    """An object of the merged tree that the kernel, or an open file, may ask for again."""
+
+    __slots__ = ("ino", "lookups", "name", "parent")
+
+    def __init__(self, ino: int, parent: "Directory | None", name: bytes) -> None:
+        self.ino = ino
+        self.lookups = 0
+        self.parent = parent
+        self.name = name
+
+
+class Opened:
+    """The rarer state of a file: its data descriptor, who has it open, its further names."""
+
+    __slots__ = ("aliases", "busy", "fd", "lower_orphan", "opens", "retired", "sxid", "writable")
+
+    def __init__(self) -> None:
+        self.fd = -1
+        self.writable = False
+        self.opens = 0
+        self.busy = 0  # threads that use the descriptor now
+        self.retired: list[int] = []
+        self.aliases: list[tuple[Directory, bytes]] = []  # its names but the one in the node
+        self.lower_orphan = False
+        self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
+
+
+class File(Node):
+    """Anything but a directory; `place` is None once its last known name is gone."""
+
+    __slots__ = ("extra", "kind", "place")
+
+    def __init__(self, ino: int, parent: "Directory", name: bytes, place: Part, kind: int) -> None:
+        super().__init__(ino, parent, name)
+        self.place: Part | None = place
+        self.kind = kind  # stat.S_IFMT >> 12, a small integer
+        self.extra: Opened | None = None
+
+    def opened(self) -> Opened:
+        """Return the rarer state, made on first use."""
+        if self.extra is None:
+            self.extra = Opened()
+        return self.extra
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether the file has data."""
+        return self.kind == stat.S_IFREG >> 12
+
+    @property
+    def is_symlink(self) -> bool:
+        """Whether the file is a symlink."""
+        return self.kind == stat.S_IFLNK >> 12
+
+    @property
+    def is_upper(self) -> bool:
+        """Whether the file has been copied up, or was made in the upper."""
+        return self.place is None or self.place.tree.index == 0
+
+
+class Directory(Node):
+    """A merged directory; its parts are resolved and its listing loaded when first needed.
+
+    `candidates` says where in the parent's parts this directory may have shares. `covered` are the names at which the
+    upper hides something of the lowers; `whites` those with a whiteout of the upper, and in which form.
+    """
+
+    __slots__ = ("candidates", "covered", "dead", "kids", "listing", "parts", "pinned", "whites")
+
+    def __init__(self, ino: int, parent: "Directory | None", name: bytes, candidates: tuple[int, ...]) -> None:
+        super().__init__(ino, parent, name)
+        self.candidates = candidates
+        self.parts: list[Part | None] | None = None
+        self.listing: dict[bytes, Where] | None = None
+        self.covered: set[bytes] = set()
+        self.whites: dict[bytes, bool] = {}  # True: a device at the name; False: a file `.wh.NAME`
+        self.kids = 0
+        self.dead = False
+        self.pinned = -1  # the descriptor that a removed directory is still reached by
+
+    def upper(self) -> Part | None:
+        """Return the upper's share; None while nothing below was ever changed."""
+        return self.parts[0] if self.parts else None
+
+
+class Table:
+    """Every node that is remembered, by number. A directory outlives its FORGET as long as a child needs it."""
+
+    __slots__ = ("_handles", "nodes")
+
+    def __init__(self, handles: Handles) -> None:
+        self.nodes: dict[int, Node] = {}
+        self._handles = handles
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def add(self, node: Node) -> None:
+        """Remember a new node, and that its parent has one more child."""
+        self.nodes[node.ino] = node
+        if node.parent is not None:
+            node.parent.kids += 1
+
+    def move(self, node: Node, parent: Directory, name: bytes) -> None:
+        """Give a node another parent and name."""
+        old = node.parent
+        node.parent, node.name = parent, name
+        if old is not parent:
+            parent.kids += 1
+            if old is not None:
+                old.kids -= 1
+                self.reap(old)
+
+    def forget(self, ino: int, count: int) -> None:
+        """Take back lookups; the node goes when nothing needs it."""
+        node = self.nodes.get(ino)
+        if node is not None:
+            node.lookups = max(node.lookups - count, 0)
+            self.reap(node)
+
+    def reap(self, node: Node | None) -> None:
+        """Drop a node that nobody needs, and then its parents as far as the same is true of them."""
+        while node is not None and node.lookups == 0 and node.ino != ROOT and self.nodes.get(node.ino) is node:
+            if not self._release(node):
+                return
+            del self.nodes[node.ino]
+            parent, node.parent = node.parent, None
+            if parent is not None:
+                parent.kids -= 1
+            node = parent
+
+    def _release(self, node: Node) -> bool:
+        """Give back what a node holds, unless something still needs it."""
+        if isinstance(node, Directory):
+            if node.kids:
+                return False
+            self._release_parts(node)
+        elif isinstance(node, File) and node.extra is not None:
+            if node.extra.opens or node.extra.busy:
+                return False
+            self._release_file(node, node.extra)
+        return True
+
+    def _release_parts(self, node: Directory) -> None:
+        for part in node.parts or ():
+            if part is not None:
+                self._handles.drop(part)
+        if node.pinned >= 0:
+            os.close(node.pinned)
+            node.pinned = -1
+        node.listing = None
+
+    def _release_file(self, node: File, extra: Opened) -> None:
+        for fd in extra.retired:
+            os.close(fd)
+        extra.retired = []
+        if extra.fd >= 0:
+            os.close(extra.fd)
+            extra.fd = -1
+        for parent, _ in extra.aliases:
+            parent.kids -= 1
+            self.reap(parent)
+        extra.aliases = []
+        node.extra = None
+
+    def close(self) -> None:
+        """Release every descriptor that a node still holds."""
+        for node in list(self.nodes.values()):
+            if isinstance(node, File) and node.extra is not None:
+                self._release_file(node, node.extra)
+            elif isinstance(node, Directory):
+                self._release_parts(node)
+
+
+class Pool:
+    """Bounds the data descriptors that are open at once; clock, as for directories."""
+
+    __slots__ = ("_queue", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._queue: deque[File] = deque()
+
+    def add(self, node: File) -> None:
+        """Note that a file's descriptor was opened."""
+        self._queue.append(node)
+        for _ in range(min(len(self._queue) - self.limit, 64)):
+            self._evict(self._queue.popleft())
+
+    def _evict(self, node: File) -> None:
+        extra = node.extra
+        if extra is None or extra.fd < 0:
+            return
+        if node.place is None or extra.busy or extra.retired:
+            self._queue.append(node)
+            return
+        os.close(extra.fd)
+        extra.fd, extra.writable = -1, False
+
+
+class Numbers:
+    """Gives each (device, inode number) of the layers a number of its own, the same one at every mount of the stack.
+
+    One filesystem: its own inode numbers. Several: the filesystem's rank, in the stack's order, in the highest bits, as
+    kernel overlayfs's xino does. What does not fit is hashed.
+    """
+
+    __slots__ = ("_ranks", "_shift")
+
+    def __init__(self, devices: list[int]) -> None:
+        self._ranks: dict[int, int] = {}
+        for device in devices:
+            self._ranks.setdefault(device, len(self._ranks))
+        self._shift = BITS - max(len(self._ranks) - 1, 0).bit_length()
+
+    def of(self, device: int, ino: int) -> int:
+        """Return the number of one inode of one device."""
+        rank = self._ranks.get(device)
+        if rank is None:  # a filesystem mounted inside a layer
+            rank = self._ranks.setdefault(device, len(self._ranks))
+        if FIRST <= ino < 1 << self._shift and rank < 1 << (BITS - self._shift):
+            return rank << self._shift | ino
+        import xxhash  # only for images and foreign filesystems
+
+        return HASHED | xxhash.xxh3_64_intdigest(b"%d:%d" % (rank, ino)) >> 3

@@ -1,0 +1,262 @@
+"""The trees that are stacked, and the directories of theirs that are held open.
+
+A `Tree` is what the union asks of a lower; `DirTree` is one that is a directory of the host. Handles are small integers
+that only their own tree understands (for a DirTree: file descriptors), so that an image can be a lower without a mount.
+"""
+
+import errno
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Protocol
+
+from layerfs.sys import dirs
+from layerfs.sys.copy import copy_data
+from layerfs.union.whiteout import DirMarks, has_xattr_whiteout, is_whiteout, read_marks
+
+
+class Kind(IntEnum):
+    """What one layer has at a name, as far as merging is concerned."""
+
+    OTHER = 0
+    DIRECTORY = 1
+    WHITEOUT = 2
+
+
+class Tree(Protocol):
+    """A read-only tree as the union sees it: names in open directories, and the bytes of files.
+
+    Every method raises OSError; only FileNotFoundError means that a name is absent.
+    """
+
+    index: int
+    override: str | None
+
+    def root(self) -> int:
+        """Return the handle of the root directory, which stays open as long as the tree."""
+
+    def open_dir(self, at: int, name: bytes) -> int:
+        """Open a directory; never through a symlink."""
+
+    def close_dir(self, handle: int) -> None:
+        """Close what open_dir gave."""
+
+    def scan(self, handle: int, *, xattr_whiteouts: bool) -> Iterable[tuple[bytes, Kind]]:
+        """List a directory without `.` and `..`, in any order, with `.wh.` names as they are."""
+
+    def marks(self, handle: int) -> DirMarks:
+        """Read a directory's marks."""
+
+    def lstat(self, at: int, name: bytes) -> os.stat_result:
+        """Stat a name without following it."""
+
+    def stat_dir(self, handle: int) -> os.stat_result:
+        """Stat an open directory."""
+
+    def readlink(self, at: int, name: bytes) -> bytes:
+        """Return a symlink's target."""
+
+    def xattrs(self, at: int, name: bytes) -> list[str]:
+        """List all extended attributes of a name, the private ones too."""
+
+    def getxattr(self, at: int, name: bytes, key: str) -> bytes:
+        """Read one extended attribute of a name."""
+
+    def open(self, at: int, name: bytes, flags: int) -> int:
+        """Open a regular file's data; flags are os.O_RDONLY, or os.O_RDWR in an upper."""
+
+    def copy(self, handle: int, target: int, size: int) -> None:
+        """Copy the first `size` bytes of an open file into an empty file of the host; any thread may call it."""
+
+    def close_file(self, handle: int) -> None:
+        """Close what open gave."""
+
+    def close(self) -> None:
+        """Release the tree."""
+
+
+class DirTree:
+    """A directory of the host as a tree."""
+
+    __slots__ = ("index", "override", "path", "_root")
+
+    def __init__(self, path: bytes, index: int) -> None:
+        self.path = path
+        self.index = index
+        self.override: str | None = None
+        self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def root(self) -> int:
+        return self._root
+
+    def open_dir(self, at: int, name: bytes) -> int:
+        return dirs.open_directory(at, name)
+
+    def close_dir(self, handle: int) -> None:
+        os.close(handle)
+
+    def scan(self, handle: int, *, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
+        encode = os.fsencode
+        found = []
+        with os.scandir(handle) as entries:
+            for entry in entries:
+                name = encode(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    found.append((name, Kind.DIRECTORY))
+                elif entry.is_symlink() or (entry.is_file(follow_symlinks=False) and not xattr_whiteouts):
+                    found.append((name, Kind.OTHER))
+                else:
+                    found.append((name, self._odd(handle, name, xattr_whiteouts)))
+        return found
+
+    def _odd(self, handle: int, name: bytes, xattr_whiteouts: bool) -> Kind:
+        """Look closer at a name that may be a whiteout."""
+        st = dirs.lstat_or_none(handle, name)
+        if st is None or is_whiteout(st):
+            return Kind.WHITEOUT
+        if xattr_whiteouts and st.st_size == 0 and has_xattr_whiteout(dirs.path_of(handle, name)):
+            return Kind.WHITEOUT
+        return Kind.OTHER
+
+    def marks(self, handle: int) -> DirMarks:
+        return read_marks(handle)
+
+    def lstat(self, at: int, name: bytes) -> os.stat_result:
+        return os.lstat(name, dir_fd=at)
+
+    def stat_dir(self, handle: int) -> os.stat_result:
+        return os.fstat(handle)
+
+    def readlink(self, at: int, name: bytes) -> bytes:
+        return os.readlink(name, dir_fd=at)
+
+    def xattrs(self, at: int, name: bytes) -> list[str]:
+        return dirs.xattrs(dirs.path_of(at, name))
+
+    def getxattr(self, at: int, name: bytes, key: str) -> bytes:
+        return os.getxattr(dirs.path_of(at, name), key, follow_symlinks=False)
+
+    def open(self, at: int, name: bytes, flags: int) -> int:
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # never hang on what became a FIFO
+        try:
+            return os.open(name, flags | os.O_NOATIME, dir_fd=at)
+        except PermissionError:  # O_NOATIME is for the owner only
+            return os.open(name, flags, dir_fd=at)
+
+    def copy(self, handle: int, target: int, size: int) -> None:
+        copy_data(handle, target, size)
+
+    def close_file(self, handle: int) -> None:
+        os.close(handle)
+
+    def close(self) -> None:
+        os.close(self._root)
+
+
+class Part:
+    """One layer's share of a merged directory: where it is, and its handle while it is open."""
+
+    __slots__ = ("fd", "fresh", "name", "parent", "tree")
+
+    def __init__(self, tree: Tree, parent: "Part | None", name: bytes, fd: int = -1) -> None:
+        self.tree = tree
+        self.parent = parent
+        self.name = name
+        self.fd = fd
+        self.fresh = False
+
+    def path(self) -> bytes:
+        """Return the absolute path from the layer's root, as `overlay.redirect` wants it."""
+        names = []
+        part: Part | None = self
+        while part is not None and part.parent is not None:
+            names.append(part.name)
+            part = part.parent
+        return b"/" + b"/".join(reversed(names))
+
+
+class Handles:
+    """Keeps at most `limit` directories of the layers open; the rest are opened again when they are needed.
+
+    Eviction gives each directory a second chance (clock), so that a hit costs one attribute.
+    """
+
+    __slots__ = ("_held", "_queue", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._held = 0
+        self._queue: deque[Part] = deque()
+
+    def fd(self, part: Part) -> int:
+        """Return an open handle of a part; good until the next call that may evict it."""
+        if part.fd >= 0:
+            part.fresh = True
+            return part.fd
+        chain = []
+        step: Part | None = part
+        while step is not None and step.fd < 0:
+            chain.append(step)
+            step = step.parent
+        if step is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        for link in reversed(chain):
+            self._open(link, step.fd)
+            step = link
+        return part.fd
+
+    def _open(self, part: Part, at: int) -> None:
+        try:
+            part.fd = part.tree.open_dir(at, part.name)
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            self.shrink(len(self._queue) // 2)
+            part.fd = part.tree.open_dir(at, part.name)
+        self._enqueue(part)
+
+    def keep(self, part: Part, fd: int) -> None:
+        """Take over a handle that was opened elsewhere."""
+        part.fd = fd
+        self._enqueue(part)
+
+    def _enqueue(self, part: Part) -> None:
+        part.fresh = False
+        self._queue.append(part)
+        if len(self._queue) > self.limit and not self._held:
+            self.shrink(self.limit)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Close nothing meanwhile: handles are in use elsewhere, and a number closed is a number reused."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = 0
+
+    def shrink(self, size: int) -> None:
+        """Close the coldest directories until at most `size` (and always the newest) stay open."""
+        queue = self._queue
+        while len(queue) > max(size, 1):
+            part = queue.popleft()
+            if part.fd < 0:
+                continue
+            if part.fresh:
+                part.fresh = False
+                queue.append(part)
+            else:
+                self.drop(part)
+
+    def drop(self, part: Part) -> None:
+        """Close a part now; its place in the queue empties itself."""
+        if part.fd >= 0 and part.parent is not None:
+            fd, part.fd = part.fd, -1
+            part.tree.close_dir(fd)
+
+    def close(self) -> None:
+        """Close every directory that is not a root."""
+        while self._queue:
+            self.drop(self._queue.popleft())

@@ -1,0 +1,361 @@
+"""Making and removing names. Each change is one rename or one system call in the upper: a crash leaves old or new."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from layerfs.sys import dirs
+from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
+from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.layers import Part
+from layerfs.union.lookup import NAME_MAX, drop_name, lookup
+from layerfs.union.owners import Attributes, override_value
+from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.state import Overlay
+from layerfs.union.whiteout import NO_DEVICE, WH, is_marker_name
+
+DEFAULT_ACL = "system.posix_acl_default"
+Maker = Callable[[int, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the ids seen in the mount, and the umask."""
+
+    uid: int
+    gid: int
+    umask: int = 0
+
+
+def fail(code: int) -> OSError:
+    """Return the OSError of an errno."""
+    return OSError(code, os.strerror(code))
+
+
+def check_free(ov: Overlay, parent: Directory, name: bytes) -> None:
+    """Refuse a name that is taken, too long, or a mark of the overlay's own."""
+    ov.writable()
+    if parent.dead:
+        raise fail(errno.ENOENT)
+    if name in listing_of(ov, parent):
+        raise fail(errno.EEXIST)
+    if len(name) > NAME_MAX:
+        raise fail(errno.ENAMETOOLONG)
+    if is_marker_name(name):
+        raise fail(errno.EPERM)
+
+
+def create(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Caller) -> Node:
+    """Make an empty regular file."""
+
+    def maker(at: int, new: bytes) -> None:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(new, flags, stat.S_IMODE(mode), dir_fd=at))
+
+    return _make(ov, parent, name, stat.S_IFREG | stat.S_IMODE(mode), caller, maker)
+
+
+def mknod(ov: Overlay, parent: Directory, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
+    """Make a device, FIFO, socket or regular file; the whiteout device is nobody's to make (EPERM, as the kernel)."""
+    if stat.S_ISCHR(mode) and rdev == NO_DEVICE:
+        raise fail(errno.EPERM)
+    if stat.S_ISREG(mode) or not stat.S_IFMT(mode):
+        return create(ov, parent, name, mode, caller)
+    return _make(ov, parent, name, mode, caller, lambda at, new: os.mknod(new, mode, rdev, dir_fd=at))
+
+
+def mkdir(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Caller) -> Node:
+    """Make a directory; over something that the lowers have, an opaque one."""
+    full = stat.S_IFDIR | stat.S_IMODE(mode)
+    return _make(ov, parent, name, full, caller, lambda at, new: os.mkdir(new, stat.S_IMODE(mode), dir_fd=at))
+
+
+def symlink(ov: Overlay, parent: Directory, name: bytes, target: bytes, caller: Caller) -> Node:
+    """Make a symlink."""
+    full = stat.S_IFLNK | 0o777
+    return _make(ov, parent, name, full, caller, lambda at, new: os.symlink(target, new, dir_fd=at))
+
+
+def link(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
+    """Give a file one more name."""
+    check_free(ov, parent, name)
+    copy_up(ov, node)
+    if node.place is None:
+        raise fail(errno.ENOENT)
+    part = copy_up_directory(ov, parent)
+    with ov.handles.held():
+        source = ov.fd(node.place)
+
+        def maker(at: int, new: bytes) -> None:
+            os.link(node.name, new, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+
+        if parent.whites.get(name) is True:
+            _stage_over_whiteout(ov, ov.fd(part), name, maker)
+        else:
+            maker(ov.fd(part), name)
+    _now_upper(ov, parent, name, is_dir=False)
+    lookup(ov, parent, name)
+
+
+def _make(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Caller, maker: Maker) -> Node:
+    check_free(ov, parent, name)
+    part = copy_up_directory(ov, parent)
+    uid, gid = ov.owners.outside(caller.uid, caller.gid)
+    with ov.handles.held():
+        at = ov.fd(part)
+        is_dir = stat.S_ISDIR(mode)
+        hides = name in parent.covered or name in parent.whites
+        foreign = _foreign_ids(ov, at, uid, gid)
+        if not foreign and not (is_dir and hides) and parent.whites.get(name) is not True:
+            with dirs.umask(caller.umask):
+                maker(at, name)
+        else:
+            _make_staged(ov, at, parent, name, mode, Caller(uid, gid, caller.umask), maker)
+    _now_upper(ov, parent, name, is_dir=is_dir)
+    return lookup(ov, parent, name)[0]
+
+
+def _foreign_ids(ov: Overlay, at: int, uid: int, gid: int) -> bool:
+    """Tell whether a new object would not come out as its caller's when simply made in place."""
+    if ov.owners.override is not None:
+        return True
+    if uid != os.geteuid():
+        return True
+    return gid != os.getegid() and not os.fstat(at).st_mode & stat.S_ISGID
+
+
+def _make_staged(
+    ov: Overlay, at: int, parent: Directory, name: bytes, mode: int, owner: Caller, maker: Maker
+) -> None:
+    """Make an object in the scratch directory, complete, and move it to its name."""
+    work, marks = ov.writable()
+    nursery = work.name()
+    os.mkdir(nursery, 0o700, dir_fd=work.fd)
+    inside = os.open(nursery, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
+    try:
+        inherited = _inherit(ov, at, inside)
+        with dirs.umask(owner.umask):
+            maker(inside, name)
+        path = dirs.path_of(inside, name)
+        _own(ov, path, mode, owner, inherited)
+        if stat.S_ISDIR(mode) and (name in parent.covered or name in parent.whites):
+            with _directory(inside, name) as fd:
+                marks.set_opaque(b"/proc/self/fd/%d" % fd if fd else path, fd)
+        place_new(ov, inside, name, at, name, over_whiteout=parent.whites.get(name) is True)
+    finally:
+        os.close(inside)
+        dirs.remove(work.fd, nursery)
+
+
+class _directory:
+    """Hold a fresh directory open."""
+
+    def __init__(self, at: int, name: bytes) -> None:
+        self._fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _inherit(ov: Overlay, at: int, inside: int) -> Attributes:
+    """Let a staging directory pass on what the real parent would: default ACL, setgid and group."""
+    acl = dirs.getxattr_or_none(at, DEFAULT_ACL)
+    if acl is not None:
+        os.setxattr(inside, DEFAULT_ACL, acl)
+    upper = ov.trees[0]
+    assert upper is not None
+    parent = ov.owners.stored(upper, at, os.fstat(at))
+    if parent.st_mode & stat.S_ISGID:
+        if ov.owners.override is None:
+            os.fchown(inside, -1, parent.st_gid)
+            os.fchmod(inside, 0o2700)
+    return parent
+
+
+def _own(ov: Overlay, path: bytes, mode: int, owner: Caller, parent: Attributes) -> None:
+    """Give a new object to its caller. The group stays the parent's where that is setgid."""
+    setgid = bool(parent.st_mode & stat.S_ISGID)
+    if ov.owners.override is not None:
+        if stat.S_ISLNK(mode):
+            return
+        st = os.lstat(path)
+        bits = stat.S_IMODE(st.st_mode) | (stat.S_ISGID if setgid and stat.S_ISDIR(mode) else 0)
+        gid = parent.st_gid if setgid else owner.gid
+        os.setxattr(path, ov.owners.override, override_value(owner.uid, gid, bits))
+        os.chmod(path, OVERRIDDEN_MODE)
+        return
+    before = os.lstat(path).st_mode
+    os.chown(path, owner.uid, -1 if setgid else owner.gid, follow_symlinks=False)
+    if not stat.S_ISLNK(mode) and before & (stat.S_ISUID | stat.S_ISGID):
+        os.chmod(path, stat.S_IMODE(before))  # chown took them
+
+
+def place_new(ov: Overlay, at: int, name: bytes, to: int, new: bytes, *, over_whiteout: bool) -> None:
+    """Move a staged object to a name in the upper that is free, or holds only a whiteout."""
+    if not over_whiteout:
+        os.rename(name, new, src_dir_fd=at, dst_dir_fd=to)
+        return
+    try:
+        os.rename(name, new, src_dir_fd=at, dst_dir_fd=to)
+    except NotADirectoryError:  # a directory cannot replace the whiteout by a plain rename
+        dirs.rename(at, name, to, new, dirs.RENAME_EXCHANGE)
+        os.unlink(name, dir_fd=at)
+
+
+def _stage_over_whiteout(ov: Overlay, at: int, name: bytes, maker: Maker) -> None:
+    work, _ = ov.writable()
+    temporary = work.name()
+    maker(work.fd, temporary)
+    os.rename(temporary, name, src_dir_fd=work.fd, dst_dir_fd=at)
+
+
+def _now_upper(ov: Overlay, parent: Directory, name: bytes, *, is_dir: bool) -> None:
+    """Note that a name is the upper's now, and take away a `.wh.` file that hid it."""
+    white = parent.whites.pop(name, None)
+    if white is False:
+        part = parent.upper()
+        assert part is not None
+        dirs.remove(ov.fd(part), WH + name)
+    listing_of(ov, parent)[name] = ov.span((0,)) if is_dir else 0
+
+
+def hides(parent: Directory, name: bytes) -> bool:
+    """Tell whether something of the lowers would appear if the upper had nothing at a visible name."""
+    where = (parent.listing or {}).get(name)
+    return name in parent.covered or where not in (0, (0,))
+
+
+def unlink(ov: Overlay, parent: Directory, name: bytes) -> None:
+    """Remove a name of a file. An open one lives on, with no links, until it is closed."""
+    ov.writable()
+    node, st = lookup(ov, parent, name)
+    if not isinstance(node, File):
+        raise fail(errno.EISDIR)
+    if st.st_nlink > 1 and not node.is_upper:
+        copy_up(ov, node)  # the other names keep the right number of links
+    part = copy_up_directory(ov, parent)
+    pin(ov, node, parent, name)
+    covered = hides(parent, name)
+    with ov.handles.held():
+        remove_upper(ov, ov.fd(part), parent, name, whiteout=covered)
+    forget_name(parent, name, covered=covered)
+    drop_name(ov, node, parent, name)
+    ov.table.reap(node)
+
+
+def remove_upper(ov: Overlay, at: int, parent: Directory, name: bytes, *, whiteout: bool) -> None:
+    """Take a file's name from the upper, leaving a whiteout where something of the lowers would appear."""
+    work, marks = ov.writable()
+    in_upper = (parent.listing or {}).get(name) == 0
+    if not whiteout:
+        os.unlink(name, dir_fd=at)
+    elif not marks.devices:
+        make_file_whiteout(at, name)
+        if in_upper:
+            os.unlink(name, dir_fd=at)
+        parent.whites[name] = False
+    elif in_upper:
+        temporary = work.name()
+        marks.make(work.fd, temporary)
+        os.rename(temporary, name, src_dir_fd=work.fd, dst_dir_fd=at)
+        parent.whites[name] = True
+    else:
+        marks.make(at, name)
+        parent.whites[name] = True
+
+
+def make_file_whiteout(at: int, name: bytes) -> None:
+    """Leave a `.wh.NAME` file, where devices cannot be made."""
+    flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    os.close(os.open(WH + name, flags, 0o600, dir_fd=at))
+
+
+def forget_name(parent: Directory, name: bytes, *, covered: bool) -> None:
+    """Take a name from the listing; `covered` stays noted for whoever makes it again."""
+    if parent.listing is not None:
+        parent.listing.pop(name, None)
+    if covered:
+        parent.covered.add(name)
+
+
+def pin(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
+    """Hold on to a file that is about to lose its last known name while somebody may still ask for it."""
+    extra = node.extra
+    if node.parent is not parent or node.name != name or (extra is not None and extra.aliases):
+        return
+    if node.lookups == 0 and (extra is None or extra.opens == 0):
+        return
+    extra = node.opened()
+    if node.place is not None and node.place.tree.index:
+        extra.lower_orphan = True
+    if extra.fd < 0 and node.place is not None:
+        extra.fd = dirs.pin(ov.fd(node.place), name)
+        extra.writable = False
+
+
+def rmdir(ov: Overlay, parent: Directory, name: bytes) -> None:
+    """Remove a directory that shows nothing, whatever whiteouts it holds."""
+    ov.writable()
+    node, _ = lookup(ov, parent, name)
+    if not isinstance(node, Directory):
+        raise fail(errno.ENOTDIR)
+    if listing_of(ov, node):
+        raise fail(errno.ENOTEMPTY)
+    part = copy_up_directory(ov, parent)
+    covered = hides(parent, name)
+    own = node.upper()
+    with ov.handles.held():
+        at = ov.fd(part)
+        open_top(ov, node)
+        if own is None:
+            remove_upper(ov, at, parent, name, whiteout=True)
+        else:
+            _remove_upper_directory(ov, at, parent, name, whiteout=covered)
+        bury(ov, node)
+    forget_name(parent, name, covered=covered)
+    ov.table.reap(node)
+
+
+def open_top(ov: Overlay, node: Directory) -> Part:
+    """Open the share of a directory that its attributes come from."""
+    top = next(part for part in parts_of(ov, node) if part is not None)
+    ov.fd(top)
+    return top
+
+
+def bury(ov: Overlay, node: Directory) -> None:
+    """Hold a removed directory (its top opened before) for those who are still in it, and show them nothing."""
+    top = open_top(ov, node)
+    node.pinned = os.dup(top.fd)
+    for part in node.parts or ():
+        if part is not None:
+            ov.handles.drop(part)
+    node.parts = [Part(top.tree, None, b"", node.pinned)]
+    node.listing, node.dead = {}, True
+
+
+def _remove_upper_directory(ov: Overlay, at: int, parent: Directory, name: bytes, *, whiteout: bool) -> None:
+    work, marks = ov.writable()
+    temporary = work.name()
+    if not whiteout:
+        try:
+            os.rmdir(name, dir_fd=at)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        os.rename(name, temporary, src_dir_fd=at, dst_dir_fd=work.fd)  # only whiteouts are left in it
+    elif marks.devices:
+        marks.make(work.fd, temporary)
+        dirs.rename(work.fd, temporary, at, name, dirs.RENAME_EXCHANGE)
+        parent.whites[name] = True
+    else:
+        make_file_whiteout(at, name)
+        os.rename(name, temporary, src_dir_fd=at, dst_dir_fd=work.fd)
+        parent.whites[name] = False
+    dirs.remove(work.fd, temporary)

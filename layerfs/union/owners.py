@@ -1,0 +1,154 @@
+"""Who owns a file: what is on disk against what the mount shows (uidmapping, squash_to_*, xattr_permissions).
+
+The `override_stat` xattrs hold `uid:gid:mode[:type]`, mode in octal, as fuse-overlayfs and containers/storage write them.
+"""
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from layerfs.sys import dirs
+from layerfs.union.options import IdRange, OverrideStat, UnionOptions
+
+if TYPE_CHECKING:
+    from layerfs.union.layers import Tree
+
+OVERRIDES = (
+    "security.fuseoverlayfs.override_stat",
+    "user.containers.override_stat",
+    "user.fuseoverlayfs.override_stat",
+)
+OVERFLOW_ID = 65534  # /proc/sys/kernel/overflowuid: what an id without a mapping is shown as
+
+_WRITTEN = {OverrideStat.PRIVILEGED: OVERRIDES[0], OverrideStat.CONTAINERS: OVERRIDES[1]}
+
+
+class Shown:
+    """A stat_result with some fields replaced."""
+
+    __slots__ = (
+        "st_atime_ns",
+        "st_blksize",
+        "st_blocks",
+        "st_ctime_ns",
+        "st_dev",
+        "st_gid",
+        "st_ino",
+        "st_mode",
+        "st_mtime_ns",
+        "st_nlink",
+        "st_rdev",
+        "st_size",
+        "st_uid",
+    )
+    st_ino: int
+    st_dev: int
+    st_mode: int
+    st_nlink: int
+    st_uid: int
+    st_gid: int
+    st_rdev: int
+    st_size: int
+    st_blocks: int
+    st_blksize: int
+    st_atime_ns: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+    def __init__(self, st: "os.stat_result | Shown", nlink: int | None = None) -> None:
+        for field in Shown.__slots__:
+            setattr(self, field, getattr(st, field))
+        if nlink is not None:
+            self.st_nlink = nlink
+
+
+Attributes = os.stat_result | Shown
+
+
+class Owners:
+    """Translates ownership and mode in both directions."""
+
+    __slots__ = ("identity", "options", "override")
+
+    def __init__(self, options: UnionOptions) -> None:
+        self.options = options
+        self.override = _WRITTEN.get(options.override_stat)
+        self.identity = not (
+            options.uid_map or options.gid_map or options.override_stat or self._squashes
+        )
+
+    @property
+    def _squashes(self) -> bool:
+        return self.options.squash_uid is not None or self.options.squash_gid is not None
+
+    def adopt(self, tree: "Tree", root: int) -> None:
+        """Note which override a layer's files carry: the one that its root carries."""
+        names = dirs.xattrs(root)
+        tree.override = next((name for name in OVERRIDES if name in names), None)
+        if tree.override:
+            self.identity = False
+
+    def show(self, tree: "Tree", path: bytes | int, st: os.stat_result) -> Attributes:
+        """Return what the mount shows for a stat of one layer's object, which `path` reaches."""
+        if self.identity:
+            return st
+        shown = Shown(self.stored(tree, path, st))
+        options = self.options
+        shown.st_uid = _inside(options.uid_map, shown.st_uid) if options.squash_uid is None else options.squash_uid
+        shown.st_gid = _inside(options.gid_map, shown.st_gid) if options.squash_gid is None else options.squash_gid
+        return shown
+
+    def stored(self, tree: "Tree", path: bytes | int, st: os.stat_result) -> Attributes:
+        """Return what a layer says of its object, override xattrs counted in, ids not translated."""
+        if tree.override is None or stat.S_ISLNK(st.st_mode):
+            return st
+        shown = Shown(st)
+        _apply(shown, dirs.getxattr_or_none(path, tree.override))
+        return shown
+
+    def outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return the ids on disk of ids seen in the mount; -1 means "leave it" and stays."""
+        return _outside(self.options.uid_map, uid), _outside(self.options.gid_map, gid)
+
+
+def override_value(uid: int, gid: int, mode: int) -> bytes:
+    """Return the text of an override xattr."""
+    return b"%d:%d:%o" % (uid, gid, stat.S_IMODE(mode))
+
+
+def _apply(shown: Shown, value: bytes | None) -> None:
+    fields = (value or b"").split(b":")
+    if len(fields) < 3 or not (fields[0].isdigit() and fields[1].isdigit()):
+        return
+    shown.st_uid, shown.st_gid = int(fields[0]), int(fields[1])
+    shown.st_mode = stat.S_IFMT(shown.st_mode) | stat.S_IMODE(int(fields[2], 8))
+    if len(fields) > 3:
+        _apply_type(shown, fields[3])
+
+
+def _apply_type(shown: Shown, kind: bytes) -> None:
+    """Show a device, FIFO or socket that stands on disk as a regular file."""
+    word, _, numbers = kind.partition(b"-")
+    types = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK, b"pipe": stat.S_IFIFO, b"socket": stat.S_IFSOCK}
+    if word not in types or not stat.S_ISREG(shown.st_mode):
+        return
+    shown.st_mode = types[word] | stat.S_IMODE(shown.st_mode)
+    major, _, minor = numbers.partition(b"-")
+    if major.isdigit() and minor.isdigit():
+        shown.st_rdev = os.makedev(int(major), int(minor))
+
+
+def _inside(ranges: tuple[IdRange, ...], outside: int) -> int:
+    for each in ranges:
+        if each.outside <= outside < each.outside + each.count:
+            return each.inside + outside - each.outside
+    return OVERFLOW_ID if ranges else outside
+
+
+def _outside(ranges: tuple[IdRange, ...], inside: int) -> int:
+    if inside < 0:
+        return inside
+    for each in ranges:
+        if each.inside <= inside < each.inside + each.count:
+            return each.outside + inside - each.inside
+    return OVERFLOW_ID if ranges else inside

@@ -1,0 +1,153 @@
+"""What one union holds: its trees, its nodes, its scratch directory. The other modules of this room are verbs on it."""
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from layerfs.sys import dirs
+from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Pool, Table
+from layerfs.union.layers import Handles, Part, Tree
+from layerfs.union.options import UnionOptions
+from layerfs.union.owners import Attributes as Attributes
+from layerfs.union.owners import Owners
+from layerfs.union.whiteout import Marks
+
+Job = Callable[[], Any]
+INO_XATTR = "layerfs.ino"  # below the marks' prefix: "OWN:NUMBER", OWN being the upper object's own inode number
+
+
+class Work:
+    """The scratch directory of a union: `work/` inside the work directory, as kernel overlayfs has it."""
+
+    __slots__ = ("_count", "base", "fd")
+
+    def __init__(self, base: int, fd: int) -> None:
+        self.base = base  # the work directory itself; both are ours
+        self.fd = fd
+        self._count = 0
+
+    def name(self) -> bytes:
+        """Return a name that is free in the scratch directory."""
+        self._count += 1
+        return b"%d" % self._count
+
+    def close(self) -> None:
+        """Release both directories."""
+        os.close(self.fd)
+        os.close(self.base)
+
+
+def serially(jobs: Iterable[Job]) -> list[Any]:
+    """Run jobs one after the other: what `Overlay.together` is until a front end has threads to offer."""
+    return [job() for job in jobs]
+
+
+class Overlay:
+    """The state of one union. `trees[0]` is the upper, or None; the lowers follow, top first."""
+
+    __slots__ = (
+        "_spans",
+        "files",
+        "handles",
+        "links",
+        "marks",
+        "numbers",
+        "options",
+        "owners",
+        "root",
+        "table",
+        "together",
+        "trees",
+        "work",
+    )
+
+    def __init__(self, trees: list[Tree | None], numbers: Numbers, options: UnionOptions, limit: int) -> None:
+        self.trees = trees
+        self.options = options
+        self.numbers = numbers
+        self.handles = Handles(limit)
+        self.files = Pool(limit // 2)
+        self.table = Table(self.handles)
+        self.owners = Owners(options)
+        self.work: Work | None = None
+        self.marks: Marks | None = None
+        self.links: dict[int, list[bytes]] | None = None  # lower hard links: number -> merged paths
+        self.together: Callable[[Iterable[Job]], list[Any]] = serially
+        self._spans: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.root = Directory(ROOT, None, b"", ())
+        self.root.lookups = 1
+        self.table.add(self.root)
+
+    def node(self, ino: int) -> Node:
+        """Return a remembered node; ESTALE for a number that was never given or is forgotten."""
+        node = self.table.nodes.get(ino)
+        if node is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return node
+
+    def directory(self, ino: int) -> Directory:
+        """Return a remembered directory; ENOTDIR for anything else."""
+        node = self.table.nodes.get(ino)
+        if type(node) is Directory:
+            return node
+        code = errno.ESTALE if node is None else errno.ENOTDIR
+        raise OSError(code, os.strerror(code))
+
+    def span(self, positions: Iterable[int]) -> tuple[int, ...]:
+        """Return the one shared tuple of these positions: most directories of a stack span the same layers."""
+        key = tuple(positions)
+        return self._spans.setdefault(key, key)
+
+    def writable(self) -> tuple[Work, Marks]:
+        """Return what changes need; EROFS where there is no upper."""
+        if self.work is None or self.marks is None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return self.work, self.marks
+
+    def number_of(self, tree: Tree, at: int, name: bytes, st: os.stat_result) -> int:
+        """Return a non-directory's number: in the upper, the one that it kept from the lower it came from."""
+        number = self.numbers.of(st.st_dev, st.st_ino)
+        if tree.index or self.marks is None or not self.marks.xattrs:
+            return number
+        return self._kept(dirs.path_of(at, name), st.st_ino) or number
+
+    def kept_number(self, fd: int, st: os.stat_result) -> int:
+        """Return the number of a directory that lives in the upper alone."""
+        number = self.numbers.of(st.st_dev, st.st_ino)
+        return self._kept(fd, st.st_ino) or number if self.marks is not None else number
+
+    def _kept(self, path: bytes | int, own: int) -> int | None:
+        """Read a number that was kept; it counts only on the very inode it was written for, not on a copy."""
+        assert self.marks is not None
+        value = dirs.getxattr_or_none(path, self.marks.prefix + INO_XATTR)
+        if value is None:
+            return None
+        inode, _, number = value.partition(b":")
+        return int(number) if inode == b"%d" % own and number.isdigit() else None
+
+    def keep_number(self, path: bytes | int, own: int, number: int) -> None:
+        """Keep a number on an upper object, where its filesystem and type let it carry xattrs."""
+        _, marks = self.writable()
+        if not marks.xattrs or self.numbers.of(self._upper_device(), own) == number:
+            return
+        value = b"%d:%d" % (own, number)
+        try:
+            if isinstance(path, int):
+                os.setxattr(path, marks.prefix + INO_XATTR, value)
+            else:
+                os.setxattr(path, marks.prefix + INO_XATTR, value, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSPC, errno.EDQUOT):
+                raise  # user.* is for files and directories only; a number is not worth failing a copy-up
+
+    def _upper_device(self) -> int:
+        work, _ = self.writable()
+        return os.fstat(work.fd).st_dev
+
+    def fd(self, part: Part) -> int:
+        """Return an open handle of a part; good until the next call that opens another."""
+        if part.fd >= 0:
+            part.fresh = True
+            return part.fd
+        return self.handles.fd(part)

@@ -1,0 +1,263 @@
+"""The union as its front ends see it: inode numbers and names in, attributes out, OSError for every failure."""
+
+import errno
+import os
+
+from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
+from layerfs.model import Stack
+from layerfs.sys.limits import raise_open_files
+from layerfs.union import attrs, data, mutate
+from layerfs.union.attrs import Change
+from layerfs.union.inodes import Directory, File, Node, Numbers
+from layerfs.union.layers import DirTree, Tree
+from layerfs.union.lookup import attributes, lookup
+from layerfs.union.mutate import Caller
+from layerfs.union.options import OverrideStat, UnionOptions
+from layerfs.union.owners import OVERRIDES, override_value
+from layerfs.union.readdir import listing_of
+from layerfs.union.rename import rename
+from layerfs.union.state import Attributes, Overlay
+from layerfs.union.validate import validate
+from layerfs.union.whiteout import Marks
+from layerfs.union.work import end_volatile, open_work
+
+MAX_HANDLES = 8192  # directories of the layers held open at once; guessed, not yet measured
+
+
+class Union:
+    """One mounted stack. Not thread-safe: one caller at a time, threads for bytes only (ARCHITECTURE.md)."""
+
+    def __init__(self, ov: Overlay) -> None:
+        self.ov = ov
+
+    @classmethod
+    def open(cls, stack: Stack, options: UnionOptions, mountpoint: bytes | None = None) -> "Union":
+        """Open a stack's directories, having refused what cannot be mounted; the work directory is emptied.
+
+        Raises LayerfsError. Must be called before the mountpoint is covered.
+        """
+        validate(stack, mountpoint)
+        trees: list[Tree | None] = [None]
+        try:
+            if stack.upper is not None:
+                trees[0] = DirTree(stack.upper, 0)
+            trees += [DirTree(path, index) for index, path in enumerate(stack.lowers, 1)]
+            ov = Overlay(trees, _numbers(trees), options, _handle_limit(len(trees)))
+            if stack.work is not None:
+                _open_upper(ov, stack.work)
+        except LayerfsError:
+            _close_all(trees)
+            raise
+        except OSError as error:
+            _close_all(trees)
+            raise InvalidArgument(
+                f"cannot open the layers: {error.strerror} ({os.fsdecode(error.filename or b'')})"
+            ) from None
+        for tree in trees:
+            if tree is not None:
+                ov.owners.adopt(tree, tree.root())
+        return cls(ov)
+
+    def close(self) -> None:
+        """Release every descriptor; a volatile mount that ends here has not crashed."""
+        ov = self.ov
+        ov.table.close()
+        ov.handles.close()
+        upper = ov.trees[0]
+        if ov.work is not None:
+            if ov.options.volatile and upper is not None:
+                end_volatile(ov.work, upper.root())
+            ov.work.close()
+        _close_all(ov.trees)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether there is no upper."""
+        return self.ov.work is None
+
+    # Names
+
+    def lookup(self, parent: int, name: bytes) -> tuple[Node, Attributes]:
+        """Find a name in a directory; count it with `remember` if the answer is passed on."""
+        return lookup(self.ov, self.ov.directory(parent), name)
+
+    def parent_of(self, ino: int) -> int:
+        """Return the number of the directory above; the root's is its own."""
+        node = self.ov.node(ino)
+        return node.parent.ino if node.parent is not None else node.ino
+
+    def remember(self, node: Node) -> None:
+        """Count one lookup that the kernel was told of."""
+        node.lookups += 1
+
+    def forget(self, ino: int, count: int) -> None:
+        """Take back lookups (FORGET)."""
+        self.ov.table.forget(ino, count)
+
+    def names(self, ino: int) -> list[bytes]:
+        """Return the names in a directory, in an order that stays; `.` and `..` are not among them."""
+        return list(listing_of(self.ov, self.ov.directory(ino)))
+
+    def has(self, ino: int, name: bytes) -> bool:
+        """Tell whether a name is still there."""
+        return name in listing_of(self.ov, self.ov.directory(ino))
+
+    # Attributes
+
+    def attributes(self, ino: int) -> Attributes:
+        """Stat by number; st_ino and st_dev in it are the layer's own."""
+        return attributes(self.ov, self.ov.node(ino))
+
+    def set_attributes(self, ino: int, change: Change) -> Attributes:
+        """Change attributes; the file is copied up first."""
+        return attrs.set_attributes(self.ov, self.ov.node(ino), change)
+
+    def readlink(self, ino: int) -> bytes:
+        """Return a symlink's target."""
+        node = self.file(ino)
+        if not node.is_symlink:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if node.place is None:
+            return os.readlink(b"", dir_fd=node.opened().fd)
+        return node.place.tree.readlink(self.ov.fd(node.place), node.name)
+
+    def get_xattr(self, ino: int, name: bytes) -> bytes:
+        """Read an extended attribute; ENODATA if absent."""
+        return attrs.get_xattr(self.ov, self.ov.node(ino), name)
+
+    def list_xattrs(self, ino: int) -> list[bytes]:
+        """List extended attributes, the overlay's own marks left out."""
+        return attrs.list_xattrs(self.ov, self.ov.node(ino))
+
+    def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
+        """Set an extended attribute."""
+        attrs.set_xattr(self.ov, self.ov.node(ino), name, value)
+
+    def remove_xattr(self, ino: int, name: bytes) -> None:
+        """Remove an extended attribute; ENODATA if absent."""
+        attrs.remove_xattr(self.ov, self.ov.node(ino), name)
+
+    def statvfs(self) -> os.statvfs_result:
+        """Return the free space of the upper, or of the top layer when there is none."""
+        tree = next(tree for tree in self.ov.trees if tree is not None)
+        return os.fstatvfs(tree.root())
+
+    # Changes
+
+    def create(self, parent: int, name: bytes, mode: int, caller: Caller) -> Node:
+        """Make an empty regular file."""
+        return mutate.create(self.ov, self.ov.directory(parent), name, mode, caller)
+
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
+        """Make a device, FIFO, socket or regular file."""
+        return mutate.mknod(self.ov, self.ov.directory(parent), name, mode, rdev, caller)
+
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Node:
+        """Make a directory."""
+        return mutate.mkdir(self.ov, self.ov.directory(parent), name, mode, caller)
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Node:
+        """Make a symlink."""
+        return mutate.symlink(self.ov, self.ov.directory(parent), name, target, caller)
+
+    def link(self, ino: int, parent: int, name: bytes) -> Node:
+        """Give a file one more name and return it."""
+        node = self.file(ino)
+        mutate.link(self.ov, node, self.ov.directory(parent), name)
+        return node
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        """Remove a file's name."""
+        mutate.unlink(self.ov, self.ov.directory(parent), name)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove an empty directory."""
+        mutate.rmdir(self.ov, self.ov.directory(parent), name)
+
+    def rename(self, parent: int, name: bytes, to: int, new: bytes, flags: int = 0) -> None:
+        """Rename anything, with the flags of renameat2(2)."""
+        rename(self.ov, self.ov.directory(parent), name, self.ov.directory(to), new, flags)
+
+    # Data
+
+    def file(self, ino: int) -> File:
+        """Return a remembered non-directory; EISDIR for a directory."""
+        node = self.ov.node(ino)
+        if isinstance(node, File):
+            return node
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    def open_file(self, ino: int, flags: int) -> File:
+        """Open a regular file's data; pair it with `release`."""
+        node = self.file(ino)
+        data.open_file(self.ov, node, flags)
+        return node
+
+    def data_fd(self, ino: int, *, write: bool = False) -> int:
+        """Return the descriptor that an open file's data is read from, or written to."""
+        return data.fd_of(self.ov, self.file(ino), write=write)
+
+    def release(self, ino: int) -> None:
+        """Take back one open."""
+        node = self.ov.table.nodes.get(ino)
+        if isinstance(node, File):
+            data.release(self.ov, node)
+
+    def upper_fd(self, ino: int) -> int | None:
+        """Return the descriptor of a directory's share of the upper, for fsyncdir; None if it has none."""
+        node = self.ov.directory(ino)
+        part = None if node.dead else node.upper()
+        return None if part is None else self.ov.fd(part)
+
+    def root(self) -> Directory:
+        """Return the root directory."""
+        return self.ov.root
+
+
+def _numbers(trees: list[Tree | None]) -> Numbers:
+    """Rank the filesystems from the bottom up, so that a new layer on top changes no number."""
+    return Numbers([os.fstat(tree.root()).st_dev for tree in (*reversed(trees[1:]), trees[0]) if tree is not None])
+
+
+def _handle_limit(layers: int) -> int:
+    """Leave half of the descriptors to open files, threads and the roots of the layers."""
+    return max(min((raise_open_files() - layers) // 2, MAX_HANDLES), 16)
+
+
+def _open_upper(ov: Overlay, work: bytes) -> None:
+    upper = ov.trees[0]
+    assert upper is not None
+    ov.work = open_work(work, upper.root(), volatile=ov.options.volatile)
+    ov.marks = Marks(ov.work.fd)
+    if ov.owners.override is not None:
+        _mark_override(ov, upper.root())
+
+
+def _mark_override(ov: Overlay, root: int) -> None:
+    """Note on the upper's root that ownership is kept in xattrs: readers look there (fuse-overlayfs)."""
+    if ov.options.override_stat is OverrideStat.OFF or ov.owners.override is None:
+        return
+    try:
+        os.getxattr(root, ov.owners.override)
+        return
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise _no_override(ov.options.override_stat) from None
+    st = os.fstat(root)
+    try:
+        os.setxattr(root, ov.owners.override, override_value(st.st_uid, st.st_gid, st.st_mode))
+    except OSError:
+        raise _no_override(ov.options.override_stat) from None
+
+
+def _no_override(mode: OverrideStat) -> Unsupported:
+    return Unsupported(
+        f"the upper directory cannot carry {OVERRIDES[mode - 1]}",
+        f"xattr_permissions={int(mode)} needs {'root' if mode is OverrideStat.PRIVILEGED else 'user xattrs'} there",
+    )
+
+
+def _close_all(trees: list[Tree | None]) -> None:
+    for tree in trees:
+        if tree is not None:
+            tree.close()

@@ -1,0 +1,103 @@
+"""What cannot be stacked, said before anything is touched."""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from layerfs.errors import InvalidArgument, NotFound
+from layerfs.model import Stack
+
+Identity = tuple[int, int]  # st_dev, st_ino
+
+
+def validate(stack: Stack, mountpoint: bytes | None) -> None:
+    """Refuse a stack that is incomplete, or that would show or swallow itself.
+
+    Raises NotFound or InvalidArgument with the one sentence a person needs.
+    """
+    if not stack.lowers:
+        raise InvalidArgument("no layer given", "name at least one lower directory")
+    if (stack.upper is None) != (stack.work is None):
+        raise InvalidArgument("an upper directory and a work directory come together", "give both or neither")
+    seen: dict[Identity, bytes] = {}
+    for layer in stack.lowers:
+        identity = _directory(layer, "layer")
+        if identity in seen:
+            raise InvalidArgument(f"layer {_show(layer)} is given twice", "name each layer once")
+        seen[identity] = layer
+    if stack.upper is not None and stack.work is not None:
+        _validate_upper(seen, stack.upper, stack.work)
+    if mountpoint is not None:
+        _validate_mountpoint(stack, seen, mountpoint)
+
+
+def _directory(path: bytes, what: str) -> Identity:
+    try:
+        st = os.stat(path)
+    except FileNotFoundError:
+        raise NotFound(f"{what} {_show(path)} is not there", "check the path") from None
+    except OSError as error:
+        raise InvalidArgument(f"{what} {_show(path)} cannot be opened: {error.strerror}") from None
+    if not stat.S_ISDIR(st.st_mode):
+        raise InvalidArgument(f"{what} {_show(path)} is not a directory", "give a directory")
+    return st.st_dev, st.st_ino
+
+
+def _validate_upper(lowers: dict[Identity, bytes], upper: bytes, work: bytes) -> None:
+    top, scratch = _directory(upper, "upper directory"), _directory(work, "work directory")
+    if top in lowers:
+        raise InvalidArgument(f"upper directory {_show(upper)} is also a layer", "a layer is never written to")
+    if scratch == top or scratch in lowers:
+        raise InvalidArgument(f"work directory {_show(work)} is also a layer", "give an empty directory of its own")
+    if top[0] != scratch[0]:
+        raise InvalidArgument(
+            f"upper directory {_show(upper)} and work directory {_show(work)} are on different filesystems",
+            "put them side by side",
+        )
+    for path, what in ((upper, "upper directory"), (work, "work directory")):
+        inside = next((lowers[i] for i in _ancestors(path) if i in lowers), None)
+        if inside is not None:
+            raise InvalidArgument(f"{what} {_show(path)} is inside layer {_show(inside)}", "put it beside the layers")
+    if top in _ancestors(work) or scratch in _ancestors(upper):
+        raise InvalidArgument("the upper and the work directory are inside each other", "put them side by side")
+    for layer in lowers.values():
+        if top in _ancestors(layer):
+            raise InvalidArgument(f"layer {_show(layer)} is inside the upper directory", "put it beside the upper")
+        if scratch in _ancestors(layer):
+            raise InvalidArgument(f"layer {_show(layer)} is inside the work directory", "put it beside it")
+
+
+def _validate_mountpoint(stack: Stack, lowers: dict[Identity, bytes], mountpoint: bytes) -> None:
+    at = _directory(mountpoint, "mountpoint")
+    layers = dict(lowers)
+    for path in (stack.upper, stack.work):
+        if path is not None:
+            layers[_directory(path, "directory")] = path
+            if _directory(path, "directory") == at:
+                raise InvalidArgument(f"mountpoint {_show(mountpoint)} is the upper or work directory itself")
+    inside = next((layers[i] for i in _ancestors(mountpoint) if i in layers), None)
+    if inside is not None:
+        raise InvalidArgument(
+            f"mountpoint {_show(mountpoint)} is inside its own layer {_show(inside)}", "mount beside the layers"
+        )
+    for layer in layers.values():
+        if at in _ancestors(layer):
+            raise InvalidArgument(
+                f"mountpoint {_show(mountpoint)} is above its own layer {_show(layer)}",
+                "mounting there would hide the layer behind itself: mount beside the layers",
+            )
+
+
+def _ancestors(path: bytes) -> Iterator[Identity]:
+    """Yield the identities of all directories above a path, as its real name leads."""
+    parent = os.path.dirname(os.path.realpath(path))
+    while True:
+        st = os.stat(parent)
+        yield st.st_dev, st.st_ino
+        if parent == b"/":
+            return
+        parent = os.path.dirname(parent)
+
+
+def _show(path: bytes) -> str:
+    return os.fsdecode(path)
