@@ -5,12 +5,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from .people import Kind
 from .stage import Stage
 
 
 @contextmanager
-def performance(rootless: bool) -> Iterator[Stage]:
-    stage = Stage(rootless)
+def performance(kind: Kind) -> Iterator[Stage]:
+    stage = Stage(kind)
     try:
         yield stage
         stage.finish()
@@ -18,20 +19,20 @@ def performance(rootless: bool) -> Iterator[Stage]:
         stage.close()
 
 
-@pytest.fixture(params=["root", "rootless"])
+@pytest.fixture(params=Kind, ids=lambda kind: kind.value)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """As root and then as an unprivileged user: a test that takes this runs as both."""
-    with performance(request.param == "rootless") as stage:
+    """A test that takes this runs as everybody: root, a user, and the user as root of a user namespace."""
+    with performance(request.param) as stage:
         yield stage
 
 
 @pytest.fixture
 def root_stage() -> Iterator[Stage]:
-    with performance(rootless=False) as stage:
+    with performance(Kind.ROOT) as stage:
         yield stage
 
 
 @pytest.fixture
-def rootless_stage() -> Iterator[Stage]:
-    with performance(rootless=True) as stage:
+def user_stage() -> Iterator[Stage]:
+    with performance(Kind.USER) as stage:
         yield stage

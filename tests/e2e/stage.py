@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from tests.host import BIN, Person, find_person, require
 
 from . import manifest
 from .manifest import Facts
+from .people import HOLDER, Kind, inside
 
-Tree = Mapping[str, "str | bytes | Tree | None"]
+Tree = Mapping[str, "str | bytes | Path | Tree | None"]
 Environment = Mapping[str, str]
 NOTHING: Environment = {}
 PATIENCE = 10.0  # seconds until a condition that must come true is given up
@@ -46,18 +48,21 @@ class Union:
 class Stage:
     """Where one person builds layers, mounts them and works in them."""
 
-    def __init__(self, rootless: bool) -> None:
-        require("person" if rootless else "root", "fuse", "user xattrs")
+    def __init__(self, kind: Kind) -> None:
+        require("fuse", "user xattrs", *{Kind.ROOT: ["root"], Kind.USER: ["person"], Kind.USERNS: ["subids"]}[kind])
+        self.kind = kind
         self.root = Path(tempfile.mkdtemp(prefix="layerfs-e2e-", dir="/var/tmp"))
         self.root.chmod(0o755)
         home = self.root / "home"
-        self.person = find_person(home) if rootless else Person("root", 0, 0, home)
-        self.rootless = rootless
+        self.person = Person("root", 0, 0, home) if kind is Kind.ROOT else find_person(home)
         self.person.owns(self.root, home)
+        self.exits = ExitStack()
+        if kind is Kind.USERNS:
+            self.person = self.exits.enter_context(inside(self.person, self.root))
         self.attached: list[Union] = []
 
     def attempt(
-        self, *words: str | Path, cwd: Path | None = None, stdin: str = "", timeout: float = TIMEOUT, env: Environment = NOTHING
+        self, *words: str | Path, cwd: Path | None = None, stdin: str = "", env: Environment = NOTHING
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command as the person and return how it went."""
         # subprocess changes directory before it changes user, and root may not enter another's FUSE mount: env(1) can.
@@ -69,22 +74,22 @@ class Stage:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=timeout,
+            timeout=TIMEOUT,
             umask=0o022,
             check=False,
         )
 
     def run(
-        self, *words: str | Path, cwd: Path | None = None, stdin: str = "", timeout: float = TIMEOUT, env: Environment = NOTHING
+        self, *words: str | Path, cwd: Path | None = None, stdin: str = "", env: Environment = NOTHING
     ) -> str:
         """Run a command that must succeed and return what it printed."""
-        done = self.attempt(*words, cwd=cwd, stdin=stdin, timeout=timeout, env=env)
+        done = self.attempt(*words, cwd=cwd, stdin=stdin, env=env)
         assert done.returncode == 0, f"{self.person.name}: exit {done.returncode}: {words}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def sh(self, script: str, cwd: Path | None = None, timeout: float = TIMEOUT, env: Environment = NOTHING) -> str:
+    def sh(self, script: str, cwd: Path | None = None, env: Environment = NOTHING) -> str:
         """Run a shell script that stops at its first failure."""
-        return self.run("/bin/sh", "-euc", script, cwd=cwd, timeout=timeout, env=env)
+        return self.run("/bin/sh", "-euc", script, cwd=cwd, env=env)
 
     def directory(self, name: str) -> Path:
         """Make a directory of the person's."""
@@ -94,7 +99,7 @@ class Stage:
         return path
 
     def layer(self, name: str, tree: Tree) -> Path:
-        """Write a tree of literals: text and bytes are files (`#!` ones executable), None a directory."""
+        """Write a tree of literals: text and bytes are files (`#!` ones executable), a Path is a symlink, None a directory."""
         path = self.directory(name)
         self._write(path, tree)
         return path
@@ -105,10 +110,12 @@ class Stage:
             if content is None or isinstance(content, Mapping):
                 path.mkdir()
                 self._write(path, content or {})
+            elif isinstance(content, Path):
+                path.symlink_to(content)
             else:
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
                 path.chmod(0o755 if content[:2] in ("#!", b"#!") else 0o644)
-            os.chown(path, self.person.uid, self.person.gid)
+            os.chown(path, self.person.uid, self.person.gid, follow_symlinks=False)
 
     def stack(self, *lowers: Path, name: str = "union", writable: bool = True) -> Union:
         """Name a stack without mounting it."""
@@ -123,20 +130,22 @@ class Stage:
 
     def attach(self, union: Union, *options: str) -> None:
         """Mount a stack that was named or unmounted before."""
-        self.attached.append(union)
         parts: list[str | Path] = [LAYERFS, "mount", "--driver", "fuse", *union.lowers, union.merged]
         if union.upper and union.work:
             parts += ["--upper", union.upper, "--work", union.work]
+        if os.environ.get("E2E_STANDIN"):
+            self.attached.append(union)
         if standin := os.environ.get("E2E_STANDIN"):
             if standin == "kernel":
-                return void(subprocess.run(["mount", "-t", "overlay", "overlay", "-o", union.options + ",index=on,redirect_dir=on", union.merged], check=True))
+                return void(subprocess.run(["mount", "-t", "overlay", "overlay", "-o", union.options + ",redirect_dir=on" + ("" if "upper" in str(union.lowers) else ",index=on"), union.merged], check=True))
             return void(self.run(standin, "-o", ",".join((union.options, *options)), union.merged))
         self.run(*parts, *(word for option in options for word in ("-o", option)))
+        self.attached.append(union)
 
     def detach(self, union: Union) -> None:
         """Unmount as any user would, and wait until the server has gone: its upper is then complete."""
         self.attached.remove(union)
-        self.run(*(("fusermount3", "-u") if self.rootless else ("umount",)), union.merged)
+        self.run(*(("fusermount3", "-u") if self.kind is Kind.USER else ("umount",)), union.merged)
         until(lambda: not processes_naming(union.merged), f"the server of {union.merged} is still there")
 
     def remount(self, union: Union) -> None:
@@ -156,10 +165,12 @@ class Stage:
 
     def leftovers(self) -> list[str]:
         """Mounts below this directory, and processes that were told about it."""
-        return [*map(str, mounts_below(self.root)), *processes_naming(self.root).values()]
+        processes = [words for words in processes_naming(self.root).values() if HOLDER not in words]
+        return [*map(str, mounts_below(self.root)), *processes]
 
     def close(self) -> None:
         """End what still runs here, unmount what is still mounted, and delete everything."""
+        self.exits.close()
         for path in mounts_below(self.root):
             subprocess.run(["umount", "-l", path], check=False)
         for pid in processes_naming(self.root):

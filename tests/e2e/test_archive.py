@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from .manifest import Facts
+from .people import Kind
 from .stage import Stage, Union, differences
 
 EVERYTHING = r"""
@@ -17,7 +18,7 @@ ln -s ../plain sub/link && ln -s /nowhere dangling && mkfifo pipe
 setfattr -n user.colour -v blue plain && setfattr -n user.empty sub
 setfattr -n user.long -v "$(seq -s, 1 400)" sparse
 setfacl -m u:1234:r,g:2345:rw plain && setfacl -d -m u:1234:rwx,g::r default
-printf 'x' > "$(printf 'new\nline')" && printf 'y' > "$(printf 'bad\377utf8')" 
+printf 'x' > "$(printf 'new\nline')" && printf 'y' > "$(printf 'bad\377utf8')"
 printf 'z' > "$(seq -s '' 1 200 | head -c 255)"
 touch -d 1944-06-06T06:30:00.123456789Z plain && touch -d 2200-01-01T00:00:00.987654321Z script
 touch -h -d 2001-02-03T04:05:06.700000001Z sub/link && touch -d 1970-01-01T00:00:00Z empty
@@ -38,7 +39,7 @@ WAYS = {
 def union(stage: Stage) -> Iterator[Union]:
     """A lower with one of everything, mounted."""
     lower = stage.layer("lower", {})
-    stage.sh(EVERYTHING + ("" if stage.rootless else f"cd .. && {AS_ROOT}"), cwd=lower)
+    stage.sh(EVERYTHING + (f"cd .. && {AS_ROOT}" if stage.kind is Kind.ROOT else ""), cwd=lower)
     yield stage.mount(lower)
 
 
