@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 import time
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from layerfs.model import Driver
 from layerfs.mounts.health import Health, Report, survey
 from layerfs.mounts.removal import locate
 
+PIPED_WIDTH: Final = 100_000  # columns; a program reads lines, not a screen
 COLORS: Final = {Health.SERVING: "green", Health.SILENT: "red", Health.DEAD: "red"}
 
 
@@ -103,7 +105,7 @@ def _print_table(reports: list[Report]) -> None:
     table = Table("mountpoint", "health", "driver", "layers", "upper", "pid", "uptime", "why", box=None, pad_edge=False)
     for report in reports:
         table.add_row(*(escape(cell) if number != 1 else cell for number, cell in enumerate(_cells(report))))
-    Console(soft_wrap=True, highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
 def _cells(report: Report) -> list[str]:

@@ -1,0 +1,125 @@
+"""What the registry writes, and what it makes of what others write."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from layerfs.errors import NotFound
+from layerfs.model import Driver, Stack
+from layerfs.mounts import registry
+from layerfs.mounts.registry import Entry, birth, mount_id
+
+ENTRY = Entry(
+    mountpoint=b"/mnt/\xff name",
+    mount_id=4242,
+    driver=Driver.FUSE,
+    why="because",
+    stack=Stack((b"/a\n", b"/b"), b"/u", b"/w"),
+    pid=os.getpid(),
+    born=birth(os.getpid()),
+    started=1.5,
+    options="rw,noatime",
+    log=b"/tmp/log",
+)
+
+
+@pytest.fixture(autouse=True)
+def runtime(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runtime directory of the test's own."""
+    monkeypatch.setattr(registry, "SYSTEM", os.fsencode(scratch / "run"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(scratch))
+    return Path(os.fsdecode(registry.open_place()))
+
+
+def test_an_entry_comes_back_as_it_was() -> None:
+    registry.save(ENTRY)
+    assert registry.entries() == [ENTRY]
+    assert registry.find(ENTRY.mountpoint) == ENTRY
+
+
+def test_an_entry_without_upper_and_log_comes_back_as_it_was() -> None:
+    entry = replace(ENTRY, stack=Stack((b"/a",)), log=None, driver=Driver.KERNEL, pid=0, born=0)
+    registry.save(entry)
+    assert registry.entries() == [entry]
+
+
+def test_a_saved_entry_leaves_no_draft(runtime: Path) -> None:
+    registry.save(ENTRY)
+    assert [path.name for path in runtime.iterdir()] == ["4242.json"]
+
+
+def test_entries_are_listed_oldest_first_and_the_newest_is_found() -> None:
+    newer = replace(ENTRY, mount_id=1, started=2.5)
+    registry.save(newer)
+    registry.save(ENTRY)
+    assert registry.entries() == [ENTRY, newer]
+    assert registry.find(ENTRY.mountpoint) == newer
+
+
+def test_removing_takes_the_entry_and_never_its_successor() -> None:
+    successor = replace(ENTRY, started=2.5)
+    registry.save(successor)
+    registry.remove(ENTRY)
+    assert registry.entries() == [successor]
+    registry.remove(successor)
+    registry.remove(successor)
+    assert registry.entries() == []
+
+
+def test_what_is_not_recorded_is_not_found() -> None:
+    with pytest.raises(NotFound, match="/nowhere"):
+        registry.find(b"/nowhere")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "{}", json.dumps({"mountpoint": 3}), '{"stack": {}, "log": null}']
+)
+def test_a_file_that_is_no_entry_is_passed_over(runtime: Path, text: str) -> None:
+    (runtime / "7.json").write_text(text)
+    assert registry.entries() == []
+
+
+def test_a_directory_that_others_may_write_is_not_believed(runtime: Path) -> None:
+    registry.save(ENTRY)
+    runtime.chmod(0o777)
+    assert registry.entries() == []
+
+
+def test_a_directory_of_somebody_else_is_not_used(scratch: Path, runtime: Path) -> None:
+    registry.save(ENTRY)
+    if os.geteuid() == 0:
+        os.chown(runtime, 1, 1)
+        assert registry.entries() == []
+        assert registry.open_place() == os.fsencode(scratch / "layerfs")
+    assert runtime.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_symlink_is_not_a_runtime_directory(scratch: Path, runtime: Path) -> None:
+    runtime.rename(scratch / "real")
+    runtime.symlink_to(scratch / "real")
+    assert registry.open_place() != os.fsencode(runtime)
+
+
+def test_alive_means_this_very_process() -> None:
+    assert ENTRY.alive
+    assert not replace(ENTRY, born=ENTRY.born + 1).alive
+    assert not replace(ENTRY, pid=2**22 + 1).alive
+    assert replace(ENTRY, pid=0, born=0).alive
+
+
+def test_a_zombie_is_not_alive() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert birth(pid) == 0
+    os.waitpid(pid, 0)
+
+
+def test_a_mount_id_is_the_one_in_mountinfo() -> None:
+    with open("/proc/self/mountinfo", "rb") as table:
+        ids = {line.split()[4]: int(line.split()[0]) for line in table}
+    assert mount_id(b"/proc") == ids[b"/proc"]
