@@ -2,12 +2,15 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Stack
 from layerfs.sys.limits import raise_open_files
 from layerfs.union import attrs, data, mutate
 from layerfs.union.attrs import Change
+from layerfs.union.copyup import Staged, adopt, needs_copy_up
 from layerfs.union.inodes import Directory, File, Node, Numbers
 from layerfs.union.layers import DirTree, Tree
 from layerfs.union.lookup import attributes, lookup
@@ -69,6 +72,11 @@ class Union:
                 end_volatile(ov.work, upper.root())
             ov.work.close()
         _close_all(ov.trees)
+
+    @property
+    def options(self) -> UnionOptions:
+        """How this union behaves."""
+        return self.ov.options
 
     @property
     def read_only(self) -> bool:
@@ -202,6 +210,39 @@ class Union:
         node = self.ov.table.nodes.get(ino)
         if isinstance(node, File):
             data.release(self.ov, node)
+
+    def is_large_lower(self, node: File, size: int) -> bool:
+        """Tell whether a file would be copied up at its next change, and has at least `size` bytes."""
+        if not node.is_regular or not needs_copy_up(node):
+            return False
+        return not self.read_only and attributes(self.ov, node).st_size >= size
+
+    def stage(self, node: File) -> Staged | None:
+        """Begin a copy-up whose data another thread may copy (`Staged.copy`); None if there is nothing to do."""
+        self.ov.writable()
+        return Staged(self.ov, node, None) if needs_copy_up(node) else None
+
+    def adopt(self, staged: Staged) -> None:
+        """Finish a copy-up: the upper has the file now."""
+        adopt(staged)
+
+    def drop_sxid(self, ino: int) -> None:
+        """Clear setuid and setgid of an open file that an unprivileged caller writes to."""
+        node = self.file(ino)
+        data.drop_sxid(node, data.fd_of(self.ov, node, write=True))
+
+    @contextmanager
+    def busy(self, node: File) -> Iterator[None]:
+        """Keep a file's descriptors open while a thread uses them."""
+        extra = node.opened()
+        extra.busy += 1
+        try:
+            yield
+        finally:
+            extra.busy -= 1
+            if extra.opens <= 0 and not extra.busy:
+                extra.opens += 1
+                data.release(self.ov, node)
 
     def upper_fd(self, ino: int) -> int | None:
         """Return the descriptor of a directory's share of the upper, for fsyncdir; None if it has none."""

@@ -1,0 +1,341 @@
+"""The FUSE requests: translate, call the union, answer. Only byte work awaits; everything else is atomic.
+
+A file's handle is its number, since all who have a file open share its data; the top bit marks an opener without
+CAP_FSETID, whose writes clear setuid and setgid (we told the kernel that we do that: HANDLE_KILLPRIV_V2).
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+import pyfuse3
+import trio
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FUSEError,
+    InodeT,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+)
+
+from layerfs.fuse import threads
+from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.reply import guard
+from layerfs.union.attrs import Change
+from layerfs.union.inodes import File, Node
+from layerfs.union.mutate import Caller
+from layerfs.union.state import Attributes
+from layerfs.union.union import Union
+
+UNPRIVILEGED = 1 << 63  # in a file handle
+NUMBER = UNPRIVILEGED - 1
+LARGE = 256 << 10  # bytes; above this a write, and a copy-up, is worth the 100 us of a thread hop
+MAX_IO = 1 << 20  # bytes; max_write of the handshake
+
+
+class Listing:
+    """One opendir: the names as they were at the last rewind. A cookie is the position of the next name, plus two."""
+
+    __slots__ = ("ino", "names")
+
+    def __init__(self, ino: int) -> None:
+        self.ino = ino
+        self.names: list[bytes] | None = None
+
+
+@guard
+class Operations(pyfuse3.Operations):
+    """Every request of the kernel, answered from one union."""
+
+    def __init__(self, union: Union, config: ServeConfig) -> None:
+        super().__init__()
+        self.union = union
+        self.config = config
+        self._listings: dict[int, Listing] = {}
+        self._next_listing = 1
+        self._locks: dict[int, trio.Lock] = {}
+        self._buffer = bytearray(MAX_IO)
+        self._view = memoryview(self._buffer)
+        # Answers are written out before the next request is looked at, so one of each kind is enough.
+        self._entry = _entry(union.options.timeout)
+        self._absent = _entry(union.options.timeout)
+        self._absent.st_ino = InodeT(0)
+        self._file = FileInfo(keep_cache=True)
+        self._syncs = union.options.fsync and not union.options.volatile
+
+    # Names
+
+    async def lookup(self, parent: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        try:
+            node, st = self.union.lookup(parent, name)
+        except FileNotFoundError:
+            return self._absent
+        node.lookups += 1
+        return self._fill(node.ino, st)
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        for ino, count in inode_list:
+            self.union.forget(ino, count)
+
+    def _fill(self, ino: int, st: Attributes) -> EntryAttributes:
+        entry = self._entry
+        entry.st_ino = ino
+        entry.st_mode = st.st_mode
+        entry.st_nlink = st.st_nlink
+        entry.st_uid = st.st_uid
+        entry.st_gid = st.st_gid
+        entry.st_rdev = st.st_rdev
+        entry.st_size = st.st_size
+        entry.st_blocks = st.st_blocks
+        entry.st_atime_ns = st.st_atime_ns
+        entry.st_mtime_ns = st.st_mtime_ns
+        entry.st_ctime_ns = st.st_ctime_ns
+        return entry
+
+    def _answer(self, node: Node) -> EntryAttributes:
+        """Answer with a node that was just made, and count that the kernel now knows it."""
+        st = self.union.attributes(node.ino)
+        node.lookups += 1
+        return self._fill(node.ino, st)
+
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        self.union.ov.directory(inode)
+        handle = self._next_listing
+        self._next_listing += 1
+        self._listings[handle] = Listing(inode)
+        return FileHandleT(handle)
+
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        listing = self._listings[fh]
+        if start_id == 0 or listing.names is None:
+            listing.names = self.union.names(listing.ino)
+        if start_id < 2 and not self._reply_dots(listing.ino, start_id, token):
+            return
+        start = max(start_id - 2, 0)
+        for index in range(start, len(listing.names)):
+            if not self._reply_name(listing.ino, listing.names[index], index + 3, token):
+                return
+
+    def _reply_dots(self, ino: int, start: int, token: ReaddirToken) -> bool:
+        """Reply `.` and `..`; the kernel takes no lookup count for them."""
+        names = ((b".", ino), (b"..", self.union.parent_of(ino)))
+        for index in range(start, 2):
+            name, number = names[index]
+            entry = self._fill(number, self.union.attributes(number))
+            if not pyfuse3.readdir_reply(token, name, entry, index + 1):
+                return False
+        return True
+
+    def _reply_name(self, parent: int, name: bytes, cookie: int, token: ReaddirToken) -> bool:
+        try:
+            node, st = self.union.lookup(parent, name)
+        except FileNotFoundError:
+            return True  # gone since the rewind
+        except OSError:
+            return _reply_bare(token, name, cookie)
+        if pyfuse3.readdir_reply(token, name, self._fill(node.ino, st), cookie):
+            node.lookups += 1
+            return True
+        self.union.ov.table.reap(node)
+        return False
+
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self._listings.pop(fh, None)
+
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        fd = self.union.upper_fd(self._listings[fh].ino) if self._syncs else None
+        if fd is not None:
+            fd = os.dup(fd)
+            try:
+                await threads.run(os.fsync, fd)
+            finally:
+                os.close(fd)
+
+    # Attributes
+
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return self._fill(inode, self.union.attributes(inode))
+
+    async def setattr(
+        self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        change = Change(
+            mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            drop_sxid=ctx.uid != 0,
+        )
+        if change == Change(drop_sxid=change.drop_sxid):
+            return self._fill(inode, self.union.attributes(inode))  # only ctime, which sets itself
+        if change.size is None:
+            await self._own(inode)
+        return self._fill(inode, self.union.set_attributes(inode, change))
+
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
+        return self.union.readlink(inode)
+
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
+        return self.union.get_xattr(inode, name)
+
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
+        return self.union.list_xattrs(inode)
+
+    async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        await self._own(inode)
+        self.union.set_xattr(inode, name, value)
+
+    async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        self.union.get_xattr(inode, name)
+        await self._own(inode)
+        self.union.remove_xattr(inode, name)
+
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        vfs, answer = self.union.statvfs(), StatvfsData()
+        answer.f_bsize, answer.f_frsize = vfs.f_bsize, vfs.f_frsize
+        answer.f_blocks, answer.f_bfree, answer.f_bavail = vfs.f_blocks, vfs.f_bfree, vfs.f_bavail
+        answer.f_files, answer.f_ffree, answer.f_favail = vfs.f_files, vfs.f_ffree, vfs.f_favail
+        answer.f_namemax = 255
+        return answer
+
+    # Changes
+
+    async def mknod(self, parent: InodeT, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+        return self._answer(self.union.mknod(parent, name, mode, rdev, _caller(ctx)))
+
+    async def mkdir(self, parent: InodeT, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._answer(self.union.mkdir(parent, name, mode, _caller(ctx)))
+
+    async def symlink(self, parent: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        return self._answer(self.union.symlink(parent, name, target, _caller(ctx)))
+
+    async def link(self, inode: InodeT, new_parent: InodeT, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
+        await self._own(inode)
+        return self._answer(self.union.link(inode, new_parent, new_name))
+
+    async def unlink(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
+        self.union.unlink(parent, name)
+
+    async def rmdir(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
+        self.union.rmdir(parent, name)
+
+    async def rename(
+        self, parent: InodeT, name: bytes, to: InodeT, new: bytes, flags: int, ctx: RequestContext
+    ) -> None:
+        node, _ = self.union.lookup(parent, name)
+        await self._own(node.ino)
+        self.union.rename(parent, name, to, new, flags)
+
+    # Data
+
+    async def _own(self, ino: int) -> None:
+        """Copy a large lower file up in a thread, so that others are answered meanwhile; small ones go inline, later."""
+        node = self.union.ov.node(ino)
+        if not isinstance(node, File) or not self.union.is_large_lower(node, LARGE):
+            return
+        async with self._locks.setdefault(ino, trio.Lock()):
+            staged = self.union.stage(node)
+            if staged is None:
+                return
+            try:
+                await threads.run(staged.copy)
+                self.union.adopt(staged)
+            except BaseException:
+                staged.discard()
+                raise
+            finally:
+                self._locks.pop(ino, None)
+
+    async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
+        if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_TRUNC:
+            await self._own(inode)
+        self.union.open_file(inode, flags)
+        if flags & os.O_TRUNC and ctx.uid:
+            self.union.drop_sxid(inode)
+        return self._opened(inode, ctx)
+
+    def _opened(self, ino: int, ctx: RequestContext) -> FileInfo:
+        self._file.fh = ino | UNPRIVILEGED if ctx.uid else ino
+        return self._file
+
+    async def create(
+        self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        node = self.union.create(parent, name, mode, _caller(ctx))
+        self.union.open_file(node.ino, flags & ~os.O_TRUNC)
+        return self._opened(node.ino, ctx), self._answer(node)
+
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        fd = self.union.data_fd(fh & NUMBER)
+        view = self._view[:size]
+        try:
+            done = os.preadv(fd, [view], off, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                raise
+            done = -1
+        if done == size or (done >= 0 and off + done >= os.fstat(fd).st_size):
+            return view[:done]  # type: ignore[return-value]
+        node = self.union.file(fh & NUMBER)
+        with self.union.busy(node):
+            return await threads.run(os.pread, fd, size, off)
+
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        ino = fh & NUMBER
+        fd = self.union.data_fd(ino, write=True)
+        if fh & UNPRIVILEGED:
+            self.union.drop_sxid(ino)
+        if len(buf) < LARGE:
+            return _write_all(fd, buf, off)
+        with self.union.busy(self.union.file(ino)):
+            return await threads.run(_write_all, fd, buf, off)
+
+    async def flush(self, fh: FileHandleT) -> None:
+        raise FUSEError(errno.ENOSYS)  # the kernel never asks again; close(2) has written back by itself
+
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        if not self._syncs:
+            return
+        ino = fh & NUMBER
+        fd = self.union.data_fd(ino)
+        with self.union.busy(self.union.file(ino)):
+            await threads.run(os.fdatasync if datasync else os.fsync, fd)
+
+    async def release(self, fh: FileHandleT) -> None:
+        self.union.release(fh & NUMBER)
+
+    async def access(self, inode: InodeT, mode: int, ctx: RequestContext) -> bool:
+        raise FUSEError(errno.ENOSYS)  # default_permissions: the kernel checks
+
+
+def _entry(timeout: float) -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.entry_timeout = entry.attr_timeout = timeout
+    entry.st_blksize = 4096
+    return entry
+
+
+def _caller(ctx: RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.umask)
+
+
+def _reply_bare(token: ReaddirToken, name: bytes, cookie: int) -> bool:
+    """Reply a name that cannot be looked at now: number 0 means "ask me later" in READDIRPLUS."""
+    entry = _entry(0)
+    entry.st_ino = InodeT(0)
+    return pyfuse3.readdir_reply(token, name, entry, cookie)
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> int:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+    return len(data)
