@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -44,11 +45,16 @@ def run(args: argparse.Namespace) -> int:
             Run(plan, writer, tell).run()
     finally:
         writer.close()
+    return tell_report(Results.of(writer.records), args.out)
+
+
+def tell_report(results: Results, out: Path) -> int:
+    """Write the report; show the targets and where the rest is."""
     from benchmarks import report as reports
 
-    written = reports.write(Results.of(writer.records), args.out)
-    print(written.summary())
-    print(f"layerfs bench: {', '.join(map(str, written.paths))}")
+    written = reports.write(results, out)
+    print(reports.summary(results))
+    print(f"layerfs bench: {', '.join(map(str, written))}")
     return 0
 
 
@@ -72,12 +78,9 @@ def compare(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     """Make the report again."""
     from benchmarks import records
-    from benchmarks import report as reports
 
     source = args.results / "results.jsonl" if args.results.is_dir() else args.results
-    written = reports.write(Results.of(records.read(source)), args.out or source.parent)
-    print(f"layerfs bench: {', '.join(map(str, written.paths))}")
-    return 0
+    return tell_report(Results.of(records.read(source)), args.out or source.parent)
 
 
 def peers(args: argparse.Namespace) -> int:

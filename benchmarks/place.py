@@ -16,7 +16,7 @@ from benchmarks.model import BenchError, Layers, Subject
 from benchmarks.probe import Pass, Probe, Started
 
 ROOT = Path("/var/tmp/layerfs-bench")
-PATIENCE = 10.0  # seconds for a server to end after its unmount
+PATIENCE = 60.0  # seconds for a server to end after its unmount
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.records import Key, Results
@@ -86,18 +85,6 @@ def judge(results: Results, target: Target, ours: str = OURS) -> Verdict:
     return Verdict(target, found, met, median, theirs, unit)
 
 
-def table(results: Results, ours: str = OURS) -> list[str]:
-    """Return the Markdown table `issue-11 targets`, lines that nobody measured left out."""
-    verdicts = [verdict for verdict in (judge(results, target, ours) for target in targets()) if verdict.found]
-    lines = ["| target | against | at most | measured (quartiles) | ours | theirs | met |",
-             "|---|---|---|---|---|---|---|"]
-    show: Callable[[float | None], str] = lambda value: "" if value is None else f"{value:.4g}"  # noqa: E731
-    for one in verdicts:
-        assert one.found is not None
-        against = f"{one.target.against} {one.target.against_case}".strip()
-        lines.append(
-            f"| {one.target.title} | {against} | {one.target.bound:g} | {one.found.median:.3g}"
-            f" ({one.found.low:.3g} to {one.found.high:.3g}) | {show(one.ours)} {one.unit} | {show(one.theirs)} |"
-            f" {'yes' if one.met else '**no**'} |")
-    met = sum(bool(one.met) for one in verdicts)
-    return [*lines, "", f"{met} of {len(verdicts)} measured targets are met (subject: {ours})."]
+def verdicts(results: Results, ours: str = OURS) -> list[Verdict]:
+    """Judge every target."""
+    return [judge(results, target, ours) for target in targets()]

@@ -1,30 +1,29 @@
-"""The report of a run: report.md, plots/ and report.html, all made from the records alone."""
+"""The report of a run: report.md, report.html and plots/, all made from the records alone.
+
+A file READING.md beside the results, if there is one, is a person's reading of them and opens the report.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import targets
 from benchmarks.records import Results
+from benchmarks.report import content, html, markdown, plots
+
+READING = "READING.md"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The files of a report, and its headline."""
-
-    paths: list[Path]
-    headline: list[str]
-
-    def summary(self) -> str:
-        """Return what the terminal shows."""
-        return "\n".join(self.headline)
+def write(results: Results, out: Path) -> list[Path]:
+    """Write everything into `out`; return the files a person opens."""
+    figures = plots.draw(results, out / "plots")
+    reading = out / READING
+    document = content.compose(results, figures, reading.read_text() if reading.exists() else "")
+    (out / "report.md").write_text(markdown.render(document))
+    (out / "report.html").write_text(html.render(document, out / "plots"))
+    return [out / "report.md", out / "report.html"]
 
 
-def write(results: Results, out: Path) -> Written:
-    """Write everything into `out`."""
-    from benchmarks.report import markdown
-
-    text = markdown.report(results, [])
-    (out / "report.md").write_text(text)
-    return Written([out / "report.md"], targets.table(results))
+def summary(results: Results) -> str:
+    """Return the table of targets for a terminal; nothing when none was measured."""
+    table = content.target_table(results)
+    return markdown.table(table) if table.rows else ""
