@@ -1,0 +1,133 @@
+"""`layerfs doctor`: what this host permits, each feature tried, with what to do where it does not."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from layerfs.errors import InvalidArgument, LayerfsError, NotFound
+from layerfs.sys.mountprobe import MOUNT_PROBES, apart
+from layerfs.sys.probe import PROBES, Absent, Area, Feature, Probe, scratch_in
+
+_DESCRIPTION = """\
+Try every feature of the host that layerfs can use, and say what to do about those that are missing. Exit status 0 if
+stacks can be mounted, with kernel overlayfs or with FUSE; else 1."""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb to the command line."""
+    parser = subparsers.add_parser("doctor", help="try what this host permits", description=_DESCRIPTION)
+    parser.add_argument(
+        "--dir", metavar="DIR", help="where uppers would be (default: here, else where temporary files are)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was found and return the exit status."""
+    directory = arguments.dir or _somewhere()
+    features = list(examine(os.fsencode(directory)))
+    verdict = judge(features)
+    if arguments.json:
+        _print_json(features, verdict)
+    else:
+        _print_table(features, verdict, directory)
+    return 0 if verdict["kernel"] or verdict["fuse"] else 1
+
+
+def _somewhere() -> str:
+    """Return a directory that can be written to."""
+    import tempfile
+
+    return "." if os.access(".", os.W_OK | os.X_OK) else tempfile.gettempdir()
+
+
+def examine(directory: bytes) -> Iterator[Feature]:
+    """Try every feature; those of a directory in a scratch directory within this one."""
+    if not os.path.isdir(directory):
+        raise NotFound(f"there is no directory {os.fsdecode(directory)}", "give --dir one that you can write to")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise InvalidArgument(f"you cannot write to {os.fsdecode(directory)}", "give --dir one that you can write to")
+    with scratch_in(directory) as scratch:
+        fuse = Probe(Area.FUSE, "FUSE mounts", _mount_fuse, "see /dev/fuse and fusermount3")
+        found = [probe.run(scratch) for probe in (fuse, *PROBES, *MOUNT_PROBES)]
+    order = list(Area)
+    yield from sorted(found, key=lambda feature: order.index(feature.area))
+
+
+def _mount_fuse(scratch: bytes) -> str:
+    """Mount FUSE, with nobody to serve it, and let it go."""
+    from layerfs.fuse.config import AttachOptions
+    from layerfs.fuse.mount import attach
+    from layerfs.sys.mounts import unmount
+
+    target = scratch + b"/fuse"
+    os.mkdir(target)
+
+    def attempt() -> str:
+        try:
+            device = attach(target, AttachOptions())
+        except LayerfsError as error:
+            raise Absent(error.message, error.hint) from error
+        os.close(device)
+        unmount(target, lazy=True)
+        return "mounts"
+
+    return apart(attempt)
+
+
+def judge(features: list[Feature]) -> dict[str, bool]:
+    """Return what can be done with these features: mount by the kernel, mount by FUSE, run without root."""
+    present = {(feature.area, feature.name) for feature in features if feature.present}
+    return {
+        "kernel": (Area.KERNEL, "as root") in present,
+        "fuse": (Area.FUSE, "FUSE mounts") in present,
+        "run": (Area.KERNEL, "as root") in present or (Area.KERNEL, "in a user namespace") in present,
+    }
+
+
+def _print_json(features: list[Feature], verdict: dict[str, bool]) -> None:
+    import json
+
+    rows: list[dict[str, Any]] = [
+        {
+            "area": feature.area.value,
+            "feature": feature.name,
+            "present": feature.present,
+            "detail": feature.detail,
+            "remedy": feature.remedy,
+        }
+        for feature in features
+    ]
+    print(json.dumps({"can": verdict, "features": rows}, indent=2))
+
+
+def _print_table(features: list[Feature], verdict: dict[str, bool], directory: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("Feature", "", "What was found, and what to do"):
+        table.add_column(title)
+    area = None
+    for feature in features:
+        if feature.area is not area:
+            area = feature.area
+            title = f"directory {directory}" if area is Area.DIRECTORY else area.value
+            table.add_row(f"[bold]{escape(title)}[/bold]")
+        answer = "[green]yes[/green]" if feature.present else "[red]no[/red]"
+        said = feature.detail + (f"; {feature.remedy}" if feature.remedy else "")
+        table.add_row(f"  {escape(feature.name)}", answer, escape(said))
+    Console(file=sys.stdout, highlight=False).print(table)
+    print()
+    for what, sentence in _SENTENCES.items():
+        print(sentence[verdict[what]])
+
+
+_SENTENCES = {
+    "kernel": ("`layerfs mount` cannot use kernel overlayfs here.", "`layerfs mount` can use kernel overlayfs here."),
+    "fuse": ("`layerfs mount` cannot use FUSE here.", "`layerfs mount` can use FUSE here."),
+    "run": ("`layerfs run` cannot use kernel overlayfs here.", "`layerfs run` can use kernel overlayfs here."),
+}

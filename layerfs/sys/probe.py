@@ -1,0 +1,261 @@
+"""What this host can do, each feature found by trying it: yes and how much, or no, why, and what to do about it.
+
+Nothing is concluded from a version. What has to mount does so in a child with namespaces of its own
+(`layerfs.sys.mountprobe`); what needs files makes them in a scratch directory, which is removed.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+from layerfs.sys import dirs
+from layerfs.sys.fsmount import AT_FDCWD
+from layerfs.sys.namespaces import subordinate_gids, subordinate_uids
+
+FICLONE = 0x40049409  # linux/fs.h
+ENABLE_URING = "/sys/module/fuse/parameters/enable_uring"
+FUSE_CONF = "/etc/fuse.conf"
+FEW_DESCRIPTORS = 4096  # a layer and an open file are one each; guessed
+
+
+class Area(Enum):
+    """What a feature is good for."""
+
+    FUSE = "FUSE"
+    KERNEL = "kernel overlayfs"
+    NAMESPACES = "user namespaces"
+    DIRECTORY = "directory"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature: `detail` says how much there is of it, or why it is missing; `remedy` is the next step then."""
+
+    area: Area
+    name: str
+    present: bool
+    detail: str
+    remedy: str = ""
+
+
+class Absent(Exception):
+    """A feature that is not there: why, and a remedy where it differs from the probe's usual one."""
+
+    def __init__(self, why: str, remedy: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How to try one feature in a scratch directory: returns a detail, or raises Absent or OSError."""
+
+    area: Area
+    name: str
+    attempt: Callable[[bytes], str]
+    remedy: str
+
+    def run(self, scratch: bytes) -> Feature:
+        """Try it; no exception that a host may cause leaves here."""
+        try:
+            return Feature(self.area, self.name, True, self.attempt(scratch))
+        except Absent as absent:
+            return Feature(self.area, self.name, False, absent.why, absent.remedy or self.remedy)
+        except OSError as error:
+            return Feature(self.area, self.name, False, error.strerror or str(error), self.remedy)
+
+
+@contextmanager
+def scratch_in(directory: bytes) -> Iterator[bytes]:
+    """Yield a new directory within `directory`, removed with all below it at the end."""
+    place = os.path.join(os.path.abspath(directory), b".layerfs-probe-" + os.urandom(8).hex().encode())
+    os.mkdir(place, 0o700)
+    try:
+        yield place
+    finally:
+        dirs.remove(AT_FDCWD, place)
+
+
+def _device(_scratch: bytes) -> str:
+    try:
+        os.close(os.open(b"/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise Absent("there is no /dev/fuse", "as root: modprobe fuse; in a container: --device /dev/fuse") from None
+    return "opens"
+
+
+def _fusermount(_scratch: bytes) -> str:
+    path = _program("fusermount3")
+    st = os.stat(path)
+    if not st.st_mode & stat.S_ISUID or st.st_uid:
+        raise Absent(f"{path} is not setuid root", f"as root: chown root {path}; chmod u+s {path}")
+    return path
+
+
+def _program(name: str) -> str:
+    import shutil
+
+    path = shutil.which(name)
+    if path is None:
+        raise Absent(f"{name} is not on PATH")
+    return path
+
+
+def _allow_other(_scratch: bytes) -> str:
+    if os.geteuid() == 0:
+        return "root needs no permission"
+    try:
+        with open(FUSE_CONF, "rb") as file:
+            if any(line.strip() == b"user_allow_other" for line in file):
+                return f"{FUSE_CONF} says so"
+    except FileNotFoundError:
+        pass
+    raise Absent(f"{FUSE_CONF} does not say user_allow_other")
+
+
+def _uring(_scratch: bytes) -> str:
+    try:
+        with open(ENABLE_URING, encoding="ascii") as file:
+            if file.read().strip() in ("Y", "1"):
+                return "on"
+    except FileNotFoundError:
+        raise Absent(
+            "this kernel's FUSE has no io_uring", "a newer kernel (6.14) has it; nothing depends on it"
+        ) from None
+    raise Absent("off")
+
+
+def _subordinate_ids(_scratch: bytes) -> str:
+    uid = os.getuid()
+    uids = sum(run.count for run in subordinate_uids(uid))
+    gids = sum(run.count for run in subordinate_gids(uid))
+    if (not uids or not gids) and uid == 0:
+        raise Absent("root has none", "none needed: root has all ids")
+    if not uids or not gids:
+        raise Absent(f"none in {'/etc/subuid' if not uids else '/etc/subgid'}")
+    for name in ("newuidmap", "newgidmap"):
+        try:
+            _program(name)
+        except Absent as absent:
+            raise Absent(absent.why, "as root: apt-get install uidmap") from None
+    return f"{uids} uids, {gids} gids"
+
+
+def _whiteout_device(scratch: bytes) -> str:
+    os.mknod(scratch + b"/whiteout", stat.S_IFCHR | 0o600, 0)
+    return "whiteouts are devices"
+
+
+def _xattr(name: str) -> Callable[[bytes], str]:
+    def attempt(scratch: bytes) -> str:
+        os.setxattr(scratch, name, b"y")
+        if os.getxattr(scratch, name) != b"y":
+            raise Absent("set, but not kept")
+        return "kept"
+
+    return attempt
+
+
+def _reflink(scratch: bytes) -> str:
+    import fcntl
+
+    with _two_files(scratch) as (source, target):
+        fcntl.ioctl(target, FICLONE, source)
+    return "copies cost nothing"
+
+
+def _copy_file_range(scratch: bytes) -> str:
+    with _two_files(scratch) as (source, target):
+        if os.copy_file_range(source, target, 1) != 1:
+            raise Absent("copies nothing")
+    return "the kernel copies"
+
+
+@contextmanager
+def _two_files(scratch: bytes) -> Iterator[tuple[int, int]]:
+    source = os.open(scratch + b"/source", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    target = os.open(scratch + b"/target", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(source, b"x" * 4096, 0)
+        yield source, target
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def _rename(flag: int) -> Callable[[bytes], str]:
+    def attempt(scratch: bytes) -> str:
+        name, other = scratch + b"/rename-%d" % flag, scratch + b"/rename-%d-to" % flag
+        for path in (name, other):
+            os.mkdir(path)
+        dirs.rename(AT_FDCWD, name, AT_FDCWD, other, flag)
+        return "in one step"
+
+    return attempt
+
+
+def _tmpfile(scratch: bytes) -> str:
+    os.close(os.open(scratch, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    return "files without a name"
+
+
+def _descriptors(_scratch: bytes) -> str:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FEW_DESCRIPTORS:
+        raise Absent(f"at most {hard} open files")
+    return f"{soft}, can be raised to {'any' if hard == resource.RLIM_INFINITY else hard}"
+
+
+def _processors(_scratch: bytes) -> str:
+    count = len(os.sched_getaffinity(0))
+    if count == 1:
+        raise Absent("one processor: the server does not wait awake for the next request")
+    return f"{count} processors"
+
+
+PROBES = (
+    Probe(Area.FUSE, "/dev/fuse", _device, "as root: chmod 666 /dev/fuse, as udev does"),
+    Probe(Area.FUSE, "fusermount3, setuid", _fusermount, "as root: apt-get install fuse3"),
+    Probe(Area.FUSE, "mounts for other users", _allow_other, f"as root: echo user_allow_other >> {FUSE_CONF}"),
+    Probe(Area.FUSE, "FUSE over io_uring", _uring, f"as root: echo Y > {ENABLE_URING} (nothing depends on it yet)"),
+    Probe(
+        Area.NAMESPACES,
+        "ranges of ids",
+        _subordinate_ids,
+        "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+    ),
+    Probe(Area.DIRECTORY, "mknod of char 0/0", _whiteout_device, "none needed: whiteouts become .wh. files"),
+    Probe(
+        Area.DIRECTORY, "user.* xattrs", _xattr("user.layerfs"), "put uppers on another filesystem (ext4, xfs, btrfs)"
+    ),
+    Probe(Area.DIRECTORY, "trusted.* xattrs", _xattr("trusted.layerfs"), "none needed: without root user.* ones serve"),
+    Probe(Area.DIRECTORY, "reflink", _reflink, "none needed; btrfs or xfs copy up without copying data"),
+    Probe(Area.DIRECTORY, "copy_file_range", _copy_file_range, "none needed: data is read and written instead"),
+    Probe(
+        Area.DIRECTORY,
+        "renameat2 WHITEOUT",
+        _rename(dirs.RENAME_WHITEOUT),
+        "none needed by FUSE; kernel overlayfs wants a filesystem that has it (ext4, xfs, btrfs, tmpfs)",
+    ),
+    Probe(
+        Area.DIRECTORY, "renameat2 EXCHANGE", _rename(dirs.RENAME_EXCHANGE), "put uppers on ext4, xfs, btrfs or tmpfs"
+    ),
+    Probe(Area.DIRECTORY, "O_TMPFILE", _tmpfile, "none needed"),
+    Probe(Area.HOST, "open files", _descriptors, f"ulimit -Hn {FEW_DESCRIPTORS}, or raise it where the session starts"),
+    Probe(Area.HOST, "processors", _processors, "none needed; a second one halves the cost of a request"),
+)
+
+
+def missing_module(error: OSError, module: str) -> Absent:
+    """Return what ENODEV of a filesystem means."""
+    if error.errno == errno.ENODEV:
+        return Absent(f"this kernel has no {module}", f"as root: modprobe {module}")
+    return Absent(error.strerror or str(error))
