@@ -24,19 +24,19 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError:
         raise Unsupported("completion needs the Python package shtab", "pip install shtab") from None
     parser = build_parser()
-    _complete_paths(parser, shtab.DIRECTORY, shtab.FILE)
+    _complete_paths(parser, {"DIR": shtab.DIRECTORY, "FILE": shtab.FILE})
     print(shtab.complete(parser, arguments.shell))
     return 0
 
 
-def _complete_paths(parser: argparse.ArgumentParser, directory: dict[str, str], file: dict[str, str]) -> None:
+def _complete_paths(parser: argparse.ArgumentParser, kinds: dict[str, object]) -> None:
     """Say which arguments are paths, by their metavars (shtab reads `complete` off an action)."""
     for action in parser._actions:
         words = action.metavar if isinstance(action.metavar, str) else ""
         if any(word in words for word in ("DIR", "LAYER", "MOUNTPOINT", "UPPER")):
-            vars(action)["complete"] = directory
+            vars(action)["complete"] = kinds["DIR"]
         elif "FILE" in words:
-            vars(action)["complete"] = file
+            vars(action)["complete"] = kinds["FILE"]
         elif isinstance(action, argparse._SubParsersAction):
             for verb in action.choices.values():
-                _complete_paths(verb, directory, file)
+                _complete_paths(verb, kinds)

@@ -1,0 +1,70 @@
+"""`layerfs diff`: what a mount's upper changes of the layers below it."""
+
+import argparse
+import json
+import os
+
+from layerfs.errors import InvalidArgument, NotFound
+from layerfs.mounts import registry
+from layerfs.mounts.changes import Change, changes, surmise
+from layerfs.mounts.options import absolute
+from layerfs.mounts.removal import locate
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb to the command line."""
+    parser = subparsers.add_parser(
+        "diff",
+        help="show what an upper changes",
+        description="Print each added (A), modified (M) and deleted (D) path, sorted. A file is modified once it was "
+        "copied up, a directory when its owner, mode or xattrs differ; a deleted directory stands for all that was in "
+        "it. A bare upper that no mount uses needs its lowers for this; without --lower its marks alone are read: what "
+        "bears no mark of a copy-up is then taken for added, and what an opaque directory hides is not listed.",
+    )
+    parser.add_argument("path", metavar="MOUNTPOINT|UPPER")
+    parser.add_argument("--lower", action="append", default=[], metavar="DIR", help="a layer below; top first")
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the changes."""
+    upper, lowers = _stack(os.fsencode(arguments.path), tuple(map(os.fsencode, arguments.lower)))
+    found = changes(upper, lowers) if lowers else surmise(upper)
+    if arguments.json:
+        print(json.dumps([{"change": c.action.value, "path": os.fsdecode(c.path)} for c in found], indent=2))
+        return 0
+    for change in found:
+        print(_line(change))
+    return 0
+
+
+def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return the upper and the lowers that a path means: a recorded mount's, or its own and those that were given."""
+    mountpoint, mounted = locate(path)
+    entries = registry.entries()
+    entry = next((entry for entry in reversed(entries) if mounted and entry.mount_id == mounted.id), None)
+    if entry is None and mounted and mounted.type in (b"fuse.layerfs", b"overlay"):
+        raise NotFound(
+            f"the mount at {os.fsdecode(mountpoint)} is not recorded for this user", "name its upper instead"
+        )
+    if entry is None:
+        if not os.path.isdir(path):
+            raise NotFound(f"no such mountpoint or upper: {os.fsdecode(path)}")
+        entry = next((e for e in reversed(entries) if e.stack.upper and _same(e.stack.upper, path)), None)
+        if entry is None or lowers:
+            return path, tuple(absolute(lower, os.getcwdb()) for lower in lowers)
+    if entry.stack.upper is None:
+        raise InvalidArgument(
+            f"the mount at {os.fsdecode(mountpoint)} has no upper", "it is read-only: nothing changes"
+        )
+    return entry.stack.upper, lowers or entry.stack.lowers
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    return os.path.isdir(one) and os.path.samefile(one, other)
+
+
+def _line(change: Change) -> str:
+    """Return a line; a newline in a name must not end it, and what is no text is shown escaped."""
+    path = os.fsdecode(change.path).encode("utf-8", "backslashreplace").decode()
+    return f"{change.action.value} {path}".replace("\n", "\\n")
