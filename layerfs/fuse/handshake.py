@@ -183,6 +183,7 @@ class Introduction:
         _, error, _ = REPLY_HEADER.unpack_from(answer)
         if error:
             raise OSError(-error, os.strerror(-error), "libfuse refused FUSE_INIT")
+        os.set_blocking(self._device, False)  # gate.Workers says why
         os.dup2(self._device, self.fd, inheritable=False)
         self.close()
 

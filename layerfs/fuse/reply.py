@@ -30,9 +30,7 @@ ANSWERS: dict[str, Answer] = {
 }
 """Handlers whose answer pyfuse3 uses, and what it can use."""
 
-SILENT = frozenset(
-    "unlink rmdir rename flush release fsync readdir releasedir fsyncdir setxattr removexattr".split()
-)
+SILENT = frozenset("unlink rmdir rename flush release fsync readdir releasedir fsyncdir setxattr removexattr".split())
 """Handlers of which pyfuse3 only wants to know that they ended."""
 
 UNANSWERED = frozenset({"forget"})

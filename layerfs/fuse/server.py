@@ -11,7 +11,6 @@ import os
 import resource
 import signal
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import pyfuse3
 import trio
@@ -19,25 +18,22 @@ import trio
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.gate import Gate, install
 from layerfs.fuse.handshake import Introduction, Wanted, negotiate
+from layerfs.fuse.operations import Operations
 from layerfs.sys.libc import call
 from layerfs.sys.mounts import unmount
-
-if TYPE_CHECKING:
-    from layerfs.union.union import Union
+from layerfs.union.union import Union
 
 SPARE_WORKERS = 2  # beside the one that reads; each holds a buffer of a megabyte, most of it untouched
 WORKERS = 32  # more requests than this wait in the kernel; only byte work takes a worker for longer than a moment
 log = logging.getLogger(__name__)
 
 
-def serve(device: int, union: "Union", config: ServeConfig) -> None:
+def serve(device: int, union: Union, config: ServeConfig) -> None:
     """Serve `union` on a mounted /dev/fuse descriptor until it is unmounted, or SIGTERM or SIGINT unmounts it.
 
     Owns `device` and `union`. To be called once in a process, in its main thread.
     Raises Unsupported when the kernel is too old.
     """
-    from layerfs.fuse.operations import Operations
-
     with closing(union):
         _prepare(config)
         wanted = Wanted(union.options.writeback and not config.read_only, union.options.acl)
@@ -62,6 +58,16 @@ def run(device: int, operations: pyfuse3.Operations, wanted: Wanted, config: Ser
             trio.run(_session, config.mountpoint, instruments=[gate])
         finally:
             pyfuse3.close(unmount=False)
+            _bury(config.mountpoint)
+
+
+def _bury(mountpoint: bytes) -> None:
+    """Take away what an aborted connection leaves: a mountpoint that answers ENOTCONN."""
+    try:
+        os.statvfs(mountpoint)  # asks the server, whatever the kernel has cached
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            unmount(mountpoint, lazy=True)
 
 
 def _prepare(config: ServeConfig) -> None:
@@ -70,12 +76,18 @@ def _prepare(config: ServeConfig) -> None:
         level=logging.DEBUG if config.debug else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("pyfuse3").addFilter(_was_awaited)
     with open("/proc/self/comm", "wb") as name:
         name.write(b"layerfs")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.collect()
     gc.freeze()  # what was imported stays for ever, so that no collection walks it
+
+
+def _was_awaited(record: logging.LogRecord) -> bool:
+    """Drop pyfuse3's complaint that nobody waits for an answer any more: the connection was aborted."""
+    return not ("fuse_reply_" in record.msg and record.args == (os.strerror(errno.ENOENT),))
 
 
 async def _session(mountpoint: bytes) -> None:
