@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import tempfile
 from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument
@@ -47,24 +46,22 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    from layerfs.mounts.place import private_place
     from layerfs.mounts.sandbox import Job
     from layerfs.mounts.sandbox import run as run_job
 
     layers, command = _parse_words(args)
     stack = _stack(layers, args.upper, args.work)
-    place = tempfile.mkdtemp(prefix="layerfs-run-")
-    try:
+    with private_place() as place:
         return run_job(
             Job(
                 command=tuple(map(os.fsencode, command)),
                 stack=stack,
-                place=os.fsencode(place),
+                place=place,
                 driver=Driver(args.driver),
                 chroot=args.root,
             )
         )
-    finally:
-        os.rmdir(place)
 
 
 def _parse_words(args: argparse.Namespace) -> tuple[list[str], list[str]]:
