@@ -100,6 +100,8 @@ class DirTree:
     def scan(self, handle: int, *, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
         encode = os.fsencode
         found = []
+        if dirs.is_path_only(handle):  # opened for its attributes only: its names are not ours to read
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         with os.scandir(handle) as entries:
             for entry in entries:
                 name = encode(entry.name)
