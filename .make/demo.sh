@@ -27,13 +27,14 @@ started=$SECONDS
 
 say() { printf '\n%s  [%d s]\n' "$*" "$((SECONDS - started))"; }
 show() { printf '  $ %s\n' "${*//$project\//}"; "$@" 2>&1 | sed -u "s|$project/||g; s/^/    /"; }
-as_user() { env -i PATH="$PATH" HOME="$now/home" XDG_RUNTIME_DIR="$now/home/runtime" LANG=C.UTF-8 \
+as_user() { env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME="$now/home" XDG_RUNTIME_DIR="$now/home/runtime" LANG=C.UTF-8 \
     setpriv --reuid="$(id -u "$user")" --regid="$(id -g "$user")" --init-groups --inh-caps=-all -- "$@"; }
 show_user() { printf '  %s$ %s\n' "$user" "${*//$project\//}"; as_user "$@" 2>&1 | sed -u "s|$project/||g; s/^/    /"; }
 
 cleanup() {
     status=$?
     trap - EXIT
+    [ "$status" = 0 ] || echo "demo: FAILED" >&2
     cd /
     awk -v top="$project/.demo/" 'index($5, top) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r point; do
         umount -l "$(printf '%b' "$point")"
@@ -44,7 +45,6 @@ cleanup() {
     elif [ -z "${DEMO_KEEP:-}" ]; then
         rm -rf "$now" "$cache"/*.new
     fi
-    [ "$status" = 0 ] || echo "demo: FAILED" >&2
     exit "$status"
 }
 trap cleanup EXIT
