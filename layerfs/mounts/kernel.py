@@ -6,6 +6,7 @@ Layers from tar archives of images, unpacked as they are, want --driver=fuse.
 """
 
 import errno
+import fcntl
 import os
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
@@ -14,9 +15,11 @@ from layerfs.sys.mounts import MountFlag, mountinfo
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.sys.overlay import escape, mount_overlay
 from layerfs.union.options import OverrideStat, RedirectDir, UnionOptions
+from layerfs.union.validate import validate
 
 MAX_LOWERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
 _USE_FUSE = "use --driver=fuse"
+_UNMOUNT = "unmount that first, or take another upper and work directory"
 _REDIRECTS = {
     RedirectDir.AUTO: "on",
     RedirectDir.ON: "on",
@@ -29,12 +32,20 @@ def mount_kernel(stack: Stack, options: UnionOptions, mountpoint: bytes, generic
     """Mount a stack with kernel overlayfs: with trusted.* marks as root, with user.* ones in a user namespace.
 
     Raises Unsupported naming the option or the privilege that is missing, NotFound naming the layer, NotReady when the
-    upper belongs to another overlay, InvalidArgument for layers that overlap.
+    upper belongs to another mount, InvalidArgument for layers that overlap each other or the mountpoint.
     """
+    validate(stack, mountpoint)
+    mount_validated(stack, options, mountpoint, generic_flags)
+
+
+def mount_validated(
+    stack: Stack, options: UnionOptions, mountpoint: bytes, generic_flags: int = MountFlag.NONE
+) -> None:
+    """Do what `mount_kernel` does, wherever the mountpoint is: the kernel does not mind that it is in a layer."""
     words = kernel_options(options, writable=stack.upper is not None, trusted=trusted_xattrs())
     try:
         if stack.upper is not None and stack.work is not None:
-            _refuse_in_use(stack.upper)
+            _refuse_in_use(stack.upper, stack.work)
             refuse_markless(stack.work)
         mount_overlay(stack, mountpoint, words, generic_flags)
     except OSError as error:
@@ -77,15 +88,31 @@ def unsupported(options: UnionOptions, *, trusted: bool) -> str:
     return next((name for name, is_asked in asked.items() if is_asked), "")
 
 
-def _refuse_in_use(upper: bytes) -> None:
-    """Raise NotReady if an overlay of this mount namespace has the upper: without index=on the kernel only warns."""
+def _refuse_in_use(upper: bytes, work: bytes) -> None:
+    """Raise NotReady if another mount has the upper or the work directory: without index=on the kernel only warns."""
+    for path in (upper, work):
+        if _is_locked(path):
+            raise NotReady(f"{os.fsdecode(path)} is in use by another layerfs mount", _UNMOUNT)
     taken = {b"upperdir=" + path for path in (upper, escape(upper))}
     for entry in mountinfo():
         if entry.type == b"overlay" and taken.intersection(entry.super_options):
-            raise NotReady(
-                f"{os.fsdecode(upper)} is the upper of the overlay at {os.fsdecode(entry.target)}",
-                "unmount that first, or take another upper and work directory",
-            )
+            where = os.fsdecode(entry.target)
+            raise NotReady(f"{os.fsdecode(upper)} is the upper of the overlay at {where}", _UNMOUNT)
+
+
+def _is_locked(path: bytes) -> bool:
+    """Tell whether a FUSE mount of ours has a directory (`layerfs.union.work`)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):  # a filesystem without locks
+            raise
+    finally:
+        os.close(fd)
+    return False
 
 
 def refuse_markless(work: bytes) -> None:

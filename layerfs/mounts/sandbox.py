@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.model import Driver, Stack
-from layerfs.mounts.kernel import mount_kernel
+from layerfs.mounts.kernel import mount_validated
 from layerfs.sys import child, fsmount
+from layerfs.sys.libc import call
 from layerfs.sys.mounts import make_private, unmount
 from layerfs.sys.namespaces import Namespace, die_with_parent, enter_user_namespace, unshare
 from layerfs.sys.rootfs import Root, show_own_processes
 from layerfs.union.options import UnionOptions
+from layerfs.union.validate import validate
 
 if TYPE_CHECKING:
     from layerfs.fuse.config import ServeConfig
@@ -106,7 +108,7 @@ class _Init:
         except LayerfsError as error:
             os.write(self._tell, os.fsencode(f"{error.message}\0{error.hint}"))
         except OSError as error:
-            os.write(self._tell, os.fsencode(f"cannot set up the command's mounts: {error}"))
+            os.write(self._tell, os.fsencode(f"cannot give the command its tree: {error}"))
         except Exception as bug:  # nobody above us would hear of it
             os.write(self._tell, os.fsencode(f"a bug: {bug!r}\0please report it"))
         finally:
@@ -147,6 +149,7 @@ class _Init:
         fsmount.mount_new(b"tmpfs", place, ("mode=0755",))
         tree = place + b"/tree"
         os.mkdir(tree)
+        validate(self._job.stack, None)
         stack = with_upper(self._job.stack, place)
         if self._job.driver is Driver.FUSE or not self._mount_kernel(stack, tree):
             self._server = serve_private(stack, tree, self._mask)
@@ -155,7 +158,7 @@ class _Init:
     def _mount_kernel(self, stack: Stack, tree: bytes) -> bool:
         """Mount with kernel overlayfs; tell whether it accepted, or raise if only it was asked for."""
         try:
-            mount_kernel(stack, UnionOptions(), tree)
+            mount_validated(stack, UnionOptions(), tree)
         except Unsupported:
             if self._job.driver is Driver.KERNEL:
                 raise
@@ -167,6 +170,7 @@ class _Init:
         if self._root:
             self._root.leave()
         if self._server:
+            write_back(b".")
             try:
                 os.kill(self._server, signal.SIGTERM)
                 os.waitpid(self._server, 0)
@@ -181,6 +185,15 @@ def _has_ended(alive: int) -> bool:
         return os.read(alive, 1) == b""
     except BlockingIOError:
         return False
+
+
+def write_back(path: bytes) -> None:
+    """Have the kernel hand to the FUSE server what is dirty: unmounting one of several copies does not."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        call("syncfs", fd)
+    finally:
+        os.close(fd)
 
 
 def with_upper(stack: Stack, place: bytes) -> Stack:
