@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -75,6 +75,21 @@ class Layers:
     present: Path
     absent: Path
     count: int
+
+    def brief(self, count: int) -> Layers:
+        """Return the same tree with name lists that end after `count` names."""
+        if count >= self.count:
+            return self
+        return replace(self, present=head(self.present, count), absent=head(self.absent, count), count=count)
+
+
+def head(names: Path, count: int) -> Path:
+    """Return a list of the first `count` names, written beside the whole one."""
+    short = names.with_name(f"{names.name}.{count}")
+    if not short.exists():
+        first = names.read_bytes().split(b"\0")[:count]
+        short.write_bytes(b"".join(name + b"\0" for name in first))
+    return short
 
 
 class Subject(Protocol):

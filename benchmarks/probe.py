@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import resource
+import select
 import subprocess
 import tempfile
 import time
@@ -117,17 +118,26 @@ class Probe:
         return said["total_ns"], [Started(*one) for one in said["commands"]]
 
     def _call(self, argv: list[str]) -> str:
+        # Files, not pipes: a server that keeps our stderr open must not keep us waiting.
         with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as answer:
-            # Files, not pipes: a server that keeps our stderr open must not keep us waiting.
-            # No stdin, and the mount's program may not linger in our process group.
-            try:
-                code = subprocess.run(
-                    [*self.prefix, *argv], stdin=subprocess.DEVNULL, stdout=answer, stderr=complaints, timeout=PATIENCE
-                ).returncode
-            except subprocess.TimeoutExpired as error:
-                raise BenchError(f"{argv[1]} did not end within {PATIENCE} s") from error
+            child = subprocess.Popen([*self.prefix, *argv], stdin=subprocess.DEVNULL, stdout=answer, stderr=complaints)
+            if not ended(child, PATIENCE):
+                child.kill()
+                child.wait()
+                raise BenchError(f"{argv[1]} did not end within {PATIENCE} s")
             complaints.seek(0)
             answer.seek(0)
-            if code:
+            if child.wait():
                 raise BenchError(f"{argv[1]}: {complaints.read().decode(errors='replace').strip()[:300]}")
             return answer.read().decode().strip().splitlines()[-1]
+
+
+def ended(child: subprocess.Popen[bytes], patience: float) -> bool:
+    """Wait for a process without polling it: waking up while it measures would disturb it."""
+    watch = os.pidfd_open(child.pid)
+    try:
+        poll = select.poll()
+        poll.register(watch, select.POLLIN)
+        return bool(poll.poll(patience * 1000))
+    finally:
+        os.close(watch)

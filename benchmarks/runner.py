@@ -31,7 +31,11 @@ Step = tuple[int, Question, Case, Subject]
 
 @dataclass
 class Plan:
-    """What a run does. `budget` [s] ends it in good order: what there was no time for is recorded as skipped."""
+    """What a run does.
+
+    `budget` [s] ends it in good order: what there was no time for is recorded as skipped. `tries` above 1 waits for a
+    quiet host and takes disturbed samples again. `names` shortens the name lists of the trees.
+    """
 
     questions: Sequence[Question]
     subjects: Sequence[Subject]
@@ -43,6 +47,7 @@ class Plan:
     digests: bool = True
     budget: float | None = None
     tries: int = 1
+    names: int | None = None
     arguments: str = ""
 
     def cases(self, question: Question) -> list[Case]:
@@ -148,6 +153,7 @@ class Run:
     def attempt(self, question: Question, case: Case, subject: Subject) -> tuple[list[Value], Layers]:
         """Build or find the tree and ask the question in a fresh place."""
         layers = trees.build(case.tree, case.layers, self.plan.cache, subject.owner)
+        layers = layers.brief(self.plan.names) if self.plan.names else layers
         place = Place(subject, self.plan.cache / "run" / f"{os.getpid()}-{self.samples}", self.plan.cache)
         self.samples += 1
         place.make(subject.owner)

@@ -12,7 +12,7 @@ from benchmarks.model import Case, Layers, Scale, Value
 from benchmarks.place import Place
 from benchmarks.questions.passes import cold_warm, standard_cases
 
-CURVE = {Scale.QUICK: (), Scale.NORMAL: (1, 10, 40), Scale.FULL: (1, 2, 10, 40, 128)}
+CURVE = {Scale.QUICK: (10, 40), Scale.NORMAL: (1, 10, 40), Scale.FULL: (1, 2, 10, 40, 128)}
 
 
 class Lookup:

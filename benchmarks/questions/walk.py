@@ -19,7 +19,7 @@ class Walk:
     rounds = 1.0
 
     def cases(self, scale: Scale) -> list[Case]:
-        return standard_cases(scale)
+        return standard_cases(scale) + ([Case("shared", 40)] if scale is Scale.QUICK else [])
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         yield from cold_warm(place, layers, "walk", layers.present, again=True)

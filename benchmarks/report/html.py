@@ -35,7 +35,7 @@ def render(document: Document, plots: Path) -> str:
     title = next((block.text for block in document.blocks if isinstance(block, Heading)), "report")
     body = "\n".join(block_html(block, plots) for block in document.blocks)
     body = body.replace("</h1>", f"</h1>\n{contents(document)}", 1)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    head = f"<meta charset=\"utf-8\"><title>{html.escape(title)}</title>"
     return (f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n'
             f'<body>{body}</body></html>\n')
 
