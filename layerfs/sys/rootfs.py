@@ -7,6 +7,7 @@ so that an upper keeps nothing of it.
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
 from layerfs.sys import fsmount
@@ -38,8 +39,7 @@ class Root:
     """The tree that `enter` made the root, and what must go again."""
 
     def __init__(self) -> None:
-        self._mounted: list[bytes] = []
-        self._made: list[bytes] = []
+        self._undo: list[tuple[Callable[[bytes], None], bytes]] = []
 
     def enter(self, tree: bytes) -> None:
         """Make the mountpoint `tree` the root and the working directory, and let go of the old root."""
@@ -58,11 +58,12 @@ class Root:
         drop_old_root()
 
     def leave(self) -> None:
-        """Unmount what was mounted and remove what was made to mount it on, if nobody has filled it since."""
-        for target in reversed(self._mounted):
-            unmount(target, lazy=True)
-        for path in reversed(self._made):
-            _remove_empty(path)
+        """Unmount what was mounted and remove what was made to mount it on, if nobody has filled it since.
+
+        Backwards, step by step: once our /dev is unmounted, the same paths are those of the tree's own nodes.
+        """
+        for undo, path in reversed(self._undo):
+            undo(path)
 
     def _fill_dev(self) -> None:
         for link, target in LINKS.items():
@@ -81,7 +82,7 @@ class Root:
     def _new(self, kind: bytes, target: bytes, options: tuple[str, ...], flags: int) -> None:
         self._make_directory(target)
         fsmount.mount_new(kind, target, options, flags)
-        self._mounted.append(target)
+        self._undo.append((_unmount, target))
 
     def _place(self, target: bytes, mount: int) -> None:
         """Attach a part of the host, on something of its kind."""
@@ -90,12 +91,12 @@ class Root:
         elif not self._make_file(target):
             return
         fsmount.attach(mount, target)
-        self._mounted.append(target)
+        self._undo.append((_unmount, target))
 
     def _make_directory(self, path: bytes) -> None:
         if not os.path.isdir(path):
             os.mkdir(path, 0o755)
-            self._made.append(path)
+            self._undo.append((_remove_empty, path))
 
     def _make_file(self, path: bytes) -> bool:
         """Make sure of a file to mount on, behind symlinks too; tell whether there is one."""
@@ -104,9 +105,13 @@ class Root:
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             if not os.path.exists(path):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-                self._made.append(path)
+                self._undo.append((_remove_empty, path))
             return True
         return False
+
+
+def _unmount(target: bytes) -> None:
+    unmount(target, lazy=True)
 
 
 def _remove_empty(path: bytes) -> None:
