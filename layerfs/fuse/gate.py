@@ -107,8 +107,8 @@ class Gate(trio.abc.Instrument):
         self._lock = ReadersLock()
         self._poll = select.poll()
         self._due = 0  # tasks that are scheduled and have not run yet
-        self._stepped = True  # a task has run since `_timeout` was set
-        self._timeout: int | None = None  # ms until trio's next deadline
+        self._stepped = True  # a task has run since `_deadline` was set
+        self._deadline: float | None = None  # the next one that any task of the loop has set, on trio's clock
         self._closing = False
 
     def Lock(self) -> ReadersLock:
@@ -159,9 +159,9 @@ class Gate(trio.abc.Instrument):
             if not self._due:
                 if self._stepped:
                     self._note_deadline()
-                ready = self._poll.poll(self._timeout)
+                ready = self._poll.poll(None if self._deadline is None else self._left())
                 if len(ready) == 1 and ready[0][0] == fd:
-                    if self._timeout is not None:  # it may have passed while requests came without a pause
+                    if self._deadline is not None and not self._left():  # it passed while requests kept coming
                         await self._give_way()
                     return
             await self._give_way()
@@ -176,7 +176,12 @@ class Gate(trio.abc.Instrument):
         """Sleep no longer than trio would; only a task that has run since can have changed that."""
         self._stepped = False
         seconds = trio.lowlevel.current_statistics().seconds_to_next_deadline
-        self._timeout = None if seconds == math.inf else max(0, math.ceil(seconds * 1000))
+        self._deadline = None if seconds == math.inf else trio.current_time() + seconds
+
+    def _left(self) -> int:
+        """Return the ms until the deadline."""
+        assert self._deadline is not None
+        return max(0, math.ceil((self._deadline - trio.current_time()) * 1000))
 
 
 @asynccontextmanager

@@ -23,6 +23,8 @@ from layerfs.sys.libc import call
 from layerfs.sys.mounts import unmount
 from layerfs.union.union import Union
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+GRACE = 2  # seconds; guessed
 SPARE_WORKERS = 2  # beside the one that reads; each holds a buffer of a megabyte, most of it untouched
 WORKERS = 32  # more requests than this wait in the kernel; only byte work takes a worker for longer than a moment
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ def serve(device: int, union: Union, config: ServeConfig) -> None:
     Raises Unsupported when the kernel is too old.
     """
     with closing(union):
-        _prepare(config)
+        prepare(config)
         wanted = Wanted(union.options.writeback and not config.read_only, union.options.acl)
         run(device, Operations(union, config), wanted, config)
 
@@ -70,8 +72,12 @@ def _bury(mountpoint: bytes) -> None:
             unmount(mountpoint, lazy=True)
 
 
-def _prepare(config: ServeConfig) -> None:
-    """Set what belongs to the process: logging, its name, as many descriptors as it may have, a calm collector."""
+def prepare(config: ServeConfig) -> None:
+    """Set what belongs to the process: logging, its name, as many descriptors as it may have, a calm collector.
+
+    A signal that would end the session waits until there is one; block it before the mount is made, too.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     logging.basicConfig(
         level=logging.DEBUG if config.debug else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -93,23 +99,29 @@ def _was_awaited(record: logging.LogRecord) -> bool:
 async def _session(mountpoint: bytes) -> None:
     """Answer requests until the session ends."""
     async with trio.open_nursery() as beside:
-        beside.start_soon(_leave_when_told, mountpoint)
+        beside.start_soon(_leave_when_told, mountpoint, beside.cancel_scope)
         await pyfuse3.main(min_tasks=SPARE_WORKERS, max_tasks=WORKERS)
         beside.cancel_scope.cancel()
 
 
-async def _leave_when_told(mountpoint: bytes) -> None:
-    """Unmount on SIGTERM and SIGINT; the session then ends as it does when somebody else unmounts."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None:
+    """Unmount on SIGTERM and SIGINT; the session then ends as it does when somebody else unmounts.
+
+    When that is not to be had, requests that are being handled have GRACE to end; a thread's work always ends.
+    """
+    with trio.open_signal_receiver(*ENDING) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         await anext(signals)
         try:
             await trio.to_thread.run_sync(unmount, mountpoint)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 await trio.to_thread.run_sync(_detach, mountpoint)
-            else:
+            elif error.errno != errno.EINVAL:  # not mounted where we are: `layerfs run` let go of our copy
                 log.warning("cannot unmount %r: %s", mountpoint, error)
             pyfuse3.terminate()
+            await trio.sleep(GRACE)
+            session.cancel()
 
 
 def _detach(mountpoint: bytes) -> None:

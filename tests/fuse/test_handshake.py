@@ -1,0 +1,120 @@
+"""FUSE_INIT: what the kernel is told, and what libfuse is told. Sockets stand for the device."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from layerfs.errors import Unsupported
+from layerfs.fuse.handshake import (
+    ALWAYS,
+    FUSE_INIT,
+    INIT_REPLY,
+    INIT_REQUEST,
+    MAX_WRITE,
+    REPLY_HEADER,
+    REQUEST_HEADER,
+    ROOM_FOR_INIT,
+    Flag,
+    Introduction,
+    Wanted,
+    negotiate,
+)
+
+EVERYTHING = 0x7FFFFFFF
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """The kernel's end and the device's."""
+    kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with kernel, device:
+        yield kernel, device
+
+
+def init(*, major: int = 7, minor: int = 45, flags: int = EVERYTHING, opcode: int = FUSE_INIT) -> bytes:
+    """A kernel's FUSE_INIT with unique 9 and the 48 bytes of flags2 and unused[11]."""
+    body = INIT_REQUEST.pack(major, minor, 131072, flags) + bytes(48)
+    return REQUEST_HEADER.pack(REQUEST_HEADER.size + len(body), opcode, 9, 0, 0, 0, 0, 0, 0) + body
+
+
+def answer(kernel: socket.socket) -> tuple[int, ...]:
+    message = kernel.recv(ROOM_FOR_INIT)
+    length, error, unique = REPLY_HEADER.unpack_from(message)
+    assert (length, error, unique) == (len(message), 0, 9)
+    assert len(message) == 16 + 64, "fuse_init_out is 64 bytes"
+    return INIT_REPLY.unpack_from(message, REPLY_HEADER.size)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "extra"),
+    [
+        (Wanted(), Flag(0)),
+        (Wanted(writeback=True), Flag.WRITEBACK_CACHE),
+        (Wanted(posix_acl=True), Flag.POSIX_ACL),
+    ],
+)
+def test_kernel_is_told_our_flags_and_sizes(pair: Pair, wanted: Wanted, extra: Flag) -> None:
+    kernel, device = pair
+    kernel.send(init())
+    agreed = negotiate(device.fileno(), wanted)
+    major, minor, readahead, flags, background, congestion, write, granularity, pages, *_ = answer(kernel)
+    assert (major, minor, readahead) == (7, 38, 131072)
+    assert (background, congestion, granularity) == (64, 48, 1)
+    assert (write, pages) == (1 << 20, 256)
+    assert flags == ALWAYS | extra == agreed.flags
+
+
+def test_nothing_is_asked_for_that_the_kernel_does_not_offer(pair: Pair) -> None:
+    kernel, device = pair
+    kernel.send(init(minor=31, flags=Flag.ASYNC_READ | Flag.MAX_PAGES | Flag.POSIX_ACL))
+    agreed = negotiate(device.fileno(), Wanted(writeback=True))
+    assert agreed.flags == Flag.ASYNC_READ | Flag.MAX_PAGES
+    assert agreed.minor == answer(kernel)[1] == 31
+
+
+def test_a_newer_major_is_answered_with_ours_and_asks_again(pair: Pair) -> None:
+    kernel, device = pair
+    kernel.send(init(major=8))
+    kernel.send(init())
+    agreed = negotiate(device.fileno(), Wanted())
+    assert answer(kernel)[:2] == (7, 38)
+    assert answer(kernel)[3] == agreed.flags
+
+
+@pytest.mark.parametrize("message", [init(minor=27), init(major=6), init(opcode=3)])
+def test_what_cannot_be_served_is_refused_in_words(pair: Pair, message: bytes) -> None:
+    kernel, device = pair
+    kernel.send(message)
+    with pytest.raises(Unsupported):
+        negotiate(device.fileno(), Wanted())
+
+
+def test_libfuse_meets_an_old_kernel_with_large_pages_and_then_the_device(pair: Pair) -> None:
+    kernel, device = pair
+    with Introduction(os.dup(device.fileno())) as introduction:
+        assert introduction.path == f"/dev/fd/{introduction.fd}"
+        request = os.read(introduction.fd, ROOM_FOR_INIT)
+        length, opcode, unique, *_ = REQUEST_HEADER.unpack_from(request)
+        assert (length, opcode) == (len(request), FUSE_INIT)
+        major, minor, readahead, flags = INIT_REQUEST.unpack_from(request, REQUEST_HEADER.size)
+        assert (major, minor, readahead) == (7, 13, MAX_WRITE)
+        assert flags == Flag.DO_READDIRPLUS | Flag.MAX_PAGES
+        os.write(introduction.fd, REPLY_HEADER.pack(16, 0, unique))
+        introduction.hand_over()
+    kernel.send(b"a request")
+    assert os.read(introduction.fd, 100) == b"a request"
+    assert not os.get_blocking(introduction.fd)
+    os.close(introduction.fd)
+
+
+def test_libfuse_that_refuses_is_an_error(pair: Pair) -> None:
+    with Introduction(os.dup(pair[1].fileno())) as introduction:
+        with pytest.raises(BlockingIOError):
+            introduction.hand_over()
+        os.write(introduction.fd, REPLY_HEADER.pack(16, -71, 1))
+        with pytest.raises(OSError, match="libfuse refused"):
+            introduction.hand_over()
+    os.close(introduction.fd)
