@@ -1,19 +1,28 @@
 """`layerfs mount`: a stack at a mountpoint, in our own words or in those of fuse-overlayfs."""
 
-import argparse
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Final, NoReturn
 
+from layerfs.cli.words import take_apart
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.model import Driver
 from layerfs.mounts.launch import launch
 from layerfs.mounts.options import MountOptions, absolute, parse, request
 from layerfs.mounts.process import Process
 
-DESCRIPTION = """Mount LAYERs (top first) at MOUNTPOINT, writable where --upper is given.
+if TYPE_CHECKING:
+    import argparse
+
+    Arguments = argparse.Namespace | SimpleNamespace
+
+DESCRIPTION: Final = """Mount LAYERs (top first) at MOUNTPOINT, writable where --upper is given.
 The drop-in form is `layerfs mount -o lowerdir=A:B,upperdir=U,workdir=W MOUNTPOINT`."""
+_SWITCHES: Final = {"-f": "foreground", "--foreground": "foreground", "--debug": "debug"}
+_VALUED: Final = {"--upper": "upper", "--work": "work", "--driver": "driver", "--log": "log", "-o": "options"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,7 +47,29 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(usage=parser.error)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def quick(arguments: Sequence[str]) -> SimpleNamespace | None:
+    """Return what argparse would make of a well-formed command line; None if it must look at it itself."""
+    words = take_apart(arguments, _SWITCHES, _VALUED)
+    if words is None or not words.paths or words.last("driver") not in (None, *(driver.value for driver in Driver)):
+        return None
+    return SimpleNamespace(
+        paths=words.paths,
+        options=words.values.get("options", []),
+        **{name: words.last(name) for name in ("upper", "work", "driver", "log")},
+        **{name: name in words.switches for name in ("foreground", "debug")},
+        usage=_usage,
+    )
+
+
+def _usage(message: str) -> NoReturn:
+    """End with a usage error, in argparse's words."""
+    from layerfs.cli.main import build_parser
+
+    build_parser(("mount",)).parse_args(["mount"]).usage(message)
+    raise AssertionError("argparse exits")
+
+
+def run(arguments: "Arguments") -> int:
     """Mount, and leave at once: the interpreter's own farewell would cost some milliseconds."""
     options = parse(os.fsencode(text) for text in arguments.options)
     layers, mountpoint = _paths(arguments, options)
@@ -58,7 +89,7 @@ def leave() -> NoReturn:
     os._exit(0)
 
 
-def _paths(arguments: argparse.Namespace, options: MountOptions) -> tuple[tuple[bytes, ...], bytes]:
+def _paths(arguments: "Arguments", options: MountOptions) -> tuple[tuple[bytes, ...], bytes]:
     """Return the layers and the mountpoint; the layers may come with -o instead."""
     *layers, mountpoint = map(os.fsencode, arguments.paths or arguments.usage("no MOUNTPOINT"))
     if layers and options.lowers:
@@ -68,7 +99,7 @@ def _paths(arguments: argparse.Namespace, options: MountOptions) -> tuple[tuple[
     return tuple(layers) or options.lowers, mountpoint
 
 
-def _writable(arguments: argparse.Namespace, options: MountOptions) -> MountOptions:
+def _writable(arguments: "Arguments", options: MountOptions) -> MountOptions:
     """Return the options with the upper and the work directory, wherever they were given."""
     if (arguments.upper and options.upper) or (arguments.work and options.work):
         arguments.usage("the upper or work directory is given twice, also with -o")

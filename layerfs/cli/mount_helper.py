@@ -10,11 +10,12 @@ The driver is FUSE unless `-o driver=` says otherwise: whoever calls a FUSE prog
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from layerfs import __version__
 from layerfs.cli.mount import leave
+from layerfs.cli.words import take_apart
 from layerfs.fuse.config import NAME
 from layerfs.model import Driver
 from layerfs.mounts.launch import launch
@@ -32,62 +33,40 @@ USAGE: Final = """usage: layerfs-mount [-f] [-d] -o lowerdir=A:B[,upperdir=U,wor
     -h, --help             print this
 """
 # mount(8) passes -n (no mtab), -s (sloppy), -v (verbose) and -t TYPE on; libfuse has -s (one thread) too.
-_WITHOUT_EFFECT: Final = frozenset(("-n", "-s", "-v"))
-
-
-@dataclass(slots=True)
-class _Words:
-    """The command line, taken apart."""
-
-    paths: list[str] = field(default_factory=list)
-    options: list[str] = field(default_factory=list)
-    foreground: bool = False
-    debug: bool = False
+_SWITCHES: Final = {
+    "-V": "version",
+    "--version": "version",
+    "-h": "help",
+    "--help": "help",
+    "-f": "foreground",
+    "-d": "debug",
+    "--debug": "debug",
+    "-n": "",
+    "-s": "",
+    "-v": "",
+}
+_VALUED: Final = {"-o": "options", "-t": "type"}
 
 
 def run(arguments: Sequence[str]) -> int:
     """Mount as the caller asks, and leave at once."""
-    if {"--version", "-V"}.intersection(arguments):
+    words = take_apart(arguments, _SWITCHES, _VALUED)
+    if words is not None and "version" in words.switches:
         print(f"layerfs-mount: version {__version__}")
         return 0
-    if {"--help", "-h"}.intersection(arguments):
+    if words is not None and "help" in words.switches:
         print(USAGE, end="")
         return 0
-    words = _take_apart(arguments)
-    if words is None:
+    if words is None or not 1 <= len(words.paths) <= 2:
         sys.stderr.write(USAGE)
         return 2
-    options = parse(os.fsencode(text) for text in words.options)
-    debug = words.debug or options.debug
+    options = parse(os.fsencode(text) for text in words.values.get("options", ()))
+    debug = "debug" in words.switches or options.debug
     source = os.fsencode(words.paths[0]) if len(words.paths) > 1 else NAME
     wanted = request(_with_source(options, source), os.fsencode(words.paths[-1]), os.getcwdb())
-    launch(replace(wanted, driver=options.driver or Driver.FUSE), Process(words.foreground or debug, debug))
+    process = Process(foreground=debug or "foreground" in words.switches, debug=debug)
+    launch(replace(wanted, driver=options.driver or Driver.FUSE), process)
     leave()
-
-
-def _take_apart(arguments: Sequence[str]) -> _Words | None:
-    """Return the words by meaning; None if the command line is none of the known forms."""
-    words = _Words()
-    rest = iter(arguments)
-    for word in rest:
-        if word == "-o":
-            words.options.append(next(rest, ""))
-        elif word.startswith("-o"):
-            words.options.append(word[2:])
-        elif word == "-f":
-            words.foreground = True
-        elif word in ("-d", "--debug"):
-            words.debug = True
-        elif word == "-t":
-            next(rest, "")
-        elif word == "--":
-            words.paths += rest
-        elif not word.startswith("-"):
-            words.paths.append(word)
-        elif word not in _WITHOUT_EFFECT:
-            print(f"layerfs-mount: unknown argument {word}", file=sys.stderr)
-            return None
-    return words if 1 <= len(words.paths) <= 2 else None
 
 
 def _with_source(options: MountOptions, source: bytes) -> MountOptions:

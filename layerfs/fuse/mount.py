@@ -6,12 +6,15 @@ Nothing here may look at the mountpoint once it is mounted: nobody answers yet.
 
 import errno
 import os
-import socket
 import stat
+from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, Unsupported
 from layerfs.fuse.config import AttachOptions
 from layerfs.sys.mounts import MountFlag, mount_raw
+
+if TYPE_CHECKING:
+    import socket
 
 DEVICE = b"/dev/fuse"
 FUSERMOUNT = b"fusermount3"
@@ -109,6 +112,8 @@ def others_permitted() -> bool:
 
 def _fusermount(mountpoint: bytes, options: AttachOptions) -> int:
     """Have fusermount3 mount, which sends the device it opened over _FUSE_COMMFD (libfuse, util/fusermount.c)."""
+    import socket  # 2 ms that root never pays
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         complaint = _run_fusermount(theirs, _fusermount_words(options), mountpoint)
@@ -132,7 +137,7 @@ def _escape(value: bytes) -> bytes:
     return value.replace(b"\\", b"\\\\").replace(b",", b"\\,")
 
 
-def _run_fusermount(channel: socket.socket, options: bytes, mountpoint: bytes) -> str:
+def _run_fusermount(channel: "socket.socket", options: bytes, mountpoint: bytes) -> str:
     """Run fusermount3 to its end and return what it said; subprocess would cost 10 ms to import."""
     heard, said = os.pipe()
     os.set_inheritable(channel.fileno(), True)

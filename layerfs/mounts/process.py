@@ -1,12 +1,12 @@
 """The process that serves one FUSE mount: detached from whoever started it, recorded, and gone without a trace."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from layerfs.fuse.config import ServeConfig
@@ -126,6 +126,7 @@ class Server:
         try:
             from layerfs.fuse.server import serve
 
+            gc.enable()  # the command line began without
             config = ServeConfig(entry.mountpoint, read_only=self._request.read_only, debug=process.debug)
             device, self._device = self._device, -1
             serve(device, self._union, config)
@@ -158,7 +159,8 @@ def _start_logging(process: Process, log: bytes | None) -> None:
     if process.foreground or process.log:
         handler = logging.StreamHandler(sys.stderr)
     elif log:
-        Path(os.fsdecode(log)).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # a former mount's, whose id this one got
+            os.unlink(log)
         handler = RotatingFileHandler(os.fsdecode(log), maxBytes=LOG_SIZE, backupCount=1, delay=True)
     level = logging.DEBUG if process.debug else logging.INFO
     logging.basicConfig(

@@ -1,0 +1,53 @@
+"""Command lines taken apart without argparse, which costs a tenth of the time in which `layerfs mount` must be done.
+
+It understands well-formed lines only; whoever gets None asks argparse, or shows the usage.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The arguments that are no options, the values of those that take one, and the switches that were given."""
+
+    paths: list[str] = field(default_factory=list)
+    values: dict[str, list[str]] = field(default_factory=dict)
+    switches: set[str] = field(default_factory=set)
+
+    def last(self, name: str) -> str | None:
+        """Return an option's last value."""
+        return self.values.get(name, [None])[-1]
+
+
+def take_apart(arguments: Sequence[str], switches: Mapping[str, str], valued: Mapping[str, str]) -> Words | None:
+    """Return the words by meaning; None if one of them has none.
+
+    Both mappings lead from spellings to names. `-oVALUE` and `--name=VALUE` are understood, abbreviations are not.
+    """
+    words = Words()
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--":
+            words.paths.extend(rest)
+        elif word in switches:
+            words.switches.add(switches[word])
+        elif word.startswith("-"):
+            spelling, value = _option(word, valued)
+            value = next(rest, None) if value is None else value
+            if spelling not in valued or value is None:
+                return None
+            words.values.setdefault(valued[spelling], []).append(value)
+        else:
+            words.paths.append(word)
+    return words
+
+
+def _option(word: str, valued: Collection[str]) -> tuple[str, str | None]:
+    """Split an option from a value in the same word."""
+    if word in valued:
+        return word, None
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        return name, value if equals else None
+    return word[:2], word[2:]
