@@ -108,7 +108,7 @@ def adopt(staged: Staged) -> None:
     work, _ = ov.writable()
     path = dirs.path_of(work.fd, staged.name)
     if node.place is None:
-        _finish_metadata(ov, staged, path, b"/proc/self/fd/%d" % node.opened().fd)
+        _finish_metadata(ov, staged, path, node.opened().fd)
         _become_anonymous(ov, staged)
         return
     _finish_metadata(ov, staged, path, dirs.path_of(ov.fd(node.place), node.name))
@@ -183,12 +183,15 @@ def _become_anonymous(ov: Overlay, staged: Staged) -> None:
     staged.close()
 
 
-def _finish_metadata(ov: Overlay, staged: Staged, target: bytes, source: bytes) -> None:
+def _finish_metadata(ov: Overlay, staged: Staged, target: bytes, source: bytes | int) -> None:
     _copy_metadata(ov, staged.tree, source, target, staged.st)
 
 
-def _copy_metadata(ov: Overlay, tree: Tree, source: bytes, target: bytes, st: os.stat_result) -> None:
-    """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another."""
+def _copy_metadata(ov: Overlay, tree: Tree, source: bytes | int, target: bytes, st: os.stat_result) -> None:
+    """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
+
+    `source` is a path that is not followed, or a descriptor.
+    """
     owners = ov.owners
     stored = owners.stored(tree, source, st)
     link = stat.S_ISLNK(st.st_mode)
@@ -212,7 +215,7 @@ def _chown(target: bytes, uid: int, gid: int) -> None:
             raise
 
 
-def _copy_xattrs(tree: Tree, source: bytes, target: bytes) -> None:
+def _copy_xattrs(tree: Tree, source: bytes | int, target: bytes) -> None:
     for name in dirs.xattrs(source):
         if is_private(name):
             continue
@@ -255,7 +258,7 @@ def _copy_up_one(ov: Overlay, node: Directory) -> None:
         name = work.name()
         os.mkdir(name, 0o700, dir_fd=work.fd)
         try:
-            _copy_metadata(ov, first.tree, b"/proc/self/fd/%d" % fd, dirs.path_of(work.fd, name), st)
+            _copy_metadata(ov, first.tree, b"/proc/self/fd/%d/." % fd, dirs.path_of(work.fd, name), st)
             above = parts_of(ov, parent)[0]
             assert above is not None
             _publish(ov, above, lambda at: os.rename(name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))
