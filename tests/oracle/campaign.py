@@ -10,22 +10,24 @@ import sys
 import time
 from collections.abc import Iterator
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.oracle import world as worlds_module
 from tests.oracle.operations import Operation
+from tests.oracle.shrink import Example, shrink
 from tests.oracle.strategies import operations, worlds
-from tests.oracle.world import ROOTLESS, Pair, Setting, World, explore
+from tests.oracle.world import ROOTLESS, Failed, Pair, Setting, World, explore, run, script
 
+SHRINK = 60.0  # s
 LONG = int(os.environ.get("LAYERFS_ORACLE_EXAMPLES", "0"))
 
 
 def campaign(setting: Setting, examples: int, seconds: float) -> int:
-    """Run up to `examples` examples but start none after `seconds` [s]; how many ran. Raises the smallest Mismatch."""
-    privileged = setting is not ROOTLESS
+    """Run up to `examples` examples but start none after `seconds` [s]; how many ran. Raises Failed."""
+    privileged = setting.prefix != ROOTLESS.prefix
     deadline = time.monotonic() + (seconds if not LONG else float("inf"))
-    ran, failed = 0, False
+    ran = 0
 
     @settings(
         max_examples=LONG or examples,
@@ -33,25 +35,47 @@ def campaign(setting: Setting, examples: int, seconds: float) -> int:
         derandomize=not LONG,
         database=None,
         suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
+        phases=[Phase.generate],  # shrink.py is bounded in time, and shrinks literals
     )
     @given(worlds(privileged), st.integers(10, 40), st.data())
     def examine(world: World, length: int, data: st.DataObject) -> None:
-        nonlocal ran, failed
-        if not failed and time.monotonic() > deadline:
-            return
-        ran += 1
+        nonlocal ran
 
         def choose(pair: Pair) -> Iterator[Operation]:
             for _ in range(length):
                 yield data.draw(operations(pair.types(), privileged))
 
-        failed = True  # while shrinking, time does not count
-        explore(world, choose, setting)
-        failed = False
+        if time.monotonic() > deadline:
+            return
+        ran += 1
+        try:
+            explore(world, choose, setting)
+        except Failed as failed:
+            _stop(failed, world, setting)
 
     examine()
     return ran
+
+
+def _stop(failed: Failed, world: World, setting: Setting) -> None:
+    """Shrink the failing example, print it as a program and leave."""
+
+    def fails(example: Example) -> bool:
+        try:
+            run(*example, setting)
+        except Failed:
+            return True
+        return False
+
+    print(f"{failed}\n{script(world, failed.operations, setting)}\n\nshrunk:", flush=True)
+    smallest = shrink((world, failed.operations), fails, SHRINK)
+    try:
+        run(*smallest, setting)
+    except Failed as last:
+        print(last)
+    print(script(*smallest, setting), flush=True)
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def main(name: str, examples: str, seconds: str) -> int:

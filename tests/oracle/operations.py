@@ -49,9 +49,6 @@ class Actor:
 
     # whole trees and users
 
-    def do_nop(self) -> None:
-        """The simplest operation; shrinking turns others into it."""
-
     def do_tree(self) -> Any:
         return read_tree()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
-from tests.oracle.operations import EXCHANGE, NOREPLACE, RENAME_WHITEOUT, Operation
+from tests.oracle.operations import EXCHANGE, NOREPLACE, Operation
 from tests.oracle.trees import Kind, Layer, Marks, Node
 from tests.oracle.world import World
 
@@ -93,7 +93,7 @@ OPEN_FLAGS = [
     os.O_RDONLY | os.O_DIRECTORY,
     os.O_RDONLY | os.O_TRUNC,
 ]
-RENAMES = [0, 0, 0, 0, NOREPLACE, EXCHANGE, EXCHANGE, NOREPLACE | EXCHANGE, RENAME_WHITEOUT]
+RENAMES = [0, 0, 0, 0, NOREPLACE, EXCHANGE, EXCHANGE, NOREPLACE | EXCHANGE]
 DEVICES = [stat.S_IFIFO | 0o640, stat.S_IFSOCK | 0o600, stat.S_IFREG | 0o644]
 
 
@@ -198,10 +198,10 @@ def other_operations(aim: Aim) -> list[st.SearchStrategy[Operation]]:
 
 
 def operations(types: Mapping[bytes, str], privileged: bool) -> st.SearchStrategy[Operation]:
-    """The next operation, for a tree of these types; `nop` is the simplest, so shrinking gets rid of the others."""
+    """The next operation, for a tree of these types."""
     aim = Aim(types, privileged)
     changes, others = st.one_of(*name_operations(aim)), st.one_of(*file_operations(aim), *other_operations(aim))
-    choices = [st.just(("nop",)), changes, changes, others]
+    choices = [changes, changes, others]
     if privileged:
         choices.append(st.tuples(st.just("as"), st.sampled_from([1000, 1001]), changes))
     return st.one_of(*choices)

@@ -95,34 +95,50 @@ def hardlink(first: bytes) -> Node:
 WHITEOUT = Node(Kind.WHITEOUT)
 
 
-def build(root: bytes, layer: Layer, marks: Marks = Marks.KERNEL, prefix: str = "trusted.overlay.") -> None:
-    """Make `layer` under the new directory `root`; names whose parent cannot be a directory are left out."""
-    os.mkdir(root)
-    os.chmod(root, 0o755)
-    made: dict[bytes, Node] = {b"": directory()}
+def normal(layer: Layer) -> dict[bytes, Node]:
+    """The layer as it can be made: with parents, without names below what is no directory."""
+    made: dict[bytes, Node] = {}
     for path in sorted(layer):
         node = layer[path]
-        if _add_parents(root, path, made) and _make(root, path, node, made, marks):
+        if node.kind is Kind.HARDLINK and not _is_linkable(made.get(node.data)):
+            continue
+        if _add_parents(path, made):
             made[path] = node
+    return made
+
+
+def _is_linkable(first: Node | None) -> bool:
+    return first is not None and first.kind not in (Kind.DIR, Kind.WHITEOUT)
+
+
+def _add_parents(path: bytes, made: dict[bytes, Node]) -> bool:
+    """Make sure of the directories above `path`; False if one of them is something else."""
+    parent = os.path.dirname(path)
+    if not parent:
+        return True
+    if parent not in made:
+        if not _add_parents(parent, made):
+            return False
+        made[parent] = directory()
+    return made[parent].kind is Kind.DIR
+
+
+def build(root: bytes, layer: Layer, marks: Marks = Marks.KERNEL, prefix: str = "trusted.overlay.") -> None:
+    """Make `layer` under the new directory `root`."""
+    os.mkdir(root)
+    made = normal(layer)
+    for path in sorted(made):
+        _make(root, path, made[path], marks)
     for path in sorted(made, reverse=True):
         _finish(os.path.join(root, path), made[path], marks, prefix)
     if marks is Marks.XATTR:
         _mark_directories(root, made, prefix)
+    os.chmod(root, 0o755)
+    os.utime(root, ns=(OLD, OLD))
 
 
-def _add_parents(root: bytes, path: bytes, made: dict[bytes, Node]) -> bool:
-    parent = os.path.dirname(path)
-    if parent in made:
-        return made[parent].kind is Kind.DIR
-    if not _add_parents(root, parent, made):
-        return False
-    os.mkdir(os.path.join(root, parent))
-    made[parent] = directory()
-    return True
-
-
-def _make(root: bytes, path: bytes, node: Node, made: Mapping[bytes, Node], marks: Marks) -> bool:
-    """Create the bare node; False if this layer cannot hold it (a hard link to nothing)."""
+def _make(root: bytes, path: bytes, node: Node, marks: Marks) -> None:
+    """Create the bare node."""
     full = os.path.join(root, path)
     match node.kind:
         case Kind.DIR:
@@ -135,15 +151,11 @@ def _make(root: bytes, path: bytes, node: Node, made: Mapping[bytes, Node], mark
         case Kind.SOCKET:
             _make_socket(full)
         case Kind.HARDLINK:
-            first = made.get(node.data)
-            if first is None or first.kind in (Kind.DIR, Kind.WHITEOUT):
-                return False
             os.link(os.path.join(root, node.data), full, follow_symlinks=False)
         case Kind.WHITEOUT:
             _make_whiteout(full, marks)
         case _:
             os.mknod(full, 0o600 | _TYPES[node.kind], os.makedev(*node.rdev))
-    return True
 
 
 _TYPES = {Kind.FIFO: stat.S_IFIFO, Kind.CHAR: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK}
@@ -200,7 +212,7 @@ def _mark_directories(root: bytes, made: Mapping[bytes, Node], prefix: str) -> N
     """opaque=x says "look for xattr whiteouts in here" (overlayfs.rst; kernel 6.7)."""
     for path, node in made.items():
         parent = os.path.dirname(path)
-        if node.kind is Kind.WHITEOUT and not made[parent].opaque:
+        if node.kind is Kind.WHITEOUT and not (parent and made[parent].opaque):
             os.setxattr(os.path.join(root, parent), prefix + "opaque", b"x")
 
 
@@ -211,7 +223,7 @@ def prune(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     """
     pruned: list[Layer] = []
     below: dict[bytes, Node] = {}
-    for layer in reversed(layers):
+    for layer in map(normal, reversed(layers)):
         kept = {
             path: node
             for path, node in layer.items()
@@ -240,16 +252,9 @@ def _merge(layer: Layer, below: Layer) -> dict[bytes, Node]:
         if node.kind is not Kind.DIR or node.opaque or old.kind is not Kind.DIR:
             for hidden in [name for name in merged if name == path or name.startswith(path + b"/")]:
                 del merged[hidden]
-        if node.kind is not Kind.WHITEOUT and _adds_parents(path, merged):
+        if node.kind is not Kind.WHITEOUT:
             merged[path] = node
     return merged
-
-
-def _adds_parents(path: bytes, merged: dict[bytes, Node]) -> bool:
-    parent = os.path.dirname(path)
-    if parent and parent not in merged:
-        merged[parent] = directory()
-    return not parent or (merged[parent].kind is Kind.DIR and _adds_parents(parent, merged))
 
 
 class Record(NamedTuple):

@@ -61,13 +61,21 @@ class Mismatch(AssertionError):
     """Kernel overlayfs and the subject differ."""
 
 
+class Failed(AssertionError):
+    """An example failed: after which operations, and why."""
+
+    def __init__(self, operations: tuple[Operation, ...], cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.operations = operations
+
+
 def run(world: World, operations: Iterable[Operation], setting: Setting = REDIRECT) -> None:
-    """Run one example from literals; raises Mismatch. Leaves nothing behind."""
+    """Run one example from literals; raises Failed. Leaves nothing behind."""
     explore(world, lambda _: operations, setting)
 
 
 def explore(world: World, choose: "Callable[[Pair], Iterable[Operation]]", setting: Setting) -> None:
-    """Run one example whose operations may be chosen while it runs; a failure's notes hold its script."""
+    """Run one example whose operations may be chosen while it runs; a failure carries them as `operations`."""
     done: list[Operation] = []
     with scratch() as base:
         pair = Pair(base, world, setting)
@@ -78,20 +86,18 @@ def explore(world: World, choose: "Callable[[Pair], Iterable[Operation]]", setti
                 pair.step(len(done), operation)
             pair.read_crosswise()
         except Exception as error:
-            error.add_note(script(world, done, setting))
-            raise
+            raise Failed(tuple(done), error) from error
         finally:
             pair.close()
 
 
 def script(world: World, operations: Sequence[Operation], setting: Setting) -> str:
     """The example as a program, for a report."""
-    short = [operation for operation in operations if operation != ("nop",)]
     name = next((name for name, value in globals().items() if value is setting), repr(setting))
     return (
         "from tests.oracle.trees import Kind, Marks, Node\n"
         f"from tests.oracle.world import {name}, World, run\n"
-        f"run({world!r},\n    {short!r},\n    {name})"
+        f"run({world!r},\n    {list(operations)!r},\n    {name})"
     )
 
 
@@ -144,8 +150,6 @@ class Pair:
     def step(self, number: int, operation: Operation) -> None:
         """Perform one operation on both and compare the answers."""
         match operation[0]:
-            case "nop":
-                return
             case "checkpoint":
                 self.compare(f"at step {number}")
             case "forget":
