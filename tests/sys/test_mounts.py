@@ -1,0 +1,294 @@
+"""mountinfo, mount(2), binds, unmounting, and kernel overlayfs by each of its interfaces."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from layerfs.errors import Unsupported
+from layerfs.model import Mount, Stack
+from layerfs.sys import mounts, overlay
+from layerfs.sys.fsmount import FsContext
+from layerfs.sys.mounts import MountFlag, MountInfo, mount, mountinfo, parse_generic, parse_mountinfo, unmount
+from layerfs.sys.overlay import LayerSyntax, escape, joined, layer_syntax, mount_overlay
+from tests.host import BIN, Person, require
+
+LINE = (
+    rb"36 35 98:0 /mnt1\040a /mnt\0112\134x rw,noatime master:1 shared:2 - fuse.ext3 /dev/ro\043ot rw,errors=con\054t"
+)
+ODD = ["a,b", "c:d", "back\\slash", "new\nline", "space tab\t", "\\054", "#", "\udcff", "l" * 200 + "/" + "m" * 200]
+
+
+@pytest.fixture
+def target(scratch: Path) -> Path:
+    place = scratch / "target"
+    place.mkdir()
+    return place
+
+
+def mounted(place: Path) -> list[MountInfo]:
+    return [info for info in mountinfo() if info.target == os.fsencode(place)]
+
+
+def make_layers(scratch: Path, names: list[str]) -> tuple[bytes, ...]:
+    """Layers with one file each, named by its number."""
+    for number, name in enumerate(names):
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / f"file{number}").touch()
+    return tuple(os.fsencode(scratch / name) for name in names)
+
+
+def test_mountinfo_line_is_taken_apart_and_unescaped() -> None:
+    assert parse_mountinfo(LINE) == MountInfo(
+        id=36,
+        parent=35,
+        device=(98, 0),
+        root=b"/mnt1 a",
+        target=b"/mnt\t2\\x",
+        options=(b"rw", b"noatime"),
+        fields=(b"master:1", b"shared:2"),
+        type=b"fuse.ext3",
+        source=b"/dev/ro#ot",
+        super_options=(b"rw", b"errors=con,t"),
+    )
+
+
+def test_mountinfo_line_may_have_no_optional_field_and_no_source() -> None:
+    info = parse_mountinfo(b"1 0 0:2 / /proc rw -  - proc  rw".replace(b" -  -", b" -"))
+    assert (info.fields, info.type, info.source) == ((), b"proc", b"")
+
+
+def test_mountinfo_of_another_process_is_its_namespace() -> None:
+    assert mountinfo(os.getpid()) == mountinfo()
+
+
+def test_later_generic_options_win_and_the_rest_is_the_filesystems() -> None:
+    options = ("ro", "nosuid", "", "mode=0700", "rw", "noatime", "suid", "nosuid", "lowerdir=/a")
+    assert parse_generic(options) == (MountFlag.NOSUID | MountFlag.NOATIME, ("mode=0700", "lowerdir=/a"))
+
+
+def test_mount_value_of_a_filesystem_is_mounted_with_its_options(target: Path) -> None:
+    require("root")
+    mount(Mount("tmpfs", "somewhere", str(target), ("nosuid", "size=8k", "mode=0711")))
+    (info,) = mounted(target)
+    assert (info.type, info.source) == (b"tmpfs", b"somewhere")
+    assert b"nosuid" in info.options
+    assert stat.S_IMODE(target.stat().st_mode) == 0o711
+    unmount(os.fsencode(target))
+    assert mounted(target) == []
+
+
+def test_read_only_bind_refuses_writes_and_leaves_the_source_writable(scratch: Path, target: Path) -> None:
+    require("root")
+    (scratch / "source").mkdir()
+    mount(Mount("none", str(scratch / "source"), str(target), ("bind", "ro", "noexec")))
+    with pytest.raises(OSError, match="Read-only"):
+        (target / "file").touch()
+    (scratch / "source" / "file").touch()
+    assert (target / "file").exists()
+    assert {b"ro", b"noexec"} <= set(mounted(target)[0].options)
+    assert mounted(target)[0].fields == ()
+
+
+def test_bind_shows_what_is_mounted_below_only_when_recursive(scratch: Path, target: Path) -> None:
+    require("root")
+    (scratch / "source" / "below").mkdir(parents=True)
+    mount(Mount("tmpfs", "tmpfs", str(scratch / "source" / "below")))
+    (scratch / "source" / "below" / "file").touch()
+    mount(Mount("none", str(scratch / "source"), str(target), ("bind",)))
+    assert list((target / "below").iterdir()) == []
+    mount(Mount("none", str(scratch / "source"), str(target), ("rbind",)))
+    assert [path.name for path in (target / "below").iterdir()] == ["file"]
+
+
+def test_bind_that_cannot_get_its_flags_is_undone(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("root")
+
+    def refuse(_target: bytes) -> None:
+        raise OSError(errno.EPERM, "as for a locked mount in a user namespace")
+
+    monkeypatch.setattr(mounts, "make_private", refuse)
+    with pytest.raises(OSError, match="locked mount"):
+        mount(Mount("none", "/proc", str(target), ("bind", "ro")))
+    assert mounted(target) == []
+
+
+def test_unmount_says_what_is_wrong(scratch: Path, target: Path) -> None:
+    require("root")
+    for place, error in ((target, errno.EINVAL), (scratch / "nowhere", errno.ENOENT)):
+        with pytest.raises(OSError) as caught:
+            unmount(os.fsencode(place))
+        assert (caught.value.errno, caught.value.filename) == (error, os.fsencode(place))
+
+
+def test_busy_mount_is_unmounted_lazily_only(target: Path) -> None:
+    require("root")
+    mount(Mount("tmpfs", "tmpfs", str(target)))
+    with (target / "file").open("w"):
+        with pytest.raises(OSError) as caught:
+            unmount(os.fsencode(target))
+        assert caught.value.errno == errno.EBUSY
+        unmount(os.fsencode(target), lazy=True)
+    assert mounted(target) == []
+
+
+def test_unmount_does_not_follow_a_symlink(scratch: Path, target: Path) -> None:
+    require("root")
+    mount(Mount("tmpfs", "tmpfs", str(target)))
+    (scratch / "link").symlink_to(target)
+    with pytest.raises(OSError, match="Invalid argument"):
+        unmount(os.fsencode(scratch / "link"))
+    assert len(mounted(target)) == 1
+
+
+UNMOUNTS = """
+import os, sys
+from layerfs.fuse.mount import attach
+from layerfs.fuse.config import AttachOptions
+from layerfs.sys.mounts import mountinfo, unmount
+target, other = map(os.fsencode, sys.argv[1:])
+def said(place, **how):
+    try:
+        unmount(place, **how)
+    except OSError as error:
+        return error.errno
+    return "unmounted"
+print(said(target), said(other))
+device = attach(target, AttachOptions())
+held = os.open(target, os.O_PATH)
+print(said(target), said(target, lazy=True), any(info.target == target for info in mountinfo()))
+"""
+
+
+def test_person_unmounts_their_own_fuse_mounts_and_no_others(scratch: Path, person: Person) -> None:
+    require("root", "fuse", "fusermount3")
+    theirs, other = scratch / "theirs", scratch / "other"
+    person.owns(theirs, other)
+    mount(Mount("tmpfs", "tmpfs", str(other)))
+    said = person.run([BIN / "python", "-c", UNMOUNTS, theirs, other]).stdout.split()
+    assert said == [str(errno.EINVAL), str(errno.EPERM), str(errno.EBUSY), "unmounted", "False"]
+
+
+@pytest.mark.parametrize("syntax", LayerSyntax)
+@pytest.mark.parametrize("name", ODD)
+def test_any_path_can_be_a_layer(scratch: Path, target: Path, syntax: LayerSyntax, name: str) -> None:
+    require("kernel overlay")
+    lowers = make_layers(scratch, [f"lower/{name}", "plain"])
+    upper, work = scratch / "upper" / name, scratch / "work" / name
+    upper.mkdir(parents=True)
+    work.mkdir(parents=True)
+    stack = Stack(lowers, os.fsencode(upper), os.fsencode(work))
+    mount_overlay(stack, os.fsencode(target), (), MountFlag.NOSUID | MountFlag.NOATIME, syntax)
+    (target / "new").touch()
+    (target / "file0").unlink()
+    assert sorted(path.name for path in target.iterdir()) == ["file1", "new"]
+    assert sorted(path.name for path in upper.iterdir()) == ["file0", "new"]
+    assert {b"nosuid", b"noatime"} <= set(mounted(target)[0].options)
+
+
+@pytest.mark.parametrize("syntax", LayerSyntax)
+def test_stack_without_an_upper_is_read_only(scratch: Path, target: Path, syntax: LayerSyntax) -> None:
+    require("kernel overlay")
+    mount_overlay(Stack(make_layers(scratch, ["a", "b"])), os.fsencode(target), syntax=syntax)
+    assert sorted(path.name for path in target.iterdir()) == ["file0", "file1"]
+    with pytest.raises(OSError) as caught:
+        (target / "new").touch()
+    assert caught.value.errno == errno.EROFS
+
+
+@pytest.mark.parametrize("syntax", [LayerSyntax.DESCRIPTOR, LayerSyntax.NAME])
+def test_single_lower_hides_its_marks_and_leaves_one_mount(scratch: Path, target: Path, syntax: LayerSyntax) -> None:
+    require("kernel overlay")
+    (lower,) = make_layers(scratch, ["lower"])
+    os.mknod(scratch / "lower" / "whiteout", stat.S_IFCHR, 0)
+    mount_overlay(Stack((lower,)), os.fsencode(target), syntax=syntax)
+    assert [path.name for path in target.iterdir()] == ["file0"]
+    assert [info.type for info in mounted(target)] == [b"overlay"]
+    with pytest.raises(OSError, match="Read-only"):
+        (target / "new").touch()
+
+
+def test_single_lower_is_bound_where_there_is_only_mount2(scratch: Path, target: Path) -> None:
+    require("root")
+    mount_overlay(Stack(make_layers(scratch, ["lower"])), os.fsencode(target), syntax=LayerSyntax.JOINED)
+    assert [path.name for path in target.iterdir()] == ["file0"]
+    with pytest.raises(OSError, match="Read-only"):
+        (target / "new").touch()
+
+
+@pytest.mark.parametrize("syntax", [LayerSyntax.DESCRIPTOR, LayerSyntax.NAME])
+def test_three_hundred_long_paths_stack(scratch: Path, target: Path, syntax: LayerSyntax) -> None:
+    require("kernel overlay")
+    lowers = make_layers(scratch, [f"{'l' * 150}/{'m' * 150}{number}" for number in range(300)])
+    mount_overlay(Stack(lowers), os.fsencode(target), syntax=syntax)
+    assert len(list(target.iterdir())) == 300
+
+
+def test_too_much_for_mount2_names_the_limit(scratch: Path, target: Path) -> None:
+    stack = Stack(tuple(b"/%d/" % number + b"x" * 200 for number in range(300)))
+    with pytest.raises(Unsupported, match=r"300 lower directories need \d+ bytes .* takes 4095"):
+        mount_overlay(stack, os.fsencode(target), syntax=LayerSyntax.JOINED)
+
+
+def test_layers_are_escaped_as_overlayfs_reads_them() -> None:
+    assert escape(b"a,b:c\\d") == b"a\\,b\\:c\\\\d"
+    stack = Stack((b"/a:b", b"/c"), b"/u,", b"/w")
+    assert joined(stack, ("userxattr",)) == b"lowerdir=/a\\:b:/c,upperdir=/u\\,,workdir=/w,userxattr"
+
+
+def test_missing_layer_is_named_and_nothing_is_left(scratch: Path, target: Path) -> None:
+    require("kernel overlay")
+    (lower,) = make_layers(scratch, ["lower"])
+    with pytest.raises(FileNotFoundError) as caught:
+        mount_overlay(Stack((lower, b"/nowhere")), os.fsencode(target))
+    assert caught.value.filename == b"/nowhere"
+    assert mounted(target) == []
+
+
+def test_refused_single_lower_leaves_no_ground_behind(scratch: Path, target: Path) -> None:
+    require("kernel overlay")
+    with pytest.raises(OSError, match="Unknown parameter 'bogus'"):
+        mount_overlay(Stack(make_layers(scratch, ["lower"])), os.fsencode(target), ("bogus",))
+    assert mounted(target) == []
+
+
+def test_kernels_own_words_are_in_the_error() -> None:
+    require("kernel overlay")
+    with FsContext(b"overlay") as context, pytest.raises(OSError, match="overlay: Unknown parameter 'bogus'") as caught:
+        context.set_flag(b"bogus")
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_best_syntax_is_found_by_trying_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    require("kernel overlay")
+    tried: list[LayerSyntax] = []
+
+    def refuse(_context: FsContext, _key: bytes, _path: bytes, syntax: LayerSyntax) -> None:
+        tried.append(syntax)
+        raise OSError(errno.EINVAL, "as an older kernel does")
+
+    layer_syntax.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(overlay, "_set_layer", refuse)
+        assert layer_syntax() is LayerSyntax.JOINED
+        assert layer_syntax() is LayerSyntax.JOINED
+    layer_syntax.cache_clear()
+    assert tried == [LayerSyntax.DESCRIPTOR, LayerSyntax.NAME]
+
+
+def test_refusal_for_want_of_rights_is_not_remembered(scratch: Path, person: Person) -> None:
+    program = (
+        "from layerfs.sys.overlay import layer_syntax\ntry: layer_syntax()\nexcept PermissionError: print('EPERM')"
+    )
+    assert person.run([BIN / "python", "-c", program]).stdout == "EPERM\n"
+
+
+def test_mounting_modules_are_light_to_import() -> None:
+    """`layerfs mount` imports them before it mounts: they must not bring in what costs milliseconds."""
+    program = "import sys, layerfs.mounts.choice; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"shutil", "tempfile", "subprocess", "argparse", "trio", "pyfuse3"} & set(loaded)
