@@ -78,6 +78,12 @@ fuse_device() {
     as_root chmod 0666 /dev/fuse
 }
 
+mount_table() {  # fusermount3 -u reads it; minimal trees lack it
+    [ -e /etc/mtab ] && return 0
+    say "linking /etc/mtab to /proc/self/mounts (fusermount3 needs it to unmount)"
+    as_root ln -sf ../proc/self/mounts /etc/mtab
+}
+
 unprivileged_user() {
     [ "$(id -u)" = 0 ] || return 0  # whoever runs this is unprivileged enough
     if ! id "$user" >/dev/null 2>&1; then
@@ -97,4 +103,5 @@ trap 'rm -rf "$work"' EXIT
 debian_packages
 python_packages
 fuse_device
+mount_table
 case $purpose in run) ;; *) unprivileged_user ;; esac
