@@ -65,7 +65,7 @@ def plan(args: argparse.Namespace) -> Plan:
     asked = questions.chosen(args.only, args.scale)
     quick = args.scale is Scale.QUICK
     known = subjects.all_subjects(args.cache, args.peer)
-    narrowed = bool(args.only or args.subjects or args.tree)
+    narrowed = bool(args.only or args.tree)
     return Plan(
         questions=asked, subjects=subjects.chosen(known, args.subjects, quick), scale=args.scale,
         rounds=args.rounds or ROUNDS[args.scale], cache=args.cache, trees=args.tree, layers=args.layers,
