@@ -26,7 +26,7 @@ from pyfuse3 import (
 from layerfs.fuse import threads
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.reply import guard
-from layerfs.union.attrs import Change
+from layerfs.union.attrs import ACLS, Change
 from layerfs.union.inodes import File, Node
 from layerfs.union.mutate import Caller
 from layerfs.union.state import Attributes
@@ -193,7 +193,8 @@ class Operations(pyfuse3.Operations):
         self.union.set_xattr(inode, name, value)
 
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
-        self.union.get_xattr(inode, name)
+        if os.fsdecode(name) not in ACLS:  # an absent ACL is removed without an error
+            self.union.get_xattr(inode, name)
         await self._own(inode)
         self.union.remove_xattr(inode, name)
 
@@ -269,7 +270,6 @@ class Operations(pyfuse3.Operations):
         self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         node = self.union.create(parent, name, mode, _caller(ctx))
-        self.union.open_file(node.ino, flags & ~os.O_TRUNC)
         return self._opened(node.ino, ctx), self._answer(node)
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:

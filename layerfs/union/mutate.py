@@ -47,14 +47,25 @@ def check_free(ov: Overlay, parent: Directory, name: bytes) -> None:
         raise fail(errno.EPERM)
 
 
-def create(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Caller) -> Node:
-    """Make an empty regular file."""
+def create(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[File, int]:
+    """Make an empty regular file and return it with a descriptor for reading and writing.
+
+    The descriptor is the one it was made with: a mode like 0444 lets nobody, not even the owner, open it so again.
+    """
+    made: list[int] = []
 
     def maker(at: int, new: bytes) -> None:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(new, flags, stat.S_IMODE(mode), dir_fd=at))
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        made.append(os.open(new, flags, stat.S_IMODE(mode), dir_fd=at))
 
-    return _make(ov, parent, name, stat.S_IFREG | stat.S_IMODE(mode), caller, maker)
+    try:
+        node = _make(ov, parent, name, stat.S_IFREG | stat.S_IMODE(mode), caller, maker)
+    except BaseException:
+        for fd in made:
+            os.close(fd)
+        raise
+    assert isinstance(node, File)
+    return node, made[0]
 
 
 def mknod(ov: Overlay, parent: Directory, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
@@ -62,7 +73,9 @@ def mknod(ov: Overlay, parent: Directory, name: bytes, mode: int, rdev: int, cal
     if stat.S_ISCHR(mode) and rdev == NO_DEVICE:
         raise fail(errno.EPERM)
     if stat.S_ISREG(mode) or not stat.S_IFMT(mode):
-        return create(ov, parent, name, mode, caller)
+        node, fd = create(ov, parent, name, mode, caller)
+        os.close(fd)
+        return node
     return _make(ov, parent, name, mode, caller, lambda at, new: os.mknod(new, mode, rdev, dir_fd=at))
 
 

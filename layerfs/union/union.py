@@ -152,9 +152,11 @@ class Union:
 
     # Changes
 
-    def create(self, parent: int, name: bytes, mode: int, caller: Caller) -> Node:
-        """Make an empty regular file."""
-        return mutate.create(self.ov, self.ov.directory(parent), name, mode, caller)
+    def create(self, parent: int, name: bytes, mode: int, caller: Caller) -> File:
+        """Make an empty regular file, opened for reading and writing; pair it with `release`."""
+        node, fd = mutate.create(self.ov, self.ov.directory(parent), name, mode, caller)
+        data.adopt_fd(self.ov, node, fd)
+        return node
 
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
         """Make a device, FIFO, socket or regular file."""
