@@ -47,7 +47,9 @@ def _choose(request: MountRequest) -> tuple[Driver, str]:
 def _mount_kernel(request: MountRequest, why: str) -> None:
     """Mount with kernel overlayfs and record it."""
     from layerfs.mounts.kernel import mount_kernel
+    from layerfs.union.validate import validate
 
+    validate(request.stack, request.mountpoint)  # overlayfs itself would hide a layer behind its own mount
     mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
     entry = registry.new_entry(request.mountpoint, Driver.KERNEL, why, request.stack, _words(request))
     try:
@@ -67,28 +69,20 @@ def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: li
     from layerfs.union.union import Union
 
     with ExitStack() as undo:
-        log = undo.enter_context(open_log(process))
-        _raise_limit()
+        log = None if process.log is None else open_log(process.log)
+        if log is not None:
+            undo.callback(os.close, log)
         union = Union.open(request.stack, request.union, request.mountpoint)
-        undo_union = undo.enter_context(ExitStack())
-        undo_union.callback(union.close)
-        device = attach(request.mountpoint, request.attach)
-        server = Server(request, why, _words(request), union, device)
-        undo_union.pop_all()
+        opened = undo.enter_context(ExitStack())
+        opened.callback(union.close)
+        server = Server(request, why, _words(request), union, attach(request.mountpoint, request.attach))
+        opened.pop_all()
         undo.callback(server.unmount)
-        if not process.foreground:
+        if process.foreground:
+            server.run(process, log)
+        else:
             _fork(server, process, log, inherited)
-        undo.pop_all()
-    if process.foreground:
-        server.run(process, log)
-
-
-def _raise_limit() -> None:
-    """Take all descriptors we may have: each layer and each open file is one."""
-    from resource import RLIMIT_NOFILE, getrlimit, setrlimit
-
-    hard = getrlimit(RLIMIT_NOFILE)[1]
-    setrlimit(RLIMIT_NOFILE, (hard, hard))
+            undo.pop_all()
 
 
 def _fork(server: Server, process: Process, log: int | None, inherited: list[int]) -> None:

@@ -32,17 +32,9 @@ class Process:
     log: bytes | None = None
 
 
-@contextmanager
-def open_log(process: Process) -> Iterator[int | None]:
+def open_log(path: bytes) -> int:
     """Open the log that was asked for while the caller can still hear that it cannot be opened."""
-    if process.log is None:
-        yield None
-        return
-    fd = os.open(process.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def open_descriptors() -> list[int]:
@@ -88,16 +80,22 @@ class Server:
             os._exit(status)
 
     def run(self, process: Process, log: int | None) -> None:
-        """Serve in this process until the end; with `log` that is where stderr goes."""
-        if log is not None:
-            os.dup2(log, STDERR)
-        with self._recorded(process) as entry:
-            self._serve(process, entry)
+        """Serve in this process until the end; with `log` that is where stderr goes meanwhile."""
+        terminal = os.dup(STDERR)
+        try:
+            if log is not None:
+                os.dup2(log, STDERR)
+            with self._recorded(process) as entry:
+                self._serve(process, entry)
+        finally:
+            os.dup2(terminal, STDERR)
+            os.close(terminal)
 
     def unmount(self) -> None:
         """Close what is still ours and take the mount away, unless it is gone or another has taken its place."""
-        if self._device >= 0:
-            os.close(self._device)
+        device, self._device = self._device, -1
+        if device >= 0:
+            os.close(device)
             self._union.close()
         with suppress(OSError):  # the mountpoint is gone, and with it the mount
             if registry.mount_id(self._request.mountpoint) == self._mount_id:
