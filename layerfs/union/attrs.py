@@ -81,9 +81,7 @@ def _drop_sxid(path: bytes) -> None:
 
 def _set_owner_and_mode(ov: Overlay, node: Node, path: bytes, change: Change) -> None:
     """Set owner first: chown clears setuid and setgid, and a mode asked for in the same breath wins."""
-    uid, gid = ov.owners.outside(
-        -1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid
-    )
+    uid, gid = ov.owners.outside(-1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid)
     is_link = isinstance(node, File) and node.is_symlink
     if ov.owners.override is not None:
         if not is_link:

@@ -36,11 +36,13 @@ class Staged:
         self.st = self.tree.lstat(at, name) if at >= 0 else os.fstat(node.opened().fd)
         self.size = self.st.st_size if size is None else min(size, self.st.st_size)
         if stat.S_ISREG(self.st.st_mode):
-            self.source = self.tree.open(at, name, os.O_RDONLY) if at >= 0 else os.dup(node.opened().fd)
+            self.source = (
+                self.tree.open(at, name, os.O_RDONLY)
+                if at >= 0
+                else os.open(b"/proc/self/fd/%d" % node.opened().fd, os.O_RDONLY | os.O_CLOEXEC)
+            )
             try:
-                self.fd = os.open(
-                    self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=work.fd
-                )
+                self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=work.fd)
             except BaseException:
                 self.tree.close_file(self.source)
                 raise
@@ -197,12 +199,11 @@ def _copy_metadata(ov: Overlay, tree: Tree, source: bytes | int, target: bytes, 
     link = stat.S_ISLNK(st.st_mode)
     if owners.override is None:
         _chown(target, stored.st_uid, stored.st_gid)
-        if not link:
-            os.chmod(target, stat.S_IMODE(stored.st_mode))
     elif not link:
-        os.chmod(target, OVERRIDDEN_MODE)
         os.setxattr(target, owners.override, override_value(stored.st_uid, stored.st_gid, stored.st_mode))
     _copy_xattrs(tree, source, target)
+    if not link:  # last: chown takes setuid, and what may not be written takes no xattrs
+        os.chmod(target, stat.S_IMODE(stored.st_mode) if owners.override is None else OVERRIDDEN_MODE)
     os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=False)
 
 

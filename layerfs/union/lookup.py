@@ -137,7 +137,9 @@ def _lookup_directory(
         for part in node.parts or ():
             if part is not None:
                 ov.handles.drop(part)
-        return known, attributes(ov, known) if known.upper() is not None or not ov.owners.identity else _dress(where, st)
+        return known, attributes(ov, known) if known.upper() is not None or not ov.owners.identity else _dress(
+            where, st
+        )
     _add(ov, node)
     return node, attributes(ov, node) if where[0] == 0 or not ov.owners.identity else _dress(where, st)
 

@@ -139,9 +139,7 @@ def _foreign_ids(ov: Overlay, at: int, uid: int, gid: int) -> bool:
     return gid != os.getegid() and not os.fstat(at).st_mode & stat.S_ISGID
 
 
-def _make_staged(
-    ov: Overlay, at: int, parent: Directory, name: bytes, mode: int, owner: Caller, maker: Maker
-) -> None:
+def _make_staged(ov: Overlay, at: int, parent: Directory, name: bytes, mode: int, owner: Caller, maker: Maker) -> None:
     """Make an object in the scratch directory, complete, and move it to its name."""
     work, marks = ov.writable()
     nursery = work.name()

@@ -73,9 +73,7 @@ class Owners:
     def __init__(self, options: UnionOptions) -> None:
         self.options = options
         self.override = _WRITTEN.get(options.override_stat)
-        self.identity = not (
-            options.uid_map or options.gid_map or options.override_stat or self._squashes
-        )
+        self.identity = not (options.uid_map or options.gid_map or options.override_stat or self._squashes)
 
     @property
     def _squashes(self) -> bool:

@@ -292,9 +292,7 @@ def relocate(ov: Overlay, node: Node, parent: Directory, name: bytes, to: Direct
             ov.table.reap(parent)
 
 
-def _exchange(
-    ov: Overlay, one: Node, parent: Directory, name: bytes, other: Node, to: Directory, new: bytes
-) -> None:
+def _exchange(ov: Overlay, one: Node, parent: Directory, name: bytes, other: Node, to: Directory, new: bytes) -> None:
     """Let two names change places; each of the two objects must live where the other's lowers are."""
     _own(ov, one)
     _own(ov, other)

@@ -131,12 +131,8 @@ class Overlay:
         _, marks = self.writable()
         if not marks.xattrs or self.numbers.of(self._upper_device(), own) == number:
             return
-        value = b"%d:%d" % (own, number)
         try:
-            if isinstance(path, int):
-                os.setxattr(path, marks.prefix + INO_XATTR, value)
-            else:
-                os.setxattr(path, marks.prefix + INO_XATTR, value, follow_symlinks=False)
+            dirs.set_own_xattr(path, marks.prefix + INO_XATTR, b"%d:%d" % (own, number))
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSPC, errno.EDQUOT):
                 raise  # user.* is for files and directories only; a number is not worth failing a copy-up

@@ -106,13 +106,13 @@ class Marks:
     def set_opaque(self, path: int | bytes, inside: int | None = None) -> None:
         """Mark a directory opaque; by a file in it (`inside`: its descriptor) when it cannot carry xattrs."""
         if self.xattrs:
-            os.setxattr(path, f"{self.prefix}opaque", b"y")
+            dirs.set_own_xattr(path, f"{self.prefix}opaque", b"y")
         elif inside is not None:
             os.close(os.open(b".wh..wh..opq", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=inside))
 
     def set_redirect(self, path: int | bytes, target: bytes) -> None:
         """Redirect a directory's lower layers to an absolute path in them."""
-        os.setxattr(path, f"{self.prefix}redirect", target)
+        dirs.set_own_xattr(path, f"{self.prefix}redirect", target)
 
     def make(self, at: int, name: bytes) -> None:
         """Make a whiteout device, to be placed at (or moved to) the name it hides; needs `devices`."""
