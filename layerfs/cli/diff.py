@@ -4,9 +4,10 @@ import argparse
 import json
 import os
 
+from layerfs.cli.main import one_line
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.mounts import registry
-from layerfs.mounts.changes import Change, changes, surmise
+from layerfs.mounts.changes import changes, surmise
 from layerfs.mounts.options import absolute
 from layerfs.mounts.removal import locate
 
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([{"change": c.action.value, "path": os.fsdecode(c.path)} for c in found], indent=2))
         return 0
     for change in found:
-        print(_line(change))
+        print(one_line(f"{change.action.value} {os.fsdecode(change.path)}"))
     return 0
 
 
@@ -62,9 +63,3 @@ def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, 
 
 def _same(one: bytes, other: bytes) -> bool:
     return os.path.isdir(one) and os.path.samefile(one, other)
-
-
-def _line(change: Change) -> str:
-    """Return a line; a newline in a name must not end it, and what is no text is shown escaped."""
-    path = os.fsdecode(change.path).encode("utf-8", "backslashreplace").decode()
-    return f"{change.action.value} {path}".replace("\n", "\\n")

@@ -71,8 +71,13 @@ def guard(run: Callable[[], int]) -> int:
         return INTERRUPTED
     except Exception as bug:
         text = _confess(bug)
-    print(f"layerfs: {text}", file=sys.stderr)
+    print(f"layerfs: {one_line(text)}", file=sys.stderr)
     return 1
+
+
+def one_line(text: str) -> str:
+    """Return what may hold file names as one printable line."""
+    return text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
 
 
 def build_parser(verbs: Sequence[str] = VERBS) -> "argparse.ArgumentParser":
@@ -100,6 +105,7 @@ def _run(words: list[str]) -> int:
         quick = mount.quick(words[1:])
         if quick is not None:
             return mount.run(quick)
+    gc.enable()
     verb = next((word for word in words if not word.startswith("-")), "")
     parser = build_parser((verb,) if verb in VERBS else VERBS)
     arguments, rest = parser.parse_known_args(words)

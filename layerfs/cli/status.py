@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any, Final
 
+from layerfs.cli.main import one_line
 from layerfs.errors import NotFound
 from layerfs.model import Driver
 from layerfs.mounts.health import Health, Report, survey
@@ -87,11 +88,11 @@ def _print_one(report: Report) -> None:
     for key, value in _as_json(report).items():
         if key == "layers":
             for number, layer in enumerate(value):
-                print(f"{'layers' if number == 0 else '':<12}{layer}")
+                print(f"{'layers' if number == 0 else '':<12}{one_line(layer)}")
         elif key == "uptime":
             print(f"{key:<12}{_span(value)}")
         elif key not in ("started", "recorded") and value is not None:
-            print(f"{key:<12}{value}")
+            print(f"{key:<12}{one_line(str(value))}")
 
 
 def _print_table(reports: list[Report]) -> None:
@@ -111,23 +112,18 @@ def _print_table(reports: list[Report]) -> None:
 def _cells(report: Report) -> list[str]:
     entry, health = report.entry, report.health
     color = COLORS.get(health, "yellow")
-    cells = [_printable(report.mountpoint), f"[{color}]{health.value}[/{color}]"]
+    cells = [one_line(os.fsdecode(report.mountpoint)), f"[{color}]{health.value}[/{color}]"]
     if entry is None:
         return [*cells, Driver.FUSE.value, "?", "?", "?", "?", "not recorded for this user"]
     return [
         *cells,
         entry.driver.value,
         str(len(entry.stack.lowers)),
-        _printable(entry.stack.upper) if entry.stack.upper else "-",
+        one_line(os.fsdecode(entry.stack.upper)) if entry.stack.upper else "-",
         str(entry.pid or "-"),
         _span(_uptime(report)),
         entry.why,
     ]
-
-
-def _printable(path: bytes) -> str:
-    """Return a path for a terminal: what is no text is shown escaped."""
-    return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _span(seconds: float) -> str:

@@ -1,0 +1,134 @@
+"""The command line as a whole: verbs, exit status, and errors in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from layerfs import __version__
+from layerfs.cli import main
+from layerfs.errors import InvalidArgument
+from tests.host import BIN, PROJECT, require
+
+TIMEOUT = 30  # s
+
+
+def run(*words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    command = [str(BIN / "layerfs"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, input=stdin)
+
+
+def test_the_version_is_printed() -> None:
+    assert run("--version").stdout == f"layerfs {__version__}\n"
+
+
+def test_help_names_every_verb() -> None:
+    shown = run("--help").stdout
+    for verb in main.VERBS:
+        assert f"    {verb}" in shown
+
+
+@pytest.mark.parametrize("verb", [verb for verb in main.VERBS if verb != "bench"])
+def test_every_verb_has_help(verb: str) -> None:
+    done = run(verb, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"usage: layerfs {verb}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "required: VERB"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["status", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["umount"], "MOUNTPOINT"),
+        (["status", "a", "b"], "unrecognized arguments: b"),
+    ],
+)
+def test_wrong_usage_exits_with_two(words: list[str], said: str) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def raising(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InvalidArgument("no", "do"), "layerfs: no (hint: do)\n"),
+        (InvalidArgument("no"), "layerfs: no\n"),
+        (FileNotFoundError(2, "No such file or directory", b"/\xff"), "layerfs: /\\udcff: No such file or directory\n"),
+        (OSError(5, "Input/output error"), "layerfs: Input/output error\n"),
+        (PermissionError("just words"), "layerfs: just words\n"),
+    ],
+)
+def test_errors_become_one_line(error: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.guard(lambda: raising(error)) == 1
+    assert capsys.readouterr().err == line
+
+
+def test_a_bug_is_one_line_and_a_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scratch: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    assert main.guard(lambda: raising(ZeroDivisionError("oops"))) == 1
+    said = capsys.readouterr().err
+    (log,) = scratch.iterdir()
+    assert said == f"layerfs: a bug: ZeroDivisionError: oops (hint: please report it with {log})\n"
+    assert "Traceback" in log.read_text()
+
+
+def test_an_interrupt_has_the_shells_exit_status() -> None:
+    assert main.guard(lambda: raising(KeyboardInterrupt())) == 130
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    done = subprocess.run(
+        f"{BIN}/layerfs status --json | true; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout in ("0\n", "1\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_completion_script_names_verbs_options_and_paths(shell: str) -> None:
+    script = run("completion", shell).stdout
+    for word in ("--driver", "umount", "kernel", "--lower", "_shtab_compgen_dirs" if shell == "bash" else "_files -/"):
+        assert word in script
+
+
+def test_bash_completes_a_verb_and_its_options() -> None:
+    require("bash")
+    script = run("completion", "bash").stdout
+    probe = (
+        'COMP_WORDS=(layerfs um); COMP_CWORD=1; _shtab_layerfs; echo "${COMPREPLY[@]}";'
+        'COMP_WORDS=(layerfs mount --dr); COMP_CWORD=2; COMPREPLY=(); _shtab_layerfs; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\n{probe}"], capture_output=True, text=True, timeout=TIMEOUT, check=True
+    )
+    assert done.stdout.split() == ["umount", "--driver"]
+
+
+def test_modules_that_are_put_off_work_when_they_are_asked() -> None:
+    code = """
+import sys
+from layerfs.cli.main import _hurry
+_hurry()
+import dataclasses, inspect
+assert "ast" not in sys.modules
+assert inspect.isfunction(_hurry) and "ast" in sys.modules
+import inspect as again
+assert again.signature(_hurry) and again is not inspect
+"""
+    subprocess.run([sys.executable, "-S", "-c", code], check=True, timeout=TIMEOUT, cwd=PROJECT)

@@ -1,0 +1,125 @@
+"""`layerfs status`: what it knows, and what it notices."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from layerfs.cli.status import _span
+from layerfs.mounts.registry import birth
+from tests.cli.conftest import TIMEOUT, Place, make_place
+from tests.cli.test_mount import wait_for
+from tests.host import BIN, Person, require
+
+
+@pytest.mark.parametrize("driver", ["fuse", "kernel"])
+def test_a_mount_is_shown_with_driver_reason_layers_and_server(place: Place, driver: str) -> None:
+    place.mount("--driver", driver, "-o", "noexec")
+    shown = place.status()
+    assert shown.pop("uptime") < TIMEOUT
+    assert shown.pop("started") > 0
+    pid = shown.pop("pid")
+    assert birth(pid) if driver == "fuse" else pid is None
+    assert shown == {
+        "mountpoint": str(place.mnt),
+        "health": "serving",
+        "driver": driver,
+        "recorded": True,
+        "why": f"driver={driver} was asked for",
+        "layers": [str(layer) for layer in place.layers],
+        "upper": str(place.upper),
+        "work": f"{place.upper}.work",
+        "options": "rw,noexec",
+        "log": None,
+    }
+
+
+def test_auto_says_which_driver_and_why(place: Place) -> None:
+    place.do("mount", *place.layers, place.mnt)
+    assert place.status()["driver"] in ("kernel", "fuse")
+    assert "asked for" not in place.status()["why"]
+
+
+def test_the_table_names_the_mount_on_one_line(place: Place) -> None:
+    place.mount("--driver", "fuse")
+    line = next(line for line in place.do("status").splitlines() if str(place.mnt) in line)
+    assert ["serving", "fuse", "2"] == line.split()[1:4]
+
+
+def test_one_mount_is_shown_in_full_and_its_health_is_the_exit_status(place: Place) -> None:
+    place.mount("--driver", "fuse")
+    shown = place.do("status", "mnt")
+    for word in ("serving", "fuse", *map(str, place.layers), str(place.upper)):
+        assert word in shown
+    os.kill(place.status()["pid"], signal.SIGKILL)
+    wait_for(lambda: place.status()["health"] == "dead")
+    assert place.run("status", "mnt").returncode == 1
+
+
+def test_a_mountpoint_without_a_mount_is_not_found(place: Place) -> None:
+    done = place.run("status", "mnt")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not a mount of layerfs" in done.stderr
+
+
+def test_a_server_that_does_not_answer_is_silent_and_hangs_nobody(place: Place) -> None:
+    place.mount("--driver", "fuse")
+    pid = place.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert place.status()["health"] == "silent"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert place.status()["health"] == "serving"
+
+
+def test_what_somebody_else_unmounted_is_gone_from_a_server_and_unmounted_from_the_kernel(place: Place) -> None:
+    place.mount("--driver", "fuse")
+    subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
+    wait_for(lambda: place.status() == {})
+    place.mount("--driver", "kernel")
+    subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
+    assert place.status()["health"] == "unmounted"
+    assert place.run("status", "mnt").returncode == 1
+    place.do("umount", "mnt")
+    assert place.status() == {}
+
+
+def test_somebody_elses_mount_is_shown_as_far_as_it_can_be_seen(place: Place, person: Person) -> None:
+    require("person")
+    theirs = make_place(person.home / "place", person)
+    theirs.mount("--driver", "fuse")
+    shown = next(mount for mount in json.loads(place.do("status", "--json")) if mount["mountpoint"] == str(theirs.mnt))
+    assert shown["recorded"] is False
+    assert shown["driver"] == "fuse"
+    assert str(theirs.mnt) in place.do("status")
+    theirs.do("umount", "mnt")
+
+
+def test_a_mount_of_another_namespace_is_elsewhere(place: Place) -> None:
+    require("unshare")
+    script = "layerfs mount top mnt --driver fuse && sleep 60"
+    path = f"{BIN}:{os.environ['PATH']}"
+    command = ["unshare", "--mount", "sh", "-c", script]
+    with subprocess.Popen(command, cwd=place.base, env={**os.environ, "PATH": path}, start_new_session=True) as holder:
+        try:
+            wait_for(lambda: place.status() != {})
+            assert place.status()["health"] == "elsewhere"
+            refused = place.run("umount", "mnt")
+            assert refused.returncode == 1
+            assert f"nsenter -t {place.status()['pid']}" in refused.stderr
+        finally:
+            pid = place.status()["pid"]
+            os.kill(pid, signal.SIGTERM)
+            wait_for(lambda: birth(pid) == 0)
+            os.killpg(holder.pid, signal.SIGTERM)
+    assert place.status() == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.9, "0s"), (59, "59s"), (61, "1m1s"), (3600, "1h0m"), (90000, "1d1h")]
+)
+def test_uptime_is_shown_in_its_two_largest_units(seconds: float, words: str) -> None:
+    assert _span(seconds) == words

@@ -1,0 +1,88 @@
+"""`layerfs umount`: both drivers, busy mounts, and the way it waits."""
+
+import os
+import signal
+
+import pytest
+
+from layerfs.mounts.registry import birth
+from tests.cli.conftest import Place, make_place
+from tests.cli.test_mount import MERGED, is_mounted, read, wait_for
+
+
+@pytest.mark.parametrize("driver", ["fuse", "kernel"])
+def test_the_same_upper_can_be_mounted_right_after(place: Place, driver: str) -> None:
+    for number in range(5):
+        place.mount("--driver", driver)
+        (place.mnt / str(number)).touch()
+        place.do("umount", "mnt")
+        assert not is_mounted(place.mnt)
+    assert sorted(path.name for path in place.upper.iterdir()) == list("01234")
+
+
+@pytest.mark.parametrize("driver", ["fuse", "kernel"])
+def test_a_busy_mount_is_left_alone_unless_lazily(place: Place, driver: str) -> None:
+    place.mount("--driver", driver)
+    with open(place.mnt / "both") as file:
+        done = place.run("umount", "mnt")
+        assert done.returncode == 1
+        assert f"{place.mnt} is in use (hint: " in done.stderr
+        assert read(place.mnt) == MERGED
+        place.do("umount", "-l", "mnt")
+        assert not is_mounted(place.mnt)
+        assert file.read() == "top"
+    wait_for(lambda: place.status() == {})
+
+
+def test_several_mounts_are_unmounted_in_one_go(place: Place) -> None:
+    places = [make_place(place.base / name, None) for name in "ab"]
+    for each in places:
+        each.mount("--driver", "fuse")
+    place.do("umount", *(each.mnt for each in places))
+    assert not any(is_mounted(each.mnt) for each in places)
+
+
+def test_a_symlink_to_a_mountpoint_is_followed(place: Place) -> None:
+    place.mount("--driver", "fuse")
+    (place.base / "link").symlink_to(place.mnt)
+    place.do("umount", "link")
+    assert not is_mounted(place.mnt)
+
+
+def test_a_server_that_does_not_answer_is_unmounted_lazily_without_waiting(place: Place) -> None:
+    place.mount("--driver", "fuse")
+    pid = place.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        place.do("umount", "-l", "mnt")
+        assert not is_mounted(place.mnt)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: birth(pid) == 0)
+    assert place.status() == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("mnt", "nothing is mounted at"),
+        ("absent", "nothing is mounted at"),
+        ("/proc", "of type proc, not one of layerfs"),
+    ],
+)
+def test_what_layerfs_did_not_mount_is_left_alone(place: Place, path: str, said: str) -> None:
+    done = place.run("umount", path)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_somebody_elses_mount_is_refused(either: Place) -> None:
+    if either.person is None:
+        return
+    rooted = make_place(either.base / "rooted", None)
+    rooted.mount("--driver", "fuse")
+    done = either.run("umount", rooted.mnt)
+    assert done.returncode == 1
+    assert done.stderr.startswith("layerfs: ")
+    assert is_mounted(rooted.mnt)
+    rooted.do("umount", "mnt")
