@@ -105,7 +105,9 @@ class Gate(trio.abc.Instrument):
         self.wait_readable: Callable[[int], Awaitable[None]] = self._introduce
         self._hand_over = hand_over
         self._lock = ReadersLock()
+        self._open = False  # the device is in place, and may be polled together with trio's epoll
         self._poll = select.poll()
+        self._poll_with_job = select.poll()
         self._due = 0  # tasks that are scheduled and have not run yet
         self._stepped = True  # a task has run since `_deadline` was set
         self._deadline: float | None = None  # the next one that any task of the loop has set, on trio's clock
@@ -148,29 +150,44 @@ class Gate(trio.abc.Instrument):
         if epoll is None:
             self.wait_readable = trio.lowlevel.wait_readable
         else:
-            self._poll.register(fd, select.POLLIN)
-            self._poll.register(epoll, select.POLLIN)
+            self._watch(fd)
+            self._watch(epoll)
+            self._open = True
             self.wait_readable = self._wait
         await self.wait_readable(fd)
 
+    def _watch(self, fd: int) -> None:
+        self._poll.register(fd, select.POLLIN)
+        self._poll_with_job.register(fd, select.POLLIN)
+
     async def _wait(self, fd: int) -> None:
         """Return when the device has a request, or is gone, and no other task of the loop is due."""
-        while True:
+        while not self._closing:
             if not self._due:
-                if self._stepped:
-                    self._note_deadline()
-                ready = self._poll.poll(None if self._deadline is None else self._left())
+                ready = self._sleep(self._poll)
                 if len(ready) == 1 and ready[0][0] == fd:
                     if self._deadline is not None and not self._left():  # it passed while requests kept coming
-                        await self._give_way()
+                        await trio.lowlevel.checkpoint()
                     return
-            await self._give_way()
+            await trio.lowlevel.checkpoint()  # due tasks run, and trio looks at its descriptors and deadlines
+        raise trio.ClosedResourceError("the session ends")
 
-    async def _give_way(self) -> None:
-        """Let trio look at its descriptors and deadlines, and due tasks run."""
-        await trio.lowlevel.checkpoint()
-        if self._closing:
-            raise trio.ClosedResourceError("the session ends")
+    def linger(self, fd: int) -> bool:
+        """Sleep until `fd` is readable; False when the device, or anything that trio waits for, comes first.
+
+        For a handler that would rather not be suspended. `fd` is always the same.
+        """
+        if self._due or not self._open:
+            return False
+        self._poll_with_job.register(fd, select.POLLIN)
+        ready = self._sleep(self._poll_with_job)
+        return len(ready) == 1 and ready[0][0] == fd
+
+    def _sleep(self, poll: "select.poll") -> list[tuple[int, int]]:
+        """Return the descriptors of `poll` that are readable; none at trio's next deadline."""
+        if self._stepped:
+            self._note_deadline()
+        return poll.poll(None if self._deadline is None else self._left())
 
     def _note_deadline(self) -> None:
         """Sleep no longer than trio would; only a task that has run since can have changed that."""

@@ -15,6 +15,7 @@ from contextlib import closing
 import pyfuse3
 import trio
 
+from layerfs.fuse import threads
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.gate import Gate, install
 from layerfs.fuse.handshake import Introduction, Wanted, negotiate
@@ -57,7 +58,8 @@ def run(device: int, operations: pyfuse3.Operations, wanted: Wanted, config: Ser
         install(gate)
         pyfuse3.init(operations, introduction.path, {"debug"} if config.debug else set())
         try:
-            trio.run(_session, config.mountpoint, instruments=[gate])
+            with threads.pool(gate):
+                trio.run(_session, config.mountpoint, instruments=[gate])
         finally:
             pyfuse3.close(unmount=False)
             _bury(config.mountpoint)
