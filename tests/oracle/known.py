@@ -18,6 +18,20 @@ class Difference:
     excuses: Callable[[Operation, Answer, Answer], bool] | None = None  # None: the harness never compares it
 
 
+def _is_absent_acl(operation: Operation, kernel: Answer, subject: Answer) -> bool:
+    return (
+        operation[0] == "removexattr"
+        and operation[2].startswith("system.posix_acl")
+        and (kernel, subject) == (("error", "ENODATA"), ("ok", None))
+    )
+
+
+def _is_unlinked(operation: Operation, kernel: Answer, subject: Answer) -> bool:
+    if operation[0] != "fstat" or kernel[0] != "ok" or subject[0] != "ok":
+        return False
+    return bool(subject[1][3] == 0 and (*kernel[1][:3], 0, *kernel[1][4:]) == subject[1])
+
+
 TABLE = (
     Difference("st_ino and st_dev", "Kernel overlayfs changes st_ino at copy-up across filesystems and st_dev per "
                "layer; layerfs promises constant numbers, which world.py checks by themselves."),
@@ -32,6 +46,12 @@ TABLE = (
                "other names are in its index, not in its upper."),
     Difference("RENAME_WHITEOUT", "Kernel overlayfs refuses it (EINVAL); layerfs leaves a whiteout, as the issue asks: "
                "tests/semantics."),
+    Difference("removal of an absent ACL", "Kernel overlayfs says ENODATA for what is still in a lower and succeeds in "
+               "the upper; native filesystems always succeed, and so does layerfs.", _is_absent_acl),
+    Difference("nlink of an open unlinked lower file", "Kernel overlayfs goes on to show the lower's (index=off); it "
+               "has no name any more, so layerfs shows 0.", _is_unlinked),
+    Difference("truncate(2) to the same size", "The kernel's FUSE client leaves mtime alone when it has the writeback "
+               "cache (fs/fuse/dir.c, fuse_do_setattr); the server is not asked. The operation avoids it."),
 )  # fmt: skip
 
 

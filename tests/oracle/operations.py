@@ -145,6 +145,8 @@ class Actor:
             os.close(fd)
 
     def do_truncate(self, path: bytes, size: int) -> None:
+        if os.stat(path).st_size == size:  # known.py: "truncate(2) to the same size"
+            os.truncate(path, size + 1)
         os.truncate(path, size)
 
     def do_mkdir(self, path: bytes, mode: int) -> None:

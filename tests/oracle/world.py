@@ -195,9 +195,8 @@ class Pair:
         links = self.world.has_hardlinks()
         if not links:  # else see known.py
             _read(self.setting.subject, self.kernel, "the kernel's upper", expected, links)
-        for reader in self.setting.readers:
-            lowers = self.kernel.lowers if reader.name == "kernel" else self.subject.lowers
-            place = Place(lowers, self.subject.target, self.subject.upper, self.subject.work)
+        for reader in self.setting.readers:  # with lowers whose marks everybody knows
+            place = Place(self.kernel.lowers, self.subject.target, self.subject.upper, self.subject.work)
             _read(reader, place, f"{self.setting.subject.name}'s upper", expected, links)
 
 
