@@ -84,8 +84,9 @@ def run(arguments: "Arguments") -> int:
 
 def leave() -> NoReturn:
     """Flush and exit with success."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # the caller may have closed it
+            stream.flush()
     os._exit(0)
 
 

@@ -38,7 +38,13 @@ def open_log(path: bytes) -> int:
 
 
 def open_descriptors() -> list[int]:
-    """Return this process's descriptors beyond stdio."""
+    """Return this process's descriptors beyond stdio, having made sure that those three are taken.
+
+    Else the device might become descriptor 0, and be lost when the server lets go of its stdio.
+    """
+    for fd in range(STDERR + 1):
+        if not _is_open(fd):
+            os.open(os.devnull, os.O_RDWR)
     return [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > STDERR and _is_open(fd)]
 
 
@@ -74,6 +80,7 @@ class Server:
             with self._recorded(process) as entry:
                 os.write(said, READY)
                 os.close(said)
+                registry.prune()
                 self._serve(process, entry)
             status = 0
         finally:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from layerfs.errors import NotFound
 from layerfs.model import Driver, Stack
+from layerfs.sys.mounts import mountinfo
 
 SYSTEM: Final = b"/run/layerfs"
 SUFFIX: Final = b".json"
@@ -138,12 +138,15 @@ def entries() -> list[Entry]:
     return sorted(_entries(), key=lambda entry: entry.started)
 
 
-def find(mountpoint: bytes) -> Entry:
-    """Return the newest entry of a mountpoint [absolute]; raises NotFound."""
-    for entry in reversed(entries()):
-        if entry.mountpoint == mountpoint:
-            return entry
-    raise NotFound(f"{os.fsdecode(mountpoint)} is not a mount of layerfs", "layerfs status shows those there are")
+def prune() -> None:
+    """Remove entries of which neither server nor mount is left: crashes before the mount was taken away by hand.
+
+    The kernel's mounts stay in, since one that we do not see may be in another mount namespace.
+    """
+    mounted = {info.id for info in mountinfo()}
+    for entry in entries():
+        if not entry.alive and entry.mount_id not in mounted:
+            remove(entry)
 
 
 def _entries() -> Iterator[Entry]:

@@ -37,7 +37,7 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
     finally:
         if server is not None:
             os.close(server)
-    _forget_dead(recorded, info)
+    _forget_dead(recorded)
 
 
 def locate(path: bytes) -> tuple[bytes, MountInfo | None]:
@@ -100,8 +100,9 @@ def _forget(mountpoint: bytes, recorded: list[Entry]) -> None:
         registry.remove(entry)
 
 
-def _forget_dead(recorded: list[Entry], info: MountInfo) -> None:
-    """Remove the entries of what was unmounted; a living server removes its own."""
+def _forget_dead(recorded: list[Entry]) -> None:
+    """Remove the entries of what was mounted there; a living server removes its own."""
+    mounted = {info.id for info in mountinfo()}
     for entry in recorded:
-        if entry.mount_id == info.id and (entry.driver is Driver.KERNEL or not entry.alive):
+        if entry.mount_id not in mounted and (entry.driver is Driver.KERNEL or not entry.alive):
             registry.remove(entry)

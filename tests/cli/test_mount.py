@@ -196,6 +196,13 @@ def test_the_server_holds_no_end_of_the_callers_pipes_and_none_of_its_descriptor
     assert os.getsid(pid) == pid
 
 
+def test_a_caller_without_stdio_gets_its_mount_too(place: Place) -> None:
+    """Descriptor 0 became the device, and then /dev/null."""
+    line = f"{BIN}/layerfs mount top bottom mnt --driver fuse <&- >&- 2>&-"
+    subprocess.run(["sh", "-c", line], check=True, cwd=place.base, timeout=TIMEOUT)
+    assert read(place.mnt) == MERGED
+
+
 def test_the_log_is_where_it_was_asked_for(place: Place) -> None:
     place.do("mount", *place.layers, place.mnt, "--driver", "fuse", "--log", "server.log", "--debug")
     read(place.mnt)

@@ -2,11 +2,12 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
 from layerfs.mounts.registry import birth
-from tests.cli.conftest import Place, make_place
+from tests.cli.conftest import TIMEOUT, Place, make_place
 from tests.cli.test_mount import MERGED, is_mounted, read, wait_for
 
 
@@ -86,3 +87,11 @@ def test_somebody_elses_mount_is_refused(either: Place) -> None:
     assert done.stderr.startswith("layerfs: ")
     assert is_mounted(rooted.mnt)
     rooted.do("umount", "mnt")
+
+
+def test_what_earlier_mounts_left_in_the_registry_is_cleared_too(place: Place) -> None:
+    place.mount("--driver", "kernel")
+    subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
+    place.mount("--driver", "fuse")
+    place.do("umount", "mnt")
+    assert place.status() == {}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import NotFound
 from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Entry, birth, mount_id
+from layerfs.sys.mounts import mountinfo
 
 ENTRY = Entry(
     mountpoint=b"/mnt/\xff name",
@@ -37,7 +37,6 @@ def runtime(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_entry_comes_back_as_it_was() -> None:
     registry.save(ENTRY)
     assert registry.entries() == [ENTRY]
-    assert registry.find(ENTRY.mountpoint) == ENTRY
 
 
 def test_an_entry_without_upper_and_log_comes_back_as_it_was() -> None:
@@ -51,12 +50,11 @@ def test_a_saved_entry_leaves_no_draft(runtime: Path) -> None:
     assert [path.name for path in runtime.iterdir()] == ["4242.json"]
 
 
-def test_entries_are_listed_oldest_first_and_the_newest_is_found() -> None:
+def test_entries_are_listed_oldest_first() -> None:
     newer = replace(ENTRY, mount_id=1, started=2.5)
     registry.save(newer)
     registry.save(ENTRY)
     assert registry.entries() == [ENTRY, newer]
-    assert registry.find(ENTRY.mountpoint) == newer
 
 
 def test_removing_takes_the_entry_and_never_its_successor() -> None:
@@ -69,9 +67,14 @@ def test_removing_takes_the_entry_and_never_its_successor() -> None:
     assert registry.entries() == []
 
 
-def test_what_is_not_recorded_is_not_found() -> None:
-    with pytest.raises(NotFound, match="/nowhere"):
-        registry.find(b"/nowhere")
+def test_pruning_takes_what_has_neither_server_nor_mount() -> None:
+    mounted = mountinfo()[0].id
+    dead = replace(ENTRY, born=ENTRY.born + 1)
+    kept = [replace(dead, mount_id=mounted), ENTRY, replace(ENTRY, mount_id=2**31 - 1, pid=0, born=0)]
+    for entry in (*kept, replace(dead, mount_id=4243)):
+        registry.save(entry)
+    registry.prune()
+    assert set(registry.entries()) == set(kept)
 
 
 @pytest.mark.parametrize(
