@@ -25,6 +25,7 @@ from pyfuse3 import (
 
 from layerfs.fuse import threads
 from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.parallel import Readers
 from layerfs.fuse.reply import guard
 from layerfs.union.attrs import ACLS, Change
 from layerfs.union.inodes import File, Node
@@ -56,6 +57,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.union = union
         self.config = config
+        union.ov.together = Readers().together
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
         self._locks: dict[int, trio.Lock] = {}

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 
 from layerfs.sys import dirs
+from layerfs.sys.copy import settle
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part, Tree
 from layerfs.union.lookup import promote
@@ -57,7 +58,7 @@ class Staged:
             return
         self.tree.copy(self.source, self.fd, self.size)
         if self.ov.options.fsync and not self.ov.options.volatile:
-            os.fdatasync(self.fd)
+            settle(self.fd)
 
     def discard(self) -> None:
         """Remove the copy: it failed, or is not needed any more."""
