@@ -20,6 +20,7 @@ from benchmarks.records import Results, Writer
 from benchmarks.runner import Run
 
 ISOLATED = "LAYERFS_BENCH_ISOLATED"
+AGAIN = "import sys; sys.path[0] = sys.argv[1]; from benchmarks.__main__ import main; sys.exit(main(sys.argv[2:]))"
 VERBS = ("run", "compare", "report", "peers", "list")
 
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or (words[0] not in VERBS and words[0] not in ("-h", "--help")):
         words.insert(0, "run")
     args = options.parser().parse_args(words)
+    args.words = words
     try:
         return {"run": run, "compare": compare, "report": report, "peers": peers, "list": listing}[args.verb](args)
     except BenchError as error:
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, then write the report."""
-    isolate()
+    isolate(args.words)
     plan = options.plan(args)
     args.out.mkdir(parents=True, exist_ok=True)
     writer = Writer(args.out / "results.jsonl")
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     return tell_report(Results.of(writer.records), args.out)
 
 
-def isolate() -> None:
+def isolate(words: Sequence[str]) -> None:
     """As root, go on in a mount namespace of our own.
 
     Nobody who makes a namespace meanwhile can then hold copies of our mounts (their servers would outlive them), and
@@ -60,7 +62,7 @@ def isolate() -> None:
     """
     if os.geteuid() == 0 and os.environ.get(ISOLATED) != "1" and shutil.which("unshare"):
         os.environ[ISOLATED] = "1"
-        os.execvp("unshare", ["unshare", "-m", sys.executable, "-m", "benchmarks", *sys.argv[1:]])
+        os.execvp("unshare", ["unshare", "-m", sys.executable, "-c", AGAIN, str(Path(__file__).parents[1]), *words])
 
 
 def tell_report(results: Results, out: Path) -> int:

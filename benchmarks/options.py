@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from benchmarks import questions, subjects
@@ -71,4 +70,4 @@ def plan(args: argparse.Namespace) -> Plan:
         rounds=args.rounds or ROUNDS[args.scale], cache=args.cache, trees=args.tree, layers=args.layers,
         digests=not (args.no_digest or (quick and narrowed)),
         names=BRIEF if quick and not narrowed else None, tries=args.tries or (1 if quick else 3),
-        budget=args.budget or (QUICK_BUDGET if quick else None), arguments=shlex.join(sys.argv[1:]))
+        budget=args.budget or (QUICK_BUDGET if quick else None), arguments=shlex.join(getattr(args, "words", [])))

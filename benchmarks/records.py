@@ -3,7 +3,8 @@
 Every record has `kind`. Kinds and their fields (all required unless marked ?):
 
     run       schema (1), started (ISO 8601), scale, arguments, title?
-    host      kernel, cpus, cpu_model, memory_mb, filesystem, mount_options, python, cc, root, caches_droppable, load
+    host      kernel, cpus, cpu_model, memory_mb, filesystem, mount_options, python, cc, root, caches_droppable, load,
+              loop_ns (what the probe's loop itself costs for each operation)
     subject   name, about, version, missing (null, or why it could not be measured)
     question  name, text
     sample    question, case, tree, layers, subject, round, measure, value, unit, more_is_better,

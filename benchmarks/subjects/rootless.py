@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.model import BenchError, Case, Layers, Subject
 from benchmarks.place import Place
 from benchmarks.subjects.plain import need_program
+from benchmarks.trees import ROOTS
 
 UID = 65534  # nobody: owns nothing on a sane host, so nothing can be measured by accident as its own
 
@@ -51,8 +52,8 @@ class Rootless:
 
     def refuses(self, case: Case) -> str | None:
         """Decline trees that exist only as root's."""
-        if case.tree == "real":
-            return "the real tree belongs to root"
+        if case.tree in ROOTS:
+            return "this tree belongs to root"
         return self.inner.refuses(case)
 
     def prepare(self, layers: Layers, place: Place, case: Case) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.model import BenchError, Layers
-from benchmarks.trees import synthetic
+from benchmarks.trees import debian, real, synthetic, work
+
+ROOTS = ("real", "repo", "csrc", "debian")
+"""Trees that belong to root and exist for no other owner."""
 
 
 def build(name: str, layers: int, cache: Path, owner: int = 0) -> Layers:
     """Return the tree called `name` over `layers` layers, made now if the cache lacks it."""
     if name == "real":
-        from benchmarks.trees import real
-
         return real.build(layers, cache)
+    if name == "debian":
+        return debian.build(layers, cache)
+    if name in ("repo", "csrc"):
+        return work.build(name, layers, cache)
     if name not in synthetic.SHAPES:
         raise BenchError(f"there is no tree called {name}")
     return synthetic.build(name, layers, cache, owner)

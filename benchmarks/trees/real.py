@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.model import BenchError, Layers
+from benchmarks.trees.synthetic import lists_of
 
 VERSION = "v1"
 WANTED = ("gcc", "g++", "libc6-dev", "make", "cmake", "git", "python3", "python3-numpy", "python3-scipy",
@@ -100,7 +101,7 @@ def spread(archives: Sequence[Path], layers: int, home: Path, cache: Path) -> No
             prune(path, lowest=path == paths[-1])
         if layers == 1:
             finish_flat(paths[0])
-            write_names(fresh)
+            lists_of(fresh, paths[0])
         else:
             adopt(home / "1" / "000", paths)
         os.sync()
@@ -186,16 +187,6 @@ def carry(flat: Path, path: Path, layer: Path) -> None:
     call(["cp", "-a", "--no-target-directory", str(flat / path), str(layer / path)] if not (flat / path).is_dir()
          else ["install", "-d", "-m", oct((flat / path).stat().st_mode & 0o7777)[2:], str(layer / path)],
          f"cannot copy {path}")
-
-
-def write_names(home: Path) -> None:
-    """Write the lists of regular files and of as many absent names."""
-    root = home / "000"
-    names = [os.path.relpath(os.path.join(directory, name), root)
-             for directory, _, files in os.walk(root) for name in sorted(files)
-             if not os.path.islink(os.path.join(directory, name))]
-    (home / "present").write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
-    (home / "absent").write_bytes(b"".join(os.fsencode(name) + b".absent\0" for name in names))
 
 
 def call(argv: Sequence[str], complaint: str, stdin: int = subprocess.DEVNULL) -> None:

@@ -107,6 +107,18 @@ def lists(home: Path, name: str) -> None:
     (home / "absent").write_bytes("".join(file + ".absent\0" for file in present).encode())
 
 
+def lists_of(home: Path, root: Path) -> tuple[Path, Path]:
+    """Write the lists for any tree: its regular files, and an absent name for each. Returns present and absent."""
+    present, absent = home / "present", home / "absent"
+    if not present.exists():
+        names = [os.path.relpath(os.path.join(directory, name), root)
+                 for directory, _, files in os.walk(root) for name in sorted(files)
+                 if not os.path.islink(os.path.join(directory, name))]
+        absent.write_bytes(b"".join(os.fsencode(name) + b".absent\0" for name in names))
+        present.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
+    return present, absent
+
+
 def make_directory(path: Path, owner: int) -> None:
     """Make a directory unless it is there."""
     try:

@@ -16,8 +16,10 @@ PROJECT = Path(__file__).parents[2]
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb; its arguments are the harness's own, see `layerfs bench run --help`."""
-    verb = subparsers.add_parser("bench", help="measure layerfs and its peers on this host", add_help=False)
-    verb.add_argument("arguments", nargs=argparse.REMAINDER)
+    # No word looks like an option to this parser: all of them are the harness's, --help too.
+    about = "measure layerfs and its peers on this host"
+    verb = subparsers.add_parser("bench", help=about, add_help=False, prefix_chars="\0")
+    verb.add_argument("arguments", nargs="*")
     verb.set_defaults(run=run)
 
 

@@ -1,0 +1,77 @@
+"""Whole programs on a mount, timed from start to exit, cold and then warm: the shape of questions about real work."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.model import BenchError, Case, Layers, Scale, Value
+from benchmarks.place import Place
+
+LAYERS = {Scale.QUICK: (), Scale.NORMAL: (40,), Scale.FULL: (40, 10, 1)}
+ENVIRONMENT = ("/usr/bin/env", "-i", "PATH=/usr/bin:/usr/sbin:/bin:/sbin", "HOME=/tmp", "LANG=C",
+               "MPLCONFIGDIR=/var/cache/mpl", "DEBIAN_FRONTEND=noninteractive", "GIT_CONFIG_NOSYSTEM=1",
+               "PYTHONDONTWRITEBYTECODE=1")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A shell command. `{mnt}` is the mountpoint; `inside` runs it in a chroot there; `once` has no warm repetition."""
+
+    measure: str
+    command: str
+    inside: bool = False
+    once: bool = False
+
+    def argv(self, mnt: Path) -> list[str]:
+        """Return the words; output is thrown away."""
+        if self.inside:
+            return [*ENVIRONMENT, "/usr/sbin/chroot", str(mnt), "/bin/sh", "-c", f"{{ {self.command}\n}} >/dev/null"]
+        return [*ENVIRONMENT, "/bin/sh", "-c", f"{{ {self.command.format(mnt=shlex.quote(str(mnt)))}\n}} >/dev/null"]
+
+
+def run(place: Place, program: Program) -> float:
+    """Run a program to its end; return the time [ms]."""
+    _, [done] = place.probe.start([(program.argv(place.mnt), None)])
+    if done.status:
+        raise BenchError(f"{program.measure} ended with status {done.status}")
+    return done.returned / 1e6
+
+
+@contextlib.contextmanager
+def scratch(place: Place, wanted: bool) -> Iterator[None]:
+    """Put a tmpfs on /tmp of the mount, so that a case that only reads leaves no file behind in any subject."""
+    tmp = str(place.mnt / "tmp")
+    if wanted:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp], check=True)
+    try:
+        yield
+    finally:
+        if wanted:
+            subprocess.run(["umount", tmp], check=True)
+
+
+class Work:
+    """A question answered by running programs; a subclass names them. Each program has a mount of its own."""
+
+    name = ""
+    tree = "real"
+    rounds = 0.6
+    writes = False
+    programs: Sequence[Program] = ()
+
+    def cases(self, scale: Scale) -> list[Case]:
+        """Ask at 40 layers first."""
+        return [Case(self.tree, count, writes=self.writes) for count in LAYERS[scale]]
+
+    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+        """Time each program cold, and warm if it can be repeated."""
+        for program in self.programs:
+            with place.mounted(layers), scratch(place, program.inside and not case.writes):
+                yield Value(f"{program.measure}.{place.cold()}", run(place, program), "ms")
+                if not program.once:
+                    yield Value(f"{program.measure}.warm", run(place, program), "ms")

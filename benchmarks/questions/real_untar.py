@@ -1,0 +1,35 @@
+"""How long does it take to unpack the tar archive of a root filesystem into the mount?
+
+The host's tar, some 8,000 files of a small Debian, into the upper. Caches dropped before.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from benchmarks.model import Case, Layers, Scale, Value
+from benchmarks.place import Place
+from benchmarks.questions.programs import Program, Work, run
+from benchmarks.trees.debian import archive
+
+
+class Untar(Work):
+    """Create, write, chmod, chown, utimens, link, symlink: all of it into the upper."""
+
+    name = "real_untar"
+    tree = "tiny"
+    rounds = 0.6
+    writes = True
+
+    def cases(self, scale: Scale) -> list[Case]:
+        return [] if scale is Scale.QUICK else [Case(self.tree, 10, writes=True)]
+
+    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+        tar = shlex.quote(str(archive(place.cache)))
+        command = f"mkdir {{mnt}}/rootfs && tar -x -p -f {tar} -C {{mnt}}/rootfs"
+        with place.mounted(layers):
+            yield Value(f"untar.{place.cold()}", run(place, Program("untar", command)), "ms")
+
+
+QUESTION = Untar()

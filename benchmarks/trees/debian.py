@@ -1,0 +1,68 @@
+"""The tree `debian`: a small Debian made by mmdebstrap, whole in the lowest layer, with packages ready to be installed.
+
+The other layers are empty. Beside the layers in the cache: the same root filesystem as a tar archive, for `tar x`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from benchmarks.model import BenchError, Layers
+from benchmarks.trees.synthetic import VERSION, lists_of
+
+SUITE = "bookworm"
+INSTALLED = ("python3", "make", "less", "file")
+"""What `apt-get install` is to install in the chroot; downloaded beforehand with what it depends on."""
+
+
+def build(layers: int, cache: Path) -> Layers:
+    """Build or find the tree."""
+    home = cache / "trees" / VERSION / "debian"
+    final = home / str(layers)
+    base = home / "1/000"
+    if not base.exists():
+        unpack(archive(cache), base)
+    present, absent = lists_of(home / "1", base)
+    if not final.exists():
+        final.mkdir(parents=True)
+        for index in range(layers - 1):
+            (final / f"{index:03d}").mkdir()
+    lowers = (*(final / f"{index:03d}" for index in range(layers - 1)), base)
+    return Layers("debian", lowers, base, present, absent, present.read_bytes().count(b"\0"))
+
+
+def archive(cache: Path) -> Path:
+    """Make the root filesystem as a tar archive, with the host's own package sources."""
+    tar = cache / "rootfs.tar"
+    if not tar.exists():
+        if not shutil.which("mmdebstrap"):
+            raise BenchError("the tree `debian` needs mmdebstrap")
+        fresh = cache / f"rootfs.{os.getpid()}.tar"
+        done = subprocess.run(["mmdebstrap", "--quiet", "--variant=apt", SUITE, str(fresh)], capture_output=True,
+                              text=True, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise BenchError(f"mmdebstrap failed: {done.stderr.strip()[-300:]}")
+        fresh.rename(tar)
+    return tar
+
+
+def unpack(tar: Path, base: Path) -> None:
+    """Unpack the archive and put the packages to be installed into /debs."""
+    fresh = base.with_name(f".{os.getpid()}")
+    (fresh / "debs").mkdir(parents=True)
+    try:
+        subprocess.run(["tar", "-x", "-p", "-f", str(tar), "-C", str(fresh)], check=True)
+        settings = (f"Dir::State::status={fresh}/var/lib/dpkg/status", f"Dir::Cache::archives={fresh}/debs",
+                    "APT::Sandbox::User=", "Debug::NoLocking=true")
+        options = [word for setting in settings for word in ("-o", setting)]
+        (fresh / "debs/partial").mkdir()
+        subprocess.run(["apt-get", "-q", "-y", *options, "-d", "--no-install-recommends", "install", *INSTALLED],
+                       check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        (fresh / "debs/partial").rmdir()
+        fresh.rename(base)
+    except (OSError, subprocess.CalledProcessError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise BenchError(f"cannot build the tree `debian`: {error}") from error
