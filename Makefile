@@ -2,10 +2,11 @@
 #   make demo                the main job on real input: a Debian made of three layers, used without root
 #   make test  [ARGS=...]    the whole suite, quality gates included; ARGS go to pytest
 #   make bench [ARGS=...]    the numbers; ARGS go to `python -m benchmarks`
+#   make peers               the strongest peers into .peers/, where their toolchains are at hand
 #   make lint                ruff, mypy, import-linter
 #   make bare  [DO=demo]     demo or test (or setup, install) in a bare Debian 12 tree made for it
 .POSIX:
-.PHONY: setup demo test bench lint bare clean
+.PHONY: setup demo test bench peers lint bare clean
 
 ARGS =
 DO = demo
@@ -25,6 +26,10 @@ test:
 bench:
 	@sh .make/setup.sh bench
 	@sh .make/walkable.sh .venv/bin/python -m benchmarks $(ARGS)
+
+peers:
+	@sh .make/setup.sh bench
+	@sh .make/walkable.sh .venv/bin/python -m benchmarks peers
 
 lint:
 	@sh .make/setup.sh test
