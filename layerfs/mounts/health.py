@@ -23,7 +23,8 @@ class Health(Enum):
     SILENT = "silent"  # the server lives but does not answer
     DEAD = "dead"  # the server is gone, the mount remains: "Transport endpoint is not connected"
     UNMOUNTED = "unmounted"  # the entry remains
-    ELSEWHERE = "elsewhere"  # served, in another mount namespace
+    DETACHED = "detached"  # unmounted, but still served: for open files, or for a copy in another mount namespace
+    ELSEWHERE = "elsewhere"  # in another mount namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,15 @@ def _report(entry: Entry | None, info: MountInfo | None, answer: "Future[None] |
 
 def _absent(entry: Entry) -> Health:
     """Return the health of a mount that is not in our mount namespace."""
-    if entry.pid and entry.alive:
-        try:
-            there = {info.id: info for info in mountinfo(entry.pid)}
-        except (PermissionError, FileNotFoundError, ProcessLookupError):
-            return Health.ELSEWHERE
-        if _matches(entry, there.get(entry.mount_id)):
-            return Health.ELSEWHERE
-    return Health.UNMOUNTED
+    if entry.pid == 0 and entry.namespace != registry.namespace():
+        return Health.ELSEWHERE
+    if entry.pid == 0 or not entry.alive:
+        return Health.UNMOUNTED
+    try:
+        there = {info.id: info for info in mountinfo(entry.pid)}
+    except (PermissionError, FileNotFoundError, ProcessLookupError):
+        return Health.ELSEWHERE
+    return Health.ELSEWHERE if _matches(entry, there.get(entry.mount_id)) else Health.DETACHED
 
 
 def _heard(answer: "Future[None]", timeout: float) -> Health:

@@ -53,6 +53,7 @@ def _mount_kernel(request: MountRequest, why: str) -> None:
     mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
     entry = registry.new_entry(request.mountpoint, Driver.KERNEL, why, request.stack, _words(request))
     try:
+        registry.prune()
         registry.save(entry)
     except OSError as error:
         print(f"layerfs: warning: `layerfs status` will not know this mount: {error}", file=sys.stderr)

@@ -25,11 +25,13 @@ STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 
 class Entry:
     """One recorded mount. `pid` and `born` [clock ticks after boot] name the server for ever; both 0 for the kernel's.
 
-    `started` in seconds since 1970. `options` are the generic mount options, for people to read.
+    `namespace` is the mount namespace it was made in, by the inode number of /proc/PID/ns/mnt. `started` in seconds
+    since 1970. `options` are the generic mount options, for people to read.
     """
 
     mountpoint: bytes
     mount_id: int
+    namespace: int
     driver: Driver
     why: str
     stack: Stack
@@ -49,7 +51,23 @@ def new_entry(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options
     """Return the entry of a mount that was just made; for FUSE this process is the server."""
     pid = os.getpid() if driver is Driver.FUSE else 0
     born = birth(pid) if pid else 0
-    return Entry(mountpoint, mount_id(mountpoint), driver, why, stack, pid, born, time.time(), options)
+    return Entry(
+        mountpoint,
+        mount_id(mountpoint),
+        namespace(),
+        driver,
+        why,
+        stack,
+        pid,
+        born,
+        started=time.time(),
+        options=options,
+    )
+
+
+def namespace() -> int:
+    """Return the number of this process's mount namespace."""
+    return os.stat("/proc/self/ns/mnt").st_ino
 
 
 def birth(pid: int) -> int:
@@ -139,13 +157,12 @@ def entries() -> list[Entry]:
 
 
 def prune() -> None:
-    """Remove entries of which neither server nor mount is left: crashes before the mount was taken away by hand.
-
-    The kernel's mounts stay in, since one that we do not see may be in another mount namespace.
-    """
+    """Remove entries of mounts that are gone, having been unmounted past us or after their server's crash."""
     mounted = {info.id for info in mountinfo()}
+    here = namespace()
     for entry in entries():
-        if not entry.alive and entry.mount_id not in mounted:
+        gone = entry.namespace == here if entry.pid == 0 else not entry.alive
+        if gone and entry.mount_id not in mounted:
             remove(entry)
 
 

@@ -12,7 +12,7 @@ from layerfs.mounts.health import FUSE_TYPE
 from layerfs.mounts.registry import Entry
 from layerfs.sys.mounts import MountInfo, mountinfo, unmount
 
-PATIENCE: Final = 30.0  # s for the server to write back and leave; guessed
+PATIENCE: Final = 20.0  # s for the server to write back and leave; guessed
 
 
 def tear_down(path: bytes, *, lazy: bool = False) -> None:
@@ -33,11 +33,11 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
     try:
         _unmount(mountpoint, lazy)
         if server is not None and not lazy:
-            _wait(server, entry)
+            _wait(server, info)
     finally:
         if server is not None:
             os.close(server)
-    _forget_dead(recorded)
+    registry.prune()
 
 
 def locate(path: bytes) -> tuple[bytes, MountInfo | None]:
@@ -77,15 +77,28 @@ def _unmount(mountpoint: bytes, lazy: bool) -> None:
         raise NotReady(f"{where} is in use", f"end what uses it (fuser -m {where}), or layerfs umount -l") from None
 
 
-def _wait(server: int, entry: Entry | None) -> None:
-    """Return when the server has left."""
+def _wait(server: int, info: MountInfo) -> None:
+    """Return when the server has left; it stays as long as any mount namespace has a copy of the mount."""
     poll = select.poll()
     poll.register(server, select.POLLIN)
-    if not poll.poll(PATIENCE * 1000):
-        pid = entry.pid if entry else 0
-        raise NotReady(
-            f"unmounted, but the server {pid} still runs after {PATIENCE:.0f} s", f"see its log, or kill {pid}"
-        )
+    if poll.poll(PATIENCE * 1000):
+        return
+    where, holder = os.fsdecode(info.target), _holder(info.device)
+    if holder:
+        raise NotReady(f"{where} is unmounted, but not in the mount namespace of process {holder}", "end that first")
+    raise NotReady(f"{where} is unmounted, but its server still runs after {PATIENCE:.0f} s", "see its log, or kill it")
+
+
+def _holder(device: tuple[int, int]) -> int | None:
+    """Return a process in whose mount namespace a device is mounted."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if any(info.device == device for info in mountinfo(int(name))):
+                    return int(name)
+            except OSError:
+                continue  # it has ended, or is somebody else's
+    return None
 
 
 def _forget(mountpoint: bytes, recorded: list[Entry]) -> None:
@@ -96,13 +109,7 @@ def _forget(mountpoint: bytes, recorded: list[Entry]) -> None:
     for entry in recorded:
         if entry.pid and entry.alive:
             hint = f"nsenter -t {entry.pid} -m -U layerfs umount {where}, or kill {entry.pid}"
-            raise NotReady(f"{where} is mounted in another mount namespace, or still busy after umount -l", hint)
+            raise NotReady(
+                f"{where} is unmounted here, but still served: for another mount namespace, or for open files", hint
+            )
         registry.remove(entry)
-
-
-def _forget_dead(recorded: list[Entry]) -> None:
-    """Remove the entries of what was mounted there; a living server removes its own."""
-    mounted = {info.id for info in mountinfo()}
-    for entry in recorded:
-        if entry.mount_id not in mounted and (entry.driver is Driver.KERNEL or not entry.alive):
-            registry.remove(entry)

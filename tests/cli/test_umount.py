@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from layerfs.errors import NotReady
+from layerfs.mounts import removal
 from layerfs.mounts.registry import birth
 from tests.cli.conftest import TIMEOUT, Place, make_place
 from tests.cli.test_mount import MERGED, is_mounted, read, wait_for
@@ -32,6 +34,7 @@ def test_a_busy_mount_is_left_alone_unless_lazily(place: Place, driver: str) -> 
         place.do("umount", "-l", "mnt")
         assert not is_mounted(place.mnt)
         assert file.read() == "top"
+        assert place.status().get("health") == ("detached" if driver == "fuse" else None)
     wait_for(lambda: place.status() == {})
 
 
@@ -95,3 +98,19 @@ def test_what_earlier_mounts_left_in_the_registry_is_cleared_too(place: Place) -
     place.mount("--driver", "fuse")
     place.do("umount", "mnt")
     assert place.status() == {}
+
+
+def test_a_copy_in_another_mount_namespace_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that starts takes copies of all mounts with it; the server then serves those."""
+    monkeypatch.setattr(removal, "PATIENCE", 0.2)
+    place.mount("--driver", "fuse")
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.read(1)
+        try:
+            with pytest.raises(NotReady, match=f"not in the mount namespace of process {holder.pid}"):
+                removal.tear_down(os.fsencode(place.mnt))
+            assert place.status()["health"] == "detached"
+        finally:
+            holder.terminate()
+    wait_for(lambda: place.status() == {})

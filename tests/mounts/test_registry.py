@@ -15,6 +15,7 @@ from layerfs.sys.mounts import mountinfo
 ENTRY = Entry(
     mountpoint=b"/mnt/\xff name",
     mount_id=4242,
+    namespace=registry.namespace(),
     driver=Driver.FUSE,
     why="because",
     stack=Stack((b"/a\n", b"/b"), b"/u", b"/w"),
@@ -70,8 +71,9 @@ def test_removing_takes_the_entry_and_never_its_successor() -> None:
 def test_pruning_takes_what_has_neither_server_nor_mount() -> None:
     mounted = mountinfo()[0].id
     dead = replace(ENTRY, born=ENTRY.born + 1)
-    kept = [replace(dead, mount_id=mounted), ENTRY, replace(ENTRY, mount_id=2**31 - 1, pid=0, born=0)]
-    for entry in (*kept, replace(dead, mount_id=4243)):
+    kernels = replace(ENTRY, pid=0, born=0)
+    kept = [replace(dead, mount_id=mounted), ENTRY, replace(kernels, mount_id=4243, namespace=1)]
+    for entry in (*kept, replace(dead, mount_id=4244), replace(kernels, mount_id=4245)):
         registry.save(entry)
     registry.prune()
     assert set(registry.entries()) == set(kept)
