@@ -107,11 +107,11 @@ def _writable(arguments: "Arguments", options: MountOptions) -> MountOptions:
     upper = os.fsencode(arguments.upper) if arguments.upper else options.upper
     work = os.fsencode(arguments.work) if arguments.work else options.work
     if upper and not work:
-        work = _make_work(upper)
+        work = make_work(upper)
     return replace(options, upper=upper, work=work)
 
 
-def _make_work(upper: bytes) -> bytes:
+def make_work(upper: bytes) -> bytes:
     """Make and return the work directory UPPER.work, beside the upper and so most likely on its filesystem."""
     place = os.path.realpath(upper)
     if not os.path.isdir(place):

@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from layerfs.cli.mount import make_work
 from layerfs.errors import InvalidArgument
 from layerfs.model import Driver, Stack
 from layerfs.mounts.options import absolute
@@ -11,7 +12,7 @@ from layerfs.mounts.options import absolute
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-_USAGE = "%(prog)s LAYER... [--upper DIR --work DIR] [--root] -- COMMAND [ARGUMENT...]"
+_USAGE = "%(prog)s LAYER... [--upper DIR [--work DIR]] [--root] -- COMMAND [ARGUMENT...]"
 _DESCRIPTION = """\
 Stack LAYERs (top first) in a private mount, run COMMAND there, and return its exit status (128 + N for signal N, 127
 when it is not found, 126 when it cannot be run). Without root this takes a user namespace, in which you are id 0, with
@@ -37,7 +38,7 @@ def add_parser(subparsers: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--upper", metavar="DIR", help="keep what is written here (default: memory)")
-    parser.add_argument("--work", metavar="DIR", help="scratch of the upper, on the same filesystem")
+    parser.add_argument("--work", metavar="DIR", help="scratch of the upper, on the same filesystem (UPPER.work)")
     parser.add_argument("--root", action="store_true", help="make the tree the root, with /proc, /dev and /sys in it")
     parser.add_argument(
         "--driver", choices=[driver.value for driver in Driver], default="auto", help="who serves the mount"
@@ -80,12 +81,10 @@ def _parse_words(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 
 
 def _stack(layers: list[str], upper: str | None, work: str | None) -> Stack:
-    """Return the stack with absolute paths."""
-    if (upper is None) != (work is None):
-        raise InvalidArgument("--upper and --work come together", "both on one filesystem, work empty")
+    """Return the stack with absolute paths; the work directory is `mount`'s where none is given."""
+    if work and not upper:
+        raise InvalidArgument("--work without --upper", "give the directory that is to keep what is written as --upper")
     cwd = os.getcwdb()
-    return Stack(
-        lowers=tuple(absolute(os.fsencode(layer), cwd) for layer in layers),
-        upper=None if upper is None else absolute(os.fsencode(upper), cwd),
-        work=None if work is None else absolute(os.fsencode(work), cwd),
-    )
+    top = absolute(os.fsencode(upper), cwd) if upper else None
+    scratch = absolute(os.fsencode(work), cwd) if work else top and make_work(top)
+    return Stack(tuple(absolute(os.fsencode(layer), cwd) for layer in layers), top, scratch)

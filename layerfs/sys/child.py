@@ -46,8 +46,15 @@ def wait_forwarding(child: int) -> int:
         if status is not None:
             return status
         received = signal.sigwaitinfo(_WAITED)
-        if received.si_signo != signal.SIGCHLD and received.si_code <= 0:  # SI_USER, SI_QUEUE, SI_TKILL
+        if _is_for_the_child(received):
             os.kill(child, received.si_signo)
+
+
+def _is_for_the_child(received: signal.struct_siginfo) -> bool:
+    """Tell signals that nobody but us got: a process sent them, or the terminal hung up on its session's leader."""
+    if received.si_signo == signal.SIGCHLD:
+        return False
+    return received.si_code <= 0 or received.si_signo == signal.SIGHUP  # SI_USER, SI_QUEUE, SI_TKILL
 
 
 def _reap(child: int) -> int | None:

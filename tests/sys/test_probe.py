@@ -12,9 +12,9 @@ import pytest
 from layerfs.model import Stack
 from layerfs.sys import probe
 from layerfs.sys.mountprobe import MOUNT_PROBES, apart
-from layerfs.sys.mounts import mountinfo
 from layerfs.sys.overlay import mount_overlay
 from layerfs.sys.probe import PROBES, Absent, Area, Feature, Probe, scratch_in
+from tests.conftest import mounts_below
 from tests.host import require
 
 ALL = {probe.name: probe for probe in (*PROBES, *MOUNT_PROBES)}
@@ -27,13 +27,12 @@ def place(scratch: Path) -> Iterator[bytes]:
 
 
 def test_every_feature_is_tried_and_leaves_nothing(scratch: Path) -> None:
-    before = mountinfo()
     with scratch_in(os.fsencode(scratch)) as place:
         features = [probe.run(place) for probe in ALL.values()]
     assert all(feature.present or feature.remedy for feature in features)
     assert all(feature.detail for feature in features)
     assert os.listdir(scratch) == []
-    assert mountinfo() == before
+    assert mounts_below(scratch) == []
 
 
 @pytest.mark.parametrize(
