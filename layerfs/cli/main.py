@@ -31,9 +31,7 @@ def mount_helper(arguments: Sequence[str] | None = None) -> int:
     """Run `layerfs-mount`, which podman and mount(8) call, and return its exit status."""
     _hurry()
     words = sys.argv[1:] if arguments is None else list(arguments)
-    from layerfs.cli.mount_helper import run
-
-    return guard(lambda: run(words))
+    return guard(lambda: _run_helper(words))
 
 
 class _Later(ModuleType):
@@ -116,6 +114,12 @@ def _run(words: list[str]) -> int:
         arguments.paths += rest
     run: Callable[[argparse.Namespace], int] = import_module(f"layerfs.cli.{verb}").run
     return run(arguments)
+
+
+def _run_helper(words: list[str]) -> int:
+    from layerfs.cli.mount_helper import run
+
+    return run(words)
 
 
 def _sentence(error: OSError) -> str:

@@ -110,6 +110,6 @@ def _forget(mountpoint: bytes, recorded: list[Entry]) -> None:
         if entry.pid and entry.alive:
             hint = f"nsenter -t {entry.pid} -m -U layerfs umount {where}, or kill {entry.pid}"
             raise NotReady(
-                f"{where} is unmounted here, but still served: for another mount namespace, or for open files", hint
+                f"{where} is not mounted here, but still served: for another mount namespace, or for open files", hint
             )
         registry.remove(entry)
