@@ -51,7 +51,7 @@ class Stage:
     def __init__(self, kind: Kind) -> None:
         require("fuse", "user xattrs", *{Kind.ROOT: ["root"], Kind.USER: ["person"], Kind.USERNS: ["subids"]}[kind])
         self.kind = kind
-        self.root = Path(tempfile.mkdtemp(prefix="layerfs-e2e-", dir="/var/tmp"))
+        self.root = Path(tempfile.mkdtemp(prefix="e2e-", dir="/var/tmp"))
         self.root.chmod(0o755)
         home = self.root / "home"
         self.person = Person("root", 0, 0, home) if kind is Kind.ROOT else find_person(home)
