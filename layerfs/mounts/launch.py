@@ -51,18 +51,13 @@ def _mount_kernel(request: MountRequest, why: str) -> None:
 
     validate(request.stack, request.mountpoint)  # overlayfs itself would hide a layer behind its own mount
     mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
-    entry = registry.new_entry(request.mountpoint, Driver.KERNEL, why, request.stack, _words(request))
+    words = ",".join(generic_words(request.attach.flags))
+    entry = registry.new_entry(request.mountpoint, Driver.KERNEL, why, request.stack, words)
     try:
         registry.prune()
         registry.save(entry)
     except OSError as error:
         print(f"layerfs: warning: `layerfs status` will not know this mount: {error}", file=sys.stderr)
-
-
-def _words(request: MountRequest) -> str:
-    """Return the generic mount options for people, with `ro` where nothing can be written."""
-    words = [word for word in generic_words(request.attach.flags) if word not in ("ro", "rw")]
-    return ",".join(["ro" if request.read_only else "rw", *words])
 
 
 def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
@@ -76,7 +71,7 @@ def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: li
         union = Union.open(request.stack, request.union, request.mountpoint)
         opened = undo.enter_context(ExitStack())
         opened.callback(union.close)
-        server = Server(request, why, _words(request), union, attach(request.mountpoint, request.attach))
+        server = Server(request, why, union, attach(request.mountpoint, request.attach))
         opened.pop_all()
         undo.callback(server.unmount)
         if process.foreground:

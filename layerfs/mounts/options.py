@@ -9,7 +9,7 @@ One level of escapes, kernel overlayfs's (overlayfs.rst): `\\,` within an option
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from layerfs.errors import InvalidArgument
@@ -48,7 +48,7 @@ class MountRequest:
     @property
     def read_only(self) -> bool:
         """Whether nothing can be written: there is no upper, or `ro` was asked for."""
-        return self.stack.upper is None or bool(self.attach.flags & MountFlag.RDONLY)
+        return bool(self.attach.flags & MountFlag.RDONLY)
 
 
 @dataclass(slots=True)
@@ -101,7 +101,10 @@ def request(options: MountOptions, mountpoint: bytes, cwd: bytes) -> MountReques
         upper=options.upper and absolute(options.upper, cwd),
         work=options.work and absolute(options.work, cwd),
     )
-    return MountRequest(stack, absolute(mountpoint, cwd), options.union, options.attach, options.driver or Driver.AUTO)
+    attach = options.attach
+    if stack.upper is None:  # mount(2) is told too, so that the kernel itself answers EROFS
+        attach = replace(attach, flags=attach.flags | MountFlag.RDONLY)
+    return MountRequest(stack, absolute(mountpoint, cwd), options.union, attach, options.driver or Driver.AUTO)
 
 
 def absolute(path: bytes, cwd: bytes) -> bytes:
@@ -315,5 +318,6 @@ _GENERIC: Final = (
 
 
 def generic_words(flags: MountFlag) -> Sequence[str]:
-    """Return the flags as mount options, `rw` where nothing says ro."""
-    return [word for word in _GENERIC if parse_generic((word,))[0] & flags] or ["rw"]
+    """Return the flags as mount options, beginning with ro or rw."""
+    words = [word for word in _GENERIC if parse_generic((word,))[0] & flags]
+    return words if flags & MountFlag.RDONLY else ["rw", *words]

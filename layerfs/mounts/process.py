@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from layerfs.fuse.config import ServeConfig
 from layerfs.model import Driver
 from layerfs.mounts import registry
-from layerfs.mounts.options import MountRequest
+from layerfs.mounts.options import MountRequest, generic_words
 from layerfs.sys.mounts import unmount
 
 if TYPE_CHECKING:
@@ -60,10 +60,9 @@ def _is_open(fd: int) -> bool:
 class Server:
     """A mounted FUSE device, the union behind it, and the entry that tells of both."""
 
-    def __init__(self, request: MountRequest, why: str, words: str, union: "Union", device: int) -> None:
+    def __init__(self, request: MountRequest, why: str, union: "Union", device: int) -> None:
         self._request = request
         self._why = why
-        self._words = words
         self._union = union
         self._device = device  # -1 once somebody else owns it, and the union too
         self._mount_id = registry.mount_id(request.mountpoint)
@@ -112,7 +111,8 @@ class Server:
     def _recorded(self, process: Process) -> Iterator[registry.Entry]:
         """Have the mount in the registry while it lasts, and leave neither mount nor entry."""
         request = self._request
-        entry = registry.new_entry(request.mountpoint, Driver.FUSE, self._why, request.stack, self._words)
+        words = ",".join(generic_words(request.attach.flags))
+        entry = registry.new_entry(request.mountpoint, Driver.FUSE, self._why, request.stack, words)
         entry = replace_fields(entry, log=process.log or _default_log(entry))
         try:
             with suppress(OSError):  # no runtime directory: a mount that `status` does not know is better than none

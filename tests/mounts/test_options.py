@@ -191,7 +191,7 @@ def test_splitting_and_unescaping_undo_escaping() -> None:
 
 def test_flags_are_shown_as_the_words_they_came_from() -> None:
     assert generic_words(parse([b"nosuid,noexec,ro"]).attach.flags) == ["ro", "nosuid", "noexec"]
-    assert generic_words(MountFlag.NONE) == ["rw"]
+    assert generic_words(MountFlag.NOEXEC) == ["rw", "noexec"]
 
 
 def test_ids_are_mapped_in_the_direction_of_fuse_overlayfs(scratch: Path) -> None:
