@@ -143,10 +143,8 @@ class _Init:
 
     def _mount(self) -> bytes:
         """Mount the stack in a mount namespace of our own and return where."""
-        unshare(Namespace.MOUNT)
-        make_private(b"/", recursive=True)
         place = self._job.place
-        fsmount.mount_new(b"tmpfs", place, ("mode=0755",))
+        enter_mounts(place)
         tree = place + b"/tree"
         os.mkdir(tree)
         validate(self._job.stack, None)
@@ -176,6 +174,19 @@ class _Init:
                 os.waitpid(self._server, 0)
             except (ProcessLookupError, ChildProcessError):
                 return  # ended before, and was reaped
+
+
+def enter_mounts(place: bytes) -> None:
+    """Enter a private mount namespace and mount memory at `place`; Unsupported if the namespace has no rights."""
+    try:
+        unshare(Namespace.MOUNT)
+        make_private(b"/", recursive=True)
+        fsmount.mount_new(b"tmpfs", place, ("mode=0755",))
+    except PermissionError as error:
+        raise Unsupported(
+            "this host lets you make user namespaces, but not mount in them",
+            "as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0; `layerfs mount` works with FUSE instead",
+        ) from error
 
 
 def _has_ended(alive: int) -> bool:

@@ -1,5 +1,6 @@
 """`layerfs run` for real: as root and as a person, by the kernel and by FUSE, with a terminal and without."""
 
+import errno
 import os
 import pty
 import select
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from layerfs.errors import Unsupported
 from layerfs.model import Stack
+from layerfs.mounts import sandbox
 from layerfs.mounts.sandbox import environment, with_upper
 from layerfs.sys.child import DEFAULT_PATH
 from tests.conftest import mounts_below
@@ -261,6 +264,26 @@ def test_host_that_refuses_user_namespaces_is_told_of(rootless: Scene) -> None:
     assert (
         "this host does not let you make user namespaces: No space left on device (hint: `layerfs mount" in done.stderr
     )
+
+
+def test_host_that_lets_nobody_mount_in_them_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AppArmor does on Ubuntu: the namespace is made, and has no rights."""
+
+    def refuse(*_what: object, **_how: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(sandbox, "unshare", lambda _spaces: None)
+    monkeypatch.setattr(sandbox, "make_private", refuse)
+    with pytest.raises(Unsupported, match=r"but not mount in them \(hint: as root: sysctl kernel"):
+        sandbox.enter_mounts(b"/nowhere")
+
+
+def test_run_within_run(rootless: Scene) -> None:
+    person = rootless.person
+    assert person
+    inner = f"{BIN / 'layerfs'} run top -- cat common"
+    command = [str(BIN / "layerfs"), "run", "top", "--", "/bin/sh", "-c", f"cd {rootless.place}; {inner}"]
+    assert person.run(command, cwd=rootless.place).stdout == "top\n"
 
 
 def test_whole_host_can_be_the_layer(scratch: Path) -> None:
