@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import time
 from typing import Final
 
 from layerfs.errors import InvalidArgument, NotFound, NotReady
@@ -12,6 +13,8 @@ from layerfs.mounts.health import FUSE_TYPE
 from layerfs.mounts.registry import Entry
 from layerfs.sys.mounts import MountInfo, mountinfo, unmount
 
+BUSY_PATIENCE: Final = 1.0  # s; guessed
+BUSY_PAUSE: Final = 0.02  # s
 PATIENCE: Final = 20.0  # s for the server to write back and leave; guessed
 
 
@@ -68,13 +71,19 @@ def _open_server(entry: Entry | None) -> int | None:
 
 
 def _unmount(mountpoint: bytes, lazy: bool) -> None:
-    try:
-        unmount(mountpoint, lazy=lazy)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        where = os.fsdecode(mountpoint)
-        raise NotReady(f"{where} is in use", f"end what uses it (fuser -m {where}), or layerfs umount -l") from None
+    """Unmount; what looks into all mounts for a moment, as our own `status` does, is waited for."""
+    deadline = time.monotonic() + BUSY_PATIENCE
+    while True:
+        try:
+            unmount(mountpoint, lazy=lazy)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        if time.monotonic() > deadline:
+            where = os.fsdecode(mountpoint)
+            raise NotReady(f"{where} is in use", f"end what uses it (fuser -m {where}), or layerfs umount -l")
+        time.sleep(BUSY_PAUSE)
 
 
 def _wait(server: int, info: MountInfo) -> None:
