@@ -130,7 +130,7 @@ def adopt(staged: Staged) -> None:
 
 def _all_names(ov: Overlay, node: File, st: os.stat_result) -> list[tuple[Directory, bytes]]:
     """Return the further visible names of a lower hard link: they stay one file in the upper."""
-    if st.st_nlink < 2 or node.is_symlink:
+    if st.st_nlink < 2:
         return []
     from layerfs.union.hardlinks import other_names
 

@@ -25,6 +25,10 @@ def validate(stack: Stack, mountpoint: bytes | None) -> None:
         if identity in seen:
             raise InvalidArgument(f"layer {_show(layer)} is given twice", "name each layer once")
         seen[identity] = layer
+    for layer in stack.lowers:
+        outer = next((seen[i] for i in _ancestors(layer) if i in seen), None)
+        if outer is not None:  # one directory at two places of one tree: the kernel refuses it too (ELOOP)
+            raise InvalidArgument(f"layer {_show(layer)} is inside layer {_show(outer)}", "layers may not overlap")
     if stack.upper is not None and stack.work is not None:
         _validate_upper(seen, stack.upper, stack.work)
     if mountpoint is not None:
