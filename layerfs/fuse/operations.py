@@ -36,6 +36,7 @@ from layerfs.union.union import Union
 UNPRIVILEGED = 1 << 63  # in a file handle
 NUMBER = UNPRIVILEGED - 1
 LARGE = 256 << 10  # bytes; above this a write, and a copy-up, is worth the 100 us of a thread hop
+SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does: one seek, less than a thread hop
 MAX_IO = 1 << 20  # bytes; max_write of the handshake
 
 
@@ -277,6 +278,8 @@ class Operations(pyfuse3.Operations):
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         fd = self.union.data_fd(fh & NUMBER)
         view = self._view[:size]
+        if size <= SMALL:
+            return view[: os.preadv(fd, [view], off)]  # type: ignore[return-value]
         try:
             done = os.preadv(fd, [view], off, os.RWF_NOWAIT)
         except OSError as error:
