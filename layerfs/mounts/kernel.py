@@ -11,9 +11,9 @@ import os
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
 from layerfs.model import Stack
-from layerfs.sys.mounts import MountFlag, mountinfo
+from layerfs.sys.mounts import MountFlag, overlay_upon
 from layerfs.sys.namespaces import trusted_xattrs
-from layerfs.sys.overlay import escape, mount_overlay
+from layerfs.sys.overlay import mount_overlay
 from layerfs.union.options import OverrideStat, RedirectDir, UnionOptions
 from layerfs.union.validate import validate
 
@@ -93,11 +93,10 @@ def _refuse_in_use(upper: bytes, work: bytes) -> None:
     for path in (upper, work):
         if _is_locked(path):
             raise NotReady(f"{os.fsdecode(path)} is in use by another layerfs mount", _UNMOUNT)
-    taken = {b"upperdir=" + path for path in (upper, escape(upper))}
-    for entry in mountinfo():
-        if entry.type == b"overlay" and taken.intersection(entry.super_options):
-            where = os.fsdecode(entry.target)
-            raise NotReady(f"{os.fsdecode(upper)} is the upper of the overlay at {where}", _UNMOUNT)
+        overlay = overlay_upon(path)
+        if overlay:
+            where = os.fsdecode(overlay.target)
+            raise NotReady(f"{os.fsdecode(path)} is in use by the overlay at {where}", _UNMOUNT)
 
 
 def _is_locked(path: bytes) -> bool:

@@ -125,6 +125,22 @@ def _unescape(field: bytes) -> bytes:
     return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
 
 
+def overlay_upon(directory: bytes) -> MountInfo | None:
+    """Return the kernel overlay of this mount namespace that has a directory as its upper or work, by that path.
+
+    The paths stand in mountinfo as they were given: one that was given through a symlink is not found, nor is one of
+    over 255 bytes that a kernel before 6.13 was given as /proc/self/fd/N.
+    """
+    wanted = {b"upperdir=" + directory, b"workdir=" + directory}
+    for entry in mountinfo():
+        if entry.type == b"overlay":
+            # Who mounted with mount(2) escaped them once for overlayfs (`layerfs.sys.overlay.escape`).
+            plain = {re.sub(rb"\\(.)", rb"\1", option, flags=re.DOTALL) for option in entry.super_options}
+            if wanted & (plain | set(entry.super_options)):
+                return entry
+    return None
+
+
 def parse_generic(options: tuple[str, ...]) -> tuple[MountFlag, tuple[str, ...]]:
     """Split mount options into the flags every filesystem has and what is left for the filesystem; later ones win."""
     flags, rest = MountFlag.NONE, []

@@ -146,10 +146,14 @@ def test_volatile_upper_is_refused_after_a_crash_and_says_how_to_go_on(place: Pl
         mount_kernel(place.stack, UnionOptions(), place.path("merged"))
 
 
-def test_upper_of_another_overlay_is_refused(place: Place) -> None:
+@pytest.mark.parametrize("name", ["upper", "work"])
+def test_upper_of_another_overlay_is_refused(place: Place, name: str) -> None:
     mount_kernel(place.stack, UnionOptions(), place.path("merged"))
-    with pytest.raises(NotReady, match=r"is the upper of the overlay at .*merged"):
-        mount_kernel(place.stack, UnionOptions(), place.path("other"))
+    for free in {"upper", "work"} - {name}:
+        (place.root / f"{free}2").mkdir()
+    upper, work = (name if name == own else f"{own}2" for own in ("upper", "work"))
+    with pytest.raises(NotReady, match=rf"{name} is in use by the overlay at .*merged"):
+        mount_kernel(Stack(place.lowers, place.path(upper), place.path(work)), UnionOptions(), place.path("other"))
     assert place.names("other") == []
 
 

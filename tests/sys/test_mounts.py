@@ -13,7 +13,16 @@ from layerfs.errors import Unsupported
 from layerfs.model import Mount, Stack
 from layerfs.sys import mounts, overlay
 from layerfs.sys.fsmount import FsContext
-from layerfs.sys.mounts import MountFlag, MountInfo, mount, mountinfo, parse_generic, parse_mountinfo, unmount
+from layerfs.sys.mounts import (
+    MountFlag,
+    MountInfo,
+    mount,
+    mountinfo,
+    overlay_upon,
+    parse_generic,
+    parse_mountinfo,
+    unmount,
+)
 from layerfs.sys.overlay import LayerSyntax, escape, joined, layer_syntax, mount_overlay
 from tests.host import BIN, Person, require
 
@@ -188,6 +197,19 @@ def test_any_path_can_be_a_layer(scratch: Path, target: Path, syntax: LayerSynta
     assert sorted(path.name for path in target.iterdir()) == ["file1", "new"]
     assert sorted(path.name for path in upper.iterdir()) == ["file0", "new"]
     assert {b"nosuid", b"noatime"} <= set(mounted(target)[0].options)
+
+
+@pytest.mark.parametrize("syntax", LayerSyntax)
+@pytest.mark.parametrize("name", ODD[:-1])
+def test_overlay_is_found_by_its_upper_and_work(scratch: Path, target: Path, syntax: LayerSyntax, name: str) -> None:
+    require("kernel overlay")
+    upper, work = scratch / "upper" / name, scratch / "work" / name
+    upper.mkdir(parents=True)
+    work.mkdir(parents=True)
+    stack = Stack(make_layers(scratch, ["lower"]), os.fsencode(upper), os.fsencode(work))
+    mount_overlay(stack, os.fsencode(target), syntax=syntax)
+    assert overlay_upon(os.fsencode(upper)) == overlay_upon(os.fsencode(work)) == mounted(target)[0]
+    assert overlay_upon(os.fsencode(scratch / "lower")) is None
 
 
 @pytest.mark.parametrize("syntax", LayerSyntax)
