@@ -148,6 +148,7 @@ class Gate(trio.abc.Instrument):
         self._hand_over()
         epoll = _trio_epoll()
         if epoll is None:
+            log.info("trio's epoll is not to be found: every request goes through its scheduler")
             self.wait_readable = trio.lowlevel.wait_readable
         else:
             self._watch(fd)

@@ -53,16 +53,23 @@ def run(device: int, operations: pyfuse3.Operations, wanted: Wanted, config: Ser
             raise
         return  # unmounted before we came
     log.debug("%s", agreed)
-    with Introduction(device) as introduction:
-        gate = Gate(introduction.hand_over)
-        install(gate)
-        pyfuse3.init(operations, introduction.path, {"debug"} if config.debug else set())
-        try:
-            with threads.pool(gate):
-                trio.run(_session, config.mountpoint, instruments=[gate])
-        finally:
-            pyfuse3.close(unmount=False)
-            _bury(config.mountpoint)
+    try:
+        with Introduction(device) as introduction:
+            _answer(introduction, operations, config)
+    finally:
+        _bury(config.mountpoint)
+
+
+def _answer(introduction: Introduction, operations: pyfuse3.Operations, config: ServeConfig) -> None:
+    """Run libfuse's session from its introduction to its end."""
+    gate = Gate(introduction.hand_over)
+    install(gate)
+    pyfuse3.init(operations, introduction.path, {"debug"} if config.debug else set())
+    try:
+        with threads.pool(gate):
+            trio.run(_session, config.mountpoint, instruments=[gate])
+    finally:
+        pyfuse3.close(unmount=False)
 
 
 def _bury(mountpoint: bytes) -> None:
@@ -109,31 +116,44 @@ async def _session(mountpoint: bytes) -> None:
 async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None:
     """Unmount on SIGTERM and SIGINT; the session then ends as it does when somebody else unmounts.
 
-    When that is not to be had, requests that are being handled have GRACE to end; a thread's work always ends.
+    It does not when the mount is in use, here or in another mount namespace: then we end it. Requests that are being
+    handled have GRACE to end; a thread's work always ends.
     """
     with trio.open_signal_receiver(*ENDING) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        await anext(signals)
         try:
-            await trio.to_thread.run_sync(unmount, mountpoint)
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                await trio.to_thread.run_sync(_detach, mountpoint)
-            elif error.errno != errno.EINVAL:  # not mounted where we are: `layerfs run` let go of our copy
-                log.warning("cannot unmount %r: %s", mountpoint, error)
-            pyfuse3.terminate()
+            await anext(signals)
+        finally:  # another one must not kill what cleans up
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        if await trio.to_thread.run_sync(_leave, mountpoint):
             await trio.sleep(GRACE)
-            session.cancel()
+        pyfuse3.terminate()
+        await trio.sleep(GRACE)
+        session.cancel()
 
 
-def _detach(mountpoint: bytes) -> None:
-    """Write back what is dirty and take the mount out of the tree; whoever still uses it gets ENOTCONN."""
+def _leave(mountpoint: bytes) -> bool:
+    """Unmount; False when the mount is still in use, and was written back and taken out of the tree."""
     try:
-        root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            call("syncfs", root)
-        finally:
-            os.close(root)
+        unmount(mountpoint)
+        return True
     except OSError as error:
-        log.warning("cannot write back %r: %s", mountpoint, error)
-    unmount(mountpoint, lazy=True)
+        if error.errno == errno.EINVAL:  # not mounted where we are: `layerfs run` let go of our copy
+            return False
+        if error.errno != errno.EBUSY:
+            log.warning("cannot unmount %r: %s", mountpoint, error)
+    try:
+        _write_back(mountpoint)
+        unmount(mountpoint, lazy=True)
+    except OSError as error:
+        log.warning("cannot detach %r: %s", mountpoint, error)
+    return False
+
+
+def _write_back(mountpoint: bytes) -> None:
+    """Have the kernel send us every dirty page; a lazy unmount does not."""
+    root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        call("syncfs", root)
+    finally:
+        os.close(root)

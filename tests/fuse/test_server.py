@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,20 @@ class Served:
 
     @property
     def mounted(self) -> bool:
-        with open("/proc/self/mountinfo") as table:
-            return any(line.split()[4] == str(self.mount) for line in table)
+        return self._mounted_in(Path("/proc/self/mountinfo"))
+
+    def _mounted_in(self, table: Path) -> bool:
+        return b" %s " % os.fsencode(self.mount) in table.read_bytes()
+
+    def _held_elsewhere(self) -> bool:
+        """Tell whether the mount is gone from here, and still in another mount namespace."""
+        if self.mounted:
+            return False
+        for table in Path("/proc").glob("[0-9]*/mountinfo"):
+            with suppress(OSError):
+                if self._mounted_in(table):
+                    return True
+        return False
 
     def log(self) -> list[str]:
         return (self.mount / "log").read_text().splitlines()
@@ -41,7 +54,14 @@ class Served:
         return int(fields[11]) + int(fields[12])
 
     def end(self) -> str:
-        """Wait for a clean end that leaves no mount; return what was logged."""
+        """Wait for a clean end that leaves no mount; return what was logged.
+
+        A mount namespace that somebody made meanwhile (another test's `unshare -m`) holds a copy of the mount, and the
+        server serves it on. Then it is told to end.
+        """
+        until(lambda: self.process.poll() is not None or self._held_elsewhere())
+        if self.process.poll() is None:
+            self.process.terminate()
         _, said = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 0, said
         assert not self.mounted
@@ -151,7 +171,7 @@ def test_sixteen_clients_at_once_see_their_own_files(start: Start) -> None:
 def test_a_killed_client_never_stops_the_server(start: Start) -> None:
     """The kernel took a request back between poll and read, and the server slept in read with a thread's result."""
     served = start()
-    for _ in range(30):
+    for _ in range(20):
         client = subprocess.Popen(["python3", "-c", _STATS, str(served.mount)], stdout=subprocess.PIPE)
         assert client.stdout is not None
         client.stdout.read(1)
@@ -252,3 +272,17 @@ def test_the_process_is_called_layerfs_and_has_all_descriptors(start: Start) -> 
     soft, hard = next(line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files"))
     assert soft == hard
     served.unmount()
+
+
+def test_a_signal_ends_a_server_whose_mount_another_namespace_holds(start: Start, require: Callable[..., None]) -> None:
+    require("root")
+    served = start()
+    holder = subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    try:
+        holder.stdout.readline()
+        served.process.terminate()
+        served.end()
+    finally:
+        holder.kill()
+        holder.communicate()
