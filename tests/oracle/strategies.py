@@ -194,6 +194,7 @@ def other_operations(aim: Aim) -> list[st.SearchStrategy[Operation]]:
         _operation("umask", st.sampled_from([0, 0o022, 0o077])),
         _operation("checkpoint"),
         _operation("forget"),
+        _operation("remount"),
     ]
 
 

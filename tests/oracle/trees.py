@@ -180,7 +180,7 @@ def _make_whiteout(full: bytes, marks: Marks) -> None:
 
 
 def _finish(full: bytes, node: Node, marks: Marks, prefix: str) -> None:
-    """Owner, mode, xattrs and times; children are finished before their directory."""
+    """Owner (0 is whoever builds), mode, xattrs and times; children are finished before their directory."""
     if node.kind is Kind.HARDLINK:
         return
     if node.kind is Kind.WHITEOUT:
@@ -189,7 +189,7 @@ def _finish(full: bytes, node: Node, marks: Marks, prefix: str) -> None:
         return
     if node.opaque:
         _make_opaque(full, marks, prefix)
-    os.chown(full, node.uid, node.gid, follow_symlinks=False)
+    os.chown(full, node.uid or os.geteuid(), node.gid or os.getegid(), follow_symlinks=False)
     if node.kind is not Kind.SYMLINK:
         os.chmod(full, node.mode)
     for name, value in node.xattrs:

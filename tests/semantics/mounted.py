@@ -1,0 +1,165 @@
+"""One stack on disk and its mount: what a test of the semantics works with."""
+
+import ctypes
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.host import BIN
+from tests.oracle.subjects import mount_device
+from tests.oracle.trees import Layer, Marks, Tree, build, read_tree
+
+_libc = ctypes.CDLL(None, use_errno=True)
+PATIENCE = 20.0  # s, until a condition that must come true is given up
+
+
+class Mounted:
+    """A stack below one directory; `mount` it first, then `mounted / name` is a path in it."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = os.fsencode(base)
+        self.root, self.upper, self.work = self.base + b"/m", self.base + b"/u", self.base + b"/w"
+        self.log = self.base + b"/log"
+        self.lowers: list[bytes] = []
+        self.with_upper, self.options = True, ""
+
+    @property
+    def is_root(self) -> bool:
+        return os.getuid() == 0
+
+    def __truediv__(self, name: bytes) -> bytes:
+        return os.path.join(self.root, name)
+
+    def build(self, *layers: Layer, marks: Marks = Marks.KERNEL) -> None:
+        """Make the lowers, top first."""
+        prefix = "trusted.overlay." if self.is_root else "user.overlay."
+        for index, layer in enumerate(layers):
+            self.lowers.append(self.base + b"/l%d" % index)
+            build(self.lowers[-1], layer, marks, prefix)
+
+    def mount(self, *layers: Layer, upper: bool = True, options: str = "") -> None:
+        """Build the layers, if any are given, and mount."""
+        self.build(*layers)
+        self.with_upper, self.options = upper, options
+        for directory in (self.root, *((self.upper, self.work) if upper else ())):
+            os.makedirs(directory, exist_ok=True)
+        done = self.attempt(self.command())
+        assert done.returncode == 0, done.stderr
+
+    def command(self) -> list[str]:
+        """The command line that mounts the stack."""
+        words = ["mount", "--driver", "fuse", "--log", os.fsdecode(self.log), *map(os.fsdecode, self.lowers)]
+        words.append(os.fsdecode(self.root))
+        if self.with_upper:
+            words += ["--upper", os.fsdecode(self.upper), "--work", os.fsdecode(self.work)]
+        defaults = "dev,suid" if self.is_root else ""
+        options = ",".join(part for part in (defaults, self.options) if part)
+        return [*words, "-o", options] if options else words
+
+    def attempt(self, words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        """Run `layerfs` to the end, whatever comes out."""
+        command = [str(BIN / "layerfs"), *words]
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def unmount(self) -> None:
+        """Unmount, and see that no bug of the server was caught by its guard."""
+        done = self.attempt(["umount", os.fsdecode(self.root)])
+        assert done.returncode == 0, done.stderr
+        assert mount_device(self.root) is None
+        self.check_log()
+
+    def check_log(self) -> None:
+        if os.path.exists(self.log):
+            with open(self.log, errors="replace") as source:
+                text = source.read()
+            assert "Traceback" not in text, text
+
+    def remount(self, options: str | None = None) -> None:
+        """Unmount and mount the same stack again."""
+        self.unmount()
+        self.mount(upper=self.with_upper, options=self.options if options is None else options)
+
+    def forget(self) -> None:
+        """Make the kernel forget every name of the mount (a remount shrinks its dentries); root only."""
+        if _libc.mount(None, self.root, None, 32, None):
+            raise OSError(ctypes.get_errno(), "remount")
+
+    def tree(self) -> Tree:
+        """Everything in the mount."""
+        return read_tree(self.root)
+
+    def names(self, path: bytes = b"") -> list[bytes]:
+        return sorted(os.listdir(self / path))
+
+
+root_only = pytest.mark.parametrize("union", ["root"], indirect=True)
+
+
+def write(path: bytes, data: bytes) -> None:
+    with open(path, "wb") as out:
+        out.write(data)
+
+
+def append(path: bytes, data: bytes) -> None:
+    with open(path, "ab") as out:
+        out.write(data)
+
+
+def read(path: bytes) -> bytes:
+    with open(path, "rb") as source:
+        return source.read()
+
+
+@contextmanager
+def opened(path: bytes, flags: int, mode: int = 0o666) -> Iterator[int]:
+    fd = os.open(path, flags, mode)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def acting_as(uid: int, gid: int | None = None, groups: Sequence[int] = ()) -> Iterator[None]:
+    """Be somebody without privileges for a while (the test runs in a child process of its own)."""
+    os.setgroups(list(groups))
+    os.setegid(uid if gid is None else gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups([])
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    old = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(old)
+
+
+def error_of(action: Callable[..., object], *arguments: object, **named: object) -> int:
+    """The errno that an action fails with; 0 if it does not."""
+    try:
+        action(*arguments, **named)
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
