@@ -94,13 +94,11 @@ def _validate_mountpoint(stack: Stack, lowers: dict[Identity, bytes], mountpoint
 
 def _ancestors(path: bytes) -> Iterator[Identity]:
     """Yield the identities of all directories above a path, as its real name leads."""
-    parent = os.path.dirname(os.path.realpath(path))
-    while True:
-        st = os.stat(parent)
+    place = os.path.realpath(path)
+    while place != b"/":
+        place = os.path.dirname(place)
+        st = os.stat(place)
         yield st.st_dev, st.st_ino
-        if parent == b"/":
-            return
-        parent = os.path.dirname(parent)
 
 
 def _show(path: bytes) -> str:
