@@ -176,8 +176,8 @@ class Operations(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
             drop_sxid=ctx.uid != 0,
         )
-        if change == Change(drop_sxid=change.drop_sxid):
-            return self._fill(inode, self.union.attributes(inode))  # only ctime, which sets itself
+        if fields.update_ctime and self.union.is_idle(inode, change):
+            return self._fill(inode, self.union.attributes(inode))
         if change.size is None:
             await self._own(inode)
         return self._fill(inode, self.union.set_attributes(inode, change))

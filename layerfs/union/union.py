@@ -120,6 +120,18 @@ class Union:
         """Change attributes; the file is copied up first."""
         return attrs.set_attributes(self.ov, self.ov.node(ino), change)
 
+    def is_idle(self, ino: int, change: Change) -> bool:
+        """Tell whether a change says nothing new: the kernel flushes the times it keeps after each unlink and rename.
+
+        Of a lower file without a name only the kernel shows times; they are not worth copying it up.
+        """
+        if change != Change(mtime_ns=change.mtime_ns, drop_sxid=change.drop_sxid):
+            return False
+        node = self.ov.node(ino)
+        if isinstance(node, File) and node.place is None and node.extra is not None and node.extra.lower_orphan:
+            return True
+        return change.mtime_ns is None or change.mtime_ns == attributes(self.ov, node).st_mtime_ns
+
     def readlink(self, ino: int) -> bytes:
         """Return a symlink's target."""
         node = self.file(ino)
