@@ -21,7 +21,7 @@ driver = "overlay"
 graphroot = "{root}/graph"
 runroot = "{runtime}/containers"
 [storage.options.overlay]
-mount_program = "{program}"
+{program}
 {extra}
 """
 # A host without systemd and with cgroups of version 1 needs all of it.
@@ -30,14 +30,15 @@ LIMITED = ("--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4
 
 
 class Engine:
-    """One person's podman and buildah."""
+    """One person's podman and buildah; without a mount program they use kernel overlayfs."""
 
-    def __init__(self, stage: Stage, program: Path, name: str = "engine", extra: str = "") -> None:
+    def __init__(self, stage: Stage, program: Path | None, name: str = "engine", extra: str = "") -> None:
         self.stage = stage
         self.root = stage.directory(name)
         self.runtime = stage.directory(f"run{name[:3]}")  # podman refuses run roots of more than 50 characters
         self.runtime.chmod(0o700 if stage.kind is Kind.USER else 0o711)
-        storage = STORAGE.format(root=self.root, runtime=self.runtime, program=program, extra=extra)
+        mount_program = f'mount_program = "{program}"' if program else ""
+        storage = STORAGE.format(root=self.root, runtime=self.runtime, program=mount_program, extra=extra)
         self.environment = {
             "HOME": str(stage.directory(f"{name}/home")),
             "TMPDIR": str(stage.directory(f"{name}/scratch")),
@@ -97,7 +98,7 @@ def _facts(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Sequence[object
 
 
 @contextmanager
-def engine(stage: Stage, program: Path, name: str = "engine", extra: str = "") -> Iterator[Engine]:
+def engine(stage: Stage, program: Path | None, name: str = "engine", extra: str = "") -> Iterator[Engine]:
     """An engine with the image `localhost/base`; all its containers and images go at the end, and must go cleanly."""
     require("podman", "buildah", "runc", "busybox", *(["subids"] if stage.kind is Kind.USER else []))
     made = Engine(stage, program, name, extra)
