@@ -11,10 +11,14 @@ from benchmarks.stats import ratio, spread
 
 SERVER = ".server-cpu"
 HEADLINE = (
-    ("mount [ms]", Key("mount", "own/10", "answered")), ("stat", Key("lookup", "own/10", "stat.cold")),
-    ("absent", Key("lookup", "own/10", "absent.cold")), ("walk", Key("walk", "own/10", "walk.cold")),
-    ("open", Key("open", "own/10", "open.cold")), ("create", Key("create", "own/10", "create.cold")),
-    ("copy-up", Key("copyup", "own/10", "append.cold")), ("unlink", Key("unlink", "own/10", "unlink.cold")),
+    ("mount [ms]", Key("mount", "own/10", "answered")),
+    ("stat", Key("lookup", "own/10", "stat.cold")),
+    ("absent", Key("lookup", "own/10", "absent.cold")),
+    ("walk", Key("walk", "own/10", "walk.cold")),
+    ("open", Key("open", "own/10", "open.cold")),
+    ("create", Key("create", "own/10", "create.cold")),
+    ("copy-up", Key("copyup", "own/10", "append.cold")),
+    ("unlink", Key("unlink", "own/10", "unlink.cold")),
     ("stat, shared/40", Key("lookup", "shared/40", "stat.cold")),
     ("absent, shared/40", Key("lookup", "shared/40", "absent.cold")),
     ("walk, shared/40", Key("walk", "shared/40", "walk.cold")),
@@ -27,6 +31,7 @@ METHOD = (
     "Passes are timed inside a C program; what its loop costs for each operation is under Host (loop ns).",
     "The digest of each subject's tree (names, kinds, modes, owners, sizes, times, targets, bytes) is compared with the"
     " same files on the host's filesystem without layers.",
+    "Loops and subjects run at nice -15 where that is allowed, so that other work of the host waits rather than they.",
     "A busy host makes FUSE look better: a CPU that is awake serves a request sooner than one that sleeps. Beyond"
     " --quick each sample waits for a quiet host and is taken again, at most three times, if it was disturbed; how busy"
     " the rest of the host was is kept with it (`others`).",
@@ -54,13 +59,19 @@ def compose(results: Results, plots: Sequence[Figure], reading: str = "") -> Doc
 def headline(document: Document, results: Results) -> None:
     """Add the one table that goes into the README."""
     present = [(title, key) for title, key in HEADLINE if key in results.values]
-    rows = [[Cell(subject), *(measured(results, key, subject, small=False) for _, key in present)]
-            for subject in results.subjects()]
+    rows = [
+        [Cell(subject), *(measured(results, key, subject, small=False) for _, key in present)]
+        for subject in results.subjects()
+    ]
     rows = [row for row in rows if any(cell.text for cell in row[1:])]
-    document.add(Heading("Headline"), Text(
-        "Median time for each operation, us (mount: ms), cold; own: 10 layers, each directory in one of them;"
-        " shared/40: 40 layers, every directory in each. In brackets the ratio to Debian's fuse-overlayfs."),
-        Table(["subject", *(title for title, _ in present)], rows))
+    document.add(
+        Heading("Headline"),
+        Text(
+            "Median time for each operation, us (mount: ms), cold; own: 10 layers, each directory in one of them;"
+            " shared/40: 40 layers, every directory in each. In brackets the ratio to Debian's fuse-overlayfs."
+        ),
+        Table(["subject", *(title for title, _ in present)], rows),
+    )
 
 
 def target_table(results: Results, ours: str = targets.OURS) -> Table:
@@ -71,9 +82,17 @@ def target_table(results: Results, ours: str = targets.OURS) -> Table:
             continue
         against = f"{one.target.against} {one.target.against_case}".strip() or "(a bound)"
         small = f"{one.found.low:.3g} to {one.found.high:.3g}"
-        rows.append([Cell(one.target.title), Cell(against), Cell(f"{one.target.bound:g}"),
-                     Cell(f"{one.found.median:.3g}", small, one.met), Cell(number(one.ours, one.unit)),
-                     Cell(number(one.theirs, one.unit)), Cell("yes" if one.met else "no", good=one.met)])
+        rows.append(
+            [
+                Cell(one.target.title),
+                Cell(against),
+                Cell(f"{one.target.bound:g}"),
+                Cell(f"{one.found.median:.3g}", small, one.met),
+                Cell(number(one.ours, one.unit)),
+                Cell(number(one.theirs, one.unit)),
+                Cell("yes" if one.met else "no", good=one.met),
+            ]
+        )
     return Table(["target", "against", "at most", "measured", "layerfs", "theirs", "met"], rows)
 
 
@@ -85,17 +104,32 @@ def number(value: float | None, unit: str) -> str:
 def host(document: Document, results: Results) -> None:
     """Add the host, the method, the subjects and the digests."""
     facts = results.one("host")
-    document.add(Heading("Host"), Bullets([f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()
-                                          if name != "kind"]), Heading("Method"), Bullets(METHOD), Heading("Subjects"))
-    rows = [[Cell(one["name"]), Cell(f"missing: {one['missing']}" if one["missing"] else one["version"]),
-             Cell(one["about"])] for one in results.kind("subject")]
+    document.add(
+        Heading("Host"),
+        Bullets([f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if name != "kind"]),
+        Heading("Method"),
+        Bullets(METHOD),
+        Heading("Subjects"),
+    )
+    rows = [
+        [
+            Cell(one["name"]),
+            Cell(f"missing: {one['missing']}" if one["missing"] else one["version"]),
+            Cell(one["about"]),
+        ]
+        for one in results.kind("subject")
+    ]
     document.add(Table(["subject", "version", "what it is"], rows), Heading("The same tree?"))
     trees = list(dict.fromkeys(f"{one['tree']}/{one['layers']}" for one in results.kind("digest")))
     by: dict[str, dict[str, bool]] = {}
     for one in results.kind("digest"):
         by.setdefault(one["subject"], {})[f"{one['tree']}/{one['layers']}"] = one["same"]
-    document.add(Table(["subject", *trees], [[Cell(subject), *(same(found, tree) for tree in trees)]
-                                             for subject, found in by.items()]))
+    document.add(
+        Table(
+            ["subject", *trees],
+            [[Cell(subject), *(same(found, tree) for tree in trees)] for subject, found in by.items()],
+        )
+    )
 
 
 def same(found: Mapping[str, bool], tree: str) -> Cell:

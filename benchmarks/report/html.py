@@ -25,7 +25,7 @@ td small { display: block; color: var(--soft); font-size: .78em; }
 td.good { background: var(--good); } td.bad { background: var(--bad); }
 td.words { white-space: normal; text-align: left; }
 figure { margin: 1rem 0; background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .6rem; }
-figure svg { width: 100%; height: auto; } figcaption { color: #555; font-size: .85em; }
+figure svg { display: block; max-width: 100%; height: auto; } figcaption { color: #555; font-size: .85em; }
 nav { columns: 3; font-size: .9em; } nav a { color: inherit; display: block; }
 """
 
@@ -35,15 +35,17 @@ def render(document: Document, plots: Path) -> str:
     title = next((block.text for block in document.blocks if isinstance(block, Heading)), "report")
     body = "\n".join(block_html(block, plots) for block in document.blocks)
     body = body.replace("</h1>", f"</h1>\n{contents(document)}", 1)
-    head = f"<meta charset=\"utf-8\"><title>{html.escape(title)}</title>"
-    return (f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n'
-            f'<body>{body}</body></html>\n')
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>{body}</body></html>\n'
 
 
 def contents(document: Document) -> str:
     """Return links to the sections."""
-    links = [f'<a href="#{anchor(block.text)}">{html.escape(block.text)}</a>'
-             for block in document.blocks if isinstance(block, Heading) and block.level == 2]
+    links = [
+        f'<a href="#{anchor(block.text)}">{html.escape(block.text)}</a>'
+        for block in document.blocks
+        if isinstance(block, Heading) and block.level == 2
+    ]
     return f"<nav>{''.join(links)}</nav>"
 
 
@@ -71,7 +73,7 @@ def block_html(block: Block, plots: Path) -> str:
 def svg(plots: Path, name: str) -> str:
     """Return a plot without its XML prologue; its ids get the plot's name so that plots do not share them."""
     text = (plots / f"{name}.svg").read_text()
-    text = text[text.index("<svg"):]
+    text = text[text.index("<svg") :]
     return text.replace('id="', f'id="{name}-').replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
 
 
