@@ -213,11 +213,14 @@ class Handles:
         try:
             part.fd = part.tree.open_dir(at, part.name)
         except OSError as error:
-            if error.errno != errno.EMFILE:
+            if error.errno != errno.EMFILE or self._held:
                 raise
-            self.shrink(len(self._queue) // 2)
+            self.shrink(len(self._queue) // 2, self._owner_of(at))
             part.fd = part.tree.open_dir(at, part.name)
         self._enqueue(part)
+
+    def _owner_of(self, fd: int) -> Part | None:
+        return next((part for part in self._queue if part.fd == fd), None)
 
     def keep(self, part: Part, fd: int) -> None:
         """Take over a handle that was opened elsewhere."""
@@ -225,28 +228,30 @@ class Handles:
         self._enqueue(part)
 
     def _enqueue(self, part: Part) -> None:
-        part.fresh = False
+        part.fresh = True
         self._queue.append(part)
         if len(self._queue) > self.limit and not self._held:
-            self.shrink(self.limit)
+            self.shrink(self.limit, part)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Close nothing meanwhile: handles are in use elsewhere, and a number closed is a number reused."""
-        self._held = True
+        """Close nothing meanwhile: handles are in use elsewhere, and a number closed is a number reused. Nests."""
+        self._held += 1
         try:
             yield
         finally:
-            self._held = 0
+            self._held -= 1
 
-    def shrink(self, size: int) -> None:
-        """Close the coldest directories until at most `size` (and always the newest) stay open."""
+    def shrink(self, size: int, spared: Part | None = None) -> None:
+        """Close the coldest directories until at most `size` stay open; `spared` is in use."""
         queue = self._queue
-        while len(queue) > max(size, 1):
+        for _ in range(2 * len(queue)):  # each gets one second chance
+            if len(queue) <= size:
+                return
             part = queue.popleft()
             if part.fd < 0:
                 continue
-            if part.fresh:
+            if part.fresh or part is spared:
                 part.fresh = False
                 queue.append(part)
             else:
