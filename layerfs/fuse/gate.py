@@ -4,8 +4,12 @@ Most of a FUSE round trip in Python is a walk through trio's scheduler. A worker
 device *and* for trio's own epoll descriptor in one poll(2). A request it takes at once, in the same step of the same
 task; anything that trio waits for (a signal, a thread's result, another descriptor, a deadline) makes it step back
 until trio has nothing left to do. Nobody starves: while any other task is due, the gate does not sleep. Measured on
-two CPUs: getattr 6.6 us instead of 23.3, and 5 us of CPU instead of 22. A spin before the sleep was tried and made it
-worse: a server that sleeps is woken on its client's CPU, one that spins is driven to another, which then halts.
+two busy CPUs: getattr 6.6 us instead of 23.3, and 5 us of CPU instead of 22.
+
+On a quiet machine most of what is left is waking a sleeping server on a halted CPU. So while requests follow each other
+closely the gate looks again for 50 us before it sleeps: cold stat 47 us instead of 79, absent names 27 instead of 60,
+warm open+read+close 56 instead of 92. It must know when to stop: on a busy machine, or with a client that thinks between
+requests, a server that spins only takes the CPU that the client needs (59 us instead of 9 for one request in 200 us).
 
 pyfuse3 looks up its global `trio` whenever it uses it, so `install` replaces it, as pyfuse3.asyncio does.
 """
@@ -14,6 +18,7 @@ import logging
 import math
 import os
 import select
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,6 +26,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pyfuse3
 import trio
 
+SPIN = 50e-6  # seconds; a client that was just answered asks again within this, or it has something else to do
+BRISK = 2 * SPIN  # seconds between requests up to which spinning pays; wider apart, each costs a wake-up anyway
 PAUSE = 0.1  # seconds between the failure of a worker and its return; a worker that fails for ever must not spin
 log = logging.getLogger(__name__)
 
@@ -106,6 +113,8 @@ class Gate(trio.abc.Instrument):
         self._hand_over = hand_over
         self._lock = ReadersLock()
         self._open = False  # the device is in place, and may be polled together with trio's epoll
+        self._spins = len(os.sched_getaffinity(0)) > 1  # on one CPU a spin only keeps the client from running
+        self._brisk = False
         self._poll = select.poll()
         self._poll_with_job = select.poll()
         self._due = 0  # tasks that are scheduled and have not run yet
@@ -165,13 +174,25 @@ class Gate(trio.abc.Instrument):
         """Return when the device has a request, or is gone, and no other task of the loop is due."""
         while not self._closing:
             if not self._due:
-                ready = self._sleep(self._poll)
+                ready = self._next()
                 if len(ready) == 1 and ready[0][0] == fd:
                     if self._deadline is not None and not self._left():  # it passed while requests kept coming
                         await trio.lowlevel.checkpoint()
                     return
             await trio.lowlevel.checkpoint()  # due tasks run, and trio looks at its descriptors and deadlines
         raise trio.ClosedResourceError("the session ends")
+
+    def _next(self) -> list[tuple[int, int]]:
+        """Wait for the device or trio: awake for a moment while requests follow each other closely, else asleep."""
+        begin = time.perf_counter()
+        if self._brisk:
+            poll, end = self._poll.poll, begin + SPIN
+            while time.perf_counter() < end:
+                if ready := poll(0):
+                    return ready
+        ready = self._sleep(self._poll)
+        self._brisk = self._spins and time.perf_counter() - begin < BRISK
+        return ready
 
     def linger(self, fd: int) -> bool:
         """Sleep until `fd` is readable; False when the device, or anything that trio waits for, comes first.

@@ -17,6 +17,9 @@ SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
 _REFUSED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF, errno.EPERM}
 
 
+_unclonable: set[tuple[int, int]] = set()  # (source, target) devices that have refused a reflink
+
+
 def copy_data(source: int, target: int, size: int) -> None:
     """Copy the first `size` bytes of a file into an empty one; the target ends up exactly `size` bytes long.
 
@@ -25,8 +28,12 @@ def copy_data(source: int, target: int, size: int) -> None:
     """
     if size == 0:
         return
-    if os.fstat(source).st_size == size and _reflink(source, target):
+    st = os.fstat(source)
+    if st.st_size == size and _reflink(source, target, st.st_dev):
         return
+    if st.st_blocks * 512 >= st.st_size >= size:  # no holes to look for
+        if _copy_range(source, target, 0, size) == size:
+            return
     os.ftruncate(target, size)
     offset = 0
     while offset < size:
@@ -36,11 +43,15 @@ def copy_data(source: int, target: int, size: int) -> None:
         offset = _copy_range(source, target, *extent)
 
 
-def _reflink(source: int, target: int) -> bool:
+def _reflink(source: int, target: int, device: int) -> bool:
+    pair = device, os.fstat(target).st_dev
+    if pair in _unclonable:
+        return False
     try:
         fcntl.ioctl(target, FICLONE, source)
     except OSError as error:
         if error.errno in _REFUSED:
+            _unclonable.add(pair)
             return False
         raise
     return True
@@ -88,13 +99,19 @@ def _copy_once(source: int, target: int, offset: int, count: int) -> int:
     return len(data)
 
 
+_ordered: dict[int, bool] = {}  # device -> whether its filesystem is ext4
+
+
 def settle(fd: int) -> None:
     """See to it that a fresh file's data are on disk before a rename that follows, as far as a crash can tell.
 
     ext4 keeps that order by itself once blocks are allocated (data=ordered): starting the write-back is enough there, and
     is what ext4 does for a rename over an old file (auto_da_alloc). Elsewhere it takes fdatasync(2).
     """
-    if _is_ext4(fd):
+    device = os.fstat(fd).st_dev
+    if device not in _ordered:
+        _ordered[device] = _is_ext4(fd)
+    if _ordered[device]:
         libc.call("sync_file_range", fd, 0, 0, SYNC_FILE_RANGE_WRITE)
     else:
         os.fdatasync(fd)

@@ -89,20 +89,20 @@ def needs_copy_up(node: File) -> bool:
     return node.extra is not None and node.extra.lower_orphan
 
 
-def copy_up(ov: Overlay, node: File, size: int | None = None) -> None:
-    """Copy a file up, inline: for small files, and for what has no data."""
+def copy_up(ov: Overlay, node: File, size: int | None = None, *, keep_open: bool = False) -> None:
+    """Copy a file up, inline: for small files, and for what has no data. `keep_open` for whoever opens it next."""
     ov.writable()
     if needs_copy_up(node):
         staged = Staged(ov, node, size)
         try:
             staged.copy()
-            adopt(staged)
+            adopt(staged, keep_open=keep_open)
         except BaseException:
             staged.discard()
             raise
 
 
-def adopt(staged: Staged) -> None:
+def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     """Give a staged file its metadata and make it the upper's. Whoever was faster (a former copy-up) wins."""
     ov, node = staged.ov, staged.node
     if not needs_copy_up(node):
@@ -123,7 +123,10 @@ def adopt(staged: Staged) -> None:
     _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))
     _note_upper(ov, node.parent, node.name)
     node.place = part
-    _switch_data(staged)
+    if keep_open and staged.fd >= 0:
+        node.opened()
+        ov.files.add(node)
+    _switch_data(staged, keep_open=keep_open)
     for parent, name in names:
         _link_upper(ov, node, parent, name)
 
@@ -164,11 +167,12 @@ def _publish(ov: Overlay, part: Part, rename: Callable[[int], None]) -> None:
     os.utime(b"/proc/self/fd/%d" % at, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _switch_data(staged: Staged) -> None:
+def _switch_data(staged: Staged, *, keep_open: bool) -> None:
     """Let an open file go on with the upper's data: its readers must see what is written from now on."""
     extra = staged.node.extra
-    if extra is not None and extra.fd >= 0 and staged.fd >= 0:
-        extra.retired.append(extra.fd)
+    if extra is not None and (extra.fd >= 0 or keep_open) and staged.fd >= 0:
+        if extra.fd >= 0:
+            extra.retired.append(extra.fd)
         extra.fd, extra.writable, staged.fd = staged.fd, True, -1
     staged.close()
 
@@ -210,6 +214,8 @@ def _copy_metadata(ov: Overlay, tree: Tree, source: bytes | int, target: bytes, 
 
 def _chown(target: bytes, uid: int, gid: int) -> None:
     """Set the owner; a server that may not (a plain user's) owns what it copies, as cp does."""
+    if uid == os.geteuid() and gid == os.getegid():
+        return  # made so
     try:
         os.chown(target, uid, gid, follow_symlinks=False)
     except PermissionError:

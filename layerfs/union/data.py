@@ -56,7 +56,7 @@ def open_file(ov: Overlay, node: File, flags: int) -> None:
     if writing or flags & os.O_TRUNC:
         ov.writable()
         if needs_copy_up(node):
-            copy_up(ov, node, 0 if flags & os.O_TRUNC else None)
+            copy_up(ov, node, 0 if flags & os.O_TRUNC else None, keep_open=True)
     extra = node.opened()
     extra.opens += 1
     try:
