@@ -83,10 +83,15 @@ def lstat_or_none(at: int, name: bytes) -> os.stat_result | None:
         return None
 
 
+def follows(path: bytes | int) -> bool:
+    """Tell whether a path is /proc/self/fd/N, which must be followed to the object behind it, and no further."""
+    return isinstance(path, int) or path.count(b"/") == 4
+
+
 def xattrs(path: bytes | int) -> list[str]:
     """List the extended attributes of a path that is not followed, or of a descriptor; none where unsupported."""
     try:
-        return os.listxattr(path) if isinstance(path, int) else os.listxattr(path, follow_symlinks=False)
+        return os.listxattr(path, follow_symlinks=follows(path))
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EBADF, errno.EPERM):
             return []
@@ -96,7 +101,7 @@ def xattrs(path: bytes | int) -> list[str]:
 def getxattr_or_none(path: bytes | int, name: str) -> bytes | None:
     """Read an extended attribute; None when it is absent or cannot exist."""
     try:
-        return os.getxattr(path, name) if isinstance(path, int) else os.getxattr(path, name, follow_symlinks=False)
+        return os.getxattr(path, name, follow_symlinks=follows(path))
     except OSError as error:
         # EACCES: user.* of an object that its mode keeps us from reading, though it is ours.
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.EACCES):
@@ -107,7 +112,7 @@ def getxattr_or_none(path: bytes | int, name: str) -> bytes | None:
 def set_own_xattr(path: bytes | int, name: str, value: bytes) -> None:
     """Set an xattr on an object of ours, also where its mode forbids even us to write it (user.* need that)."""
     at = b"/proc/self/fd/%d" % path if isinstance(path, int) else path
-    follow = at.count(b"/") == 4  # /proc/self/fd/N: the object itself stands behind it
+    follow = follows(at)
     try:
         os.setxattr(at, name, value, follow_symlinks=follow)
     except PermissionError as error:

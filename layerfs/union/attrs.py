@@ -47,16 +47,11 @@ def set_attributes(ov: Overlay, node: Node, change: Change) -> Attributes:
     if change.mode is not None or change.uid is not None or change.gid is not None:
         _set_owner_and_mode(ov, node, path, change)
     if change.atime_ns is not None or change.mtime_ns is not None:
-        st = os.stat(path, follow_symlinks=_follows(path))
+        st = os.stat(path, follow_symlinks=dirs.follows(path))
         atime = st.st_atime_ns if change.atime_ns is None else change.atime_ns
         mtime = st.st_mtime_ns if change.mtime_ns is None else change.mtime_ns
-        os.utime(path, ns=(atime, mtime), follow_symlinks=_follows(path))
+        os.utime(path, ns=(atime, mtime), follow_symlinks=dirs.follows(path))
     return attributes(ov, node)
-
-
-def _follows(path: bytes) -> bool:
-    """Tell whether a path is /proc/self/fd/N, which must be followed, and no further than that."""
-    return path.count(b"/") == 4
 
 
 def _own_path(ov: Overlay, node: Node) -> bytes:
@@ -64,7 +59,7 @@ def _own_path(ov: Overlay, node: Node) -> bytes:
     if isinstance(node, File):
         copy_up(ov, node)
         if node.place is None:
-            return b"/proc/self/fd/%d" % node.opened().fd
+            return b"/proc/self/fd/%d" % node.opened().anchor()
         return dirs.path_of(ov.fd(node.place), node.name)
     assert isinstance(node, Directory)
     if node.dead:
@@ -73,7 +68,7 @@ def _own_path(ov: Overlay, node: Node) -> bytes:
 
 
 def _drop_sxid(path: bytes) -> None:
-    mode = os.stat(path, follow_symlinks=_follows(path)).st_mode
+    mode = os.stat(path, follow_symlinks=dirs.follows(path)).st_mode
     kill = mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
     if kill and mode & SXID:
         os.chmod(path, stat.S_IMODE(mode) & ~kill)
@@ -88,7 +83,7 @@ def _set_owner_and_mode(ov: Overlay, node: Node, path: bytes, change: Change) ->
             _override(ov, path, uid, gid, change.mode)
         return
     if uid >= 0 or gid >= 0:
-        os.chown(path, uid, gid, follow_symlinks=_follows(path))
+        os.chown(path, uid, gid, follow_symlinks=dirs.follows(path))
     if change.mode is not None:
         if is_link:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
@@ -99,7 +94,7 @@ def _override(ov: Overlay, path: bytes, uid: int, gid: int, mode: int | None) ->
     """Write owner and mode into the xattr that stands for them."""
     upper = ov.trees[0]
     assert upper is not None and ov.owners.override is not None
-    st = os.stat(path, follow_symlinks=_follows(path))
+    st = os.stat(path, follow_symlinks=dirs.follows(path))
     old = ov.owners.stored(upper, path, st)
     bits = stat.S_IMODE(old.st_mode) if mode is None else stat.S_IMODE(mode)
     if mode is None and (uid >= 0 or gid >= 0) and not stat.S_ISDIR(st.st_mode):
@@ -115,11 +110,11 @@ def _read_path(ov: Overlay, node: Node) -> tuple[Tree, bytes | int]:
     if isinstance(node, Directory):
         top = next(part for part in parts_of(ov, node) if part is not None)
         fd = ov.fd(top)
-        return top.tree, b"/proc/self/fd/%d/." % fd
+        return top.tree, b"/proc/self/fd/%d" % fd
     assert isinstance(node, File)
     if node.place is None:
         tree = next(tree for tree in ov.trees if tree is not None)
-        return tree, b"/proc/self/fd/%d" % node.opened().fd
+        return tree, b"/proc/self/fd/%d" % node.opened().anchor()
     return node.place.tree, dirs.path_of(ov.fd(node.place), node.name)
 
 
@@ -136,19 +131,15 @@ def get_xattr(ov: Overlay, node: Node, name: bytes) -> bytes:
     if is_private(text):
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
     _, path = _read_path(ov, node)
-    return os.getxattr(path, text, follow_symlinks=_is_fd_path(path))
+    return os.getxattr(path, text, follow_symlinks=dirs.follows(path))
 
 
 def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:
     """List the extended attributes without the overlay's own marks."""
     _, path = _read_path(ov, node)
-    names = os.listxattr(path, follow_symlinks=_is_fd_path(path))
+    names = os.listxattr(path, follow_symlinks=dirs.follows(path))
     hidden = () if ov.options.acl else ACLS
     return [os.fsencode(name) for name in names if not is_private(name) and name not in hidden]
-
-
-def _is_fd_path(path: bytes | int) -> bool:
-    return isinstance(path, int) or path.count(b"/") == 4
 
 
 def set_xattr(ov: Overlay, node: Node, name: bytes, value: bytes) -> None:
@@ -158,7 +149,7 @@ def set_xattr(ov: Overlay, node: Node, name: bytes, value: bytes) -> None:
     if is_private(text):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
     path = _own_path(ov, node)
-    os.setxattr(path, text, value, follow_symlinks=_follows(path))
+    os.setxattr(path, text, value, follow_symlinks=dirs.follows(path))
 
 
 def remove_xattr(ov: Overlay, node: Node, name: bytes) -> None:
@@ -171,4 +162,4 @@ def remove_xattr(ov: Overlay, node: Node, name: bytes) -> None:
             return  # as the kernel: vfs_remove_acl sets an empty one
         raise
     path = _own_path(ov, node)
-    os.removexattr(path, os.fsdecode(name), follow_symlinks=_follows(path))
+    os.removexattr(path, os.fsdecode(name), follow_symlinks=dirs.follows(path))

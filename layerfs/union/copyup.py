@@ -34,13 +34,13 @@ class Staged:
         self.ov, self.node, self.name = ov, node, work.name()
         self.tree, at, name = _source(ov, node)
         self.fd = self.source = -1
-        self.st = self.tree.lstat(at, name) if at >= 0 else os.fstat(node.opened().fd)
+        self.st = self.tree.lstat(at, name) if at >= 0 else os.fstat(node.opened().anchor())
         self.size = self.st.st_size if size is None else min(size, self.st.st_size)
         if stat.S_ISREG(self.st.st_mode):
             self.source = (
                 self.tree.open(at, name, os.O_RDONLY)
                 if at >= 0
-                else os.open(b"/proc/self/fd/%d" % node.opened().fd, os.O_RDONLY | os.O_CLOEXEC)
+                else os.open(b"/proc/self/fd/%d" % node.opened().anchor(), os.O_RDONLY | os.O_CLOEXEC)
             )
             try:
                 self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=work.fd)
@@ -111,7 +111,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     work, _ = ov.writable()
     path = dirs.path_of(work.fd, staged.name)
     if node.place is None:
-        _finish_metadata(ov, staged, path, node.opened().fd)
+        _finish_metadata(ov, staged, path, b"/proc/self/fd/%d" % node.opened().anchor())
         _become_anonymous(ov, staged)
         return
     _finish_metadata(ov, staged, path, dirs.path_of(ov.fd(node.place), node.name))
@@ -184,7 +184,9 @@ def _become_anonymous(ov: Overlay, staged: Staged) -> None:
     if staged.fd < 0:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
     os.unlink(staged.name, dir_fd=work.fd)
-    extra.retired.append(extra.fd)
+    if extra.fd >= 0:
+        extra.retired.append(extra.fd)
+    extra.unpin()
     extra.fd, extra.writable, staged.fd = staged.fd, True, -1
     extra.lower_orphan = False
     staged.close()
@@ -266,7 +268,7 @@ def _copy_up_one(ov: Overlay, node: Directory) -> None:
         name = work.name()
         os.mkdir(name, 0o700, dir_fd=work.fd)
         try:
-            _copy_metadata(ov, first.tree, b"/proc/self/fd/%d/." % fd, dirs.path_of(work.fd, name), st)
+            _copy_metadata(ov, first.tree, b"/proc/self/fd/%d" % fd, dirs.path_of(work.fd, name), st)
             above = parts_of(ov, parent)[0]
             assert above is not None
             _publish(ov, above, lambda at: os.rename(name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))

@@ -21,7 +21,7 @@ def fd_of(ov: Overlay, node: File, *, write: bool = False) -> int:
     extra = node.opened()
     if extra.fd >= 0 and (extra.writable or not write) and extra.opens:
         return extra.fd
-    fd = _open_place(ov, node, write=write) if node.place is not None else _reopen(extra.fd, write=write)
+    fd = _open_place(ov, node, write=write) if node.place is not None else _reopen(extra.anchor(), write=write)
     if extra.fd >= 0:
         extra.retired.append(extra.fd)
     extra.fd, extra.writable = fd, write
@@ -92,6 +92,9 @@ def release(ov: Overlay, node: File) -> None:
     if node.place is not None and extra.fd >= 0:
         os.close(extra.fd)
         extra.fd, extra.writable = -1, False
+        ov.files.remove(node)
+    if node.place is not None:
+        extra.unpin()
     if node.lookups == 0:
         ov.table.reap(node)
     elif node.place is not None and not extra.aliases:

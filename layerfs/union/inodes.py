@@ -10,7 +10,7 @@ has been copied up: from the lower that it came from), so that copy-up, rename a
 
 import os
 import stat
-from collections import deque
+from itertools import islice
 
 from layerfs.union.layers import Handles, Part
 
@@ -37,10 +37,11 @@ class Node:
 class Opened:
     """The rarer state of a file: its data descriptor, who has it open, its further names."""
 
-    __slots__ = ("aliases", "busy", "fd", "lower_orphan", "opens", "retired", "sxid", "writable")
+    __slots__ = ("aliases", "busy", "fd", "lower_orphan", "opens", "pinned", "retired", "sxid", "writable")
 
     def __init__(self) -> None:
         self.fd = -1
+        self.pinned = -1  # an O_PATH descriptor that keeps a file without a name, and without data open, alive
         self.writable = False
         self.opens = 0
         self.busy = 0  # threads that use the descriptor now
@@ -48,6 +49,16 @@ class Opened:
         self.aliases: list[tuple[Directory, bytes]] = []  # its names but the one in the node
         self.lower_orphan = False
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
+
+    def anchor(self) -> int:
+        """Return a descriptor by which a file without a name is reached."""
+        return self.fd if self.fd >= 0 else self.pinned
+
+    def unpin(self) -> None:
+        """Close the O_PATH descriptor: the file has a name again, or is gone."""
+        if self.pinned >= 0:
+            os.close(self.pinned)
+            self.pinned = -1
 
 
 class File(Node):
@@ -111,11 +122,12 @@ class Directory(Node):
 class Table:
     """Every node that is remembered, by number. A directory outlives its FORGET as long as a child needs it."""
 
-    __slots__ = ("_handles", "nodes")
+    __slots__ = ("_files", "_handles", "nodes")
 
-    def __init__(self, handles: Handles) -> None:
+    def __init__(self, handles: Handles, files: "Pool") -> None:
         self.nodes: dict[int, Node] = {}
         self._handles = handles
+        self._files = files
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -182,6 +194,8 @@ class Table:
         if extra.fd >= 0:
             os.close(extra.fd)
             extra.fd = -1
+            self._files.remove(node)
+        extra.unpin()
         for parent, _ in extra.aliases:
             parent.kids -= 1
             self.reap(parent)
@@ -198,29 +212,41 @@ class Table:
 
 
 class Pool:
-    """Bounds the data descriptors that are open at once; clock, as for directories."""
+    """Bounds the data descriptors that are open at once; the one opened first goes first."""
 
-    __slots__ = ("_queue", "limit")
+    __slots__ = ("_files", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._queue: deque[File] = deque()
+        self._files: dict[File, None] = {}  # in the order of their opening
+
+    def __len__(self) -> int:
+        return len(self._files)
 
     def add(self, node: File) -> None:
-        """Note that a file's descriptor was opened."""
-        self._queue.append(node)
-        for _ in range(min(len(self._queue) - self.limit, 64)):
-            self._evict(self._queue.popleft())
+        """Note that a file's descriptor was opened; this one stays open now."""
+        self._files.pop(node, None)
+        for old in list(islice(self._files, max(len(self._files) + 1 - self.limit, 0)))[:64]:
+            del self._files[old]
+            if not _close_data(old):
+                self._files[old] = None
+        self._files[node] = None
 
-    def _evict(self, node: File) -> None:
-        extra = node.extra
-        if extra is None or extra.fd < 0:
-            return
-        if node.place is None or extra.busy or extra.retired:
-            self._queue.append(node)
-            return
-        os.close(extra.fd)
-        extra.fd, extra.writable = -1, False
+    def remove(self, node: File) -> None:
+        """Note that a file's descriptor was closed."""
+        self._files.pop(node, None)
+
+
+def _close_data(node: File) -> bool:
+    """Close a descriptor that can be opened again; False if it must stay."""
+    extra = node.extra
+    if extra is None or extra.fd < 0:
+        return True
+    if node.place is None or extra.busy or extra.retired:
+        return False
+    os.close(extra.fd)
+    extra.fd, extra.writable = -1, False
+    return True
 
 
 class Numbers:

@@ -45,9 +45,11 @@ def _file(ov: Overlay, parent: Directory, name: bytes, place: Part, st: os.stat_
     if place.tree.index == 0 and stat.S_ISLNK(st.st_mode) and name in parent.covered:
         ino = _symlink_number(ov, parent, name, ino)
     node = ov.table.nodes.get(ino)
-    if type(node) is not File or node.place is None:
+    if type(node) is not File:
         node = File(ino, parent, name, place, st.st_mode >> 12)
         _add(ov, node)
+    elif node.place is None:
+        _revive(ov, node, parent, name, place)
     elif node.parent is not parent or node.name != name:
         _add_alias(ov, node, parent, name, place)
     elif node.place.tree.index and not place.tree.index:
@@ -63,6 +65,15 @@ def _add(ov: Overlay, node: File | Directory) -> None:
         if former.parent is not None:
             former.parent.kids -= 1
     ov.table.add(node)
+
+
+def _revive(ov: Overlay, node: File, parent: Directory, name: bytes, place: Part) -> None:
+    """Give a file that lost its last known name the one that it turns out to have; pinned, it is the same file still."""
+    ov.table.move(node, parent, name)
+    node.place = place
+    extra = node.opened()
+    extra.lower_orphan = False
+    extra.unpin()
 
 
 def _add_alias(ov: Overlay, node: File, parent: Directory, name: bytes, place: Part) -> None:
@@ -101,6 +112,8 @@ def drop_name(ov: Overlay, node: File, parent: Directory, name: bytes) -> bool:
         extra.aliases.remove((parent, name))
         parent.kids -= 1
         return True
+    if node.place is not None and (node.lookups or extra is not None):
+        node.opened().lower_orphan = bool(node.place.tree.index)
     node.place = None
     return False
 
@@ -177,11 +190,12 @@ def _file_attributes(ov: Overlay, node: File) -> Attributes:
         st = place.tree.lstat(at, node.name)
         return st if ov.owners.identity else ov.owners.show(place.tree, dirs.path_of(at, node.name), st)
     extra = node.opened()
-    st = os.fstat(extra.fd)
+    fd = extra.anchor()
+    st = os.fstat(fd)
     if extra.lower_orphan:
         return Shown(st, nlink=0)
     upper = ov.trees[0]
-    return st if ov.owners.identity or upper is None else ov.owners.show(upper, b"/proc/self/fd/%d" % extra.fd, st)
+    return st if ov.owners.identity or upper is None else ov.owners.show(upper, b"/proc/self/fd/%d" % fd, st)
 
 
 def _directory_attributes(ov: Overlay, node: Directory) -> Attributes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
+from layerfs.union.data import fd_of
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Part
 from layerfs.union.lookup import NAME_MAX, drop_name, lookup
@@ -302,11 +303,10 @@ def pin(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
     if node.lookups == 0 and (extra is None or extra.opens == 0):
         return
     extra = node.opened()
-    if node.place is not None and node.place.tree.index:
-        extra.lower_orphan = True
-    if extra.fd < 0 and node.place is not None:
-        extra.fd = dirs.pin(ov.fd(node.place), name)
-        extra.writable = False
+    if extra.opens and node.is_regular:
+        fd_of(ov, node)
+    elif extra.anchor() < 0 and node.place is not None:
+        extra.pinned = dirs.pin(ov.fd(node.place), name)
 
 
 def rmdir(ov: Overlay, parent: Directory, name: bytes) -> None:

@@ -68,7 +68,7 @@ class Overlay:
         self.numbers = numbers
         self.handles = Handles(limit)
         self.files = Pool(limit // 2)
-        self.table = Table(self.handles)
+        self.table = Table(self.handles, self.files)
         self.owners = Owners(options)
         self.work: Work | None = None
         self.marks: Marks | None = None

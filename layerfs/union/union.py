@@ -138,7 +138,7 @@ class Union:
         if not node.is_symlink:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if node.place is None:
-            return os.readlink(b"", dir_fd=node.opened().fd)
+            return os.readlink(b"", dir_fd=node.opened().anchor())
         return node.place.tree.readlink(self.ov.fd(node.place), node.name)
 
     def get_xattr(self, ino: int, name: bytes) -> bytes:

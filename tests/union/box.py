@@ -1,4 +1,4 @@
-"""A union over layers made from literals, spoken to by path, as a kernel would: every node is forgotten when it is done with.
+"""A union over layers made from literals, spoken to by path, as a kernel would: each node is forgotten after its use.
 
     with Box(scratch, {b"a": file(b"1")}) as box:
         box.rename(b"a", b"b")
@@ -184,9 +184,9 @@ class Box:
         with self.parent(old) as (parent, name), self.parent(new) as (to, other):
             self.union.rename(parent, name, to, other, flags)
 
-    def change(self, path: bytes, **fields: int) -> Attributes:
+    def change(self, path: bytes, change: Change) -> Attributes:
         with self.node(path) as node:
-            return self.union.set_attributes(node.ino, Change(**fields))
+            return self.union.set_attributes(node.ino, change)
 
     def tree(self, path: bytes = b"") -> Tree:
         """All that is visible: file contents, symlink targets, `dict` for a directory that is empty, else its names."""
