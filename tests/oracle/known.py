@@ -52,6 +52,8 @@ TABLE = (
                "has no name any more, so layerfs shows 0.", _is_unlinked),
     Difference("truncate(2) to the same size", "The kernel's FUSE client leaves mtime alone when it has the writeback "
                "cache (fs/fuse/dir.c, fuse_do_setattr); the server is not asked. The operation avoids it."),
+    Difference("chown(-1, -1) of a setuid file", "Clears the bits on native filesystems; the kernel's FUSE client does "
+               "not even ask the server (fs/fuse/dir.c, fuse_setattr). The strategies never draw it."),
 )  # fmt: skip
 
 

@@ -162,7 +162,8 @@ def name_operations(aim: Aim) -> list[st.SearchStrategy[Operation]]:
         _operation("symlink", st.sampled_from([b"x", b"../a", b"b", b"loop/"]), aim.new),
         _operation("mknod", aim.new, st.sampled_from(devices), st.just(240), st.just(9)),
         _operation("chmod", aim.any, modes),
-        _operation("chown", aim.any, st.just(-1) | owner, st.just(-1) | owner),
+        _operation("chown", aim.any, owner, st.just(-1) | owner),
+        _operation("chown", aim.any, st.just(-1), owner),
         _operation("utimens", aim.any, times),
         _operation("open_unlink_read", aim.regular, data),
     ]
