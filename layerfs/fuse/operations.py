@@ -25,6 +25,7 @@ from pyfuse3 import (
 
 from layerfs.fuse import threads
 from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.parallel import Readers
 from layerfs.fuse.reply import guard
 from layerfs.union.attrs import ACLS, Change
@@ -37,6 +38,7 @@ UNPRIVILEGED = 1 << 63  # in a file handle
 NUMBER = UNPRIVILEGED - 1
 LARGE = 256 << 10  # bytes; above this a write, and a copy-up, is worth the 100 us of a thread hop
 SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does: one seek, less than a thread hop
+FEED = 32 << 10  # bytes; guessed: files that are mostly read whole, and cost no more than a READ to copy
 MAX_IO = 1 << 20  # bytes; max_write of the handshake
 
 
@@ -54,9 +56,10 @@ class Listing:
 class Operations(pyfuse3.Operations):
     """Every request of the kernel, answered from one union."""
 
-    def __init__(self, union: Union, config: ServeConfig) -> None:
+    def __init__(self, union: Union, config: ServeConfig, pages: PageCache | None = None) -> None:
         super().__init__()
         self.union = union
+        self._pages = pages
         self.config = config
         union.ov.together = Readers().together
         self._listings: dict[int, Listing] = {}
@@ -260,10 +263,23 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_TRUNC:
             await self._own(inode)
-        self.union.open_file(inode, flags)
+        node = self.union.open_file(inode, flags)
         if flags & os.O_TRUNC and ctx.uid:
             self.union.drop_sxid(inode)
+        if not node.fed and self._pages is not None and not node.is_upper:
+            self._feed(node)
         return self._opened(inode, ctx)
+
+    def _feed(self, node: File) -> None:
+        """Give the kernel a small lower file's data with its first open: they cannot be dirty, and most are read next."""
+        node.fed = True
+        assert self._pages is not None
+        fd = self.union.data_fd(node.ino)
+        size = os.fstat(fd).st_size
+        if 0 < size <= FEED:
+            data = os.pread(fd, size, 0)
+            if len(data) == size:
+                self._pages.store(node.ino, data)
 
     def _opened(self, ino: int, ctx: RequestContext) -> FileInfo:
         self._file.fh = ino | UNPRIVILEGED if ctx.uid else ino

@@ -20,6 +20,7 @@ from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.gate import Gate, install
 from layerfs.fuse.handshake import Introduction, Wanted, negotiate
 from layerfs.fuse.operations import Operations
+from layerfs.fuse.pagecache import PageCache
 from layerfs.sys.libc import call
 from layerfs.sys.mounts import unmount
 from layerfs.union.union import Union
@@ -37,10 +38,10 @@ def serve(device: int, union: Union, config: ServeConfig) -> None:
     Owns `device` and `union`. To be called once in a process, in its main thread.
     Raises Unsupported when the kernel is too old.
     """
-    with closing(union):
+    with closing(union), closing(PageCache(device)) as pages:
         prepare(config)
         wanted = Wanted(union.options.writeback and not config.read_only, union.options.acl)
-        run(device, Operations(union, config), wanted, config)
+        run(device, Operations(union, config, pages), wanted, config)
 
 
 def run(device: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:

@@ -14,6 +14,7 @@ from layerfs.sys.copy import settle
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part, Tree
 from layerfs.union.lookup import promote
+from layerfs.union.metacopy import data_of
 from layerfs.union.owners import override_value
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.state import Overlay
@@ -38,7 +39,7 @@ class Staged:
         self.size = self.st.st_size if size is None else min(size, self.st.st_size)
         if stat.S_ISREG(self.st.st_mode):
             self.source = (
-                self.tree.open(at, name, os.O_RDONLY)
+                data_of(ov, node, self.tree.open(at, name, os.O_RDONLY))
                 if at >= 0
                 else os.open(b"/proc/self/fd/%d" % node.opened().anchor(), os.O_RDONLY | os.O_CLOEXEC)
             )

@@ -64,13 +64,14 @@ class Opened:
 class File(Node):
     """Anything but a directory; `place` is None once its last known name is gone."""
 
-    __slots__ = ("extra", "kind", "place")
+    __slots__ = ("extra", "fed", "kind", "place")
 
     def __init__(self, ino: int, parent: "Directory", name: bytes, place: Part, kind: int) -> None:
         super().__init__(ino, parent, name)
         self.place: Part | None = place
         self.kind = kind  # stat.S_IFMT >> 12, a small integer
         self.extra: Opened | None = None
+        self.fed = False  # its data were put into the kernel's page cache
 
     def opened(self) -> Opened:
         """Return the rarer state, made on first use."""

@@ -80,7 +80,7 @@ class Tree(Protocol):
 class DirTree:
     """A directory of the host as a tree."""
 
-    __slots__ = ("index", "override", "path", "_root")
+    __slots__ = ("_root", "index", "override", "path")
 
     def __init__(self, path: bytes, index: int) -> None:
         self.path = path
@@ -168,15 +168,6 @@ class Part:
         self.name = name
         self.fd = fd
         self.fresh = False
-
-    def path(self) -> bytes:
-        """Return the absolute path from the layer's root, as `overlay.redirect` wants it."""
-        names = []
-        part: Part | None = self
-        while part is not None and part.parent is not None:
-            names.append(part.name)
-            part = part.parent
-        return b"/" + b"/".join(reversed(names))
 
 
 class Handles:

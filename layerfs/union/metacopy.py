@@ -1,9 +1,10 @@
-"""Files whose metadata was copied up without their data (`overlay.metacopy`): read, and completed, but never written."""
+"""Files whose metadata were copied up without their data (`overlay.metacopy`): read, and completed, but never made."""
 
+import errno
 import os
 
 from layerfs.sys import dirs
-from layerfs.sys.copy import copy_data
+from layerfs.sys.copy import copy_data, settle
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part
 from layerfs.union.readdir import parts_of
@@ -15,9 +16,8 @@ _REDIRECTS = ("trusted.overlay.redirect", "user.overlay.redirect")
 
 
 def is_metacopy(fd: int) -> bool:
-    """Tell whether an open file is only metadata; most files are ruled out by having blocks, or no size."""
-    st = os.fstat(fd)
-    return bool(st.st_size and not st.st_blocks) and any(name in _NAMES for name in dirs.xattrs(fd))
+    """Tell whether an open file is only metadata, or was being given its data when all ended."""
+    return any(name in _NAMES for name in dirs.xattrs(fd)) and os.fstat(fd).st_size > 0
 
 
 def data_of(ov: Overlay, node: File, fd: int) -> int:
@@ -25,47 +25,67 @@ def data_of(ov: Overlay, node: File, fd: int) -> int:
     if not is_metacopy(fd):
         return fd
     try:
-        return _open_below(ov, node, fd)
+        assert node.parent is not None and node.place is not None
+        return _open_below(ov, node.parent, node.place, node.name, fd)
     finally:
         os.close(fd)
 
 
 def complete(ov: Overlay, node: File, fd: int) -> None:
-    """Give an upper file that is only metadata its data, before it is written to."""
-    if not is_metacopy(fd):
+    """Give an upper file that is only metadata its data, before it is written to or leaves its place."""
+    names = dirs.xattrs(fd)
+    if not any(name in _NAMES for name in names):
         return
-    source = _open_below(ov, node, fd)
-    try:
-        copy_data(source, fd, os.fstat(fd).st_size)
-    finally:
-        os.close(source)
-    for name in dirs.xattrs(fd):
-        if name in _NAMES or name in _REDIRECTS:
+    st = os.fstat(fd)
+    if st.st_size:
+        assert node.parent is not None and node.place is not None
+        source = _open_below(ov, node.parent, node.place, node.name, fd)
+        try:
+            copy_data(source, fd, st.st_size)
+        finally:
+            os.close(source)
+        settle(fd)
+        os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+    for name in (*_NAMES, *_REDIRECTS):  # in this order: without its redirect it would not find its data any more
+        if name in names:
             os.removexattr(fd, name)
 
 
-def _open_below(ov: Overlay, node: File, fd: int) -> int:
+def complete_in_place(ov: Overlay, node: File) -> None:
+    """As `complete`, for a file that is not open."""
     place = node.place
-    assert place is not None and node.parent is not None
+    if place is None or place.tree.index or not node.is_regular:
+        return
+    if not any(name in _NAMES for name in dirs.xattrs(dirs.path_of(ov.fd(place), node.name))):
+        return
+    fd = place.tree.open(ov.fd(place), node.name, os.O_RDWR)
+    try:
+        complete(ov, node, fd)
+    finally:
+        os.close(fd)
+
+
+def _open_below(ov: Overlay, parent: Directory, place: Part, name: bytes, fd: int) -> int:
     redirect = next((v for n in _REDIRECTS if (v := dirs.getxattr_or_none(fd, n)) is not None), None)
-    for part, name in _candidates(ov, node, place, redirect):
+    for part, below in _candidates(ov, parent, place, redirect or name):
         try:
-            below = part.tree.open(ov.fd(part), name, os.O_RDONLY)
+            found = part.tree.open(ov.fd(part), below, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        if not is_metacopy(below):
-            return below
-        os.close(below)
-    raise FileNotFoundError(2, "data of a metacopy file are in no layer", node.name)
+        if not is_metacopy(found):
+            return found
+        try:
+            return _open_below(ov, parent, part, below, found)
+        finally:
+            os.close(found)
+    raise OSError(errno.EIO, "data of a metacopy file are in no layer", name)
 
 
-def _candidates(ov: Overlay, node: File, place: Part, redirect: bytes | None) -> list[tuple[Part, bytes]]:
-    assert node.parent is not None
-    if redirect is not None and redirect.startswith(b"/"):
-        directory, _, name = redirect.rpartition(b"/")
-        parent = Directory(0, node.parent, node.name, ())
-        if directory:
-            return [(part, name) for part in targets(ov, parent, place, directory)]
+def _candidates(ov: Overlay, parent: Directory, place: Part, trail: bytes) -> list[tuple[Part, bytes]]:
+    """Return where the data may be: top first."""
+    directory, _, name = trail.rpartition(b"/")
+    if directory:
+        return [(part, name) for part in targets(ov, parent, place, directory)]
+    if trail.startswith(b"/"):
         return [(Part(t, None, b"", t.root()), name) for t in ov.trees if t is not None and t.index > place.tree.index]
-    below = [p for p in parts_of(ov, node.parent) if p is not None and p.tree.index > place.tree.index]
-    return [(part, redirect or node.name) for part in below]
+    return [(p, name) for p in parts_of(ov, parent) if p is not None and p.tree.index > place.tree.index]

@@ -129,16 +129,8 @@ def _follow(
     """Find the lower shares of a redirected directory (overlayfs.rst, "redirect_dir")."""
     from layerfs.union.redirect import targets
 
-    found = []
-    for target in targets(ov, node, part, marks.redirect or b""):
-        fd, below, entries = _read_open(target.tree, ov.fd(target), scan=scan)
-        assert fd == target.fd
-        found.append((target, below, entries))
-        if below.opaque:
-            break
-        if below.redirect is not None:
-            return found + _follow(ov, node, target, below, scan=scan)
-    return found
+    below = targets(ov, node.parent, part, marks.redirect or b"")
+    return [(target, *_read_open(target.tree, ov.fd(target), scan=scan)[1:]) for target in below]
 
 
 def _merge(ov: Overlay, node: Directory, found: list[tuple[int, Entries]]) -> dict[bytes, Where]:

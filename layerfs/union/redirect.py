@@ -1,4 +1,8 @@
-"""Where a redirected directory continues in the layers below it (fs/overlayfs/namei.c: ovl_lookup)."""
+"""Where a redirected directory continues in the layers below it (fs/overlayfs/namei.c: ovl_lookup).
+
+A trail is what is to be found there: absolute, from the root of each lower layer on, or bare, beside the directory. What
+lies on the way counts in each layer: a directory on it may be opaque, or redirected itself, which bends the trail.
+"""
 
 import os
 import stat
@@ -8,43 +12,93 @@ from layerfs.union.inodes import Directory
 from layerfs.union.layers import Part, Tree
 from layerfs.union.options import RedirectDir
 from layerfs.union.state import Overlay
-from layerfs.union.whiteout import WH
+from layerfs.union.whiteout import OPAQUE_FILES, WH
 
 
-def targets(ov: Overlay, node: Directory, part: Part, redirect: bytes) -> Iterator[Part]:
-    """Yield the parts below `part` that a redirect leads to, top first; what is absent in a layer is passed over.
+def targets(ov: Overlay, parent: Directory | None, part: Part, redirect: bytes) -> Iterator[Part]:
+    """Yield the parts below `part` that its redirect leads to, top first, down to the first that is opaque.
 
-    Absolute redirects start at the root of every lower layer, bare ones stay beside the directory in its parent's layers.
+    `parent` is where bare redirects stay; an absent share is passed over. Each part is to be opened before the next.
     """
     if ov.options.redirect_dir is RedirectDir.NOFOLLOW:
         return
-    if redirect.startswith(b"/"):
-        names = redirect[1:].split(b"/")
-        starts = [Part(t, None, b"", t.root()) for t in ov.trees if t is not None and t.index > part.tree.index]
-    else:
-        names = [redirect]
-        above = (node.parent.parts or ()) if node.parent is not None else ()
-        starts = [p for p in above if p is not None and p.tree.index > part.tree.index]
-    for start in starts:
-        found, stop = _walk(ov, start, names)
+    trail, above = redirect, part.tree.index
+    while (start := _next_start(ov, parent, trail, above)) is not None:
+        above = start.tree.index
+        found, trail, stop = _walk(ov, start, trail)
         if found is not None:
-            yield found
+            try:
+                yield found
+            finally:
+                _close_between(ov, start, found)
         if stop:
             return
 
 
-def _walk(ov: Overlay, start: Part, names: list[bytes]) -> tuple[Part | None, bool]:
-    """Walk down one layer; second: whether something there hides all layers below."""
-    part = start
-    for name in names:
-        fd = ov.fd(part)
-        st = _lstat(part.tree, fd, name)
-        if st is None:
-            return None, _lstat(part.tree, fd, WH + name) is not None
-        if not stat.S_ISDIR(st.st_mode):
-            return None, True
-        part = Part(part.tree, part, name)
-    return part, False
+def lower_path(ov: Overlay, node: Directory) -> bytes:
+    """Return the absolute path of a directory in its merged lowers, as a redirect names it (ovl_get_redirect)."""
+    names = []
+    step: Directory | None = node
+    while step is not None and step.parent is not None:
+        upper = step.upper()
+        redirect = upper.tree.marks(ov.fd(upper)).redirect if upper is not None else None
+        names.append((redirect or step.name).lstrip(b"/"))
+        if redirect is not None and redirect.startswith(b"/"):
+            break
+        step = step.parent
+    return b"/" + b"/".join(reversed(names))
+
+
+def _next_start(ov: Overlay, parent: Directory | None, trail: bytes, above: int) -> Part | None:
+    """Return where a trail begins in the next layer below the one of index `above`."""
+    if trail.startswith(b"/"):
+        tree = next((t for t in ov.trees[above + 1 :] if t is not None), None)
+        return None if tree is None else Part(tree, None, b"", tree.root())
+    beside = (parent.parts or ()) if parent is not None else ()
+    return next((p for p in beside if p is not None and p.tree.index > above), None)
+
+
+def _walk(ov: Overlay, start: Part, trail: bytes) -> tuple[Part | None, bytes, bool]:
+    """Walk a trail in one layer: what was found, the trail for the layers below, and whether they are hidden."""
+    absolute = trail.startswith(b"/")
+    done: list[bytes] = []
+    todo = trail.lstrip(b"/").split(b"/")
+    part: Part | None = start
+    stop = False
+    while todo and part is not None:
+        name = todo.pop(0)
+        done.append(name)
+        part, hidden = _step(ov, part, name)
+        stop = stop or hidden
+        redirect = None if part is None or hidden else part.tree.marks(ov.fd(part)).redirect
+        if redirect is not None and redirect.startswith(b"/"):
+            absolute, stop = True, False
+            done = redirect[1:].split(b"/")
+        elif redirect is not None:
+            done[-1] = redirect
+    return part, (b"/" if absolute else b"") + b"/".join(done + todo), stop
+
+
+def _step(ov: Overlay, part: Part, name: bytes) -> tuple[Part | None, bool]:
+    """Enter a directory of one layer; second: whether this layer hides what those below have there."""
+    fd = ov.fd(part)
+    st = _lstat(part.tree, fd, name)
+    if st is None:
+        return None, _lstat(part.tree, fd, WH + name) is not None
+    if not stat.S_ISDIR(st.st_mode):
+        return None, True
+    found = Part(part.tree, part, name)
+    fd = ov.fd(found)
+    opaque = part.tree.marks(fd).opaque or any(_lstat(part.tree, fd, mark) is not None for mark in OPAQUE_FILES)
+    return found, opaque
+
+
+def _close_between(ov: Overlay, start: Part, found: Part) -> None:
+    """Close what was only passed through: no node will ever ask for it."""
+    step = found.parent
+    while step is not None and step is not start:
+        ov.handles.drop(step)
+        step = step.parent
 
 
 def _lstat(tree: Tree, at: int, name: bytes) -> os.stat_result | None:

@@ -17,6 +17,7 @@ from layerfs.union.lookup import NAME_MAX, drop_name, lookup
 from layerfs.union.mutate import bury, fail, forget_name, hides, make_file_whiteout, open_top, pin
 from layerfs.union.options import RedirectDir
 from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.redirect import lower_path
 from layerfs.union.state import Overlay
 from layerfs.union.whiteout import WH, is_marker_name
 
@@ -83,14 +84,11 @@ def _own(ov: Overlay, node: Node) -> None:
 def _detach(ov: Overlay, node: Directory) -> None:
     """Make a merged directory independent of its name."""
     _, marks = ov.writable()
-    assert node.parts is not None
-    first = node.parts[1]
-    assert first is not None
     mode = ov.options.redirect_dir
-    path = first.path()
+    path = lower_path(ov, node)
     follows = marks.trusted if mode is RedirectDir.AUTO else mode is RedirectDir.ON
     if follows and marks.xattrs and len(path) <= REDIRECT_MAX:
-        upper = node.parts[0]
+        upper = node.upper()
         assert upper is not None
         marks.set_redirect(b"/proc/self/fd/%d" % ov.fd(upper), path)
         return
