@@ -10,6 +10,7 @@ has been copied up: from the lower that it came from), so that copy-up, rename a
 
 import os
 import stat
+from collections import OrderedDict
 from itertools import islice
 
 from layerfs.union.layers import Handles, Part
@@ -18,6 +19,8 @@ ROOT = 1  # FUSE_ROOT_ID
 FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
 HASHED = 1 << 61  # numbers that did not fit are hashed into the range above this
 BITS = 61
+PARKED_NAMES = 40_000  # names in listings that outlive their FORGET; about 100 bytes each
+PARKED_WEIGHT = 8  # names that a directory counts for by itself
 
 Where = int | tuple[int, ...]  # in a listing: the part that holds a file, or the parts that may hold a directory
 
@@ -123,10 +126,14 @@ class Directory(Node):
 class Table:
     """Every node that is remembered, by number. A directory outlives its FORGET as long as a child needs it."""
 
-    __slots__ = ("_files", "_handles", "nodes")
+    __slots__ = ("_evicting", "_files", "_handles", "_parked", "_parked_names", "nodes", "parked_limit")
 
     def __init__(self, handles: Handles, files: "Pool") -> None:
         self.nodes: dict[int, Node] = {}
+        self.parked_limit = PARKED_NAMES
+        self._parked: OrderedDict[Directory, int] = OrderedDict()
+        self._parked_names = 0
+        self._evicting = False
         self._handles = handles
         self._files = files
 
@@ -159,13 +166,38 @@ class Table:
     def reap(self, node: Node | None) -> None:
         """Drop a node that nobody needs, and then its parents as far as the same is true of them."""
         while node is not None and node.lookups == 0 and node.ino != ROOT and self.nodes.get(node.ino) is node:
-            if not self._release(node):
+            if self._park(node) or not self._release(node):
                 return
             del self.nodes[node.ino]
             parent, node.parent = node.parent, None
             if parent is not None:
                 parent.kids -= 1
             node = parent
+
+    def _park(self, node: Node) -> bool:
+        """Keep a directory with its listing past its FORGET, within bounds: reading 40 layers again costs most.
+
+        The oldest go first; a directory that is in use again when its turn comes stays, and is parked anew later.
+        """
+        if not isinstance(node, Directory) or node.listing is None or node.kids or node.dead or self._evicting:
+            return False
+        weight = len(node.listing) + PARKED_WEIGHT
+        self._parked_names += weight - self._parked.pop(node, 0)
+        self._parked[node] = weight
+        if self._parked_names > self.parked_limit:
+            self._evict()
+        return True
+
+    def _evict(self) -> None:
+        """Let go of parked directories until the rest are within bounds."""
+        while self._parked_names > self.parked_limit:
+            node, weight = self._parked.popitem(last=False)
+            self._parked_names -= weight
+            self._evicting = True
+            try:
+                self.reap(node)
+            finally:
+                self._evicting = False
 
     def _release(self, node: Node) -> bool:
         """Give back what a node holds, unless something still needs it."""

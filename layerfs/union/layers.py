@@ -254,6 +254,10 @@ class Handles:
             fd, part.fd = part.fd, -1
             part.tree.close_dir(fd)
 
+    def open_parts(self) -> int:
+        """Return how many directories are open, the roots aside."""
+        return len({id(part) for part in self._queue if part.fd >= 0})
+
     def close(self) -> None:
         """Close every directory that is not a root."""
         while self._queue:

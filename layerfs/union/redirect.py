@@ -63,20 +63,24 @@ def _walk(ov: Overlay, start: Part, trail: bytes) -> tuple[Part | None, bytes, b
     absolute = trail.startswith(b"/")
     done: list[bytes] = []
     todo = trail.lstrip(b"/").split(b"/")
-    part: Part | None = start
-    stop = False
-    while todo and part is not None:
+    part, stop, found = start, False, True
+    while todo and found:
         name = todo.pop(0)
         done.append(name)
-        part, hidden = _step(ov, part, name)
+        step, hidden = _step(ov, part, name)
         stop = stop or hidden
-        redirect = None if part is None or hidden else part.tree.marks(ov.fd(part)).redirect
+        if step is None:
+            found = False
+            _close_between(ov, start, Part(part.tree, part, name))
+            continue
+        part = step
+        redirect = None if hidden else part.tree.marks(ov.fd(part)).redirect
         if redirect is not None and redirect.startswith(b"/"):
             absolute, stop = True, False
             done = redirect[1:].split(b"/")
         elif redirect is not None:
             done[-1] = redirect
-    return part, (b"/" if absolute else b"") + b"/".join(done + todo), stop
+    return part if found else None, (b"/" if absolute else b"") + b"/".join(done + todo), stop
 
 
 def _step(ov: Overlay, part: Part, name: bytes) -> tuple[Part | None, bool]:
