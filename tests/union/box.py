@@ -68,6 +68,7 @@ class Box:
 
     def _open(self) -> Union:
         union = Union.open(self.stack, self.options)
+        union.ov.table.parked_limit = 0  # what is forgotten goes now
         if self.limit:
             union.ov.handles.limit = self.limit
             union.ov.files.limit = self.limit
