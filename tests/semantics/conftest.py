@@ -1,5 +1,11 @@
-"""Runs each test that takes `union` in a child process, as root or as the person, with a limit in time."""
+"""Runs each test that takes `union` in a process of its own, as root or as the person, with a limit in time.
 
+    pytest -- keeper (a mount namespace of its own; takes every mount away) -- the test's body, perhaps as the person
+
+No other namespace can hold copies of the mounts, and none of them outlives its test.
+"""
+
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -12,12 +18,15 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import mounts_below
 from tests.host import find_person, require
 from tests.oracle.subjects import abort
 from tests.semantics.mounted import Mounted
 
 LIMIT = 120  # s
 _FORK = multiprocessing.get_context("fork")
+_CLONE_NEWNS, _MS_PRIVATE, _MNT_DETACH = 0x20000, 1 << 18 | 1 << 14, 2
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture(params=["root", "rootless"])
@@ -36,25 +45,51 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Take over the call of tests about a mount."""
     if "union" not in pyfuncitem.fixturenames:
         return None
-    near, far = _FORK.Pipe(duplex=False)
-    union: Mounted = pyfuncitem.funcargs["union"]  # type: ignore[assignment]
-    child = _FORK.Process(target=_run, args=(far, near, pyfuncitem), daemon=True)
-    child.start()
-    far.close()
-    try:
-        problem = near.recv() if near.poll(LIMIT) else f"did not end within {LIMIT} s"
-    except EOFError:
-        problem = "the test's process died"
-    finally:
-        near.close()
-        _end(child, union)
+    problem = _result_of(_keep, pyfuncitem, LIMIT + 30)
     if problem:
         pytest.fail(problem, pytrace=False)
     return True
 
 
-def _run(pipe: Connection, near: Connection, item: pytest.Function) -> None:
-    near.close()
+def _union_of(item: pytest.Function) -> Mounted:
+    union = item.funcargs["union"]
+    assert isinstance(union, Mounted)
+    return union
+
+
+def _result_of(target: Any, item: pytest.Function, limit: float) -> str:
+    """Run `target(pipe, item)` in a child; what it sends, empty if all is well."""
+    near, far = _FORK.Pipe(duplex=False)
+    child = _FORK.Process(target=target, args=(far, item))
+    child.start()
+    far.close()
+    try:
+        problem = str(near.recv()) if near.poll(limit) else f"did not end within {limit} s"
+    except EOFError:
+        problem = "the test's process died"
+    finally:
+        near.close()
+        child.join(1)
+        if child.is_alive() and child.pid:
+            abort(_union_of(item).root)
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+            child.join(10)
+    return problem
+
+
+def _keep(pipe: Connection, item: pytest.Function) -> None:
+    """Have the body run, then take away whatever it left mounted."""
+    isolated = _libc.unshare(_CLONE_NEWNS) == 0 and _libc.mount(b"none", b"/", None, _MS_PRIVATE, None) == 0
+    problem = _result_of(_run, item, LIMIT)
+    if isolated:
+        for point in mounts_below(Path(os.fsdecode(_union_of(item).base))):
+            _libc.umount2(os.fsencode(point), _MNT_DETACH)
+    pipe.send(problem)
+    os._exit(0)
+
+
+def _run(pipe: Connection, item: pytest.Function) -> None:
     try:
         os.umask(0o022)
         arguments: dict[str, Any] = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
@@ -66,7 +101,6 @@ def _run(pipe: Connection, near: Connection, item: pytest.Function) -> None:
     except BaseException:
         pipe.send(traceback.format_exc())
     finally:
-        pipe.close()
         os._exit(0)
 
 
@@ -77,12 +111,3 @@ def _become_person(union: Mounted) -> None:
     os.setgroups([])
     os.setgid(person.gid)
     os.setuid(person.uid)
-
-
-def _end(child: "multiprocessing.process.BaseProcess", union: Mounted) -> None:
-    child.join(5)
-    if child.is_alive() and child.pid:
-        abort(union.root)
-        with suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
-        child.join(5)
