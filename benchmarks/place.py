@@ -58,7 +58,7 @@ class Place:
         """Mount, wait for the first answer, and note the servers' pids."""
         _, [started] = self.probe.start([(self.subject.mount_command(layers, self), self.mnt)])
         if started.status:
-            raise BenchError(f"{self.subject.name}: the mount command ended with {started.status}")
+            raise BenchError(f"the mount command ended with {started.status}: {started.complaints}")
         self.started = started
         self.pids = servers(self.home)
         return started

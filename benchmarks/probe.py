@@ -21,6 +21,7 @@ from benchmarks.model import BenchError
 
 SOURCE = Path(__file__).with_name("probe.c")
 FLAGS = ("-O2", "-Wall", "-std=gnu11")
+COMPLAINT = 300  # characters of what a program said last that go into the report
 PATIENCE = 900  # seconds; a subject that hangs must not end the run
 
 
@@ -54,11 +55,12 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """One command of a batch: when it returned and when its mountpoint answered [ns], and its exit status."""
+    """One command of a batch: when it returned and when its mountpoint answered [ns], its status, all complaints."""
 
     returned: int
     answered: int
     status: int
+    complaints: str = ""
 
 
 def children_time() -> int:
@@ -99,7 +101,7 @@ class Probe:
             out = os.path.join(scratch, "times")
             argv = [str(program(self.cache)), op, str(where), str(names), out, str(number)]
             busy, own, begun = caches.busy_time(), children_time(), time.monotonic_ns()
-            said = json.loads(self._call(argv))
+            said = json.loads(self._call(argv)[0])
             busy, own, begun = caches.busy_time() - busy, children_time() - own, time.monotonic_ns() - begun
             times = array.array("I")
             times.frombytes(Path(out).read_bytes())
@@ -114,10 +116,11 @@ class Probe:
             listing.write("".join(word + "\0" for word in words).encode())
             listing.flush()
             os.chmod(listing.name, 0o644)
-            said = json.loads(self._call([str(program(self.cache)), "mounts", listing.name, "-"]))
-        return said["total_ns"], [Started(*one) for one in said["commands"]]
+            answer, complaints = self._call([str(program(self.cache)), "mounts", listing.name, "-"])
+        said = json.loads(answer)
+        return said["total_ns"], [Started(one[0], one[1], one[2], complaints) for one in said["commands"]]
 
-    def _call(self, argv: list[str]) -> str:
+    def _call(self, argv: list[str]) -> tuple[str, str]:
         # Files, not pipes: a server that keeps our stderr open must not keep us waiting.
         with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as answer:
             child = subprocess.Popen([*self.prefix, *argv], stdin=subprocess.DEVNULL, stdout=answer, stderr=complaints)
@@ -127,9 +130,10 @@ class Probe:
                 raise BenchError(f"{argv[1]} did not end within {PATIENCE} s")
             complaints.seek(0)
             answer.seek(0)
+            said = " ".join(complaints.read().decode(errors="replace").split())[-COMPLAINT:]
             if child.wait():
-                raise BenchError(f"{argv[1]}: {complaints.read().decode(errors='replace').strip()[:300]}")
-            return answer.read().decode().strip().splitlines()[-1]
+                raise BenchError(f"{argv[1]}: {said}")
+            return answer.read().decode(errors="replace").strip().splitlines()[-1], said
 
 
 def ended(child: subprocess.Popen[bytes], patience: float) -> bool:

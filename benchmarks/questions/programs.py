@@ -38,21 +38,21 @@ def run(place: Place, program: Program) -> float:
     """Run a program to its end; return the time [ms]."""
     _, [done] = place.probe.start([(program.argv(place.mnt), None)])
     if done.status:
-        raise BenchError(f"{program.measure} ended with status {done.status}")
+        raise BenchError(f"{program.measure} ended with status {done.status}: {done.complaints}")
     return done.returned / 1e6
 
 
 @contextlib.contextmanager
-def scratch(place: Place, wanted: bool) -> Iterator[None]:
-    """Put a tmpfs on /tmp of the mount, so that a case that only reads leaves no file behind in any subject."""
-    tmp = str(place.mnt / "tmp")
-    if wanted:
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp], check=True)
-    try:
+def furnished(place: Place, inside: bool, writes: bool) -> Iterator[None]:
+    """Give a chroot the host's /dev (some subjects mount nodev), and a case that only reads a /tmp of its own."""
+    wanted = [["--bind", "/dev", str(place.mnt / "dev")]] if inside else []
+    if inside and not writes:
+        wanted.append(["-t", "tmpfs", "tmpfs", str(place.mnt / "tmp")])
+    with contextlib.ExitStack() as stack:
+        for words in wanted:
+            subprocess.run(["mount", *words], check=True)
+            stack.callback(subprocess.run, ["umount", words[-1]], check=True)
         yield
-    finally:
-        if wanted:
-            subprocess.run(["umount", tmp], check=True)
 
 
 class Work:
@@ -71,7 +71,7 @@ class Work:
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         """Time each program cold, and warm if it can be repeated."""
         for program in self.programs:
-            with place.mounted(layers), scratch(place, program.inside and not case.writes):
+            with place.mounted(layers), furnished(place, program.inside, case.writes):
                 yield Value(f"{program.measure}.{place.cold()}", run(place, program), "ms")
                 if not program.once:
                     yield Value(f"{program.measure}.warm", run(place, program), "ms")

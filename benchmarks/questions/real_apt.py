@@ -9,6 +9,8 @@ from __future__ import annotations
 from benchmarks.model import Case, Scale
 from benchmarks.questions.programs import Program, Work
 
+SETTINGS = "-o Dpkg::Use-Pty=0 -o APT::Sandbox::User="  # no /dev/pts and no user _apt beside the archives
+
 
 class Apt(Work):
     """dpkg: unpack, fsync, rename, hard links, diversions; scripts of the packages."""
@@ -18,7 +20,7 @@ class Apt(Work):
     rounds = 0.4
     writes = True
     programs = (
-        Program("install", "apt-get -q -y --no-download install /debs/*.deb", inside=True, once=True),
+        Program("install", f"apt-get -q -y {SETTINGS} install /debs/*.deb", inside=True, once=True),
     )
 
     def cases(self, scale: Scale) -> list[Case]:
