@@ -75,6 +75,30 @@ def rename(at: int, name: bytes, to: int, new: bytes, flags: int = 0) -> None:
         os.rename(name, new, src_dir_fd=at, dst_dir_fd=to)
 
 
+def move(at: int, name: bytes, to: int, new: bytes, flags: int = 0) -> None:
+    """Rename a directory of ours, also one whose mode forbids even us to change its `..` (rename(2), EACCES)."""
+    try:
+        rename(at, name, to, new, flags)
+    except PermissionError:
+        with _writable(at, name), _writable(to, new):
+            rename(at, name, to, new, flags)
+
+
+@contextmanager
+def _writable(at: int, name: bytes) -> Iterator[None]:
+    """Let a directory be written to for a moment; what is none, or absent, is left alone."""
+    st = lstat_or_none(at, name)
+    if st is None or not stat.S_ISDIR(st.st_mode):
+        yield
+        return
+    with pinned(at, name) as path:
+        os.chmod(path, stat.S_IMODE(st.st_mode) | stat.S_IWUSR)
+        try:
+            yield
+        finally:
+            os.chmod(path, stat.S_IMODE(st.st_mode))
+
+
 def lstat_or_none(at: int, name: bytes) -> os.stat_result | None:
     """Stat a name without following it; None only when it is absent."""
     try:

@@ -8,12 +8,12 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 
 from layerfs.sys import dirs
 from layerfs.sys.copy import settle
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part, Tree
-from layerfs.union.lookup import promote
 from layerfs.union.metacopy import data_of
 from layerfs.union.owners import override_value
 from layerfs.union.readdir import listing_of, parts_of
@@ -129,7 +129,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         ov.files.add(node)
     _switch_data(staged, keep_open=keep_open)
     for parent, name in names:
-        _link_upper(ov, node, parent, name)
+        link_upper(ov, node, parent, name)
 
 
 def _all_names(ov: Overlay, node: File, st: os.stat_result) -> list[tuple[Directory, bytes]]:
@@ -141,7 +141,8 @@ def _all_names(ov: Overlay, node: File, st: os.stat_result) -> list[tuple[Direct
     return other_names(ov, node)
 
 
-def _link_upper(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
+def link_upper(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
+    """Make a name of a lower hard link a name of its copy in the upper."""
     part = copy_up_directory(ov, parent)
     assert node.place is not None
     with ov.handles.held():
@@ -165,7 +166,8 @@ def _publish(ov: Overlay, part: Part, rename: Callable[[int], None]) -> None:
     at = ov.fd(part)
     before = os.fstat(at)
     rename(at)
-    os.utime(b"/proc/self/fd/%d" % at, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with suppress(OSError):  # what is published is not taken back for a time; EPERM: the directory is somebody else's
+        os.utime(b"/proc/self/fd/%d" % at, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _switch_data(staged: Staged, *, keep_open: bool) -> None:
@@ -272,7 +274,7 @@ def _copy_up_one(ov: Overlay, node: Directory) -> None:
             _copy_metadata(ov, first.tree, b"/proc/self/fd/%d" % fd, dirs.path_of(work.fd, name), st)
             above = parts_of(ov, parent)[0]
             assert above is not None
-            _publish(ov, above, lambda at: os.rename(name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))
+            _publish(ov, above, lambda at: dirs.move(work.fd, name, at, node.name))
         except BaseException:
             dirs.remove(work.fd, name)
             raise
@@ -280,14 +282,3 @@ def _copy_up_one(ov: Overlay, node: Directory) -> None:
     listing = listing_of(ov, parent)
     listing[node.name] = node.candidates = ov.span((0, *node.candidates))
     parent.covered.add(node.name)
-
-
-def adopt_names(ov: Overlay, node: File) -> None:
-    """Point a node that is reached by a lower name at its copy in the upper, if one of its names has been copied up."""
-    extra = node.extra
-    if extra is None or not needs_copy_up(node):
-        return
-    for parent, name in extra.aliases:
-        if listing_of(ov, parent).get(name) == 0:
-            promote(ov, node, parent, name)
-            return

@@ -1,7 +1,7 @@
 """The bytes of files: one descriptor a file, shared by all who have it open, so that a copy-up is seen by everyone.
 
-Descriptors of files that can be opened again are closed when there are too many: a thousand open files of a container need
-not be a thousand of ours.
+Descriptors of files that can be opened again are closed when there are too many: a thousand open files of a container
+need not be a thousand of ours.
 """
 
 import errno
@@ -17,7 +17,7 @@ SXID = stat.S_ISUID | stat.S_ISGID
 
 
 def fd_of(ov: Overlay, node: File, *, write: bool = False) -> int:
-    """Return the file's data descriptor, opening it or opening it for writing as needed (the file is then the upper's)."""
+    """Return the file's data descriptor, opening it, or opening it for writing, as needed (then it is the upper's)."""
     extra = node.opened()
     if extra.fd >= 0 and (extra.writable or not write) and extra.opens:
         return extra.fd

@@ -1,8 +1,8 @@
 """Lower hard links: all visible names of one lower file, so that a copy-up keeps them one file.
 
-Nothing on disk leads from an inode to its names, so the first copy-up of a lower hard link walks the merged tree once and
-notes every name of every such file (as merged paths; a renamed directory moves them along). The kernel answers this with an
-index that only itself can read; links made in the upper are read by everyone.
+Nothing on disk leads from an inode to its names, so the first copy-up of a lower hard link walks the merged tree once
+and notes every name of every such file (as merged paths; a renamed directory moves them along). The kernel answers this
+with an index that only itself can read; links made in the upper are read by everyone.
 """
 
 from layerfs.union.inodes import Directory, File
@@ -20,20 +20,26 @@ def other_names(ov: Overlay, node: File) -> list[tuple[Directory, bytes]]:
     found = []
     for path in ov.links.pop(node.ino, []):
         parent, name = _find_parent(ov, path)
-        if parent is None or (parent is node.parent and name == node.name):
+        if parent is None:
             continue
         where = listing_of(ov, parent).get(name)
-        if type(where) is int and where and lookup(ov, parent, name)[0] is node:
-            found.append((parent, name))
+        if type(where) is int and where and (parent is not node.parent or name != node.name):
+            other, _ = lookup(ov, parent, name)
+            if other is node:
+                found.append((parent, name))
+            ov.table.reap(other)
+        ov.table.reap(parent)
     return found
 
 
-def moved(ov: Overlay, old: bytes, new: bytes) -> None:
-    """Move the noted names along with a renamed directory; paths begin with a slash."""
+def moved(ov: Overlay, moves: dict[bytes, bytes]) -> None:
+    """Move the noted names along with renamed directories, all at once; paths begin with a slash."""
     for paths in (ov.links or {}).values():
         for index, path in enumerate(paths):
-            if path.startswith(old + b"/"):
-                paths[index] = new + path[len(old) :]
+            for old, new in moves.items():
+                if path.startswith(old + b"/"):
+                    paths[index] = new + path[len(old) :]
+                    break
 
 
 def path_of_node(node: Directory) -> bytes:
@@ -49,24 +55,41 @@ def path_of_node(node: Directory) -> bytes:
 def _collect(ov: Overlay) -> Names:
     found: Names = {}
     pending: list[tuple[Directory, bytes]] = [(ov.root, b"")]
-    while pending:
-        node, path = pending.pop()
-        parts = parts_of(ov, node)
-        for name, where in list(listing_of(ov, node).items()):
-            if type(where) is tuple:
-                child, _ = lookup(ov, node, name)
-                assert isinstance(child, Directory)
-                child.lookups += 1  # held while it waits here
-                pending.append((child, path + b"/" + name))
-            elif where:
-                part = parts[where]  # type: ignore[index]
-                assert part is not None
-                st = part.tree.lstat(ov.fd(part), name)
-                if st.st_nlink > 1:
-                    found.setdefault(ov.numbers.of(st.st_dev, st.st_ino), []).append(path + b"/" + name)
-        if node is not ov.root:
+    ov.root.lookups += 1
+    try:
+        while pending:
+            node, path = pending.pop()
+            try:
+                _collect_one(ov, node, path, found, pending)
+            finally:
+                ov.table.forget(node.ino, 1)
+    finally:
+        for node, _ in pending:
             ov.table.forget(node.ino, 1)
     return {ino: paths for ino, paths in found.items() if len(paths) > 1}
+
+
+def _collect_one(
+    ov: Overlay, node: Directory, path: bytes, found: Names, pending: list[tuple[Directory, bytes]]
+) -> None:
+    """Note the hard links in one directory, and hold its subdirectories until their turn comes."""
+    try:
+        listing = listing_of(ov, node)
+    except PermissionError:
+        return  # what we may not read, nobody reads through us
+    parts = parts_of(ov, node)
+    for name, where in list(listing.items()):
+        if type(where) is tuple:
+            child, _ = lookup(ov, node, name)
+            assert isinstance(child, Directory)
+            child.lookups += 1
+            pending.append((child, path + b"/" + name))
+        elif where:
+            part = parts[where]  # type: ignore[index]
+            assert part is not None
+            st = part.tree.lstat(ov.fd(part), name)
+            if st.st_nlink > 1:
+                found.setdefault(ov.numbers.of(st.st_dev, st.st_ino), []).append(path + b"/" + name)
 
 
 def _find_parent(ov: Overlay, path: bytes) -> tuple[Directory | None, bytes]:
@@ -74,6 +97,7 @@ def _find_parent(ov: Overlay, path: bytes) -> tuple[Directory | None, bytes]:
     node = ov.root
     for name in names:
         if type(listing_of(ov, node).get(name)) is not tuple:
+            ov.table.reap(node)
             return None, last
         child, _ = lookup(ov, node, name)
         assert isinstance(child, Directory)

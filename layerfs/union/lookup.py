@@ -10,8 +10,7 @@ from layerfs.union.layers import Part
 from layerfs.union.owners import Shown
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.state import Attributes, Overlay
-
-NAME_MAX = 255
+from layerfs.union.whiteout import NAME_MAX
 
 
 def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attributes]:

@@ -1,21 +1,21 @@
-"""Making and removing names. Each change is one rename or one system call in the upper: a crash leaves old or new."""
+"""Making names. Each change is one rename or one system call in the upper: a crash leaves old or new."""
 
 import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
-from layerfs.union.data import fd_of
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.layers import Part
-from layerfs.union.lookup import NAME_MAX, drop_name, lookup
+from layerfs.union.lookup import lookup
+from layerfs.union.metacopy import complete_in_place
 from layerfs.union.owners import Attributes, override_value
-from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.readdir import listing_of
 from layerfs.union.state import Overlay
-from layerfs.union.whiteout import NO_DEVICE, WH, is_marker_name
+from layerfs.union.whiteout import NAME_MAX, NO_DEVICE, WH, is_marker_name
 
 DEFAULT_ACL = "system.posix_acl_default"
 Maker = Callable[[int, bytes], None]
@@ -98,6 +98,7 @@ def link(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
     copy_up(ov, node)
     if node.place is None:
         raise fail(errno.ENOENT)
+    complete_in_place(ov, node)
     part = copy_up_directory(ov, parent)
     with ov.handles.held():
         source = ov.fd(node.place)
@@ -158,7 +159,8 @@ def _make_staged(ov: Overlay, at: int, parent: Directory, name: bytes, mode: int
         place_new(ov, inside, name, at, name, over_whiteout=parent.whites.get(name) is True)
     finally:
         os.close(inside)
-        dirs.remove(work.fd, nursery)
+        with suppress(OSError):  # the next mount empties the scratch directory
+            dirs.remove(work.fd, nursery)
 
 
 class _directory:
@@ -210,13 +212,12 @@ def _own(ov: Overlay, path: bytes, mode: int, owner: Caller, parent: Attributes)
 def place_new(ov: Overlay, at: int, name: bytes, to: int, new: bytes, *, over_whiteout: bool) -> None:
     """Move a staged object to a name in the upper that is free, or holds only a whiteout."""
     if not over_whiteout:
-        os.rename(name, new, src_dir_fd=at, dst_dir_fd=to)
+        dirs.move(at, name, to, new)
         return
     try:
         os.rename(name, new, src_dir_fd=at, dst_dir_fd=to)
-    except NotADirectoryError:  # a directory cannot replace the whiteout by a plain rename
-        dirs.rename(at, name, to, new, dirs.RENAME_EXCHANGE)
-        os.unlink(name, dir_fd=at)
+    except NotADirectoryError:  # a directory cannot replace the whiteout by a plain rename; `at` is thrown away
+        dirs.move(at, name, to, new, dirs.RENAME_EXCHANGE)
 
 
 def _stage_over_whiteout(ov: Overlay, at: int, name: bytes, maker: Maker) -> None:
@@ -228,145 +229,14 @@ def _stage_over_whiteout(ov: Overlay, at: int, name: bytes, maker: Maker) -> Non
 
 def _now_upper(ov: Overlay, parent: Directory, name: bytes, *, is_dir: bool) -> None:
     """Note that a name is the upper's now, and take away a `.wh.` file that hid it."""
-    white = parent.whites.pop(name, None)
-    if white is False:
+    listing_of(ov, parent)[name] = ov.span((0,)) if is_dir else 0
+    drop_file_whiteout(ov, parent, name)
+
+
+def drop_file_whiteout(ov: Overlay, parent: Directory, name: bytes) -> None:
+    """Forget the whiteout of a name that the upper has now; a `.wh.` file that stays hides no more than that does."""
+    if parent.whites.pop(name, None) is False:
         part = parent.upper()
         assert part is not None
-        dirs.remove(ov.fd(part), WH + name)
-    listing_of(ov, parent)[name] = ov.span((0,)) if is_dir else 0
-
-
-def hides(parent: Directory, name: bytes) -> bool:
-    """Tell whether something of the lowers would appear if the upper had nothing at a visible name."""
-    where = (parent.listing or {}).get(name)
-    return name in parent.covered or where not in (0, (0,))
-
-
-def unlink(ov: Overlay, parent: Directory, name: bytes) -> None:
-    """Remove a name of a file. An open one lives on, with no links, until it is closed."""
-    ov.writable()
-    node, st = lookup(ov, parent, name)
-    if not isinstance(node, File):
-        raise fail(errno.EISDIR)
-    if st.st_nlink > 1 and not node.is_upper:
-        copy_up(ov, node)  # the other names keep the right number of links
-    part = copy_up_directory(ov, parent)
-    pin(ov, node, parent, name)
-    covered = hides(parent, name)
-    with ov.handles.held():
-        remove_upper(ov, ov.fd(part), parent, name, whiteout=covered)
-    forget_name(parent, name, covered=covered)
-    drop_name(ov, node, parent, name)
-    ov.table.reap(node)
-
-
-def remove_upper(ov: Overlay, at: int, parent: Directory, name: bytes, *, whiteout: bool) -> None:
-    """Take a file's name from the upper, leaving a whiteout where something of the lowers would appear."""
-    work, marks = ov.writable()
-    in_upper = (parent.listing or {}).get(name) == 0
-    if not whiteout:
-        os.unlink(name, dir_fd=at)
-    elif not marks.devices:
-        make_file_whiteout(at, name)
-        if in_upper:
-            os.unlink(name, dir_fd=at)
-        parent.whites[name] = False
-    elif in_upper:
-        temporary = work.name()
-        marks.make(work.fd, temporary)
-        os.rename(temporary, name, src_dir_fd=work.fd, dst_dir_fd=at)
-        parent.whites[name] = True
-    else:
-        marks.make(at, name)
-        parent.whites[name] = True
-
-
-def make_file_whiteout(at: int, name: bytes) -> None:
-    """Leave a `.wh.NAME` file, where devices cannot be made."""
-    flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    os.close(os.open(WH + name, flags, 0o600, dir_fd=at))
-
-
-def forget_name(parent: Directory, name: bytes, *, covered: bool) -> None:
-    """Take a name from the listing; `covered` stays noted for whoever makes it again."""
-    if parent.listing is not None:
-        parent.listing.pop(name, None)
-    if covered:
-        parent.covered.add(name)
-
-
-def pin(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
-    """Hold on to a file that is about to lose its last known name while somebody may still ask for it."""
-    extra = node.extra
-    if node.parent is not parent or node.name != name or (extra is not None and extra.aliases):
-        return
-    if node.lookups == 0 and (extra is None or extra.opens == 0):
-        return
-    extra = node.opened()
-    if extra.opens and node.is_regular:
-        fd_of(ov, node)
-    elif extra.anchor() < 0 and node.place is not None:
-        extra.pinned = dirs.pin(ov.fd(node.place), name)
-
-
-def rmdir(ov: Overlay, parent: Directory, name: bytes) -> None:
-    """Remove a directory that shows nothing, whatever whiteouts it holds."""
-    ov.writable()
-    node, _ = lookup(ov, parent, name)
-    if not isinstance(node, Directory):
-        raise fail(errno.ENOTDIR)
-    if listing_of(ov, node):
-        raise fail(errno.ENOTEMPTY)
-    part = copy_up_directory(ov, parent)
-    covered = hides(parent, name)
-    own = node.upper()
-    with ov.handles.held():
-        at = ov.fd(part)
-        open_top(ov, node)
-        if own is None:
-            remove_upper(ov, at, parent, name, whiteout=True)
-        else:
-            _remove_upper_directory(ov, at, parent, name, whiteout=covered)
-        bury(ov, node)
-    forget_name(parent, name, covered=covered)
-    ov.table.reap(node)
-
-
-def open_top(ov: Overlay, node: Directory) -> Part:
-    """Open the share of a directory that its attributes come from."""
-    top = next(part for part in parts_of(ov, node) if part is not None)
-    ov.fd(top)
-    return top
-
-
-def bury(ov: Overlay, node: Directory) -> None:
-    """Hold a removed directory (its top opened before) for those who are still in it, and show them nothing."""
-    top = open_top(ov, node)
-    node.pinned = os.dup(top.fd)
-    for part in node.parts or ():
-        if part is not None:
-            ov.handles.drop(part)
-    node.parts = [Part(top.tree, None, b"", node.pinned)]
-    node.listing, node.dead = {}, True
-
-
-def _remove_upper_directory(ov: Overlay, at: int, parent: Directory, name: bytes, *, whiteout: bool) -> None:
-    work, marks = ov.writable()
-    temporary = work.name()
-    if not whiteout:
-        try:
-            os.rmdir(name, dir_fd=at)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        os.rename(name, temporary, src_dir_fd=at, dst_dir_fd=work.fd)  # only whiteouts are left in it
-    elif marks.devices:
-        marks.make(work.fd, temporary)
-        dirs.rename(work.fd, temporary, at, name, dirs.RENAME_EXCHANGE)
-        parent.whites[name] = True
-    else:
-        make_file_whiteout(at, name)
-        os.rename(name, temporary, src_dir_fd=at, dst_dir_fd=work.fd)
-        parent.whites[name] = False
-    dirs.remove(work.fd, temporary)
+        with suppress(OSError):
+            dirs.remove(ov.fd(part), WH + name)

@@ -1,6 +1,7 @@
 """Who owns a file: what is on disk against what the mount shows (uidmapping, squash_to_*, xattr_permissions).
 
-The `override_stat` xattrs hold `uid:gid:mode[:type]`, mode in octal, as fuse-overlayfs and containers/storage write them.
+The `override_stat` xattrs hold `uid:gid:mode[:type]`, mode in octal, as fuse-overlayfs and containers/storage write
+them.
 """
 
 import os

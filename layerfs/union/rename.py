@@ -1,49 +1,87 @@
 """Rename of everything, merged and lower directories included.
 
-Order of work: look, copy up what moves and both parents, make a moved directory independent of its place (a redirect where
-the kernel reads it back, else a copy of the whole tree), then one rename in the upper. RENAME_WHITEOUT leaves the whiteout at
-the old name in the same system call, so that there is no moment in which the lower shines through.
+Order of work: look, copy up what moves and both parents, make a moved directory independent of its place (flatten.py),
+then one rename in the upper. RENAME_WHITEOUT leaves the whiteout at the old name in the same system call, so that there
+is no moment in which the lower shines through. What can fail comes before that rename; the tables follow it.
 """
 
 import errno
-import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 from layerfs.sys import dirs
 from layerfs.union import hardlinks
-from layerfs.union.copyup import copy_up, copy_up_directory
+from layerfs.union.copyup import copy_up, copy_up_directory, link_upper
+from layerfs.union.flatten import detaching, seal
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.lookup import NAME_MAX, drop_name, lookup
-from layerfs.union.mutate import bury, fail, forget_name, hides, make_file_whiteout, open_top, pin
-from layerfs.union.options import RedirectDir
+from layerfs.union.lookup import drop_name, lookup
+from layerfs.union.mutate import drop_file_whiteout, fail
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.redirect import lower_path
+from layerfs.union.removal import bury, cover, forget_name, grip, hides, make_file_whiteout, pin
 from layerfs.union.state import Overlay
-from layerfs.union.whiteout import WH, is_marker_name
+from layerfs.union.whiteout import NAME_MAX, WH, has_file_form, is_marker_name
 
-REDIRECT_MAX = 255  # bytes; longer redirects the kernel does not write either (OVL_REDIRECT_MAX), and ext4 may not hold
 _FLAGS = dirs.RENAME_NOREPLACE | dirs.RENAME_EXCHANGE | dirs.RENAME_WHITEOUT
 
 
-def rename(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> None:
-    """Rename with renameat2(2) flags.
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What is to be renamed: `name` in `parent` becomes `new` in `to`, where `target` may stand."""
+
+    source: Node
+    parent: Directory
+    name: bytes
+    to: Directory
+    new: bytes
+    target: Node | None
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether a directory moves."""
+        return isinstance(self.source, Directory)
+
+    def back(self) -> "Move":
+        """Return the other half of an exchange."""
+        assert self.target is not None
+        return Move(self.target, self.to, self.new, self.parent, self.name, self.source)
+
+
+def renaming(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Iterator[File]:
+    """Rename with renameat2(2) flags, stepwise: each file that is to be copied up is yielded first, others may come in.
 
     Raises OSError: EEXIST (NOREPLACE), ENOTEMPTY, EISDIR, ENOTDIR, EINVAL for flags that exclude each other.
     """
+    move = _find(ov, parent, name, to, new, flags)
+    moving = [move.source] if move.source is not move.target else []
+    if moving and flags & dirs.RENAME_EXCHANGE and move.target is not None:
+        moving.append(move.target)
+    for node in moving:
+        with ExitStack() as held:
+            node.lookups += 1
+            held.callback(ov.table.forget, node.ino, 1)
+            yield from detaching(ov, node)
+    _rename(ov, _find(ov, parent, name, to, new, flags), flags)
+
+
+def _find(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Move:
+    """Look up both names and refuse what rename(2) refuses."""
     ov.writable()
     _check(ov, parent, to, new, flags)
     source, _ = lookup(ov, parent, name)
-    target = lookup(ov, to, new)[0] if new in listing_of(ov, to) else None
-    if source is target:
-        return  # two names of one file: rename(2) does nothing
-    if flags & dirs.RENAME_EXCHANGE:
-        if target is None:
-            raise fail(errno.ENOENT)
-        _exchange(ov, source, parent, name, target, to, new)
-        return
-    if target is not None:
-        _check_replace(ov, source, target)
-    _move(ov, source, parent, name, to, new, target, leave_whiteout=bool(flags & dirs.RENAME_WHITEOUT))
+    target = None
+    try:
+        target = lookup(ov, to, new)[0] if new in listing_of(ov, to) else None
+        if flags & dirs.RENAME_EXCHANGE:
+            if target is None:
+                raise fail(errno.ENOENT)
+        elif target is not None and target is not source:
+            _check_replace(ov, source, target)
+    except OSError:
+        ov.table.reap(source)
+        ov.table.reap(target)
+        raise
+    return Move(source, parent, name, to, new, target)
 
 
 def _check(ov: Overlay, parent: Directory, to: Directory, new: bytes, flags: int) -> None:
@@ -70,108 +108,53 @@ def _check_replace(ov: Overlay, source: Node, target: Node) -> None:
         raise fail(errno.ENOTDIR)
 
 
-def _own(ov: Overlay, node: Node) -> None:
-    """Get what moves into the upper, so that it can live under any name."""
-    if isinstance(node, File):
-        copy_up(ov, node)
-        return
-    assert isinstance(node, Directory)
-    copy_up_directory(ov, node)
-    if len(parts_of(ov, node)) > 1:
-        _detach(ov, node)
-
-
-def _detach(ov: Overlay, node: Directory) -> None:
-    """Make a merged directory independent of its name."""
-    _, marks = ov.writable()
-    mode = ov.options.redirect_dir
-    path = lower_path(ov, node)
-    follows = marks.trusted if mode is RedirectDir.AUTO else mode is RedirectDir.ON
-    if follows and marks.xattrs and len(path) <= REDIRECT_MAX:
-        upper = node.upper()
-        assert upper is not None
-        marks.set_redirect(b"/proc/self/fd/%d" % ov.fd(upper), path)
-        return
-    for _step in flatten(ov, node):
-        pass
-
-
-def flatten(ov: Overlay, node: Directory) -> Iterator[None]:
-    """Copy a merged directory's whole tree into the upper, in place, and make its directories opaque, deepest first.
-
-    Every step leaves the merged tree as it was. Yields after each copied file, so that a caller may let others in.
-    """
-    _hold(node)
+def _rename(ov: Overlay, move: Move, flags: int) -> None:
     try:
-        for name, where in list(listing_of(ov, node).items()):
-            if where in (0, None) or name not in listing_of(ov, node):
-                continue
-            child, _ = lookup(ov, node, name)
-            if isinstance(child, File):
-                copy_up(ov, child)
-                yield
-            elif isinstance(child, Directory):
-                copy_up_directory(ov, child)
-                if len(parts_of(ov, child)) > 1:
-                    yield from flatten(ov, child)
-            ov.table.reap(child)
-        _make_opaque(ov, node)
+        if move.source is move.target:
+            return  # two names of one file: rename(2) does nothing
+        if flags & dirs.RENAME_EXCHANGE:
+            _exchange(ov, move)
+        else:
+            _replace(ov, move, leave_whiteout=bool(flags & dirs.RENAME_WHITEOUT))
     finally:
-        node.lookups -= 1
+        ov.table.reap(move.source)
+        ov.table.reap(move.target)
 
 
-def _hold(node: Directory) -> None:
-    node.lookups += 1
+def _own(ov: Overlay, node: Node, parent: Directory, name: bytes) -> None:
+    """Get what moves into the upper, so that it can live under any name."""
+    for _file in detaching(ov, node):
+        pass
+    if isinstance(node, File) and listing_of(ov, parent)[name] != 0:
+        link_upper(ov, node, parent, name)  # a lower hard link whose copy-up stopped half-way
 
 
-def _make_opaque(ov: Overlay, node: Directory) -> None:
-    """Cut a directory off its lowers, all that it shows being in the upper."""
-    part = copy_up_directory(ov, node)
-    _seal(ov, node)
-    fd = ov.fd(part)
-    assert node.parts is not None
-    for lower in node.parts[1:]:
-        if lower is not None:
-            ov.handles.drop(lower)
-    del node.parts[1:]
-    listing = listing_of(ov, node)
-    for name, where in listing.items():
-        if type(where) is tuple:
-            listing[name] = ov.span((0,))
-    for name in node.covered - set(listing):
-        if node.whites.pop(name, None) is not None:
-            _drop_whiteouts(fd, name)
-    node.covered = set()
-
-
-def _drop_whiteouts(fd: int, name: bytes) -> None:
-    for form in (name, WH + name):
-        dirs.remove(fd, form)
-
-
-def _move(
-    ov: Overlay,
-    source: Node,
-    parent: Directory,
-    name: bytes,
-    to: Directory,
-    new: bytes,
-    target: Node | None,
-    *,
-    leave_whiteout: bool,
-) -> None:
-    _own(ov, source)
+def _replace(ov: Overlay, move: Move, *, leave_whiteout: bool) -> None:
+    source, parent, name, to, new, target = (
+        move.source, move.parent, move.name, move.to, move.new, move.target,
+    )  # fmt: skip
+    _own(ov, source, parent, name)
     from_part, to_part = copy_up_directory(ov, parent), copy_up_directory(ov, to)
-    covered, new_hides = hides(parent, name), new in to.covered or (target is not None and hides(to, new))
-    with ov.handles.held():
+    if isinstance(target, File):
+        if not target.is_upper and lookup(ov, to, new)[1].st_nlink > 1:
+            copy_up(ov, target)
+        pin(ov, target, to, new)
+    covered, hidden = hides(parent, name), new in to.covered or (target is not None and hides(to, new))
+    with ExitStack() as stack:
+        stack.enter_context(ov.handles.held())
+        fd = stack.enter_context(grip(ov, target)) if isinstance(target, Directory) else -1
         at, at_new = ov.fd(from_part), ov.fd(to_part)
         if isinstance(source, Directory):
-            _prepare_directory(ov, source, to, new, target, hidden=new_hides)
-        _vacate(ov, to, new, target)
-        _rename_upper(ov, at, parent, name, at_new, to, new, whiteout=covered or leave_whiteout)
+            _prepare_directory(ov, source, to, new, target, hidden=hidden)
+        _rename_upper(ov, at, at_new, move, whiteout=covered or leave_whiteout)
+        if isinstance(target, Directory):
+            bury(ov, target, fd)
     forget_name(parent, name, covered=covered)
-    _settle(ov, source, parent, name, to, new, target, covered=new_hides)
-    ov.table.reap(source)
+    forget_name(to, new, covered=hidden)
+    if isinstance(target, File):
+        drop_name(ov, target, to, new)
+    _relocate(ov, move)
+    drop_file_whiteout(ov, to, new)
 
 
 def _prepare_directory(
@@ -180,7 +163,7 @@ def _prepare_directory(
     """Keep a moved directory from merging with what the lowers have at its new name, and make that name free for it."""
     _, marks = ov.writable()
     if len(parts_of(ov, source)) == 1 and (hidden or new in to.whites):
-        _seal(ov, source)
+        seal(ov, source)
     own = target.upper() if isinstance(target, Directory) else None
     if own is not None:  # it shows nothing, but holds whiteouts: opaque first, so that emptying it shows nothing either
         fd = ov.fd(own)
@@ -188,96 +171,71 @@ def _prepare_directory(
         dirs.empty(fd)
 
 
-def _vacate(ov: Overlay, to: Directory, new: bytes, target: Node | None) -> None:
-    """Hold on to what is about to be replaced, for those who have it open."""
-    if isinstance(target, File):
-        if not target.is_upper and lookup(ov, to, new)[1].st_nlink > 1:
-            copy_up(ov, target)
-        pin(ov, target, to, new)
-    elif isinstance(target, Directory):
-        open_top(ov, target)
-
-
-def _rename_upper(
-    ov: Overlay, at: int, parent: Directory, name: bytes, at_new: int, to: Directory, new: bytes, *, whiteout: bool
-) -> None:
+def _rename_upper(ov: Overlay, at: int, at_new: int, move: Move, *, whiteout: bool) -> None:
+    """Rename in the upper, leaving a whiteout at the old name if asked to."""
     _, marks = ov.writable()
-    if to.whites.get(new) is True and type((parent.listing or {}).get(name)) is tuple:
-        _swap_with_whiteout(at, parent, name, at_new, new, whiteout=whiteout)
-        return
-    if whiteout and not marks.devices:
+    parent, name, new = move.parent, move.name, move.new
+    if whiteout and not marks.devices and has_file_form(name):
         make_file_whiteout(at, name)
         parent.whites[name] = False
         whiteout = False
-        dirs.rename(at, name, at_new, new)
-    elif whiteout:
-        _rename_leaving_whiteout(ov, at, name, at_new, new)
-        parent.whites[name] = True
+    if move.is_dir and move.to.whites.get(new) is True:  # they change places; a device may stay as the whiteout
+        dirs.move(at, name, at_new, new, dirs.RENAME_EXCHANGE)
+        if whiteout and marks.devices:
+            parent.whites[name] = True
+            return
+        dirs.remove(at, name)
+    elif whiteout and marks.devices:
+        parent.whites[name] = _rename_leaving_whiteout(ov, at, name, at_new, new)
+        return
     else:
-        dirs.rename(at, name, at_new, new)
+        dirs.move(at, name, at_new, new)
+    if whiteout:  # for a moment the lower shines through: a crash may leave both names, but loses nothing
+        cover(ov, at, parent, name)
 
 
-def _swap_with_whiteout(at: int, parent: Directory, name: bytes, at_new: int, new: bytes, *, whiteout: bool) -> None:
-    """Move a directory over a whiteout: they change places, and the whiteout stays where one is wanted."""
-    dirs.rename(at, name, at_new, new, dirs.RENAME_EXCHANGE)
-    if whiteout:
-        parent.whites[name] = True
-    else:
-        os.unlink(name, dir_fd=at)
+def _rename_leaving_whiteout(ov: Overlay, at: int, name: bytes, at_new: int, new: bytes) -> bool:
+    """Rename with RENAME_WHITEOUT; where the filesystem lacks it, hide the lower by a file first, then by the device.
 
-
-def _rename_leaving_whiteout(ov: Overlay, at: int, name: bytes, at_new: int, new: bytes) -> None:
+    Returns whether the whiteout is a device.
+    """
     try:
-        dirs.rename(at, name, at_new, new, dirs.RENAME_WHITEOUT)
+        dirs.move(at, name, at_new, new, dirs.RENAME_WHITEOUT)
+        return True
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno != errno.EINVAL or not has_file_form(name):
             raise
-        # A filesystem without RENAME_WHITEOUT: hide the lower by a file first, then by the device.
-        _, marks = ov.writable()
-        make_file_whiteout(at, name)
-        dirs.rename(at, name, at_new, new)
+    _, marks = ov.writable()
+    make_file_whiteout(at, name)
+    dirs.move(at, name, at_new, new)
+    try:
         marks.make(at, name)
-        dirs.remove(at, WH + name)
+    except OSError:  # ENOSPC: the file does as well
+        return False
+    dirs.remove(at, WH + name)
+    return True
 
 
-def _settle(
-    ov: Overlay,
-    source: Node,
-    parent: Directory,
-    name: bytes,
-    to: Directory,
-    new: bytes,
-    target: Node | None,
-    *,
-    covered: bool,
-) -> None:
-    """Make the tables say what the upper now holds; what stood at the new name is gone."""
-    if isinstance(target, Directory):
-        bury(ov, target)
-    if to.whites.pop(new, None) is False:
-        part = to.upper()
-        assert part is not None
-        dirs.remove(ov.fd(part), WH + new)
-    forget_name(to, new, covered=covered)
-    if isinstance(target, File):
-        drop_name(ov, target, to, new)
-    relocate(ov, source, parent, name, to, new)
-    listing_of(ov, to)[new] = ov.span((0,)) if isinstance(source, Directory) else 0
-    ov.table.reap(target)
+def _relocate(ov: Overlay, move: Move) -> None:
+    """Make the tables say what the upper now holds at the new name."""
+    old = hardlinks.path_of_node(move.source) if isinstance(move.source, Directory) else b""
+    _place(ov, move)
+    if isinstance(move.source, Directory):
+        hardlinks.moved(ov, {old: hardlinks.path_of_node(move.source)})
 
 
-def relocate(ov: Overlay, node: Node, parent: Directory, name: bytes, to: Directory, new: bytes) -> None:
+def _place(ov: Overlay, move: Move) -> None:
     """Give a node its new parent and name."""
+    node, parent, name, to, new = move.source, move.parent, move.name, move.to, move.new
     part = to.upper()
     assert part is not None
+    listing_of(ov, to)[new] = ov.span((0,)) if move.is_dir else 0
     if isinstance(node, Directory):
-        old_path = hardlinks.path_of_node(node)
         own = node.upper()
         assert own is not None
         own.parent, own.name = part, new
         node.candidates = ov.span((0,))
         ov.table.move(node, to, new)
-        hardlinks.moved(ov, old_path, hardlinks.path_of_node(node))
     elif isinstance(node, File):
         if node.parent is parent and node.name == name:
             node.place = part
@@ -290,27 +248,19 @@ def relocate(ov: Overlay, node: Node, parent: Directory, name: bytes, to: Direct
             ov.table.reap(parent)
 
 
-def _exchange(ov: Overlay, one: Node, parent: Directory, name: bytes, other: Node, to: Directory, new: bytes) -> None:
+def _exchange(ov: Overlay, move: Move) -> None:
     """Let two names change places; each of the two objects must live where the other's lowers are."""
-    _own(ov, one)
-    _own(ov, other)
-    here, there = copy_up_directory(ov, parent), copy_up_directory(ov, to)
+    halves = (move, move.back())
+    for half in halves:
+        _own(ov, half.source, half.parent, half.name)
+    here, there = copy_up_directory(ov, move.parent), copy_up_directory(ov, move.to)
     with ov.handles.held():
-        for node in (one, other):
-            if isinstance(node, Directory) and len(parts_of(ov, node)) == 1:
-                _seal(ov, node)
-        dirs.rename(ov.fd(here), name, ov.fd(there), new, dirs.RENAME_EXCHANGE)
-    listing_of(ov, parent)[name] = ov.span((0,)) if isinstance(other, Directory) else 0
-    listing_of(ov, to)[new] = ov.span((0,)) if isinstance(one, Directory) else 0
-    relocate(ov, one, parent, name, to, new)
-    relocate(ov, other, to, new, parent, name)
-
-
-def _seal(ov: Overlay, node: Directory) -> None:
-    """Mark a directory that lives in the upper alone opaque, and keep its number."""
-    _, marks = ov.writable()
-    part = node.upper()
-    assert part is not None
-    fd = ov.fd(part)
-    marks.set_opaque(b"/proc/self/fd/%d" % fd, fd)
-    ov.keep_number(b"/proc/self/fd/%d" % fd, os.fstat(fd).st_ino, node.ino)
+        for half in halves:
+            if isinstance(half.source, Directory) and len(parts_of(ov, half.source)) == 1:
+                seal(ov, half.source)
+        dirs.move(ov.fd(here), move.name, ov.fd(there), move.new, dirs.RENAME_EXCHANGE)
+    directories = [half.source for half in halves if isinstance(half.source, Directory)]
+    old = [hardlinks.path_of_node(node) for node in directories]
+    for half in halves:
+        _place(ov, half)
+    hardlinks.moved(ov, dict(zip(old, map(hardlinks.path_of_node, directories), strict=True)))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Stack
 from layerfs.sys.limits import raise_open_files
-from layerfs.union import attrs, data, mutate
+from layerfs.union import attrs, data, mutate, removal
 from layerfs.union.attrs import Change
 from layerfs.union.copyup import Staged, adopt, needs_copy_up
 from layerfs.union.inodes import Directory, File, Node, Numbers
@@ -18,7 +18,7 @@ from layerfs.union.mutate import Caller
 from layerfs.union.options import OverrideStat, UnionOptions
 from layerfs.union.owners import OVERRIDES, override_value
 from layerfs.union.readdir import listing_of
-from layerfs.union.rename import rename
+from layerfs.union.rename import renaming
 from layerfs.union.state import Attributes, Overlay
 from layerfs.union.validate import validate
 from layerfs.union.whiteout import Marks
@@ -190,15 +190,20 @@ class Union:
 
     def unlink(self, parent: int, name: bytes) -> None:
         """Remove a file's name."""
-        mutate.unlink(self.ov, self.ov.directory(parent), name)
+        removal.unlink(self.ov, self.ov.directory(parent), name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""
-        mutate.rmdir(self.ov, self.ov.directory(parent), name)
+        removal.rmdir(self.ov, self.ov.directory(parent), name)
 
     def rename(self, parent: int, name: bytes, to: int, new: bytes, flags: int = 0) -> None:
         """Rename anything, with the flags of renameat2(2)."""
-        rename(self.ov, self.ov.directory(parent), name, self.ov.directory(to), new, flags)
+        for _file in self.renaming(parent, name, to, new, flags):
+            pass
+
+    def renaming(self, parent: int, name: bytes, to: int, new: bytes, flags: int = 0) -> Iterator[File]:
+        """Rename stepwise: yields each file that is to be copied up first; who copies it meanwhile, spares us that."""
+        return renaming(self.ov, self.ov.directory(parent), name, self.ov.directory(to), new, flags)
 
     # Data
 

@@ -13,6 +13,7 @@ from typing import Final
 from layerfs.sys import dirs
 
 WH: Final = b".wh."
+NAME_MAX: Final = 255
 OPAQUE_FILES: Final = frozenset((b".wh..wh..opq", b".wh..opq"))
 NO_DEVICE: Final = 0  # makedev(0, 0)
 SHARED: Final = b"whiteout"  # in the scratch directory
@@ -50,6 +51,11 @@ def is_marker_name(name: bytes) -> bool:
     return name.startswith(WH)
 
 
+def has_file_form(name: bytes) -> bool:
+    """Tell whether a whiteout of this name can be a file `.wh.NAME`."""
+    return len(WH + name) <= NAME_MAX
+
+
 def is_whiteout(st: os.stat_result) -> bool:
     """Tell whether a stat is a whiteout's: character device 0/0."""
     return stat.S_ISCHR(st.st_mode) and st.st_rdev == NO_DEVICE
@@ -85,7 +91,8 @@ class Marks:
     """Writes marks in one upper, in the form that kernel overlayfs will read back there.
 
     `prefix` is trusted.overlay. for root and user.overlay. (userxattr) for everyone else. Where even char 0/0 cannot be
-    made (kernel < 5.8, a seccomp filter) whiteouts become `.wh.` files, which fuse-overlayfs and OCI tools read.
+    made (kernel < 5.8, a seccomp filter) whiteouts become `.wh.` files, which fuse-overlayfs and OCI tools read, and for
+    names that are too long for that, xattr whiteouts.
     """
 
     __slots__ = ("_scratch", "devices", "prefix", "xattrs")
@@ -118,9 +125,9 @@ class Marks:
         dirs.set_own_xattr(path, f"{self.prefix}redirect", target)
 
     def make(self, at: int, name: bytes) -> None:
-        """Place a whiteout at a free name; needs `devices`.
+        """Place a whiteout at a free name; needs `devices`. EEXIST if the name is taken.
 
-        All are links of one device, as the kernel's are: a link costs a tenth of a new inode. EEXIST if the name is taken.
+        All are links of one device, as the kernel's are: a link costs a tenth of a new inode.
         """
         for _ in range(2):
             try:
@@ -133,6 +140,17 @@ class Marks:
                     raise
                 dirs.remove(self._scratch, SHARED)
         os.mknod(name, stat.S_IFCHR, NO_DEVICE, dir_fd=at)
+
+    def make_by_xattr(self, name: bytes, home: int) -> None:
+        """Make a whiteout for the directory `home` in the scratch directory, where neither other form can be."""
+        if not self.xattrs:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        dirs.set_own_xattr(home, f"{self.prefix}opaque", b"x")
+        fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=self._scratch)
+        try:
+            os.setxattr(fd, f"{self.prefix}whiteout", b"y")
+        finally:
+            os.close(fd)
 
 
 def _try_xattr(scratch: int, prefix: str) -> bool:

@@ -17,7 +17,8 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def open_work(path: bytes, upper: int, *, volatile: bool) -> Work:
     """Lock upper and work directory, refuse what a volatile mount left behind, and empty the scratch directory.
 
-    Raises NotReady when another mount has them; InvalidArgument for the remains of a volatile mount and read-only places.
+    Raises NotReady when another mount has them; InvalidArgument for the remains of a volatile mount and for read-only
+    places.
     """
     base = os.open(path, _OPEN)
     try:
