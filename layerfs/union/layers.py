@@ -169,6 +169,15 @@ class Part:
         self.fd = fd
         self.fresh = False
 
+    def path(self) -> bytes:
+        """Return the absolute path from the layer's root, where this layer itself has the directory."""
+        names = []
+        part: Part | None = self
+        while part is not None and part.parent is not None:
+            names.append(part.name)
+            part = part.parent
+        return b"/" + b"/".join(reversed(names))
+
 
 class Handles:
     """Keeps at most `limit` directories of the layers open; the rest are opened again when they are needed.
