@@ -6,10 +6,11 @@ task; anything that trio waits for (a signal, a thread's result, another descrip
 until trio has nothing left to do. Nobody starves: while any other task is due, the gate does not sleep. Measured on
 two busy CPUs: getattr 6.6 us instead of 23.3, and 5 us of CPU instead of 22.
 
-On a quiet machine most of what is left is waking a sleeping server on a halted CPU. So while requests follow each other
-closely the gate looks again for 50 us before it sleeps: cold stat 47 us instead of 79, absent names 27 instead of 60,
-warm open+read+close 56 instead of 92. It must know when to stop: on a busy machine, or with a client that thinks between
-requests, a server that spins only takes the CPU that the client needs (59 us instead of 9 for one request in 200 us).
+On a quiet machine most of what is left is waking a sleeping server on a halted CPU. So while requests follow each
+other closely the gate looks again for 50 us before it sleeps: cold stat 47 us instead of 79, absent names 27 instead
+of 60, warm open+read+close 56 instead of 92. It must know when to stop: on a busy machine, or with a client that
+thinks between requests, a server that spins only takes the CPU that the client needs (59 us instead of 9 for one
+request in 200 us).
 
 pyfuse3 looks up its global `trio` whenever it uses it, so `install` replaces it, as pyfuse3.asyncio does.
 """

@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from time import perf_counter
 
 import pyfuse3
 import trio
@@ -24,13 +25,16 @@ from pyfuse3 import (
 )
 
 from layerfs.fuse import threads
+from layerfs.fuse.ahead import CHUNK, COLD, PROBE, WINDOW, Ahead
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.parallel import Readers
 from layerfs.fuse.reply import guard
 from layerfs.union.attrs import ACLS, Change
-from layerfs.union.inodes import File, Node
+from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.lookup import lookup
 from layerfs.union.mutate import Caller
+from layerfs.union.readdir import listing_of
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
@@ -62,6 +66,7 @@ class Operations(pyfuse3.Operations):
         self._pages = pages
         self.config = config
         union.ov.together = Readers().together
+        self._ahead = Ahead()
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
         self._locks: dict[int, trio.Lock] = {}
@@ -77,10 +82,14 @@ class Operations(pyfuse3.Operations):
     # Names
 
     async def lookup(self, parent: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        directory = self.union.ov.directory(parent)
+        began = perf_counter()
         try:
-            node, st = self.union.lookup(parent, name)
+            node, st = lookup(self.union.ov, directory, name)
         except FileNotFoundError:
             return self._absent
+        if perf_counter() - began > COLD:
+            self._ahead.waited(directory)
         node.lookups += 1
         return self._fill(node.ino, st)
 
@@ -118,13 +127,17 @@ class Operations(pyfuse3.Operations):
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         listing = self._listings[fh]
+        node = self.union.ov.directory(listing.ino)
         if start_id == 0 or listing.names is None:
-            listing.names = self.union.names(listing.ino)
+            listing.names = list(listing_of(self.union.ov, node))
         if start_id < 2 and not self._reply_dots(listing.ino, start_id, token):
             return
         start = max(start_id - 2, 0)
+        began = perf_counter()
         for index in range(start, len(listing.names)):
-            if not self._reply_name(listing.ino, listing.names[index], index + 3, token):
+            if index == start + PROBE and perf_counter() - began > PROBE * COLD:
+                self._ahead.look(node, listing.names[index + CHUNK : index + WINDOW])
+            if not self._reply_name(node, listing.names[index], index + 3, token):
                 return
 
     def _reply_dots(self, ino: int, start: int, token: ReaddirToken) -> bool:
@@ -137,9 +150,9 @@ class Operations(pyfuse3.Operations):
                 return False
         return True
 
-    def _reply_name(self, parent: int, name: bytes, cookie: int, token: ReaddirToken) -> bool:
+    def _reply_name(self, parent: Directory, name: bytes, cookie: int, token: ReaddirToken) -> bool:
         try:
-            node, st = self.union.lookup(parent, name)
+            node, st = lookup(self.union.ov, parent, name)
         except FileNotFoundError:
             return True  # gone since the rewind
         except OSError:
@@ -236,14 +249,17 @@ class Operations(pyfuse3.Operations):
     async def rename(
         self, parent: InodeT, name: bytes, to: InodeT, new: bytes, flags: int, ctx: RequestContext
     ) -> None:
-        node, _ = self.union.lookup(parent, name)
-        await self._own(node.ino)
-        self.union.rename(parent, name, to, new, flags)
+        for file in self.union.renaming(parent, name, to, new, flags):
+            await self._own(file.ino)
+            await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
 
     # Data
 
     async def _own(self, ino: int) -> None:
-        """Copy a large lower file up in a thread, so that others are answered meanwhile; small ones go inline, later."""
+        """Copy a large lower file up in a thread, so that others are answered meanwhile.
+
+        Small ones go inline, later.
+        """
         node = self.union.ov.node(ino)
         if not isinstance(node, File) or not self.union.is_large_lower(node, LARGE):
             return
@@ -271,7 +287,10 @@ class Operations(pyfuse3.Operations):
         return self._opened(inode, ctx)
 
     def _feed(self, node: File) -> None:
-        """Give the kernel a small lower file's data with its first open: they cannot be dirty, and most are read next."""
+        """Give the kernel a small lower file's data with its first open.
+
+        They cannot be dirty, and most are read next.
+        """
         node.fed = True
         assert self._pages is not None
         fd = self.union.data_fd(node.ino)

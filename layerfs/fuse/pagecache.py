@@ -1,7 +1,7 @@
 """Putting file data into the kernel's page cache unasked: an open that brings a small file along saves it a READ.
 
-libfuse would need a later protocol than we play to it (handshake.py), so the notification is written to the device by hand:
-struct fuse_out_header with error = FUSE_NOTIFY_STORE and unique = 0, struct fuse_notify_store_out, and the data
+libfuse would need a later protocol than we play to it (handshake.py), so the notification is written to the device by
+hand: struct fuse_out_header with error = FUSE_NOTIFY_STORE and unique = 0, struct fuse_notify_store_out, and the data
 (include/uapi/linux/fuse.h).
 """
 

@@ -1,7 +1,7 @@
 """File data from one descriptor to another, as cheaply as the filesystems allow; holes stay holes."""
 
-import errno
 import ctypes
+import errno
 import fcntl
 import os
 import sys
@@ -105,8 +105,8 @@ _ordered: dict[int, bool] = {}  # device -> whether its filesystem is ext4
 def settle(fd: int) -> None:
     """See to it that a fresh file's data are on disk before a rename that follows, as far as a crash can tell.
 
-    ext4 keeps that order by itself once blocks are allocated (data=ordered): starting the write-back is enough there, and
-    is what ext4 does for a rename over an old file (auto_da_alloc). Elsewhere it takes fdatasync(2).
+    ext4 keeps that order by itself once blocks are allocated (data=ordered): starting the write-back is enough there,
+    and is what ext4 does for a rename over an old file (auto_da_alloc). Elsewhere it takes fdatasync(2).
     """
     device = os.fstat(fd).st_dev
     if device not in _ordered:

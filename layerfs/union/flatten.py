@@ -1,7 +1,7 @@
 """Making a merged directory independent of its place, so that it can be renamed.
 
-By `overlay.redirect` where the kernel reads it back; else by copying its whole tree into the upper, deepest first. That is
-done stepwise: a caller may let others in between two steps, since each leaves the merged tree as it was.
+By `overlay.redirect` where the kernel reads it back; else by copying its whole tree into the upper, deepest first.
+That is done stepwise: a caller may let others in between two steps, since each leaves the merged tree as it was.
 """
 
 import errno

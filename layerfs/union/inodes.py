@@ -1,7 +1,7 @@
 """What the kernel knows by number: nodes, the table of them, and the numbers they bear.
 
-A node's number is its st_ino and its FUSE node id at once. It comes from the object that the layers hold first (for what
-has been copied up: from the lower that it came from), so that copy-up, rename and remount leave it alone.
+A node's number is its st_ino and its FUSE node id at once. It comes from the object that the layers hold first (for
+what has been copied up: from the lower that it came from), so that copy-up, rename and remount leave it alone.
 
         Node ---- File        place: the part that holds it, and its name there
           |
@@ -70,7 +70,10 @@ class File(Node):
     __slots__ = ("extra", "fed", "kind", "place")
 
     def __init__(self, ino: int, parent: "Directory", name: bytes, place: Part, kind: int) -> None:
-        super().__init__(ino, parent, name)
+        self.ino = ino  # as Node has it; spelt out, since every lookup of a new file comes through here
+        self.lookups = 0
+        self.name = name
+        self.parent = parent
         self.place: Part | None = place
         self.kind = kind  # stat.S_IFMT >> 12, a small integer
         self.extra: Opened | None = None

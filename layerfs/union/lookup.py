@@ -12,6 +12,8 @@ from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.state import Attributes, Overlay
 from layerfs.union.whiteout import NAME_MAX
 
+_ABSENT = os.strerror(errno.ENOENT)  # asked for too often to be looked up each time
+
 
 def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attributes]:
     """Find a name: its node (remembered, but without a lookup counted) and its attributes. ENOENT if absent."""
@@ -20,11 +22,12 @@ def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attribute
         listing = listing_of(ov, parent)
     where = listing.get(name)
     if where is None:
-        code = errno.ENAMETOOLONG if len(name) > NAME_MAX else errno.ENOENT
-        raise OSError(code, os.strerror(code))
+        if len(name) > NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        raise FileNotFoundError(errno.ENOENT, _ABSENT)
     if type(where) is tuple:
         return _lookup_directory(ov, parent, name, where)
-    place = parts_of(ov, parent)[where]  # type: ignore[index]
+    place = (parent.parts or parts_of(ov, parent))[where]  # type: ignore[index]
     assert place is not None
     at = place.fd
     if at < 0:
@@ -44,7 +47,10 @@ def _file(ov: Overlay, parent: Directory, name: bytes, place: Part, st: os.stat_
     if place.tree.index == 0 and stat.S_ISLNK(st.st_mode) and name in parent.covered:
         ino = _symlink_number(ov, parent, name, ino)
     node = ov.table.nodes.get(ino)
-    if type(node) is not File:
+    if node is None:
+        node = ov.table.nodes[ino] = File(ino, parent, name, place, st.st_mode >> 12)
+        parent.kids += 1
+    elif type(node) is not File:
         node = File(ino, parent, name, place, st.st_mode >> 12)
         _add(ov, node)
     elif node.place is None:
@@ -67,7 +73,10 @@ def _add(ov: Overlay, node: File | Directory) -> None:
 
 
 def _revive(ov: Overlay, node: File, parent: Directory, name: bytes, place: Part) -> None:
-    """Give a file that lost its last known name the one that it turns out to have; pinned, it is the same file still."""
+    """Give a file that lost its last known name the one that it turns out to have.
+
+    Pinned, it is the same file still.
+    """
     ov.table.move(node, parent, name)
     node.place = place
     extra = node.opened()

@@ -1,7 +1,8 @@
 """Where a redirected directory continues in the layers below it (fs/overlayfs/namei.c: ovl_lookup).
 
-A trail is what is to be found there: absolute, from the root of each lower layer on, or bare, beside the directory. What
-lies on the way counts in each layer: a directory on it may be opaque, or redirected itself, which bends the trail.
+A trail is what is to be found there: absolute, from the root of each lower layer on, or bare, beside the directory.
+What lies on the way counts in each layer: a directory on it may be opaque, or redirected itself, which bends the
+trail.
 """
 
 import os

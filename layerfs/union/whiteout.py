@@ -90,9 +90,9 @@ def _redirect(path: int | bytes, name: str) -> bytes | None:
 class Marks:
     """Writes marks in one upper, in the form that kernel overlayfs will read back there.
 
-    `prefix` is trusted.overlay. for root and user.overlay. (userxattr) for everyone else. Where even char 0/0 cannot be
-    made (kernel < 5.8, a seccomp filter) whiteouts become `.wh.` files, which fuse-overlayfs and OCI tools read, and for
-    names that are too long for that, xattr whiteouts.
+    `prefix` is trusted.overlay. for root and user.overlay. (userxattr) for everyone else. Where even char 0/0 cannot
+    be made (kernel < 5.8, a seccomp filter) whiteouts become `.wh.` files, which fuse-overlayfs and OCI tools read,
+    and for names that are too long for that, xattr whiteouts.
     """
 
     __slots__ = ("_scratch", "devices", "prefix", "xattrs")
