@@ -64,8 +64,10 @@ def file(path: Path) -> Path:
 def line(change: Change) -> str:
     """Say one change in one line."""
     key = change.key
-    return (f"{change.subject} {key.question} {key.case} {key.measure}: {change.old:.4g} -> {change.new:.4g}"
-            f" {change.unit} (x{change.factor:.2f}, noise {change.noise:.0%}, machine x{change.drift:.2f})")
+    return (
+        f"{change.subject} {key.question} {key.case} {key.measure}: {change.old:.4g} -> {change.new:.4g}"
+        f" {change.unit} (x{change.factor:.2f}, noise {change.noise:.0%}, machine x{change.drift:.2f})"
+    )
 
 
 def compare(old: Results, new: Results) -> list[Change]:
@@ -80,8 +82,9 @@ def compare(old: Results, new: Results) -> list[Change]:
     return found
 
 
-def change_of(key: Key, subject: str, before: Mapping[int, float], after: Mapping[int, float], new: Results,
-              machine: float) -> Change:
+def change_of(
+    key: Key, subject: str, before: Mapping[int, float], after: Mapping[int, float], new: Results, machine: float
+) -> Change:
     """Compare two sets of samples of one measure."""
     was, now = spread(list(before.values())), spread(list(after.values()))
     noise = SIGMAS * MAD_TO_SIGMA * (relative(was.mad, was.median) ** 2 + relative(now.mad, now.median) ** 2) ** 0.5

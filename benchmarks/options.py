@@ -66,8 +66,16 @@ def plan(args: argparse.Namespace) -> Plan:
     known = subjects.all_subjects(args.cache, args.peer)
     narrowed = bool(args.only or args.tree)
     return Plan(
-        questions=asked, subjects=subjects.chosen(known, args.subjects, quick), scale=args.scale,
-        rounds=args.rounds or ROUNDS[args.scale], cache=args.cache, trees=args.tree, layers=args.layers,
+        questions=asked,
+        subjects=subjects.chosen(known, args.subjects, quick),
+        scale=args.scale,
+        rounds=args.rounds or ROUNDS[args.scale],
+        cache=args.cache,
+        trees=args.tree,
+        layers=args.layers,
         digests=not (args.no_digest or (quick and narrowed)),
-        names=BRIEF if quick and not narrowed else None, tries=args.tries or (1 if quick else 3),
-        budget=args.budget or (QUICK_BUDGET if quick else None), arguments=shlex.join(getattr(args, "words", [])))
+        names=BRIEF if quick and not narrowed else None,
+        tries=args.tries or (1 if quick else 3),
+        budget=args.budget or (QUICK_BUDGET if quick else None),
+        arguments=shlex.join(getattr(args, "words", [])),
+    )

@@ -53,8 +53,11 @@ class Plan:
     def cases(self, question: Question) -> list[Case]:
         """Return the question's cases, narrowed by --tree and --layers."""
         scale = Scale.FULL if self.trees or self.layers else self.scale
-        return [case for case in question.cases(scale)
-                if (not self.trees or case.tree in self.trees) and (not self.layers or case.layers in self.layers)]
+        return [
+            case
+            for case in question.cases(scale)
+            if (not self.trees or case.tree in self.trees) and (not self.layers or case.layers in self.layers)
+        ]
 
     def steps(self, subjects: Sequence[Subject]) -> Iterator[Step]:
         """Yield every sample to take, in order."""
@@ -168,12 +171,25 @@ class Run:
         for value in values:
             extra: dict[str, Any] = {}
             if value.times:
-                extra = {"quantiles": quantiles(value.times), "histogram": histogram(value.times),
-                         "others": round(value.others, 2)}
+                extra = {
+                    "quantiles": quantiles(value.times),
+                    "histogram": histogram(value.times),
+                    "others": round(value.others, 2),
+                }
             self.writer.write(
-                "sample", question=question.name, case=case.key(), tree=case.tree, layers=case.layers,
-                subject=subject.name, round=index, measure=value.measure, value=value.value, unit=value.unit,
-                more_is_better=value.more_is_better, **extra)
+                "sample",
+                question=question.name,
+                case=case.key(),
+                tree=case.tree,
+                layers=case.layers,
+                subject=subject.name,
+                round=index,
+                measure=value.measure,
+                value=value.value,
+                unit=value.unit,
+                more_is_better=value.more_is_better,
+                **extra,
+            )
 
     def verify(self, case: Case, subject: Subject, layers: Layers) -> None:
         """Once for each tree and subject (--quick: for one tree): does it show what the merged tree holds?"""
@@ -193,8 +209,16 @@ class Run:
         want = f"{layers.flat} {subject.prefix}"
         if want not in self.expected:
             self.expected[want] = place.probe.run("digest", layers.flat, layers.present).digest
-        self.writer.write("digest", tree=case.tree, layers=case.layers, subject=subject.name, digest=seen.digest,
-                          same=seen.digest == self.expected[want], count=seen.count, bytes=seen.bytes)
+        self.writer.write(
+            "digest",
+            tree=case.tree,
+            layers=case.layers,
+            subject=subject.name,
+            digest=seen.digest,
+            same=seen.digest == self.expected[want],
+            count=seen.count,
+            bytes=seen.bytes,
+        )
 
 
 def disturbance(values: Sequence[Value]) -> float:

@@ -68,5 +68,7 @@ def histogram(times: Sequence[int]) -> dict[str, int]:
 def quantiles(times: Sequence[int]) -> dict[str, float]:
     """Return the latencies that a reader asks for [us]."""
     ordered = sorted(times)
-    return {name: quantile(ordered, share) / 1000 for name, share in
-            (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))}
+    return {
+        name: quantile(ordered, share) / 1000
+        for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
+    }

@@ -9,10 +9,32 @@ from collections.abc import Sequence
 from benchmarks.model import BenchError, Question, Scale
 
 ORDER = (
-    "lookup", "walk", "open", "create", "copyup", "unlink", "rename", "read", "mount", "concurrency", "idle", "memory",
-    "wide", "scattered", "chmod", "million",
-    "real_find", "real_du", "real_import", "real_compile", "real_shell", "real_tar", "real_git", "real_untar",
-    "real_build", "real_apt",
+    "lookup",
+    "walk",
+    "open",
+    "create",
+    "copyup",
+    "unlink",
+    "rename",
+    "read",
+    "mount",
+    "concurrency",
+    "idle",
+    "memory",
+    "wide",
+    "scattered",
+    "chmod",
+    "million",
+    "real_find",
+    "real_du",
+    "real_import",
+    "real_compile",
+    "real_shell",
+    "real_tar",
+    "real_git",
+    "real_untar",
+    "real_build",
+    "real_apt",
 )
 """In the order in which they are asked: what steers the project first."""
 

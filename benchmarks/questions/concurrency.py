@@ -24,8 +24,9 @@ class Concurrency:
         return [Case("own", 10, (("concurrency", count),)) for count in COUNTS[scale]]
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        places = [Place(place.subject, place.home / f"c{index}", place.cache)
-                  for index in range(int(case.get("concurrency")))]
+        places = [
+            Place(place.subject, place.home / f"c{index}", place.cache) for index in range(int(case.get("concurrency")))
+        ]
         for one in places:
             one.make(place.subject.owner)
             place.subject.prepare(layers, one, case)

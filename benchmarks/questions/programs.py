@@ -13,9 +13,17 @@ from benchmarks.model import BenchError, Case, Layers, Scale, Value
 from benchmarks.place import Place
 
 LAYERS = {Scale.QUICK: (), Scale.NORMAL: (40,), Scale.FULL: (40, 10, 1)}
-ENVIRONMENT = ("/usr/bin/env", "-i", "PATH=/usr/bin:/usr/sbin:/bin:/sbin", "HOME=/tmp", "LANG=C",
-               "MPLCONFIGDIR=/var/cache/mpl", "DEBIAN_FRONTEND=noninteractive", "GIT_CONFIG_NOSYSTEM=1",
-               "PYTHONDONTWRITEBYTECODE=1")
+ENVIRONMENT = (
+    "/usr/bin/env",
+    "-i",
+    "PATH=/usr/bin:/usr/sbin:/bin:/sbin",
+    "HOME=/tmp",
+    "LANG=C",
+    "MPLCONFIGDIR=/var/cache/mpl",
+    "DEBIAN_FRONTEND=noninteractive",
+    "GIT_CONFIG_NOSYSTEM=1",
+    "PYTHONDONTWRITEBYTECODE=1",
+)
 
 
 @dataclass(frozen=True, slots=True)

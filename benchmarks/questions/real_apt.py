@@ -19,9 +19,7 @@ class Apt(Work):
     tree = "debian"
     rounds = 0.4
     writes = True
-    programs = (
-        Program("install", f"apt-get -q -y {SETTINGS} install /debs/*.deb", inside=True, once=True),
-    )
+    programs = (Program("install", f"apt-get -q -y {SETTINGS} install /debs/*.deb", inside=True, once=True),)
 
     def cases(self, scale: Scale) -> list[Case]:
         return [] if scale is Scale.QUICK else [Case(self.tree, 10, writes=True)]

@@ -16,9 +16,7 @@ class Build(Work):
     tree = "csrc"
     rounds = 0.6
     writes = True
-    programs = (
-        Program("make", "make -j2 -C {mnt}", once=True),
-    )
+    programs = (Program("make", "make -j2 -C {mnt}", once=True),)
 
     def cases(self, scale: Scale) -> list[Case]:
         return [] if scale is Scale.QUICK else [Case(self.tree, 10, writes=True)]

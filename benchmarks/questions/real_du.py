@@ -15,9 +15,7 @@ class Du(Work):
     tree = "real"
     rounds = 0.6
     writes = False
-    programs = (
-        Program("du", "du -s {mnt}"),
-    )
+    programs = (Program("du", "du -s {mnt}"),)
 
 
 QUESTION = Du()

@@ -15,9 +15,7 @@ class Find(Work):
     tree = "real"
     rounds = 0.6
     writes = False
-    programs = (
-        Program("find", "find {mnt} -printf '%s\\\\n'"),
-    )
+    programs = (Program("find", "find {mnt} -printf '%s\\\\n'"),)
 
 
 QUESTION = Find()

@@ -17,9 +17,7 @@ class Git(Work):
     tree = "repo"
     rounds = 0.6
     writes = False
-    programs = (
-        Program("status", f"git {' '.join(SETTINGS)} -C {{mnt}} status"),
-    )
+    programs = (Program("status", f"git {' '.join(SETTINGS)} -C {{mnt}} status"),)
 
 
 QUESTION = Git()

@@ -16,9 +16,7 @@ class Import(Work):
     tree = "real"
     rounds = 0.6
     writes = False
-    programs = (
-        Program("import", "python3 -c 'import numpy, scipy.stats, matplotlib.pyplot'", inside=True),
-    )
+    programs = (Program("import", "python3 -c 'import numpy, scipy.stats, matplotlib.pyplot'", inside=True),)
 
 
 QUESTION = Import()

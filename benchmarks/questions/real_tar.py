@@ -15,9 +15,7 @@ class Tar(Work):
     tree = "real"
     rounds = 0.6
     writes = False
-    programs = (
-        Program("tar", "tar -c -C {mnt} usr/share/doc usr/lib/python3.11 | cat"),
-    )
+    programs = (Program("tar", "tar -c -C {mnt} usr/share/doc usr/lib/python3.11 | cat"),)
 
 
 QUESTION = Tar()

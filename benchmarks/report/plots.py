@@ -19,15 +19,34 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-COLOURS = {"bind": "#9aa0a6", "kernel-overlay": "#1f77b4", "fuse-overlayfs-1.10": "#d62728",
-           "fuse-overlayfs-2.0.0": "#ff7f0e", "layerfs-fuse": "#2ca02c", "layerfs-kernel": "#17becf",
-           "squashfuse+fuse-overlayfs": "#8c564b", "loop-squashfs": "#9467bd", "btrfs": "#bcbd22"}
+COLOURS = {
+    "bind": "#9aa0a6",
+    "kernel-overlay": "#1f77b4",
+    "fuse-overlayfs-1.10": "#d62728",
+    "fuse-overlayfs-2.0.0": "#ff7f0e",
+    "layerfs-fuse": "#2ca02c",
+    "layerfs-kernel": "#17becf",
+    "squashfuse+fuse-overlayfs": "#8c564b",
+    "loop-squashfs": "#9467bd",
+    "btrfs": "#bcbd22",
+}
 SPARE = ("#e377c2", "#7f7f7f", "#aec7e8", "#98df8a", "#c5b0d5", "#c49c94")
 HEAT = (
-    ("lookup", "stat.cold"), ("lookup", "stat.warm"), ("lookup", "absent.cold"), ("lookup", "absent.warm"),
-    ("walk", "walk.cold"), ("walk", "walk.warm"), ("open", "open.cold"), ("open", "open.warm"),
-    ("create", "create.cold"), ("copyup", "append.cold"), ("unlink", "unlink.cold"), ("rename", "rename.cold"),
-    ("read", "sequential.cold"), ("read", "sequential.warm"), ("mount", "answered"),
+    ("lookup", "stat.cold"),
+    ("lookup", "stat.warm"),
+    ("lookup", "absent.cold"),
+    ("lookup", "absent.warm"),
+    ("walk", "walk.cold"),
+    ("walk", "walk.warm"),
+    ("open", "open.cold"),
+    ("open", "open.warm"),
+    ("create", "create.cold"),
+    ("copyup", "append.cold"),
+    ("unlink", "unlink.cold"),
+    ("rename", "rename.cold"),
+    ("read", "sequential.cold"),
+    ("read", "sequential.warm"),
+    ("mount", "answered"),
 )
 DISTRIBUTIONS = (("lookup", "stat.cold"), ("lookup", "absent.cold"), ("open", "open.cold"), ("copyup", "append.cold"))
 
@@ -39,9 +58,17 @@ def draw(results: Results, directory: Path) -> list[Figure]:
     except ModuleNotFoundError as error:
         raise BenchError("plots need matplotlib: pip install layerfs[bench]") from error
     matplotlib.use("Agg")
-    matplotlib.rcParams.update({"svg.hashsalt": "layerfs", "font.size": 9, "axes.spines.top": False,
-                                "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-                                "svg.fonttype": "none"})
+    matplotlib.rcParams.update(
+        {
+            "svg.hashsalt": "layerfs",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "svg.fonttype": "none",
+        }
+    )
     directory.mkdir(parents=True, exist_ok=True)
     figures = []
     for make in (by_layers, by_concurrency, heat_map, distributions):
@@ -90,16 +117,27 @@ def by_layers(results: Results, directory: Path) -> Figure | None:
     for axis, (tree, measure) in zip(axes, panels, strict=True):
         for subject, points in lines[tree, measure].items():
             layers = sorted(points)
-            axis.plot(layers, [points[count] for count in layers], style(subject), marker="o", markersize=3.5,
-                      label=subject, color=colour(results, subject))
+            axis.plot(
+                layers,
+                [points[count] for count in layers],
+                style(subject),
+                marker="o",
+                markersize=3.5,
+                label=subject,
+                color=colour(results, subject),
+            )
         axis.set(xscale="log", yscale="log", title=f"{tree}: {measure}", xlabel="layers", ylabel="us")
         counts = sorted({count for points in lines[tree, measure].values() for count in points})
         axis.set_xticks(counts, [str(count) for count in counts], minor=False)
         axis.minorticks_off()
         whole_numbers(axis)
     legend(figure, axes)
-    return save(figure, directory, "lookup-by-layers", "Cold lookup cost against the number of layers, us (both axes"
-                " logarithmic)")
+    return save(
+        figure,
+        directory,
+        "lookup-by-layers",
+        "Cold lookup cost against the number of layers, us (both axes logarithmic)",
+    )
 
 
 def curves(results: Results, question: str, tree: str, measure: str) -> dict[str, dict[int, float]]:
@@ -138,14 +176,23 @@ def by_concurrency(results: Results, directory: Path) -> Figure | None:
     titles = {"all": "until the last answers", "each": "the median mount"}
     for axis, measure in zip(axes, titles, strict=True):
         for subject in results.subjects():
-            points = {int(key.case.rpartition("=")[2]): spread(list(by[subject].values())).median
-                      for key, by in results.values.items()
-                      if key.question == "concurrency" and key.measure == measure and subject in by}
+            points = {
+                int(key.case.rpartition("=")[2]): spread(list(by[subject].values())).median
+                for key, by in results.values.items()
+                if key.question == "concurrency" and key.measure == measure and subject in by
+            }
             counts = sorted(points)
             drawn += len(counts) > 1
             if counts:
-                axis.plot(counts, [points[count] for count in counts], style(subject), marker="o", markersize=3.5,
-                          label=subject, color=colour(results, subject))
+                axis.plot(
+                    counts,
+                    [points[count] for count in counts],
+                    style(subject),
+                    marker="o",
+                    markersize=3.5,
+                    label=subject,
+                    color=colour(results, subject),
+                )
         axis.set(xscale="log", yscale="log", title=titles[measure], xlabel="mounts started at once", ylabel="ms")
         counts = sorted({int(key.case.rpartition("=")[2]) for key in results.values if key.question == "concurrency"})
         axis.set_xticks(counts, [str(count) for count in counts])
@@ -160,8 +207,12 @@ def by_concurrency(results: Results, directory: Path) -> Figure | None:
 def heat_map(results: Results, directory: Path) -> Figure | None:
     """Draw every telling measure as a ratio to Debian's fuse-overlayfs; green is better than it."""
     subjects = [subject for subject in results.subjects() if subject != targets.DEBIAN]
-    rows = [key for question, measure in HEAT for key in results.values
-            if (key.question, key.measure) == (question, measure) and results.of_subject(key, targets.DEBIAN)]
+    rows = [
+        key
+        for question, measure in HEAT
+        for key in results.values
+        if (key.question, key.measure) == (question, measure) and results.of_subject(key, targets.DEBIAN)
+    ]
     rows = [key for key in rows if " " not in key.case]
     if not rows or not subjects:
         return None
@@ -177,8 +228,13 @@ def heat_map(results: Results, directory: Path) -> Figure | None:
             axis.text(x, y, f"{value:.2f}" if value else "", ha="center", va="center", fontsize=7.5, color="black")
     bar = figure.colorbar(image, ax=axis, shrink=0.6, ticks=[-3, -2, -1, 0, 1, 2, 3])
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
-    return save(figure, directory, "ratios", "Time as a ratio to Debian's fuse-overlayfs, paired by round (below 1,"
-                " green: faster than it; rates are turned round)")
+    return save(
+        figure,
+        directory,
+        "ratios",
+        "Time as a ratio to Debian's fuse-overlayfs, paired by round (below 1,"
+        " green: faster than it; rates are turned round)",
+    )
 
 
 def factor(results: Results, key: Key, subject: str) -> float | None:
@@ -203,8 +259,14 @@ def distributions(results: Results, directory: Path) -> Figure | None:
             for place in places:
                 running += counts[place]
                 shares.append(100 * running / total)
-            axis.plot([bucket_floor(place + 1) / 1000 for place in places], shares, style(subject), label=subject,
-                      color=colour(results, subject), drawstyle="steps-post")
+            axis.plot(
+                [bucket_floor(place + 1) / 1000 for place in places],
+                shares,
+                style(subject),
+                label=subject,
+                color=colour(results, subject),
+                drawstyle="steps-post",
+            )
         axis.set(xscale="log", title=f"own/10: {question} {measure}", xlabel="us", ylabel="% at most", ylim=(0, 101))
     if not drawn:
         return None

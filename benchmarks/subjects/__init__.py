@@ -23,8 +23,14 @@ def all_subjects(cache: Path, peers: Sequence[str] = ()) -> list[Subject]:
     """Return every subject, missing ones too (they say why); `peers` are NAME=COMMAND strings."""
     fuse = [FuseOverlayfs(path) for path in found_programs(cache)] or [FuseOverlayfs(None)]
     rooted: list[Subject] = [
-        Bind(), KernelOverlay(), *fuse, LayerfsMount("fuse"), LayerfsMount("kernel"),
-        SquashFuse(cache, fuse[0]), LoopSquashfs(cache), Btrfs(cache),
+        Bind(),
+        KernelOverlay(),
+        *fuse,
+        LayerfsMount("fuse"),
+        LayerfsMount("kernel"),
+        SquashFuse(cache, fuse[0]),
+        LoopSquashfs(cache),
+        Btrfs(cache),
     ]
     rooted += [NamedPeer(peer) for peer in peers]
     plain: list[Subject] = [KernelOverlay(rootless=True), *fuse, LayerfsMount("fuse"), LayerfsMount("kernel")]

@@ -29,14 +29,25 @@ class LayerfsMount(Plain):
         """Return the package's version and, in a work tree, the commit."""
         import layerfs
 
-        commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
-                                capture_output=True, text=True)
+        commit = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"], capture_output=True, text=True
+        )
         return f"{layerfs.__version__} {commit.stdout.strip()}".strip()
 
     def mount_command(self, layers: Layers, place: Place) -> list[str]:
         """Mount as a person would type it."""
-        return [program(), "mount", *map(str, layers.lowers), str(place.mnt), "--upper", str(place.upper),
-                "--work", str(place.work), "--driver", self.driver]
+        return [
+            program(),
+            "mount",
+            *map(str, layers.lowers),
+            str(place.mnt),
+            "--upper",
+            str(place.upper),
+            "--work",
+            str(place.work),
+            "--driver",
+            self.driver,
+        ]
 
 
 def program() -> str:

@@ -34,8 +34,12 @@ class NamedPeer(Plain):
 
     def mount_command(self, layers: Layers, place: Place) -> list[str]:
         """Fill in the command; it is started without a shell."""
-        paths = {"lowers": ":".join(map(str, layers.lowers)), "upper": str(place.upper), "work": str(place.work),
-                 "mountpoint": str(place.mnt)}
+        paths = {
+            "lowers": ":".join(map(str, layers.lowers)),
+            "upper": str(place.upper),
+            "work": str(place.work),
+            "mountpoint": str(place.mnt),
+        }
         argv = list(self.words)
         for key, value in paths.items():
             argv = [word.replace(f"{{{key}}}", value) for word in argv]

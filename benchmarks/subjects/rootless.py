@@ -88,7 +88,10 @@ def hold() -> subprocess.Popen[bytes]:
     """Start the process that keeps the namespaces; it says one word when they are ready."""
     holder = subprocess.Popen(
         [*as_user(), "unshare", "-Urm", "sh", "-c", "echo ready; exec sleep infinity"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
     assert holder.stdout is not None
     with holder.stdout:
         if holder.stdout.readline() != b"ready\n":

@@ -43,8 +43,11 @@ class LoopSquashfs(Plain):
             if not image.exists():
                 image.parent.mkdir(parents=True, exist_ok=True)
                 fresh = image.with_suffix(f".{os.getpid()}")
-                subprocess.run(["mksquashfs", str(lower), str(fresh), *COMPRESSION, "-noappend", "-quiet",
-                                "-no-progress"], check=True, capture_output=True)
+                subprocess.run(
+                    ["mksquashfs", str(lower), str(fresh), *COMPRESSION, "-noappend", "-quiet", "-no-progress"],
+                    check=True,
+                    capture_output=True,
+                )
                 fresh.rename(image)
             self.point(place, index).mkdir(parents=True, exist_ok=True)
 

@@ -41,8 +41,12 @@ def archive(cache: Path) -> Path:
         if not shutil.which("mmdebstrap"):
             raise BenchError("the tree `debian` needs mmdebstrap")
         fresh = cache / f"rootfs.{os.getpid()}.tar"
-        done = subprocess.run(["mmdebstrap", "--quiet", "--variant=apt", SUITE, str(fresh)], capture_output=True,
-                              text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=apt", SUITE, str(fresh)],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
         if done.returncode:
             raise BenchError(f"mmdebstrap failed: {done.stderr.strip()[-300:]}")
         fresh.rename(tar)
@@ -55,12 +59,20 @@ def unpack(tar: Path, base: Path) -> None:
     (fresh / "debs").mkdir(parents=True)
     try:
         subprocess.run(["tar", "-x", "-p", "-f", str(tar), "-C", str(fresh)], check=True)
-        settings = (f"Dir::State::status={fresh}/var/lib/dpkg/status", f"Dir::Cache::archives={fresh}/debs",
-                    "APT::Sandbox::User=", "Debug::NoLocking=true")
+        settings = (
+            f"Dir::State::status={fresh}/var/lib/dpkg/status",
+            f"Dir::Cache::archives={fresh}/debs",
+            "APT::Sandbox::User=",
+            "Debug::NoLocking=true",
+        )
         options = [word for setting in settings for word in ("-o", setting)]
         (fresh / "debs/partial").mkdir()
-        subprocess.run(["apt-get", "-q", "-y", *options, "-d", "--no-install-recommends", "install", *INSTALLED],
-                       check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            ["apt-get", "-q", "-y", *options, "-d", "--no-install-recommends", "install", *INSTALLED],
+            check=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+        )
         (fresh / "debs/partial").rmdir()
         fresh.rename(base)
     except (OSError, subprocess.CalledProcessError) as error:

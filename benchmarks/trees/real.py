@@ -18,10 +18,42 @@ from benchmarks.model import BenchError, Layers
 from benchmarks.trees.synthetic import lists_of
 
 VERSION = "v1"
-WANTED = ("gcc", "g++", "libc6-dev", "make", "cmake", "git", "python3", "python3-numpy", "python3-scipy",
-          "python3-matplotlib", "python3-pandas", "bash", "dash", "coreutils", "findutils", "tar", "gzip", "xz-utils",
-          "perl", "ca-certificates", "curl", "vim", "gdb", "strace", "rsync", "sqlite3", "valgrind", "autoconf",
-          "automake", "libtool", "pkg-config", "libboost-dev", "libssl-dev", "openssh-client")
+WANTED = (
+    "gcc",
+    "g++",
+    "libc6-dev",
+    "make",
+    "cmake",
+    "git",
+    "python3",
+    "python3-numpy",
+    "python3-scipy",
+    "python3-matplotlib",
+    "python3-pandas",
+    "bash",
+    "dash",
+    "coreutils",
+    "findutils",
+    "tar",
+    "gzip",
+    "xz-utils",
+    "perl",
+    "ca-certificates",
+    "curl",
+    "vim",
+    "gdb",
+    "strace",
+    "rsync",
+    "sqlite3",
+    "valgrind",
+    "autoconf",
+    "automake",
+    "libtool",
+    "pkg-config",
+    "libboost-dev",
+    "libssl-dev",
+    "openssh-client",
+)
 MERGED = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 ALTERNATIVES = {"libblas.so.3": "blas/libblas.so.3", "liblapack.so.3": "lapack/liblapack.so.3"}
 CHROOT_PATH = {"PATH": "/usr/bin:/usr/sbin:/bin:/sbin", "HOME": "/tmp", "LANG": "C", "MPLCONFIGDIR": "/var/cache/mpl"}
@@ -50,11 +82,18 @@ def packages(cache: Path) -> list[Path]:
         (store / "partial").mkdir(exist_ok=True)
         empty = store / "status"
         empty.write_text("")
-        settings = (f"Dir::State::status={empty}", f"Dir::Cache::archives={store}", "APT::Sandbox::User=",
-                    "APT::Get::Download-Only=true", "Debug::NoLocking=true")
+        settings = (
+            f"Dir::State::status={empty}",
+            f"Dir::Cache::archives={store}",
+            "APT::Sandbox::User=",
+            "APT::Get::Download-Only=true",
+            "Debug::NoLocking=true",
+        )
         options = [word for setting in settings for word in ("-o", setting)]
-        call(["apt-get", *options, "-y", "--no-install-recommends", "install", *WANTED],
-             "apt-get could not download the packages of the tree `real`")
+        call(
+            ["apt-get", *options, "-y", "--no-install-recommends", "install", *WANTED],
+            "apt-get could not download the packages of the tree `real`",
+        )
         listing.write_text("\n".join(path.name for path in ordered(sorted(store.glob("*.deb")))))
     return [store / name for name in listing.read_text().splitlines()]
 
@@ -115,8 +154,11 @@ def unpack(archive: Path, layer: Path) -> None:
     reader = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE)
     assert reader.stdout is not None
     with reader.stdout:
-        call(["tar", "-x", "-p", "--keep-directory-symlink", "-C", str(layer)], f"cannot unpack {archive.name}",
-             stdin=reader.stdout.fileno())
+        call(
+            ["tar", "-x", "-p", "--keep-directory-symlink", "-C", str(layer)],
+            f"cannot unpack {archive.name}",
+            stdin=reader.stdout.fileno(),
+        )
     if reader.wait():
         raise BenchError(f"cannot read {archive.name}")
 
@@ -150,8 +192,9 @@ def finish_flat(root: Path) -> None:
 
 def chroot(root: Path, argv: Sequence[str], check: bool = True) -> None:
     """Run a program of the tree."""
-    done = subprocess.run(["chroot", str(root), *argv], env=CHROOT_PATH, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ["chroot", str(root), *argv], env=CHROOT_PATH, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if check and done.returncode:
         raise BenchError(f"{argv[0]} of the tree `real`: {done.stderr[-300:]}")
 
@@ -184,9 +227,12 @@ def carry(flat: Path, path: Path, layer: Path) -> None:
         if not os.path.lexists(layer / parent):
             (layer / parent).mkdir()
             shutil.copystat(flat / parent, layer / parent)
-    call(["cp", "-a", "--no-target-directory", str(flat / path), str(layer / path)] if not (flat / path).is_dir()
-         else ["install", "-d", "-m", oct((flat / path).stat().st_mode & 0o7777)[2:], str(layer / path)],
-         f"cannot copy {path}")
+    call(
+        ["cp", "-a", "--no-target-directory", str(flat / path), str(layer / path)]
+        if not (flat / path).is_dir()
+        else ["install", "-d", "-m", oct((flat / path).stat().st_mode & 0o7777)[2:], str(layer / path)],
+        f"cannot copy {path}",
+    )
 
 
 def call(argv: Sequence[str], complaint: str, stdin: int = subprocess.DEVNULL) -> None:

@@ -1,11 +1,11 @@
 """Trees made of random bytes: own, shared, big, wide-N and million.
 
-    own      10,000 files of 4 KiB in 200 directories; each directory lives in one layer
-    shared   the same files; every directory exists in every layer, its files spread over them
-    tiny     own, 50 times smaller: for tests
-    big      files of 4 KiB (1,000), 1 MiB (20), 256 MiB and, when asked for, 1 GiB, all in the lowest layer
-    wide-N   one directory of N empty files, spread over all layers
-    million  1,000,000 empty files in 1,000 directories; each directory lives in one layer
+own      10,000 files of 4 KiB in 200 directories; each directory lives in one layer
+shared   the same files; every directory exists in every layer, its files spread over them
+tiny     own, 50 times smaller: for tests
+big      files of 4 KiB (1,000), 1 MiB (20), 256 MiB and, when asked for, 1 GiB, all in the lowest layer
+wide-N   one directory of N empty files, spread over all layers
+million  1,000,000 empty files in 1,000 directories; each directory lives in one layer
 """
 
 from __future__ import annotations
@@ -111,9 +111,12 @@ def lists_of(home: Path, root: Path) -> tuple[Path, Path]:
     """Write the lists for any tree: its regular files, and an absent name for each. Returns present and absent."""
     present, absent = home / "present", home / "absent"
     if not present.exists():
-        names = [os.path.relpath(os.path.join(directory, name), root)
-                 for directory, _, files in os.walk(root) for name in sorted(files)
-                 if not os.path.islink(os.path.join(directory, name))]
+        names = [
+            os.path.relpath(os.path.join(directory, name), root)
+            for directory, _, files in os.walk(root)
+            for name in sorted(files)
+            if not os.path.islink(os.path.join(directory, name))
+        ]
         absent.write_bytes(b"".join(os.fsencode(name) + b".absent\0" for name in names))
         present.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
     return present, absent

@@ -1,7 +1,7 @@
 """Trees that a program works in: a git repository and the sources of a C project, their directories spread over layers.
 
-    repo   20,000 small files in 400 directories under git, all committed; `.git` is in the lowest layer
-    csrc   200 C files and 50 headers in 20 directories, with a Makefile
+repo   20,000 small files in 400 directories under git, all committed; `.git` is in the lowest layer
+csrc   200 C files and 50 headers in 20 directories, with a Makefile
 """
 
 from __future__ import annotations
@@ -18,8 +18,19 @@ from benchmarks.trees.synthetic import VERSION, lists_of
 
 REPO = (400, 50)
 CSRC = (20, 10)
-GIT = ("git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "core.checkStat=minimal",
-       "-c", "core.trustctime=false", "-c", "gc.auto=0")
+GIT = (
+    "git",
+    "-c",
+    "user.name=bench",
+    "-c",
+    "user.email=bench@localhost",
+    "-c",
+    "core.checkStat=minimal",
+    "-c",
+    "core.trustctime=false",
+    "-c",
+    "gc.auto=0",
+)
 """minimal: the index then compares sizes and times, not inode numbers, which differ between copies of the tree."""
 
 
@@ -88,5 +99,10 @@ def sources() -> Iterator[tuple[str, str]]:
         standard = "".join(f"#include <{name}.h>\n" for name in ("stdio", "stdlib", "string"))
         function = f"int s{number}(int x) {{ return {body}; }}\n"
         yield f"d{number % CSRC[0]:02d}/s{number:03d}.c", standard + includes + function
-    yield "Makefile", ("objects := $(patsubst %.c,%.o,$(wildcard d*/*.c))\nlib.a: $(objects)\n\tar rcs $@ $(objects)\n"
-                       "%.o: %.c\n\tcc -O1 -c -o $@ $<\n")
+    yield (
+        "Makefile",
+        (
+            "objects := $(patsubst %.c,%.o,$(wildcard d*/*.c))\nlib.a: $(objects)\n\tar rcs $@ $(objects)\n"
+            "%.o: %.c\n\tcc -O1 -c -o $@ $<\n"
+        ),
+    )

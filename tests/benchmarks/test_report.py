@@ -45,7 +45,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_markdown_says_what_was_measured_and_what_was_not(written: Path) -> None:
     text = (written / "report.md").read_text()
-    assert "| cold stat, own, 10 layers | fuse-overlayfs-1.10 | 0.8 | 0.5 (0.5 to 0.5) |" in text
+    assert "| cold stat, own, 10 layers | fuse-overlayfs-1.10 | 0.8 | 0.5 (0.5 to 0.5) | 0.5 |" in text
     assert "| layerfs-fuse | 40 (38 to 42, 0.50x) |" in text
     assert "- failed: bind: no (lookup own/2)" in text
     assert "In plain words." in text
