@@ -36,3 +36,10 @@ def root_stage() -> Iterator[Stage]:
 def user_stage() -> Iterator[Stage]:
     with performance(Kind.USER) as stage:
         yield stage
+
+
+@pytest.fixture(params=[Kind.ROOT, Kind.USER], ids=lambda kind: kind.value)
+def engine_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """For container engines, which make their user namespaces themselves."""
+    with performance(request.param) as stage:
+        yield stage

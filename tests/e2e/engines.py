@@ -62,6 +62,11 @@ class Engine:
     def buildah(self, *words: str | Path) -> str:
         return self.stage.run("buildah", *words, env=self.environment)
 
+    def inside(self, *words: str | Path) -> str:
+        """Run a command where the store's mounts can be seen: in podman's namespace when rootless."""
+        enter = ("podman", "unshare") if self.stage.kind is Kind.USER else ()
+        return self.stage.run(*enter, *words, env=self.environment)
+
     def container(self, image: str, script: str, *options: str) -> str:
         """Run a shell script in a new container that is then removed."""
         return self.podman("run", "--rm", *options, image, "sh", "-euc", script)
@@ -77,9 +82,7 @@ class Engine:
 
     def mounts(self) -> list[str]:
         """Mounts of the store, as podman's own namespace sees them."""
-        enter = ("podman", "unshare") if self.stage.kind is Kind.USER else ()
-        table = self.stage.run(*enter, "cat", "/proc/self/mountinfo", env=self.environment)
-        points = [line.split()[4] for line in table.splitlines()]
+        points = [line.split()[4] for line in self.inside("cat", "/proc/self/mountinfo").splitlines()]
         return [point for point in points if point.startswith(f"{self.root}/") and not point.endswith("/overlay")]
 
     def close(self) -> None:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import performance
 from .engines import FUSE_OVERLAYFS, Engine, engine
-from .people import Kind
 from .stage import LAYERFS_MOUNT, Stage
 
 PROGRAM = LAYERFS_MOUNT
@@ -28,15 +26,9 @@ HARDER = "mkdir /data/deep; echo again > /data/deep/f5; ln /data/moved/f3 /data/
 SEEN_HARDER = 'test "$(ls /data/deep)" = f5; test "$(stat -c %h /data/moved/f3.link)" = 2'
 
 
-@pytest.fixture(params=[Kind.ROOT, Kind.USER], ids=lambda kind: kind.value)
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    with performance(request.param) as stage:
-        yield stage
-
-
 @pytest.fixture
-def mine(stage: Stage) -> Iterator[Engine]:
-    with engine(stage, PROGRAM) as mine:
+def mine(engine_stage: Stage) -> Iterator[Engine]:
+    with engine(engine_stage, PROGRAM) as mine:
         yield mine
 
 
@@ -111,7 +103,7 @@ def test_committed_image_is_the_same_as_by_other_overlays(mine: Engine, program:
 
 @pytest.mark.parametrize("namespace", ["auto:size=2000", "keep-id"])
 def test_containers_with_other_id_maps_see_the_same_owners(user_stage: Stage, namespace: str) -> None:
-    """Rootless only: with a mount program Debian's root podman maps a lower twice, by an idmapped mount and an option."""
+    """Rootless only: Debian's root podman maps a mount program's lower twice, by idmapped mount and by option."""
     question = "stat -c %u:%g:%a /data/owned /data/setuid /data/deep /tmp; touch /data/mine; stat -c %u /data/mine"
     with engine(user_stage, PROGRAM) as mine:
         usual = mine.container("localhost/base", question)
@@ -130,7 +122,7 @@ def test_several_containers_of_one_image_do_not_see_each_other(mine: Engine) -> 
     assert mine.mounts() == []
 
 
-def test_mount_option_the_program_does_not_know_is_named_to_podmans_user(stage: Stage) -> None:
-    with engine(stage, PROGRAM, extra='mountopt = "surely_unknown=1"') as mine:
+def test_mount_option_the_program_does_not_know_is_named_to_podmans_user(engine_stage: Stage) -> None:
+    with engine(engine_stage, PROGRAM, extra='mountopt = "surely_unknown=1"') as mine:
         done = mine.attempt("run", "--rm", "localhost/base", "true")
         assert done.returncode != 0 and "surely_unknown" in done.stderr
