@@ -30,12 +30,12 @@ class Memory:
             caches.settle(place.pids)
             before = rss(place.pids)
             yield Value("mounted", before / 1e6, "MB")
-            place.run("stat", layers.present)
+            inodes = place.run("walk", layers.present).count
             held = rss(place.pids)
-            yield Value("per-inode", (held - before) / layers.count, "B")
+            yield Value("per-inode", (held - before) / inodes, "B")
             yield Value("descriptors", descriptors(place.pids), "1")
             if place.cold() == "cold":
-                yield Value("kept", (rss(place.pids) - before) / layers.count, "B")
+                yield Value("kept", (rss(place.pids) - before) / inodes, "B")
 
 
 def descriptors(pids: list[int]) -> int:

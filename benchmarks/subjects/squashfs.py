@@ -102,7 +102,7 @@ class SquashFuse(LoopSquashfs):
 
     def refuses(self, case: Case) -> str | None:
         """Decline what starts hundreds of servers."""
-        return super().refuses(case) or ("too many servers" if case.layers > 40 else None)
+        return super().refuses(case) or ("too many servers" if case.layers > 10 else None)
 
     def stack(self, options: str, mnt: Path) -> str:
         """Return the command that stacks the mounted images; paths are resolved from their directory."""
