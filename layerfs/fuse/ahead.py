@@ -1,4 +1,4 @@
-"""Read-ahead for metadata: threads look at the names of a directory before they are asked for.
+"""Read-ahead across names: threads look at those of a directory, and into small files, before they are asked for.
 
 A disk answers three reads at once almost as soon as one, but a lookup waits for its own alone. Where the names of one
 directory lie in many layers, nearly each costs a read. Nothing that a thread finds is used: it is advice to the
@@ -10,8 +10,9 @@ paid.
 """
 
 import os
+import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from layerfs.union.inodes import Directory, Where
@@ -21,32 +22,38 @@ THREADS = 3  # measured: a fourth gains nothing here, they only take the interpr
 PROBE = 6  # names; what they took tells whether the rest is worth it
 COLD = 40e-6  # seconds a name; more, and nearly each had to wait for a disk
 CHUNK = 8  # names that one thread looks at in a row
+FEED = 32 << 10  # bytes; guessed: files up to this size are mostly read whole
 WINDOW = 256  # names; about what one READDIRPLUS holds
 
+FILES = 64  # small files that are read into the host's page cache at a time
+
 Place = tuple[int, bytes]
+Look = Callable[[int, bytes], object]
 
 
 class Ahead:
     """The threads that look ahead in one union; they are started when first needed."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[list[Place]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Look, list[Place]]] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._directory = 0
-        self._misses = 0
+        self._stats = _Misses()
+        self._reads = _Misses()
 
     def waited(self, parent: Directory) -> None:
-        """Note a lookup that had to wait for a disk.
-
-        Several in one directory foretell that more of its names follow.
-        """
-        if parent.ino != self._directory:
-            self._directory, self._misses = parent.ino, 0
-        self._misses += 1
-        if self._misses == PROBE and parent.listing is not None:
+        """Note a lookup that had to wait for a disk; several in one directory foretell more."""
+        if self._stats.add(parent.ino) == PROBE and parent.listing is not None:
             self.look(parent, list(parent.listing)[:WINDOW])
 
-    def look(self, parent: Directory, names: Sequence[bytes]) -> None:
+    def read(self, parent: Directory, name: bytes) -> None:
+        """Note a small file whose data had to be waited for; the files after it in a listing are likely to follow."""
+        if self._reads.add(parent.ino) % PROBE or parent.listing is None:
+            return
+        names = list(parent.listing)
+        here = names.index(name) if name in parent.listing else 0
+        self.look(parent, names[here + 2 : here + 2 + FILES], _read)
+
+    def look(self, parent: Directory, names: Sequence[bytes], look: Look | None = None) -> None:
         """Send threads to names of a directory whose listing is loaded."""
         if self._jobs.qsize() or parent.parts is None or parent.listing is None:
             return  # still at the last one
@@ -56,15 +63,45 @@ class Ahead:
             thread.start()
         for start in range(0, len(names), CHUNK):
             places = [_place(parent.parts, parent.listing.get(name), name) for name in names[start : start + CHUNK]]
-            self._jobs.put([place for place in places if place is not None])
+            self._jobs.put((look or _stat, [place for place in places if place is not None]))
 
     def _work(self) -> None:
         while True:
-            for fd, name in self._jobs.get():
+            look, places = self._jobs.get()
+            for fd, name in places:
                 try:
-                    os.lstat(name, dir_fd=fd)
+                    look(fd, name)
                 except OSError:
                     pass  # advice that came too late
+
+
+class _Misses:
+    """Counts misses in a row in one directory."""
+
+    def __init__(self) -> None:
+        self._directory = 0
+        self._count = 0
+
+    def add(self, directory: int) -> int:
+        """Count one more and return how many there were."""
+        if directory != self._directory:
+            self._directory, self._count = directory, 0
+        self._count += 1
+        return self._count
+
+
+def _stat(at: int, name: bytes) -> object:
+    return os.lstat(name, dir_fd=at)
+
+
+def _read(at: int, name: bytes) -> object:
+    if not stat.S_ISREG(os.lstat(name, dir_fd=at).st_mode):
+        return None  # opening a device is more than looking
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    try:
+        return os.pread(fd, FEED, 0)
+    finally:
+        os.close(fd)
 
 
 def _place(parts: list[Part | None], where: Where | None, name: bytes) -> Place | None:

@@ -25,7 +25,7 @@ from pyfuse3 import (
 )
 
 from layerfs.fuse import threads
-from layerfs.fuse.ahead import CHUNK, COLD, PROBE, WINDOW, Ahead
+from layerfs.fuse.ahead import CHUNK, COLD, FEED, PROBE, WINDOW, Ahead
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.parallel import Readers
@@ -42,7 +42,6 @@ UNPRIVILEGED = 1 << 63  # in a file handle
 NUMBER = UNPRIVILEGED - 1
 LARGE = 256 << 10  # bytes; above this a write, and a copy-up, is worth the 100 us of a thread hop
 SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does: one seek, less than a thread hop
-FEED = 32 << 10  # bytes; guessed: files that are mostly read whole, and cost no more than a READ to copy
 MAX_IO = 1 << 20  # bytes; max_write of the handshake
 
 
@@ -296,7 +295,10 @@ class Operations(pyfuse3.Operations):
         fd = self.union.data_fd(node.ino)
         size = os.fstat(fd).st_size
         if 0 < size <= FEED:
+            began = perf_counter()
             data = os.pread(fd, size, 0)
+            if perf_counter() - began > COLD and node.parent is not None:
+                self._ahead.read(node.parent, node.name)
             if len(data) == size:
                 self._pages.store(node.ino, data)
 
