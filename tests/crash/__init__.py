@@ -1,0 +1,1 @@
+"""SIGKILL of the server in the middle of storms: what is found afterwards is old or new, never half."""
