@@ -19,7 +19,6 @@ from benchmarks.place import ROOT
 from benchmarks.records import Results, Writer
 from benchmarks.runner import Run
 
-NICE = -15
 ISOLATED = "LAYERFS_BENCH_ISOLATED"
 AGAIN = "import sys; sys.path[0] = sys.argv[1]; from benchmarks.__main__ import main; sys.exit(main(sys.argv[2:]))"
 VERBS = ("run", "compare", "report", "peers", "list")
@@ -68,9 +67,9 @@ def isolate(words: Sequence[str]) -> None:
 
 
 def prefer() -> None:
-    """Run the loops and all subjects before other work of the host; where that is not allowed, beside it."""
+    """Run the loops and all subjects before other work of the host (SCHED_RR); where that is not allowed, beside it."""
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def tell_report(results: Results, out: Path) -> int:
