@@ -10,9 +10,10 @@ from typing import Any
 from layerfs.union.inodes import Directory, Where
 from layerfs.union.layers import Kind, Part, Tree
 from layerfs.union.state import Overlay
-from layerfs.union.whiteout import OPAQUE_FILES, WH, DirMarks
+from layerfs.union.whiteout import OPAQUE_FILES, PLAIN, WH, DirMarks
 
 Entries = Iterable[tuple[bytes, Kind]]
+Outcome = tuple[int, DirMarks, Entries, OSError | None]  # of opening and reading: the handle, what was read, or why not
 BATCH = 64  # directories opened at a time; bounds the descriptors in flight
 _RESERVED = WH + WH  # aufs keeps its own files under `.wh..wh.`
 
@@ -96,26 +97,33 @@ def _read_batch(ov: Overlay, batch: list[Part], *, scan: bool) -> list[tuple[Par
             jobs.append(partial(_read_one, part.tree, ov.fd(part.parent), part.name, scan=scan))
         else:
             jobs.append(partial(_read_open, part.tree, part.fd, scan=scan))
-    read = []
-    for part, (fd, marks, entries) in zip(batch, ov.together(jobs), strict=True):
-        if part.fd < 0:
+    outcomes = ov.together(jobs)
+    for part, (fd, _, _, _) in zip(batch, outcomes, strict=True):
+        if part.fd < 0 <= fd:
             ov.handles.keep(part, fd)
-        read.append((part, marks, entries))
-    return read
+    failure = next((failure for _, _, _, failure in outcomes if failure is not None), None)
+    if failure is not None:
+        for part in batch:
+            ov.handles.drop(part)
+        raise failure
+    return [(part, marks, entries) for part, (_, marks, entries, _) in zip(batch, outcomes, strict=True)]
 
 
-def _read_one(tree: Tree, at: int, name: bytes, *, scan: bool) -> tuple[int, DirMarks, Entries]:
-    fd = tree.open_dir(at, name)
+def _read_one(tree: Tree, at: int, name: bytes, *, scan: bool) -> Outcome:
+    """Open and read; a failure is returned, so that what others have opened meanwhile is not lost."""
     try:
-        return _read_open(tree, fd, scan=scan)
-    except BaseException:
-        tree.close_dir(fd)
-        raise
+        fd = tree.open_dir(at, name)
+    except OSError as error:
+        return -1, PLAIN, (), error
+    return _read_open(tree, fd, scan=scan)
 
 
-def _read_open(tree: Tree, fd: int, *, scan: bool) -> tuple[int, DirMarks, Entries]:
-    marks = tree.marks(fd)
-    return fd, marks, _scan(tree, fd, marks) if scan else ()
+def _read_open(tree: Tree, fd: int, *, scan: bool) -> Outcome:
+    try:
+        marks = tree.marks(fd)
+        return fd, marks, _scan(tree, fd, marks) if scan else (), None
+    except OSError as error:
+        return fd, PLAIN, (), error
 
 
 def _scan(tree: Tree, fd: int, marks: DirMarks | None = None) -> Entries:
@@ -129,8 +137,13 @@ def _follow(
     """Find the lower shares of a redirected directory (overlayfs.rst, "redirect_dir")."""
     from layerfs.union.redirect import targets
 
-    below = targets(ov, node.parent, part, marks.redirect or b"")
-    return [(target, *_read_open(target.tree, ov.fd(target), scan=scan)[1:]) for target in below]
+    found = []
+    for target in targets(ov, node.parent, part, marks.redirect or b""):
+        _, below, entries, failure = _read_open(target.tree, ov.fd(target), scan=scan)
+        if failure is not None:
+            raise failure
+        found.append((target, below, entries))
+    return found
 
 
 def _merge(ov: Overlay, node: Directory, found: list[tuple[int, Entries]]) -> dict[bytes, Where]:

@@ -67,10 +67,12 @@ def renaming(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: by
 def _find(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Move:
     """Look up both names and refuse what rename(2) refuses."""
     ov.writable()
-    _check(ov, parent, to, new, flags)
+    _check(parent, to, new, flags)
     source, _ = lookup(ov, parent, name)
     target = None
     try:
+        if flags & dirs.RENAME_NOREPLACE and new in listing_of(ov, to):
+            raise fail(errno.EEXIST)
         target = lookup(ov, to, new)[0] if new in listing_of(ov, to) else None
         if flags & dirs.RENAME_EXCHANGE:
             if target is None:
@@ -84,7 +86,7 @@ def _find(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: bytes
     return Move(source, parent, name, to, new, target)
 
 
-def _check(ov: Overlay, parent: Directory, to: Directory, new: bytes, flags: int) -> None:
+def _check(parent: Directory, to: Directory, new: bytes, flags: int) -> None:
     exclusive = flags & dirs.RENAME_EXCHANGE and flags & (dirs.RENAME_NOREPLACE | dirs.RENAME_WHITEOUT)
     if flags & ~_FLAGS or exclusive:
         raise fail(errno.EINVAL)
@@ -94,8 +96,6 @@ def _check(ov: Overlay, parent: Directory, to: Directory, new: bytes, flags: int
         raise fail(errno.ENAMETOOLONG)
     if is_marker_name(new):
         raise fail(errno.EPERM)
-    if flags & dirs.RENAME_NOREPLACE and new in listing_of(ov, to):
-        raise fail(errno.EEXIST)
 
 
 def _check_replace(ov: Overlay, source: Node, target: Node) -> None:

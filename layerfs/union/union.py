@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
+from layerfs.errors import InvalidArgument, Unsupported
 from layerfs.model import Stack
 from layerfs.sys.limits import raise_open_files
 from layerfs.union import attrs, data, mutate, removal
@@ -41,24 +41,26 @@ class Union:
         """
         validate(stack, mountpoint)
         trees: list[Tree | None] = [None]
+        ov: Overlay | None = None
         try:
             if stack.upper is not None:
                 trees[0] = DirTree(stack.upper, 0)
-            trees += [DirTree(path, index) for index, path in enumerate(stack.lowers, 1)]
+            for index, path in enumerate(stack.lowers, 1):
+                trees.append(DirTree(path, index))
             ov = Overlay(trees, _numbers(trees), options, _handle_limit(len(trees)))
             if stack.work is not None:
                 _open_upper(ov, stack.work)
-        except LayerfsError:
+            for tree in trees:
+                if tree is not None:
+                    ov.owners.adopt(tree, tree.root())
+        except BaseException as error:
+            if ov is not None and ov.work is not None:
+                ov.work.close()
             _close_all(trees)
-            raise
-        except OSError as error:
-            _close_all(trees)
-            raise InvalidArgument(
-                f"cannot open the layers: {error.strerror} ({os.fsdecode(error.filename or b'')})"
-            ) from None
-        for tree in trees:
-            if tree is not None:
-                ov.owners.adopt(tree, tree.root())
+            if not isinstance(error, OSError):
+                raise
+            where = os.fsdecode(error.filename or b"")
+            raise InvalidArgument(f"cannot open the layers: {error.strerror} ({where})") from None
         return cls(ov)
 
     def close(self) -> None:
@@ -67,11 +69,13 @@ class Union:
         ov.table.close()
         ov.handles.close()
         upper = ov.trees[0]
-        if ov.work is not None:
-            if ov.options.volatile and upper is not None:
+        try:
+            if ov.work is not None and ov.options.volatile and upper is not None:
                 end_volatile(ov.work, upper.root())
-            ov.work.close()
-        _close_all(ov.trees)
+        finally:
+            if ov.work is not None:
+                ov.work.close()
+            _close_all(ov.trees)
 
     @property
     def options(self) -> UnionOptions:
