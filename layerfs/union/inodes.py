@@ -49,7 +49,7 @@ class Opened:
         self.opens = 0
         self.busy = 0  # threads that use the descriptor now
         self.retired: list[int] = []
-        self.aliases: list[tuple[Directory, bytes]] = []  # its names but the one in the node
+        self.aliases: dict[tuple[Directory, bytes], None] = {}  # its names but the one in the node, in order
         self.lower_orphan = False
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
 
@@ -235,7 +235,7 @@ class Table:
         for parent, _ in extra.aliases:
             parent.kids -= 1
             self.reap(parent)
-        extra.aliases = []
+        extra.aliases = {}
         node.extra = None
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ def _add_alias(ov: Overlay, node: File, parent: Directory, name: bytes, place: P
     """Note a further name of a node; the upper's copy is the one that counts."""
     extra = node.opened()
     if (parent, name) not in extra.aliases:
-        extra.aliases.append((parent, name))
+        extra.aliases[parent, name] = None
         parent.kids += 1
     if node.place is not None and node.place.tree.index and not place.tree.index:
         promote(ov, node, parent, name)
@@ -97,9 +97,9 @@ def _add_alias(ov: Overlay, node: File, parent: Directory, name: bytes, place: P
 def promote(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
     """Make a further name of a node the one that it is reached by; the former one becomes a further name."""
     extra = node.opened()
-    extra.aliases.remove((parent, name))
+    del extra.aliases[parent, name]
     if node.parent is not None:
-        extra.aliases.append((node.parent, node.name))
+        extra.aliases[node.parent, node.name] = None
     node.parent, node.name = parent, name
     where = listing_of(ov, parent).get(name)
     assert type(where) is int
@@ -111,13 +111,13 @@ def drop_name(ov: Overlay, node: File, parent: Directory, name: bytes) -> bool:
     extra = node.extra
     if node.parent is not parent or node.name != name:
         if extra is not None and (parent, name) in extra.aliases:
-            extra.aliases.remove((parent, name))
+            del extra.aliases[parent, name]
             parent.kids -= 1
             ov.table.reap(parent)
         return True
     if extra is not None and extra.aliases:
-        promote(ov, node, *extra.aliases[-1])
-        extra.aliases.remove((parent, name))
+        promote(ov, node, *next(reversed(extra.aliases)))
+        del extra.aliases[parent, name]
         parent.kids -= 1
         return True
     if node.place is not None and (node.lookups or extra is not None):

@@ -241,8 +241,8 @@ def _place(ov: Overlay, move: Move) -> None:
             node.place = part
             ov.table.move(node, to, new)
         elif node.extra is not None and (parent, name) in node.extra.aliases:
-            node.extra.aliases.remove((parent, name))
-            node.extra.aliases.append((to, new))
+            del node.extra.aliases[parent, name]
+            node.extra.aliases[to, new] = None
             to.kids += 1
             parent.kids -= 1
             ov.table.reap(parent)
