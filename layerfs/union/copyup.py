@@ -13,6 +13,7 @@ from contextlib import suppress
 from layerfs.sys import dirs
 from layerfs.sys.copy import settle
 from layerfs.union.inodes import Directory, File
+from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part, Tree
 from layerfs.union.metacopy import data_of
 from layerfs.union.owners import override_value
@@ -117,7 +118,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         return
     _finish_metadata(ov, staged, path, dirs.path_of(ov.fd(node.place), node.name))
     own = os.lstat(staged.name, dir_fd=work.fd).st_ino
-    ov.keep_number(path, own, node.ino)
+    ov.keep_number(staged.fd if staged.fd >= 0 else path, own, node.ino)
     assert node.parent is not None
     names = _all_names(ov, node, staged.st)
     part = copy_up_directory(ov, node.parent)
@@ -128,6 +129,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         node.opened()
         ov.files.add(node)
     _switch_data(staged, keep_open=keep_open)
+    keep_beside(ov, node)
     for parent, name in names:
         link_upper(ov, node, parent, name)
 
@@ -196,13 +198,13 @@ def _become_anonymous(ov: Overlay, staged: Staged) -> None:
 
 
 def _finish_metadata(ov: Overlay, staged: Staged, target: bytes, source: bytes | int) -> None:
-    _copy_metadata(ov, staged.tree, source, target, staged.st)
+    _copy_metadata(ov, staged.tree, source, staged.fd if staged.fd >= 0 else target, staged.st)
 
 
-def _copy_metadata(ov: Overlay, tree: Tree, source: bytes | int, target: bytes, st: os.stat_result) -> None:
+def _copy_metadata(ov: Overlay, tree: Tree, source: bytes | int, target: bytes | int, st: os.stat_result) -> None:
     """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
 
-    `source` is a path that is not followed, or a descriptor.
+    `source` and `target` are paths that are not followed, or descriptors, which are quicker.
     """
     owners = ov.owners
     stored = owners.stored(tree, source, st)
@@ -214,21 +216,21 @@ def _copy_metadata(ov: Overlay, tree: Tree, source: bytes | int, target: bytes, 
     _copy_xattrs(tree, source, target)
     if not link:  # last: chown takes setuid, and what may not be written takes no xattrs
         os.chmod(target, stat.S_IMODE(stored.st_mode) if owners.override is None else OVERRIDDEN_MODE)
-    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=False)
+    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=isinstance(target, int))
 
 
-def _chown(target: bytes, uid: int, gid: int) -> None:
+def _chown(target: bytes | int, uid: int, gid: int) -> None:
     """Set the owner; a server that may not (a plain user's) owns what it copies, as cp does."""
     if uid == os.geteuid() and gid == os.getegid():
         return  # made so
     try:
-        os.chown(target, uid, gid, follow_symlinks=False)
+        os.chown(target, uid, gid, follow_symlinks=isinstance(target, int))
     except PermissionError:
         if os.geteuid() == 0:
             raise
 
 
-def _copy_xattrs(tree: Tree, source: bytes | int, target: bytes) -> None:
+def _copy_xattrs(tree: Tree, source: bytes | int, target: bytes | int) -> None:
     for name in dirs.xattrs(source):
         if is_private(name):
             continue
@@ -236,7 +238,7 @@ def _copy_xattrs(tree: Tree, source: bytes | int, target: bytes) -> None:
         if value is None:
             continue
         try:
-            os.setxattr(target, name, value, follow_symlinks=False)
+            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
         except OSError as error:
             # Labels of another security domain, or an upper without them: as the kernel, only ACLs must arrive.
             if error.errno not in _NO_XATTR or name.startswith("system.posix_acl"):

@@ -19,6 +19,7 @@ ROOT = 1  # FUSE_ROOT_ID
 FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
 HASHED = 1 << 61  # numbers that did not fit are hashed into the range above this
 BITS = 61
+RANK_SHIFT = 49  # inode numbers up to 5e14 on up to 4096 filesystems
 PARKED_NAMES = 40_000  # names in listings that outlive their FORGET; about 100 bytes each
 PARKED_WEIGHT = 8  # names that a directory counts for by itself
 
@@ -288,25 +289,28 @@ def _close_data(node: File) -> bool:
 class Numbers:
     """Gives each (device, inode number) of the layers a number of its own, the same one at every mount of the stack.
 
-    One filesystem: its own inode numbers. Several: the filesystem's rank, in the stack's order, in the highest bits, as
-    kernel overlayfs's xino does. What does not fit is hashed.
+    The filesystem's rank, from the bottom of the stack up, stands in the highest bits, as kernel overlayfs's xino has
+    it: a filesystem that comes in on top changes no number. What does not fit is hashed.
     """
 
-    __slots__ = ("_ranks", "_shift")
+    __slots__ = ("_ranks",)
 
     def __init__(self, devices: list[int]) -> None:
         self._ranks: dict[int, int] = {}
         for device in devices:
             self._ranks.setdefault(device, len(self._ranks))
-        self._shift = BITS - max(len(self._ranks) - 1, 0).bit_length()
 
     def of(self, device: int, ino: int) -> int:
         """Return the number of one inode of one device."""
         rank = self._ranks.get(device)
         if rank is None:  # a filesystem mounted inside a layer
             rank = self._ranks.setdefault(device, len(self._ranks))
-        if FIRST <= ino < 1 << self._shift and rank < 1 << (BITS - self._shift):
-            return rank << self._shift | ino
+        if FIRST <= ino < 1 << RANK_SHIFT and rank < 1 << (BITS - RANK_SHIFT):
+            return rank << RANK_SHIFT | ino
+        return self.hashed(device, ino)
+
+    def hashed(self, device: int, ino: int) -> int:
+        """Return a number from the range that no other comes from."""
         import xxhash  # only for images and foreign filesystems
 
-        return HASHED | xxhash.xxh3_64_intdigest(b"%d:%d" % (rank, ino)) >> 3
+        return HASHED | xxhash.xxh3_64_intdigest(b"%d:%d" % (self._ranks[device], ino)) >> 3

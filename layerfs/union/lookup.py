@@ -2,10 +2,10 @@
 
 import errno
 import os
-import stat
 
 from layerfs.sys import dirs
 from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.kept import kept_beside
 from layerfs.union.layers import Part
 from layerfs.union.owners import Shown
 from layerfs.union.readdir import listing_of, parts_of
@@ -43,10 +43,11 @@ def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attribute
 
 def _file(ov: Overlay, parent: Directory, name: bytes, place: Part, st: os.stat_result, at: int) -> File:
     """Return the one node of this object: names that are hard links share it."""
-    ino = ov.numbers.of(st.st_dev, st.st_ino) if place.tree.index else ov.number_of(place.tree, at, name, st)
-    if place.tree.index == 0 and stat.S_ISLNK(st.st_mode) and name in parent.covered:
-        ino = _symlink_number(ov, parent, name, ino)
+    ino = ov.numbers.of(st.st_dev, st.st_ino) if place.tree.index else _upper_number(ov, place, at, name, st)
     node = ov.table.nodes.get(ino)
+    if type(node) is File and _is_other(ov, node, parent, name, place, st):
+        ino = ov.numbers.hashed(st.st_dev, st.st_ino)
+        node = ov.table.nodes.get(ino)
     if node is None:
         node = ov.table.nodes[ino] = File(ino, parent, name, place, st.st_mode >> 12)
         parent.kids += 1
@@ -60,6 +61,22 @@ def _file(ov: Overlay, parent: Directory, name: bytes, place: Part, st: os.stat_
     elif node.place.tree.index and not place.tree.index:
         node.place = place
     return node
+
+
+def _upper_number(ov: Overlay, place: Part, at: int, name: bytes, st: os.stat_result) -> int:
+    return kept_beside(ov, at, st) or ov.number_of(place.tree, at, name, st)
+
+
+def _is_other(ov: Overlay, node: File, parent: Directory, name: bytes, place: Part, st: os.stat_result) -> bool:
+    """Tell whether a node bears an object's number by accident, one having been kept from a layer that is gone.
+
+    A copy and its original share a number only as names of a lower hard link whose copy-up stopped half-way.
+    """
+    if (node.parent is parent and node.name == name) or node.place is None:
+        return False
+    if bool(node.place.tree.index) == bool(place.tree.index):
+        return False
+    return (st if place.tree.index else node.place.tree.lstat(ov.fd(node.place), node.name)).st_nlink < 2
 
 
 def _add(ov: Overlay, node: File | Directory) -> None:
@@ -126,21 +143,6 @@ def drop_name(ov: Overlay, node: File, parent: Directory, name: bytes) -> bool:
     return False
 
 
-def _symlink_number(ov: Overlay, parent: Directory, name: bytes, own: int) -> int:
-    """Return the number of an upper symlink that may have been copied up where symlinks cannot keep one (user.*)."""
-    if ov.marks is None or ov.marks.trusted:
-        return own
-    for part in (parent.parts or ())[1:]:
-        if part is None:
-            continue
-        try:
-            st = part.tree.lstat(ov.fd(part), name)
-        except FileNotFoundError:
-            continue
-        return ov.numbers.of(st.st_dev, st.st_ino) if stat.S_ISLNK(st.st_mode) else own
-    return own
-
-
 def _lookup_directory(
     ov: Overlay, parent: Directory, name: bytes, where: tuple[int, ...]
 ) -> tuple[Directory, Attributes]:
@@ -158,16 +160,15 @@ def _lookup_directory(
         for part in node.parts or ():
             if part is not None:
                 ov.handles.drop(part)
-        return known, attributes(ov, known) if known.upper() is not None or not ov.owners.identity else _dress(
-            where, st
-        )
+        plain = known.upper() is None and ov.owners.identity
+        return known, _dress(ov, where, st) if plain else attributes(ov, known)
     _add(ov, node)
-    return node, attributes(ov, node) if where[0] == 0 or not ov.owners.identity else _dress(where, st)
+    return node, attributes(ov, node) if where[0] == 0 or not ov.owners.identity else _dress(ov, where, st)
 
 
-def _dress(where: tuple[int, ...], st: os.stat_result) -> Attributes:
+def _dress(ov: Overlay, where: tuple[int, ...], st: os.stat_result) -> Attributes:
     """Show one link for a merged directory, as the kernel does: nobody counts its subdirectories."""
-    return st if len(where) == 1 else Shown(st, nlink=1)
+    return st if len(where) == 1 and not ov.options.static_nlink else Shown(st, nlink=1)
 
 
 def _number_merged(ov: Overlay, node: Directory) -> tuple[int, os.stat_result]:

@@ -15,6 +15,7 @@ from layerfs.union import hardlinks
 from layerfs.union.copyup import copy_up, copy_up_directory, link_upper
 from layerfs.union.flatten import detaching, seal
 from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.kept import keep_beside
 from layerfs.union.lookup import drop_name, lookup
 from layerfs.union.mutate import drop_file_whiteout, fail
 from layerfs.union.readdir import listing_of, parts_of
@@ -155,6 +156,8 @@ def _replace(ov: Overlay, move: Move, *, leave_whiteout: bool) -> None:
         drop_name(ov, target, to, new)
     _relocate(ov, move)
     drop_file_whiteout(ov, to, new)
+    if isinstance(source, File):
+        keep_beside(ov, source)
 
 
 def _prepare_directory(
@@ -263,4 +266,7 @@ def _exchange(ov: Overlay, move: Move) -> None:
     old = [hardlinks.path_of_node(node) for node in directories]
     for half in halves:
         _place(ov, half)
+    for half in halves:
+        if isinstance(half.source, File):
+            keep_beside(ov, half.source)
     hardlinks.moved(ov, dict(zip(old, map(hardlinks.path_of_node, directories), strict=True)))

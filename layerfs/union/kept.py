@@ -1,0 +1,58 @@
+"""Numbers of what carries no xattrs: without root, symlinks, FIFOs, sockets and devices that were copied up.
+
+Their directory in the upper keeps them: "OWN:NUMBER OWN:NUMBER", OWN being an upper object's own inode number. An entry
+counts only for that very inode, so one that is outdated harms nobody. The newest LIMIT entries are kept, which is what
+ext4 has room for; beyond that such a number changes at the next mount.
+"""
+
+import errno
+import os
+import stat
+
+from layerfs.sys import dirs
+from layerfs.union.inodes import File
+from layerfs.union.state import Overlay
+
+KEPT_XATTR = "layerfs.inos"  # below the marks' prefix
+LIMIT = 100
+_REFUSED = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSPC, errno.EDQUOT, errno.E2BIG, errno.ERANGE}
+
+
+def keep_beside(ov: Overlay, node: File) -> None:
+    """Keep the number of an upper file that cannot keep it itself; a number is not worth failing for."""
+    place = node.place
+    if place is None or place.tree.index or not _is_needed(ov, node.kind << 12):
+        return
+    at = ov.fd(place)
+    st = os.lstat(node.name, dir_fd=at)
+    if ov.numbers.of(st.st_dev, st.st_ino) == node.ino:
+        return
+    _, marks = ov.writable()
+    entries = [entry for entry in _entries(ov, at) if not entry.startswith(b"%d:" % st.st_ino)]
+    entries.append(b"%d:%d" % (st.st_ino, node.ino))
+    try:
+        dirs.set_own_xattr(at, marks.prefix + KEPT_XATTR, b" ".join(entries[-LIMIT:]))
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+
+
+def kept_beside(ov: Overlay, at: int, st: os.stat_result) -> int | None:
+    """Return the number that an upper directory keeps for one of its names."""
+    if not _is_needed(ov, st.st_mode):
+        return None
+    own = b"%d" % st.st_ino
+    for entry in _entries(ov, at):
+        inode, _, number = entry.partition(b":")
+        if inode == own and number.isdigit():
+            return int(number)
+    return None
+
+
+def _is_needed(ov: Overlay, mode: int) -> bool:
+    return ov.marks is not None and ov.marks.xattrs and not ov.marks.trusted and not stat.S_ISREG(mode)
+
+
+def _entries(ov: Overlay, at: int) -> list[bytes]:
+    assert ov.marks is not None
+    return (dirs.getxattr_or_none(at, ov.marks.prefix + KEPT_XATTR) or b"").split()
