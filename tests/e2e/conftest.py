@@ -5,8 +5,16 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.host import require
+
 from .people import Kind
 from .stage import Stage
+
+
+@pytest.fixture(autouse=True)
+def needs(request: pytest.FixtureRequest) -> None:
+    """Each module names the programs it needs."""
+    require(*getattr(request.module, "NEEDS", ()))
 
 
 @contextmanager

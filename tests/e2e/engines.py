@@ -103,7 +103,7 @@ def _facts(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Sequence[object
 @contextmanager
 def engine(stage: Stage, program: Path | None, name: str = "engine", extra: str = "") -> Iterator[Engine]:
     """An engine with the image `localhost/base`; all its containers and images go at the end, and must go cleanly."""
-    require("podman", "buildah", "runc", "busybox", *(["subids"] if stage.kind is Kind.USER else []))
+    require(*(["subids"] if stage.kind is Kind.USER else []))
     made = Engine(stage, program, name, extra)
     try:
         made.podman("import", base_image(made.root / "base.tar"), "localhost/base")

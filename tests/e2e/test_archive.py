@@ -9,6 +9,8 @@ from .manifest import Facts
 from .people import Kind
 from .stage import Stage, Union, differences
 
+NEEDS = ("tar", "rsync", "setfacl", "setfattr", "setcap")
+
 EVERYTHING = r"""
 mkdir -p tree/sub/deep tree/empty tree/default && cd tree
 printf 'text\n' > plain && printf '#!/bin/sh\n' > script && chmod 4755 script && chmod 2770 sub && chmod 1777 empty

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .stage import Stage, Tree, differences
 
+NEEDS = ("make", "gcc", "strip")
+
 PARTS = range(10)
 PROJECT: Tree = {
     "Makefile": """CFLAGS = -O1 -fPIC -Iinclude

@@ -8,6 +8,8 @@ import pytest
 from .engines import Engine, engine
 from .stage import LAYERFS_MOUNT, Stage, Tree
 
+NEEDS = ("podman", "buildah", "runc", "busybox")
+
 CONTAINERFILE = """
 FROM localhost/base AS builder
 RUN mkdir -p /build/out && cp -a /data/deep /build/src && mv /build/src/er /build/renamed && rm /build/renamed/g7 \\

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.host import require
-
 from . import debian
 from .conftest import performance
 from .people import Kind
 from .stage import Stage, Tree
+
+NEEDS = ("mmdebstrap", "dpkg-deb", "root")
 
 SOUND = """apt-get check -qq; test -z "$(dpkg --audit)"
 test -z "$(dpkg --verify | grep -Ev ' /usr/share/(doc|locale)')"
@@ -45,7 +45,6 @@ PREINST = f"#!/bin/sh -e\n{HELPER}\nif [ \"$1\" = upgrade ]; then mv /opt/thing/
 @pytest.fixture(params=[Kind.ROOT, Kind.USERNS], ids=lambda kind: kind.value)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A chroot needs root, if only in a user namespace."""
-    require("mmdebstrap", "root")
     with performance(request.param) as stage:
         yield stage
 

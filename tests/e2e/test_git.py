@@ -4,6 +4,8 @@ from pathlib import Path
 
 from .stage import Stage, differences
 
+NEEDS = ("git",)
+
 IDENTITY = {
     name: value
     for who in ("AUTHOR", "COMMITTER")

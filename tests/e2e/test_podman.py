@@ -9,6 +9,8 @@ import pytest
 from .engines import FUSE_OVERLAYFS, Engine, engine
 from .stage import LAYERFS_MOUNT, Stage
 
+NEEDS = ("podman", "runc", "busybox", "fuse-overlayfs")
+
 PROGRAM = LAYERFS_MOUNT
 WORK = """
 rm /data/owned /data/deep/er/g1; rm -r /data/deep/er; mkdir /data/deep/er; echo new > /data/deep/er/new

@@ -11,6 +11,8 @@ from .stage import Stage
 WRITERS, ROWS = 4, 60
 WRITER = """
 import sqlite3, sys
+
+NEEDS = ("sqlite3",)
 connection = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
 for number in range(int(sys.argv[3])):
     connection.execute("BEGIN IMMEDIATE")
