@@ -138,7 +138,7 @@ def set_own_xattr(path: bytes | int, name: str, value: bytes) -> None:
     at = b"/proc/self/fd/%d" % path if isinstance(path, int) else path
     follow = follows(at)
     try:
-        os.setxattr(at, name, value, follow_symlinks=follow)
+        os.setxattr(path, name, value, follow_symlinks=follow)
     except PermissionError as error:
         mode = os.stat(at, follow_symlinks=follow).st_mode
         if error.errno != errno.EACCES or stat.S_ISLNK(mode):
