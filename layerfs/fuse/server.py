@@ -110,8 +110,20 @@ async def _session(mountpoint: bytes) -> None:
     """Answer requests until the session ends."""
     async with trio.open_nursery() as beside:
         beside.start_soon(_leave_when_told, mountpoint, beside.cancel_scope)
+        beside.start_soon(_show_root, mountpoint)
         await pyfuse3.main(min_tasks=SPARE_WORKERS, max_tasks=WORKERS)
         beside.cancel_scope.cancel()
+
+
+async def _show_root(mountpoint: bytes) -> None:
+    """Stat the root, so that the kernel knows its owner.
+
+    Until it has asked once it takes root for the owner, and refuses a person's chmod of the mountpoint by itself.
+    """
+    try:
+        await trio.to_thread.run_sync(os.stat, mountpoint)
+    except OSError as error:
+        log.debug("cannot stat %r: %s", mountpoint, error)
 
 
 async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None:
