@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,12 +17,12 @@ class Hung(Exception):
 
 
 class Agent:
-    """Performs operations below `root` in a child; use as a context manager."""
+    """Has an actor perform operations in a child process, where `make` makes it; use as a context manager."""
 
-    def __init__(self, root: bytes, *, timeout: float = 30.0, copy_on_exdev: bool = False) -> None:
+    def __init__(self, make: Callable[[], Actor], *, timeout: float = 30.0) -> None:
         self.timeout = timeout  # s
         self._pipe, far = _FORK.Pipe()
-        self._process = _FORK.Process(target=_serve, args=(far, self._pipe, root, copy_on_exdev), daemon=True)
+        self._process = _FORK.Process(target=_serve, args=(far, self._pipe, make), daemon=True)
         self._process.start()
         far.close()
 
@@ -59,21 +60,22 @@ class Agent:
             self._process.join(2)
 
 
-def _serve(pipe: Connection, near: Connection, root: bytes, copy_on_exdev: bool) -> None:
+def _serve(pipe: Connection, near: Connection, make: Callable[[], Actor]) -> None:
     near.close()
     os.umask(0)
-    actor = Actor(copy_on_exdev)
     try:
-        os.chdir(root)
         if os.getuid() == 0 and _is_first_namespace():
             os.setgroups([])
+        actor = make()
+    except Exception as error:
+        pipe.send(("bug", f"cannot begin: {error!r}"))
+        return
+    try:
         while True:
             operation = pipe.recv()
             pipe.send(_guarded(actor, operation))
     except (EOFError, BrokenPipeError):
         actor.close()
-    except OSError as error:
-        pipe.send(("bug", f"{root!r} cannot be used: {error}"))
 
 
 def _guarded(actor: Actor, operation: Operation) -> tuple[str, Any]:

@@ -54,6 +54,8 @@ TABLE = (
                "cache (fs/fuse/dir.c, fuse_do_setattr); the server is not asked. The operation avoids it."),
     Difference("chown(-1, -1) of a setuid file", "Clears the bits on native filesystems; the kernel's FUSE client does "
                "not even ask the server (fs/fuse/dir.c, fuse_setattr). The strategies never draw it."),
+    Difference("mtime of directories after a refused rename", "Kernel overlayfs sometimes moves the mtime of the old "
+               "parent although the rename ends with ENOTEMPTY."),
 )  # fmt: skip
 
 

@@ -30,7 +30,8 @@ def renameat2(old: bytes, new: bytes, flags: int) -> None:
 class Actor:
     """One process that has a mount as its current directory and a few open files in numbered slots."""
 
-    def __init__(self, copy_on_exdev: bool = False) -> None:
+    def __init__(self, root: bytes = b".", copy_on_exdev: bool = False) -> None:
+        os.chdir(root)
         self.slots: dict[int, int] = {}
         self.copy_on_exdev = copy_on_exdev
 
@@ -218,6 +219,13 @@ class Actor:
     def do_types(self) -> dict[bytes, str]:
         """The tree's names, for whoever aims operations."""
         return {path: record.type for path, record in read_tree().records.items()}
+
+    def do_resolve(self, path: bytes, follow: bool) -> bytes:
+        """The path without symlinks and dots; of the last name only if it is to be followed."""
+        here, (parent, name) = os.path.realpath(b"."), os.path.split(path)
+        full = os.path.realpath(path) if follow else os.path.join(os.path.realpath(parent or b"."), name)
+        found = os.path.relpath(full, here)
+        return b"" if found == b"." else found
 
     def do_rmtree(self, path: bytes) -> None:
         """Remove everything below and the directory itself."""

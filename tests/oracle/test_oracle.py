@@ -27,7 +27,7 @@ def environment(scratch: Path) -> dict[str, str]:
 
 
 @pytest.mark.timeout(0 if LONG else 300)
-@pytest.mark.parametrize("setting", ["REDIRECT", "COPYING"])
+@pytest.mark.parametrize("setting", ["REDIRECT", "COPYING", "PLAIN"])
 def test_layerfs_answers_as_kernel_overlayfs(setting: str, scratch: Path) -> None:
     require("root", "kernel overlay", "fuse-overlayfs")
     done = subprocess.run(

@@ -283,6 +283,13 @@ class Tree:
         """The same tree with no link counts."""
         return Tree({path: record._replace(nlink=None) for path, record in self.records.items()}, self.numbers)
 
+    def without_directory_times(self) -> "Tree":
+        """The same tree, the times of its directories left out."""
+        return Tree(
+            {path: record._replace(mtime=0) if record.type == "d" else record for path, record in self.records.items()},
+            self.numbers,
+        )
+
 
 def read_tree(root: bytes = b".") -> Tree:
     """Walk `root` and read everything in it."""

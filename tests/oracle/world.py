@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from tests.oracle import known
 from tests.oracle.agent import Agent
-from tests.oracle.operations import Operation
+from tests.oracle.operations import Actor, Operation
+from tests.oracle.plain import DECIDED_BY_THE_UNION, FOLLOWING, OPERATIONS, UnionActor
 from tests.oracle.subjects import Place, Subject, forget, release
 from tests.oracle.trees import Kind, Layer, Marks, Tree, build, differences, prune
 
@@ -43,6 +44,12 @@ ROOTLESS = Setting(
     prefix="user.overlay.",
     copy_on_exdev=True,
     readers=(Subject("kernel", "userxattr,xino=off"),),
+)
+
+PLAIN = Setting(
+    Subject("kernel", "redirect_dir=on,index=on,xino=off"),
+    Subject("union"),
+    readers=(Subject("kernel", "redirect_dir=on,index=off,xino=off"),),
 )
 
 
@@ -124,6 +131,7 @@ class Pair:
         shown = pruned if setting.subject.name == "kernel" else world
         self.subject = _place(base + b"/s", shown, world.marks, setting.prefix)
         self._agents: ExitStack = ExitStack()
+        self._refused_rename = False  # known.py: "mtime of directories after a refused rename"
 
     def mount(self) -> None:
         self.setting.kernel.mount(self.kernel)
@@ -133,8 +141,8 @@ class Pair:
     def _start_agents(self) -> None:
         self._agents = ExitStack()
         copy = self.setting.copy_on_exdev
-        self._on_kernel = self._agents.enter_context(Agent(self.kernel.target, copy_on_exdev=copy))
-        self._on_subject = self._agents.enter_context(Agent(self.subject.target))
+        self._on_kernel = self._agents.enter_context(Agent(lambda: Actor(self.kernel.target, copy)))
+        self._on_subject = self._agents.enter_context(_agent_of(self.setting.subject, self.subject))
 
     def close(self) -> None:
         """Take everything away, whatever state it is in."""
@@ -153,16 +161,45 @@ class Pair:
             case "checkpoint":
                 self.compare(f"at step {number}")
             case "forget":
-                forget(self.subject.target)
+                if not self.is_plain:
+                    forget(self.subject.target)
             case "remount":
                 self._remount(number)
+            case name if self.is_plain and name not in OPERATIONS:
+                return
+            case _ if self.is_plain:
+                self._compare_plain(number, operation)
             case _:
                 self._compare_answers(number, operation)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the subject is the union without FUSE."""
+        return self.setting.subject.name == "union"
+
+    def _compare_plain(self, number: int, operation: Operation) -> None:
+        """The kernel first: only what it did, or refused for a union's reasons, is asked of the union."""
+        name, *arguments = operation
+        resolved = [self._resolve(value, name) if _is_path(name, i) else value for i, value in enumerate(arguments)]
+        expected = self._on_kernel.perform(operation)
+        self._note_refused(operation, expected)
+        if expected[0] == "ok" or (expected[1] in DECIDED_BY_THE_UNION and name in ("rmdir", "removexattr")):
+            actual = self._on_subject.perform((name, *resolved))
+            if expected != actual and not known.is_excused(operation, expected, actual):
+                raise Mismatch(f"step {number} {operation}: kernel {expected}, union {actual}")
+
+    def _note_refused(self, operation: Operation, expected: tuple[str, object]) -> None:
+        self._refused_rename |= _is_rename(operation) and expected == ("error", "ENOTEMPTY")
+
+    def _resolve(self, path: bytes, name: str) -> bytes:
+        answer, resolved = self._on_kernel.perform(("resolve", path, name in FOLLOWING))
+        return resolved if answer == "ok" else path
 
     def _compare_answers(self, number: int, operation: Operation) -> None:
         self._on_kernel.send(operation)
         self._on_subject.send(operation)
         expected, actual = self._on_kernel.receive(), self._on_subject.receive()
+        self._note_refused(operation, expected)
         if expected != actual and not known.is_excused(operation, expected, actual):
             raise Mismatch(f"step {number} {operation}: kernel {expected}, {self.setting.subject.name} {actual}")
 
@@ -171,10 +208,17 @@ class Pair:
         self._on_kernel.send(("tree",))
         self._on_subject.send(("tree",))
         expected, actual = _tree_of("kernel", self._on_kernel), _tree_of(self.setting.subject.name, self._on_subject)
-        _demand_equal(when, expected, actual)
-        if self.setting.subject.name == "layerfs":
+        self._demand_equal(when, expected, actual)
+        if self.setting.subject.name in ("layerfs", "union"):
             check_numbers(actual)
         return actual
+
+    def _demand_equal(self, when: str, expected: Tree, actual: Tree) -> None:
+        if self._refused_rename:
+            expected, actual = expected.without_directory_times(), actual.without_directory_times()
+        lines = differences(expected, actual)
+        if lines:
+            raise Mismatch(f"{when}:\n  " + "\n  ".join(lines[:20]))
 
     def _remount(self, number: int) -> None:
         """Take the subject's mount away and make it again: equal trees, equal inode numbers."""
@@ -184,7 +228,7 @@ class Pair:
         self.setting.subject.mount(self.subject)
         self._start_agents()
         after = self.compare(f"after the remount of step {number}")
-        if self.setting.subject.name == "layerfs" and before.numbers != after.numbers:
+        if self.setting.subject.name in ("layerfs", "union") and before.numbers != after.numbers:
             changed = sorted(path for path, now in after.numbers.items() if before.numbers[path] != now)
             raise Mismatch(f"step {number}: a remount changed st_ino of {changed}")
 
@@ -194,19 +238,35 @@ class Pair:
         self.close()
         links = self.world.has_hardlinks()
         if not links:  # else see known.py
-            _read(self.setting.subject, self.kernel, "the kernel's upper", expected, links)
+            self._read(self.setting.subject, self.kernel, "the kernel's upper", expected)
         for reader in self.setting.readers:  # with lowers whose marks everybody knows
             place = Place(self.kernel.lowers, self.subject.target, self.subject.upper, self.subject.work)
-            _read(reader, place, f"{self.setting.subject.name}'s upper", expected, links)
+            self._read(
+                reader, place, f"{self.setting.subject.name}'s upper", expected.without_links() if links else expected
+            )
+
+    def _read(self, reader: Subject, place: Place, what: str, expected: Tree) -> None:
+        with reader.mounted(place), _agent_of(reader, place) as agent:
+            agent.send(("tree",))
+            actual = _tree_of(f"{what} as {reader.name} reads it", agent)
+        if any(record.nlink is None for record in expected.records.values() if record.type != "d"):
+            actual = actual.without_links()
+        self._demand_equal(f"{what} as {reader.name} reads it", expected, actual)
 
 
-def _read(reader: Subject, place: Place, what: str, expected: Tree, any_links: bool) -> None:
-    with reader.mounted(place) as target, Agent(target) as agent:
-        agent.send(("tree",))
-        actual = _tree_of(f"{what} as {reader.name} reads it", agent)
-    if any_links:
-        expected, actual = expected.without_links(), actual.without_links()
-    _demand_equal(f"{what} as {reader.name} reads it", expected, actual)
+def _agent_of(subject: Subject, place: Place) -> Agent:
+    return Agent(lambda: UnionActor(place) if subject.name == "union" else Actor(place.target))
+
+
+def _is_rename(operation: Operation) -> bool:
+    return "rename" in (operation[0], operation[2][0] if operation[0] == "as" else "")
+
+
+def _is_path(operation: str, position: int) -> bool:
+    """Whether an argument of an operation is a path (a symlink's target is none)."""
+    if operation == "symlink":
+        return position == 1
+    return position == 0 or (position == 1 and operation in ("rename", "link"))
 
 
 def _tree_of(what: str, agent: Agent) -> Tree:
@@ -214,12 +274,6 @@ def _tree_of(what: str, agent: Agent) -> Tree:
     if answer != "ok":
         raise Mismatch(f"{what}: the tree cannot be read: {tree}")
     return tree  # type: ignore[no-any-return]
-
-
-def _demand_equal(when: str, expected: Tree, actual: Tree) -> None:
-    lines = differences(expected, actual)
-    if lines:
-        raise Mismatch(f"{when}:\n  " + "\n  ".join(lines[:20]))
 
 
 def check_numbers(tree: Tree) -> None:
