@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
-from layerfs.union.data import SXID, truncate
+from layerfs.union.data import SXID, drop_overridden_sxid, killed, truncate
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Tree
 from layerfs.union.lookup import attributes
-from layerfs.union.owners import override_value
 from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes, Overlay
 from layerfs.union.whiteout import is_private
@@ -43,7 +42,7 @@ def set_attributes(ov: Overlay, node: Node, change: Change) -> Attributes:
     if isinstance(node, File) and node.extra is not None:
         node.extra.sxid = None
     if change.size is not None and change.drop_sxid:
-        _drop_sxid(path)
+        _drop_sxid(ov, path)
     if change.mode is not None or change.uid is not None or change.gid is not None:
         _set_owner_and_mode(ov, node, path, change)
     if change.atime_ns is not None or change.mtime_ns is not None:
@@ -67,10 +66,12 @@ def _own_path(ov: Overlay, node: Node) -> bytes:
     return b"/proc/self/fd/%d" % ov.fd(copy_up_directory(ov, node))
 
 
-def _drop_sxid(path: bytes) -> None:
+def _drop_sxid(ov: Overlay, path: bytes) -> None:
+    if ov.owners.override is not None:
+        drop_overridden_sxid(ov, path)
+        return
     mode = os.stat(path, follow_symlinks=dirs.follows(path)).st_mode
-    kill = mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
-    if kill and mode & SXID:
+    if kill := killed(mode):
         os.chmod(path, stat.S_IMODE(mode) & ~kill)
 
 
@@ -99,8 +100,10 @@ def _override(ov: Overlay, path: bytes, uid: int, gid: int, mode: int | None) ->
     bits = stat.S_IMODE(old.st_mode) if mode is None else stat.S_IMODE(mode)
     if mode is None and (uid >= 0 or gid >= 0) and not stat.S_ISDIR(st.st_mode):
         bits &= ~(SXID if bits & stat.S_IXGRP else stat.S_ISUID)
-    value = override_value(old.st_uid if uid < 0 else uid, old.st_gid if gid < 0 else gid, bits)
-    os.setxattr(path, ov.owners.override, value)
+    kind = stat.S_IFMT(st.st_mode)
+    if not ov.owners.write(path, old.st_uid if uid < 0 else uid, old.st_gid if gid < 0 else gid, kind | bits):
+        os.chmod(path, bits)
+        return
     if stat.S_IMODE(st.st_mode) & OVERRIDDEN_MODE != OVERRIDDEN_MODE:
         os.chmod(path, OVERRIDDEN_MODE)
 

@@ -16,7 +16,6 @@ from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part, Tree
 from layerfs.union.metacopy import data_of
-from layerfs.union.owners import override_value
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.state import Overlay
 from layerfs.union.whiteout import is_private
@@ -209,13 +208,14 @@ def _copy_metadata(ov: Overlay, tree: Tree, source: bytes | int, target: bytes |
     owners = ov.owners
     stored = owners.stored(tree, source, st)
     link = stat.S_ISLNK(st.st_mode)
+    kept = owners.override is not None and not link and owners.write(
+        target, stored.st_uid, stored.st_gid, stat.S_IFMT(st.st_mode) | stat.S_IMODE(stored.st_mode)
+    )
     if owners.override is None:
         _chown(target, stored.st_uid, stored.st_gid)
-    elif not link:
-        os.setxattr(target, owners.override, override_value(stored.st_uid, stored.st_gid, stored.st_mode))
     _copy_xattrs(tree, source, target)
     if not link:  # last: chown takes setuid, and what may not be written takes no xattrs
-        os.chmod(target, stat.S_IMODE(stored.st_mode) if owners.override is None else OVERRIDDEN_MODE)
+        os.chmod(target, OVERRIDDEN_MODE if kept else stat.S_IMODE(stored.st_mode))
     os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=isinstance(target, int))
 
 

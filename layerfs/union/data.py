@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 
+from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up, needs_copy_up
 from layerfs.union.inodes import File
 from layerfs.union.metacopy import complete, data_of
@@ -114,13 +115,29 @@ def truncate(ov: Overlay, node: File, size: int) -> None:
         release(ov, node)
 
 
-def drop_sxid(node: File, fd: int) -> None:
+def drop_sxid(ov: Overlay, node: File, fd: int) -> None:
     """Clear setuid and setgid as a write by somebody without CAP_FSETID does; the answer "none set" is remembered."""
     extra = node.opened()
     if extra.sxid is False:
         return
-    mode = os.fstat(fd).st_mode
-    kill = mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
-    if kill:
-        os.fchmod(fd, stat.S_IMODE(mode) & ~kill)
+    if ov.owners.override is not None:
+        drop_overridden_sxid(ov, b"/proc/self/fd/%d" % fd)
+    else:
+        mode = os.fstat(fd).st_mode
+        if kill := killed(mode):
+            os.fchmod(fd, stat.S_IMODE(mode) & ~kill)
     extra.sxid = False
+
+
+def killed(mode: int) -> int:
+    """Return the bits that a write takes: setgid without group execution means something else."""
+    return mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
+
+
+def drop_overridden_sxid(ov: Overlay, path: bytes) -> None:
+    """Clear setuid and setgid where the mode that counts is in an xattr."""
+    upper = ov.trees[0]
+    assert upper is not None
+    old = ov.owners.stored(upper, path, os.stat(path, follow_symlinks=dirs.follows(path)))
+    if kill := killed(old.st_mode):
+        ov.owners.write(path, old.st_uid, old.st_gid, old.st_mode & ~kill)

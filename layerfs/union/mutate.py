@@ -12,7 +12,7 @@ from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.lookup import lookup
 from layerfs.union.metacopy import complete_in_place
-from layerfs.union.owners import Attributes, override_value
+from layerfs.union.owners import Attributes
 from layerfs.union.readdir import listing_of
 from layerfs.union.state import Overlay
 from layerfs.union.whiteout import NAME_MAX, NO_DEVICE, WH, is_marker_name
@@ -200,8 +200,8 @@ def _own(ov: Overlay, path: bytes, mode: int, owner: Caller, parent: Attributes)
         st = os.lstat(path)
         bits = stat.S_IMODE(st.st_mode) | (stat.S_ISGID if setgid and stat.S_ISDIR(mode) else 0)
         gid = parent.st_gid if setgid else owner.gid
-        os.setxattr(path, ov.owners.override, override_value(owner.uid, gid, bits))
-        os.chmod(path, OVERRIDDEN_MODE)
+        if ov.owners.write(path, owner.uid, gid, stat.S_IFMT(st.st_mode) | bits):
+            os.chmod(path, OVERRIDDEN_MODE)
         return
     before = os.lstat(path).st_mode
     os.chown(path, owner.uid, -1 if setgid else owner.gid, follow_symlinks=False)

@@ -4,6 +4,7 @@ The `override_stat` xattrs hold `uid:gid:mode[:type]`, mode in octal, as fuse-ov
 them.
 """
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -84,6 +85,8 @@ class Owners:
         """Note which override a layer's files carry: the one that its root carries."""
         names = dirs.xattrs(root)
         tree.override = next((name for name in OVERRIDES if name in names), None)
+        if tree.index == 0 and tree.override:  # an upper that was begun with overrides goes on with them
+            self.override = tree.override
         if tree.override:
             self.identity = False
 
@@ -105,6 +108,17 @@ class Owners:
         _apply(shown, dirs.getxattr_or_none(path, tree.override))
         return shown
 
+    def write(self, path: bytes | int, uid: int, gid: int, mode: int) -> bool:
+        """Keep owner and mode beside an object; False where its type carries no such xattr (user.* of a FIFO)."""
+        assert self.override is not None
+        try:
+            os.setxattr(path, self.override, override_value(uid, gid, mode), follow_symlinks=dirs.follows(path))
+        except OSError as error:
+            if error.errno != errno.EPERM or stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+                raise
+            return False
+        return True
+
     def outside(self, uid: int, gid: int) -> tuple[int, int]:
         """Return the ids on disk of ids seen in the mount; -1 means "leave it" and stays."""
         return _outside(self.options.uid_map, uid), _outside(self.options.gid_map, gid)
@@ -117,8 +131,8 @@ def override_value(uid: int, gid: int, mode: int) -> bytes:
 
 def _apply(shown: Shown, value: bytes | None) -> None:
     fields = (value or b"").split(b":")
-    if len(fields) < 3 or not (fields[0].isdigit() and fields[1].isdigit()):
-        return
+    if len(fields) < 3 or not all(field.isdigit() for field in fields[:3]) or fields[2].strip(b"01234567"):
+        return  # not of our making
     shown.st_uid, shown.st_gid = int(fields[0]), int(fields[1])
     shown.st_mode = stat.S_IFMT(shown.st_mode) | stat.S_IMODE(int(fields[2], 8))
     if len(fields) > 3:

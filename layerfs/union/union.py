@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from layerfs.errors import InvalidArgument, Unsupported
 from layerfs.model import Stack
+from layerfs.sys import dirs
 from layerfs.sys.limits import raise_open_files
 from layerfs.union import attrs, data, mutate, removal
 from layerfs.union.attrs import Change
@@ -252,7 +253,7 @@ class Union:
     def drop_sxid(self, ino: int) -> None:
         """Clear setuid and setgid of an open file that an unprivileged caller writes to."""
         node = self.file(ino)
-        data.drop_sxid(node, data.fd_of(self.ov, node, write=True))
+        data.drop_sxid(self.ov, node, data.fd_of(self.ov, node, write=True))
 
     @contextmanager
     def busy(self, node: File) -> Iterator[None]:
@@ -301,12 +302,8 @@ def _mark_override(ov: Overlay, root: int) -> None:
     """Note on the upper's root that ownership is kept in xattrs: readers look there (fuse-overlayfs)."""
     if ov.options.override_stat is OverrideStat.OFF or ov.owners.override is None:
         return
-    try:
-        os.getxattr(root, ov.owners.override)
-        return
-    except OSError as error:
-        if error.errno != errno.ENODATA:
-            raise _no_override(ov.options.override_stat) from None
+    if any(name in OVERRIDES for name in dirs.xattrs(root)):
+        return  # begun before, perhaps by fuse-overlayfs 1.10, whose name differs
     st = os.fstat(root)
     try:
         os.setxattr(root, ov.owners.override, override_value(st.st_uid, st.st_gid, st.st_mode))

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -38,14 +39,15 @@ class Box:
         upper: Layer | None = None,
         writable: bool = True,
         limit: int = 0,
+        owner: tuple[int, int] = (0, 0),
     ) -> None:
         self.place = place
         self.options = options or UnionOptions()
         self.limit = limit
         self.writable = writable
         for index, layer in enumerate(layers, 1):
-            build(self.layer(index), layer, marks, prefix)
-        build(self.upper, upper or {}, marks, prefix)
+            build(self.layer(index), _owned(layer, owner), marks, prefix)
+        build(self.upper, _owned(upper or {}, owner), marks, prefix)
         os.mkdir(self.work)
         self.stack = Stack(
             tuple(self.layer(index) for index in range(1, len(layers) + 1)),
@@ -221,6 +223,13 @@ class Box:
     def is_clean(self) -> bool:
         """Whether nothing is remembered but the root."""
         return len(self.union.ov.table) == 1
+
+
+def _owned(layer: Layer, owner: tuple[int, int]) -> Layer:
+    """The same layer, of somebody else's."""
+    if owner == (0, 0):
+        return layer
+    return {path: replace(node, uid=owner[0], gid=owner[1]) for path, node in layer.items()}
 
 
 def me() -> Caller:

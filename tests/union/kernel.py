@@ -1,6 +1,7 @@
 """Kernel overlayfs beside the union: what it reads, and uppers that it wrote."""
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,5 +44,5 @@ def tree_of(root: bytes) -> Tree:
                     found[path] = source.read()
             else:
                 st = os.lstat(full)
-                found[path] = ({0o010000: "p", 0o020000: "c", 0o060000: "b"}.get(st.st_mode & 0o170000, "s"), st.st_rdev)
+                found[path] = (stat.filemode(st.st_mode)[0], st.st_rdev)
     return found

@@ -11,8 +11,8 @@ from layerfs.sys.dirs import RENAME_EXCHANGE
 from layerfs.union.attrs import Change
 from layerfs.union.inodes import HASHED, Numbers
 from tests.host import find_person
-from tests.oracle.trees import Layer, Node, file, hardlink, symlink
 from tests.oracle.trees import Kind as Type
+from tests.oracle.trees import Layer, Node, file, hardlink, symlink
 from tests.union.box import Box, as_person
 
 LOWER: Layer = {
@@ -96,18 +96,10 @@ def test_numbers_stay_without_root(scratch: Path, require: Callable[..., None]) 
     require("root", "person", "user xattrs")
     person = find_person(scratch / "home")
     person.owns(scratch)
-    with as_person(person.uid, person.gid), Box(scratch, {}) as box:
-        assert box.union.ov.marks is not None and not box.union.ov.marks.trusted
-    for name in (b"l1", b"upper", b"work"):
-        os.rename(os.fsencode(scratch) + b"/" + name, os.fsencode(scratch) + b"/old-" + name)
     with as_person(person.uid, person.gid):
-        lower = {name: Node(**{**_fields(node), "uid": person.uid, "gid": person.gid}) for name, node in LOWER.items()}
-        with Box(scratch, lower, prefix="user.overlay.") as box:
+        with Box(scratch, LOWER, prefix="user.overlay.", owner=(person.uid, person.gid)) as box:
+            assert box.union.ov.marks is not None and not box.union.ov.marks.trusted
             check_constancy(box)
-
-
-def _fields(node: Node) -> dict[str, object]:
-    return {name: getattr(node, name) for name in Node.__dataclass_fields__}
 
 
 def test_numbers_of_two_filesystems_differ(scratch: Path, disk: Path, require: Callable[..., None]) -> None:

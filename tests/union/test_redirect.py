@@ -51,7 +51,10 @@ CASES: dict[str, tuple[list[Layer], dict[bytes, object]]] = {
         [{b"m": redirected(b"/a")}, {b"a": directory(opaque=True), b"a/n": file(b"n")}, BASE],
         {b"m": "dir", b"m/n": b"n"},
     ),
-    "opaque wins": ([{b"m": redirected(b"/a", opaque=True), b"m/own": file(b"1")}, BASE], {b"m": "dir", b"m/own": b"1"}),
+    "opaque wins": (
+        [{b"m": redirected(b"/a", opaque=True), b"m/own": file(b"1")}, BASE],
+        {b"m": "dir", b"m/own": b"1"},
+    ),
 }
 
 
