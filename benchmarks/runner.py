@@ -22,6 +22,7 @@ from benchmarks.place import Place
 from benchmarks.questions import text
 from benchmarks.records import Writer
 from benchmarks.stats import histogram, quantiles
+from benchmarks.subjects import EXTRA
 
 PATIENCE = 5.0  # seconds that one sample waits for a quiet host
 DISTURBED = 0.25  # CPUs busy with something else, above which a sample is taken again
@@ -66,8 +67,16 @@ class Plan:
                 if index >= max(1, round(self.rounds * question.rounds)):
                     continue
                 turn = index % max(len(subjects), 1)
-                for case, subject in itertools.product(self.cases(question), [*subjects[turn:], *subjects[:turn]]):
-                    yield index, question, case, subject
+                cases = self.cases(question)
+                for case, subject in itertools.product(cases, [*subjects[turn:], *subjects[:turn]]):
+                    if case in self.asked(subject, cases):
+                        yield index, question, case, subject
+
+    def asked(self, subject: Subject, cases: Sequence[Case]) -> Sequence[Case]:
+        """Return what a subject is asked: beyond the main ones, short of --full, the first setting on plain trees."""
+        if self.scale is Scale.FULL or self.trees or not (subject.name in EXTRA or subject.owner):
+            return cases
+        return [case for case in cases[:1] if case.tree in ("own", "big")]
 
 
 @dataclass

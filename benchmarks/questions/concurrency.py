@@ -11,7 +11,7 @@ from benchmarks.model import BenchError, Case, Layers, Scale, Value
 from benchmarks.place import Place
 from benchmarks.stats import spread
 
-COUNTS = {Scale.QUICK: (), Scale.NORMAL: (1, 16), Scale.FULL: (1, 16, 64)}
+COUNTS = {Scale.QUICK: (), Scale.NORMAL: (1, 16, 64), Scale.FULL: (1, 16, 64)}
 
 
 class Concurrency:

@@ -16,7 +16,7 @@ from benchmarks.subjects.rootless import Rootless
 from benchmarks.subjects.squashfs import LoopSquashfs, SquashFuse
 
 EXTRA = ("squashfuse+fuse-overlayfs", "loop-squashfs", "btrfs")
-"""Left out by --quick: different storage, there for the full picture."""
+"""Different storage, there for the full picture: left out by --quick, asked little short of --full."""
 
 
 def all_subjects(cache: Path, peers: Sequence[str] = ()) -> list[Subject]:

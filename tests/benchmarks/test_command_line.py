@@ -44,6 +44,12 @@ def test_quick_has_a_budget_and_full_has_none(scratch: Path) -> None:
     assert quick.budget is not None and quick.budget < 120
     assert full.budget is None
     assert {one.name for one in quick.subjects} < {one.name for one in full.subjects}
+    twin = next(one for one in full.subjects if one.owner)
+    assert (
+        len(full.asked(twin, full.cases(full.questions[0])))
+        > 1
+        == len(quick.asked(twin, full.cases(full.questions[0])))
+    )
 
 
 def test_list_shows_questions_and_subjects(capsys: pytest.CaptureFixture[str]) -> None:
