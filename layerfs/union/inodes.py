@@ -13,6 +13,7 @@ import stat
 from collections import OrderedDict
 from itertools import islice
 
+from layerfs.sys.limits import trim_memory
 from layerfs.union.layers import Handles, Part
 
 ROOT = 1  # FUSE_ROOT_ID
@@ -20,7 +21,8 @@ FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
 HASHED = 1 << 61  # numbers that did not fit are hashed into the range above this
 BITS = 61
 RANK_SHIFT = 49  # inode numbers up to 5e14 on up to 4096 filesystems
-PARKED_NAMES = 40_000  # names in listings that outlive their FORGET; about 100 bytes each
+PARKED_NAMES = 20_000  # names in listings that outlive their FORGET; about 250 bytes each
+LARGE_TABLE = 10_000  # nodes; a smaller table is not worth shrinking
 PARKED_WEIGHT = 8  # names that a directory counts for by itself
 
 Where = int | tuple[int, ...]  # in a listing: the part that holds a file, or the parts that may hold a directory
@@ -130,13 +132,14 @@ class Directory(Node):
 class Table:
     """Every node that is remembered, by number. A directory outlives its FORGET as long as a child needs it."""
 
-    __slots__ = ("_evicting", "_files", "_handles", "_parked", "_parked_names", "nodes", "parked_limit")
+    __slots__ = ("_evicting", "_files", "_handles", "_parked", "_parked_names", "_peak", "nodes", "parked_limit")
 
     def __init__(self, handles: Handles, files: "Pool") -> None:
         self.nodes: dict[int, Node] = {}
         self.parked_limit = PARKED_NAMES
         self._parked: OrderedDict[Directory, int] = OrderedDict()
         self._parked_names = 0
+        self._peak = 0
         self._evicting = False
         self._handles = handles
         self._files = files
@@ -164,8 +167,17 @@ class Table:
         """Take back lookups; the node goes when nothing needs it."""
         node = self.nodes.get(ino)
         if node is not None:
+            self._peak = max(self._peak, len(self.nodes))
             node.lookups = max(node.lookups - count, 0)
             self.reap(node)
+            if self._peak > LARGE_TABLE and len(self.nodes) * 4 < self._peak:
+                self._shrink()
+
+    def _shrink(self) -> None:
+        """Give memory back after a great many were forgotten: a dict keeps the size it once had."""
+        self.nodes = dict(self.nodes)
+        self._peak = len(self.nodes)
+        trim_memory()
 
     def reap(self, node: Node | None) -> None:
         """Drop a node that nobody needs, and then its parents as far as the same is true of them."""
