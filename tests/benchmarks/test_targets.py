@@ -33,3 +33,9 @@ def test_what_nobody_measured_has_no_verdict() -> None:
 def test_every_target_has_a_measure_of_its_own() -> None:
     names = [(target.key, target.against, target.against_case) for target in targets()]
     assert len(set(names)) == len(names) == 30
+
+
+@pytest.mark.parametrize(("unit", "best"), [("us", 0.5), ("MB/s", 2.0)])
+def test_the_best_rounds_are_the_fastest_of_each_side(unit: str, best: float) -> None:
+    found = judge(results({OURS: [10.0, 90.0], "peer": [20.0, 180.0]}, unit=unit), Target("x", STAT, 1.0, "peer"))
+    assert found.best == best
