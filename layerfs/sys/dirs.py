@@ -99,6 +99,18 @@ def _writable(at: int, name: bytes) -> Iterator[None]:
             os.chmod(path, stat.S_IMODE(st.st_mode))
 
 
+@contextmanager
+def unlocked(fd: int) -> Iterator[None]:
+    """Let an open directory of ours be written to for a moment, whatever its mode says."""
+    path = b"/proc/self/fd/%d" % fd
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    os.chmod(path, mode | stat.S_IWUSR | stat.S_IXUSR)
+    try:
+        yield
+    finally:
+        os.chmod(path, mode)
+
+
 def lstat_or_none(at: int, name: bytes) -> os.stat_result | None:
     """Stat a name without following it; None only when it is absent."""
     try:

@@ -27,7 +27,8 @@ def other_names(ov: Overlay, node: File) -> list[tuple[Directory, bytes]]:
             other, _ = lookup(ov, parent, name)
             if other is node:
                 found.append((parent, name))
-            ov.table.reap(other)
+            else:
+                ov.table.reap(other)
         ov.table.reap(parent)
     return found
 

@@ -8,7 +8,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from typing import Protocol
 
@@ -77,6 +77,16 @@ class Tree(Protocol):
         """Release the tree."""
 
 
+def _names(handle: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
+    """Open a directory's names; EACCES for one that was opened for its attributes only: they are not ours to read."""
+    try:
+        return os.scandir(handle)
+    except OSError as error:
+        if error.errno in (errno.EBADF, errno.EINVAL) and dirs.is_path_only(handle):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        raise
+
+
 class DirTree:
     """A directory of the host as a tree."""
 
@@ -100,9 +110,7 @@ class DirTree:
     def scan(self, handle: int, *, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
         encode = os.fsencode
         found = []
-        if dirs.is_path_only(handle):  # opened for its attributes only: its names are not ours to read
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        with os.scandir(handle) as entries:
+        with _names(handle) as entries:
             for entry in entries:
                 name = encode(entry.name)
                 if entry.is_dir(follow_symlinks=False):

@@ -12,7 +12,7 @@ from tests.union.box import Box
 
 LOWER: Layer = {
     b"a": file(b"data"), b"d/b": hardlink(b"a"), b"e/f/c": hardlink(b"a"), b"d/x": file(b"x"), b"e/y": hardlink(b"d/x"),
-    b"s": symlink(b"t"), b"d/s2": hardlink(b"s"),
+    b"s": hardlink(b"d/s2"), b"d/s2": symlink(b"t"),
 }  # fmt: skip
 
 
