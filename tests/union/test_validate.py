@@ -1,0 +1,110 @@
+"""What is refused, each with its sentence; and that a refusal leaves nothing open or locked."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady
+from layerfs.model import Stack
+from layerfs.union import work
+from layerfs.union.options import UnionOptions
+from layerfs.union.union import Union
+
+CASES = [
+    ("", "u", "w", "m", InvalidArgument, "no layer given"),
+    ("none", "u", "w", "m", NotFound, "layer .*none is not there"),
+    ("file", "u", "w", "m", InvalidArgument, "is not a directory"),
+    ("a:a", "u", "w", "m", InvalidArgument, "layer .*a is given twice"),
+    ("a:link", "u", "w", "m", InvalidArgument, "layer .*link is given twice"),
+    ("a:a/in", "u", "w", "m", InvalidArgument, "layer .*in is inside layer .*a"),
+    ("a", "u", "", "m", InvalidArgument, "come together"),
+    ("a", "", "w", "m", InvalidArgument, "come together"),
+    ("a", "none", "w", "m", NotFound, "upper directory .*none is not there"),
+    ("a", "a", "w", "m", InvalidArgument, "upper directory .*a is also a layer"),
+    ("a", "u", "u", "m", InvalidArgument, "work directory .*u is also a layer"),
+    ("a", "a/in", "w", "m", InvalidArgument, "upper directory .*in is inside layer"),
+    ("a", "u", "a/in", "m", InvalidArgument, "work directory .*in is inside layer"),
+    ("a", "u", "u/in", "m", InvalidArgument, "inside each other"),
+    ("u/in", "u", "w", "m", InvalidArgument, "is inside the upper directory"),
+    ("w/in", "u", "w", "m", InvalidArgument, "is inside the work directory"),
+    ("a", "u", "/dev/shm", "m", InvalidArgument, "different filesystems"),
+    ("a", "u", "w", "u", InvalidArgument, "is the upper or work directory itself"),
+    ("a", "u", "w", "a/in", InvalidArgument, "mountpoint .* is inside its own layer"),
+    ("a", "u", "w", ".", InvalidArgument, "mountpoint .* is above its own layer"),
+    ("a", "u", "w", "none", NotFound, "mountpoint .*none is not there"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(disk: Path) -> Path:
+    for name in ("a/in", "u/in", "w/in", "m"):
+        (disk / name).mkdir(parents=True)
+    (disk / "file").touch()
+    (disk / "link").symlink_to("a")
+    return disk
+
+
+def stack_of(place: Path, lowers: str, upper: str, scratch: str) -> Stack:
+    def path(name: str) -> bytes | None:
+        return os.fsencode(place / name) if name else None
+
+    return Stack(tuple(os.fsencode(place / name) for name in lowers.split(":") if name), path(upper), path(scratch))
+
+
+@pytest.mark.parametrize(("lowers", "upper", "scratch", "mountpoint", "kind", "sentence"), CASES)
+def test_refusal(
+    place: Path, lowers: str, upper: str, scratch: str, mountpoint: str, kind: type[LayerfsError], sentence: str
+) -> None:
+    with pytest.raises(kind, match=sentence):
+        Union.open(stack_of(place, lowers, upper, scratch), UnionOptions(), os.fsencode(place / mountpoint))
+
+
+def test_work_directory_in_use(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "LOCK_PATIENCE", 0)
+    union = Union.open(stack_of(place, "a", "u", "w"), UnionOptions())
+    for upper, scratch in (("u", "w"), ("m", "w"), ("u", "m")):
+        with pytest.raises(NotReady, match="in use by another mount"):
+            Union.open(stack_of(place, "a", upper, scratch), UnionOptions())
+    union.close()
+    Union.open(stack_of(place, "a", "u", "w"), UnionOptions()).close()
+
+
+def test_crashed_volatile_mount_is_refused_and_a_clean_one_is_not(place: Path) -> None:
+    stack, options = stack_of(place, "a", "u", "w"), UnionOptions(volatile=True)
+    Union.open(stack, options).close()
+    union = Union.open(stack, options)
+    assert (place / "w/work/incompat/volatile").is_dir()
+    union.ov.options = UnionOptions()  # so that closing it is a crash
+    union.close()
+    with pytest.raises(InvalidArgument, match="ended in a crash"):
+        Union.open(stack, UnionOptions())
+
+
+def test_kernel_refuses_our_volatile_mark_too(place: Path, require: Callable[..., None]) -> None:
+    require("kernel overlay")
+    union = Union.open(stack_of(place, "a", "u", "w"), UnionOptions(volatile=True))
+    union.ov.options = UnionOptions()
+    union.close()
+    words = f"lowerdir={place}/a,upperdir={place}/u,workdir={place}/w"
+    done = subprocess.run(["mount", "-i", "-t", "overlay", "o", "-o", words, str(place / "m")], check=False)
+    assert done.returncode != 0
+
+
+def test_leftovers_are_emptied_and_foreign_names_stay(place: Path) -> None:
+    for name in ("work/5/x", "work/#6", "index/abc", "17", "precious"):
+        (place / "w" / name).mkdir(parents=True)
+    os.chmod(place / "w/work/5/x", 0)
+    os.chmod(place / "w/work", 0)
+    Union.open(stack_of(place, "a", "u", "w"), UnionOptions()).close()
+    assert sorted(os.listdir(place / "w")) == ["in", "precious", "work"]
+    assert os.listdir(place / "w/work") == []
+
+
+def test_scratch_that_is_a_symlink_is_refused(place: Path) -> None:
+    (place / "w/work").symlink_to("../a")
+    with pytest.raises(InvalidArgument):
+        Union.open(stack_of(place, "a", "u", "w"), UnionOptions())
+    assert os.listdir(place / "a") == ["in"]
