@@ -8,7 +8,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Protocol
 
@@ -77,16 +77,6 @@ class Tree(Protocol):
         """Release the tree."""
 
 
-def _names(handle: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]]]":
-    """Open a directory's names; EACCES for one that was opened for its attributes only: they are not ours to read."""
-    try:
-        return os.scandir(handle)
-    except OSError as error:
-        if error.errno in (errno.EBADF, errno.EINVAL) and dirs.is_path_only(handle):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
-        raise
-
-
 class DirTree:
     """A directory of the host as a tree."""
 
@@ -108,9 +98,17 @@ class DirTree:
         os.close(handle)
 
     def scan(self, handle: int, *, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
+        try:
+            return self._scan(handle, xattr_whiteouts)
+        except OSError as error:
+            if error.errno == errno.EBADF and dirs.is_path_only(handle):  # opened for its attributes only
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+            raise
+
+    def _scan(self, handle: int, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
         encode = os.fsencode
         found = []
-        with _names(handle) as entries:
+        with os.scandir(handle) as entries:
             for entry in entries:
                 name = encode(entry.name)
                 if entry.is_dir(follow_symlinks=False):
