@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracle.trees import WHITEOUT, Layer, Marks, Node, directory, file
+from tests.oracle.trees import WHITEOUT, Layer, Marks, directory, file
 from tests.union.box import Box, Tree
 
 Case = tuple[list[Layer], Tree]
@@ -54,7 +54,7 @@ def test_marks_of_every_form(scratch: Path, case: str, marks: Marks, upper: bool
         ([{b".wh..wh.plnk": file(), b".wh..wh.orph/x": file()}, {b"a": file(b"1")}], {b"a": b"1"}),
         ([{b".wh.a": file(), b"a": file(b"1")}, {b"a": file(b"2")}], {b"a": b"1"}),
         ([{b".wh.d": file(), b"d/x": file(b"1")}, {b"d/y": file(b"2")}], {b"d": DIR, b"d/x": b"1"}),
-        ([{b"d": Node(directory().kind, mode=0o755, xattrs=(("user.overlay.opaque", b"y"),))}, {b"d/x": file()}], {b"d": DIR}),
+        ([{b"d": directory(xattrs=(("user.overlay.opaque", b"y"),))}, {b"d/x": file()}], {b"d": DIR}),
     ],
 )
 @pytest.mark.parametrize("upper", [False, True], ids=["lowers", "upper"])
@@ -73,7 +73,8 @@ def test_empty_file_with_the_whiteout_xattr_counts_only_in_a_marked_directory(sc
 
 
 def test_three_hundred_layers(scratch: Path) -> None:
-    layers: list[Layer] = [{b"all/%d" % index: file(b"%d" % index), b"same": file(b"%d" % index)} for index in range(300)]
+    digits = [b"%d" % index for index in range(300)]
+    layers: list[Layer] = [{b"all/" + number: file(number), b"same": file(number)} for number in digits]
     layers[150] = {b"all/200": WHITEOUT, b"all/150": file(b"150")}
     with Box(scratch, *layers, limit=64) as box:
         expected = {b"all/%d" % index: b"%d" % index for index in range(300) if index != 200}

@@ -1,0 +1,94 @@
+"""Names in held directories."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerfs.sys import dirs
+
+
+@pytest.fixture
+def at(scratch: Path) -> Iterator[int]:
+    fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    yield fd
+    os.close(fd)
+
+
+def test_remove_takes_trees_and_never_follows_a_symlink(scratch: Path, at: int) -> None:
+    (scratch / "kept").mkdir()
+    (scratch / "kept/file").touch()
+    (scratch / "tree/a/b").mkdir(parents=True)
+    (scratch / "tree/a/link").symlink_to("../../kept")
+    os.chmod(scratch / "tree/a", 0)
+    for name in (b"tree", b"absent"):
+        dirs.remove(at, name)
+    assert sorted(os.listdir(scratch)) == ["kept"]
+    assert os.listdir(scratch / "kept") == ["file"]
+
+
+def test_directory_is_not_opened_through_a_symlink(scratch: Path, at: int) -> None:
+    (scratch / "link").symlink_to("/")
+    with pytest.raises(OSError, match="Not a directory"):
+        dirs.open_directory(at, b"link")
+
+
+def test_pinned_refuses_symlinks_and_reaches_the_rest(scratch: Path, at: int) -> None:
+    (scratch / "file").touch()
+    (scratch / "link").symlink_to("file")
+    dirs.chmod(at, b"file", 0o640)
+    assert stat.S_IMODE((scratch / "file").stat().st_mode) == 0o640
+    with pytest.raises(OSError, match="not supported"):
+        dirs.chmod(at, b"link", 0)
+
+
+def test_pin_keeps_a_file_alive(scratch: Path, at: int) -> None:
+    (scratch / "file").write_text("x")
+    fd = dirs.pin(at, b"file")
+    (scratch / "file").unlink()
+    assert (dirs.is_path_only(fd), os.fstat(fd).st_nlink) == (True, 0)
+    assert not dirs.is_path_only(at)
+    os.close(fd)
+
+
+def test_rename_flags(scratch: Path, at: int) -> None:
+    (scratch / "a").write_text("a")
+    (scratch / "b").write_text("b")
+    dirs.rename(at, b"a", at, b"b", dirs.RENAME_EXCHANGE)
+    assert ((scratch / "a").read_text(), (scratch / "b").read_text()) == ("b", "a")
+    with pytest.raises(FileExistsError):
+        dirs.rename(at, b"a", at, b"b", dirs.RENAME_NOREPLACE)
+    dirs.move(at, b"a", at, b"b")
+    assert (scratch / "b").read_text() == "b"
+
+
+def test_xattrs_of_a_descriptor_a_name_and_a_proc_path(scratch: Path, at: int) -> None:
+    (scratch / "f").touch()
+    (scratch / "s").symlink_to("f")
+    os.setxattr(scratch / "f", "user.a", b"1")
+    fd = os.open(scratch / "f", os.O_RDONLY)
+    reached: list[bytes | int] = [fd, b"/proc/self/fd/%d" % fd, dirs.path_of(at, b"f")]
+    assert [dirs.getxattr_or_none(path, "user.a") for path in reached] == [b"1"] * 3
+    assert [dirs.xattrs(path) for path in reached] == [["user.a"]] * 3
+    assert dirs.getxattr_or_none(dirs.path_of(at, b"s"), "user.a") is None
+    assert dirs.getxattr_or_none(fd, "user.b") is None
+    os.close(fd)
+
+
+def test_umask_is_put_back() -> None:
+    before = os.umask(0o022)
+    os.umask(before)
+    with pytest.raises(KeyError), dirs.umask(0o077):
+        raise KeyError
+    assert os.umask(before) == before
+
+
+def test_unlocked_directory_gets_its_mode_back(scratch: Path) -> None:
+    scratch.chmod(0o555)
+    fd = os.open(scratch, os.O_RDONLY)
+    with dirs.unlocked(fd):
+        assert stat.S_IMODE(scratch.stat().st_mode) == 0o755
+    assert stat.S_IMODE(scratch.stat().st_mode) == 0o555
+    os.close(fd)
