@@ -28,8 +28,8 @@ from layerfs.fuse import threads
 from layerfs.fuse.ahead import CHUNK, COLD, FEED, PROBE, WINDOW, Ahead
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.pagecache import PageCache
-from layerfs.fuse.parallel import Readers
 from layerfs.fuse.reply import guard
+from layerfs.fuse.warm import Warmers
 from layerfs.union.attrs import ACLS, Change
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.lookup import lookup
@@ -64,7 +64,8 @@ class Operations(pyfuse3.Operations):
         self.union = union
         self._pages = pages
         self.config = config
-        union.ov.together = Readers().together
+        self._warmers = Warmers(union.ov.trees)
+        union.ov.together = self._warmers.together
         self._ahead = Ahead()
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
@@ -78,10 +79,17 @@ class Operations(pyfuse3.Operations):
         self._file = FileInfo(keep_cache=True)
         self._syncs = union.options.fsync and not union.options.volatile
 
+    def close(self) -> None:
+        """End the helpers."""
+        self._warmers.close()
+
     # Names
 
     async def lookup(self, parent: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
         directory = self.union.ov.directory(parent)
+        if directory.listing is None:
+            listing_of(self.union.ov, directory)
+            self._warmers.loaded(directory)
         began = perf_counter()
         try:
             node, st = lookup(self.union.ov, directory, name)
@@ -128,7 +136,10 @@ class Operations(pyfuse3.Operations):
         listing = self._listings[fh]
         node = self.union.ov.directory(listing.ino)
         if start_id == 0 or listing.names is None:
+            fresh = node.listing is None
             listing.names = list(listing_of(self.union.ov, node))
+            if fresh:
+                self._warmers.loaded(node)
         if start_id < 2 and not self._reply_dots(listing.ino, start_id, token):
             return
         start = max(start_id - 2, 0)

@@ -41,7 +41,8 @@ def serve(device: int, union: Union, config: ServeConfig) -> None:
     with closing(union), closing(PageCache(device)) as pages:
         prepare(config)
         wanted = Wanted(union.options.writeback and not config.read_only, union.options.acl)
-        run(device, Operations(union, config, pages), wanted, config)
+        with closing(Operations(union, config, pages)) as operations:
+            run(device, operations, wanted, config)
 
 
 def run(device: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:

@@ -97,7 +97,7 @@ def _read_batch(ov: Overlay, batch: list[Part], *, scan: bool) -> list[tuple[Par
             jobs.append(partial(_read_one, part.tree, ov.fd(part.parent), part.name, scan=scan))
         else:
             jobs.append(partial(_read_open, part.tree, part.fd, scan=scan))
-    outcomes = ov.together(jobs)
+    outcomes = ov.together(jobs, batch)
     for part, (fd, _, _, _) in zip(batch, outcomes, strict=True):
         if part.fd < 0 <= fd:
             ov.handles.keep(part, fd)

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from layerfs.sys import dirs
@@ -38,8 +38,8 @@ class Work:
         os.close(self.base)
 
 
-def serially(jobs: Iterable[Job]) -> list[Any]:
-    """Run jobs one after the other: what `Overlay.together` is until a front end has threads to offer."""
+def serially(jobs: Iterable[Job], _parts: Sequence[Part]) -> list[Any]:
+    """Run jobs one after the other: what `Overlay.together` is until a front end has helpers to offer."""
     return [job() for job in jobs]
 
 
@@ -73,7 +73,7 @@ class Overlay:
         self.work: Work | None = None
         self.marks: Marks | None = None
         self.links: dict[int, list[bytes]] | None = None  # lower hard links: number -> merged paths
-        self.together: Callable[[Iterable[Job]], list[Any]] = serially
+        self.together: Callable[[Iterable[Job], Sequence[Part]], list[Any]] = serially
         self._spans: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.root = Directory(ROOT, None, b"", ())
         self.root.lookups = 1

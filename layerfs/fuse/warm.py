@@ -1,0 +1,162 @@
+"""Reading one merged directory's many layers: helpers touch them first, so that the union finds them in memory.
+
+Cold, a directory of 40 layers is 80 reads from a disk that would answer several at once. Threads do not help: they
+hand the interpreter to each other at every short system call (measured: 2.8 ms with 8 threads, 2.8 to 3.9 without).
+Forked helpers do (1.4 ms with 3): they share nothing, are told directories through a pipe, list them, and answer
+nothing. What they do is advice to the host's caches, so neither their failure nor their absence changes an answer.
+They are forked when a cold directory of many layers is first met, hold the layers' roots and their pipe only, and end
+when the server does.
+"""
+
+import os
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from layerfs.union.inodes import Directory
+from layerfs.union.layers import DirTree, Part, Tree
+
+HELPERS = 3  # beside the server; a fourth gains little here
+MANY = 6  # directories left to read; fewer are not worth a word
+STEPS = 2  # directories ahead of a walk
+COLD = 50e-6  # seconds for one directory; quicker ones are in memory
+_MESSAGE = struct.Struct("=HH")  # how many layers, how long a path; then the layers' indexes (H each), then the path
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Warmers:
+    """The helpers of one union."""
+
+    def __init__(self, trees: Sequence[Tree | None]) -> None:
+        self._roots = {tree.index: tree.root() for tree in trees if isinstance(tree, DirTree)}
+        self._walk = _Walk()
+        self._pipes: list[int] = []
+        self._children: list[int] = []
+
+    def together(self, jobs: Iterable[Callable[[], Any]], parts: Sequence[Part]) -> list[Any]:
+        """Run jobs, each of which reads one of `parts`, in order; helpers go ahead once one had to wait for a disk."""
+        results = []
+        warmed = len(parts) < MANY
+        for index, job in enumerate(jobs):
+            begin = time.perf_counter()
+            results.append(job())
+            if not warmed and time.perf_counter() - begin > COLD:
+                self._warm(parts[index + 2 :])
+                warmed = True
+        return results
+
+    def loaded(self, node: Directory) -> None:
+        """Note that a directory's listing was loaded; if that is part of a walk, helpers go to the next directories."""
+        parent = node.parent
+        if not self._pipes or parent is None or parent.listing is None or parent.parts is None:
+            return
+        for name in self._walk.next(parent, node.name):
+            where = parent.listing.get(name)
+            parts = [parent.parts[index] for index in where] if isinstance(where, tuple) else []
+            self._send([(part.tree.index, part.path()[1:] + b"/" + name) for part in parts if part is not None])
+
+    def close(self) -> None:
+        """End the helpers."""
+        for pipe in self._pipes:
+            os.close(pipe)
+        for child in self._children:
+            os.waitpid(child, 0)
+        self._pipes, self._children = [], []
+
+    def _warm(self, parts: Sequence[Part]) -> None:
+        if len(parts) < MANY:
+            return
+        if not self._pipes:
+            for _ in range(HELPERS):
+                self._start()
+        self._send([(part.tree.index, part.path()[1:]) for part in parts])
+
+    def _send(self, places: list[tuple[int, bytes]]) -> None:
+        """Spread directories, each a layer and a path in it, over the helpers."""
+        by_path: dict[bytes, list[int]] = {}
+        for layer, path in places:
+            if layer in self._roots:
+                by_path.setdefault(path.lstrip(b"/"), []).append(layer)
+        for path, layers in by_path.items():
+            for helper, pipe in enumerate(self._pipes):
+                self._tell(pipe, path, layers[helper :: len(self._pipes)])
+
+    def _tell(self, pipe: int, path: bytes, layers: list[int]) -> None:
+        message = _MESSAGE.pack(len(layers), len(path)) + struct.pack(f"={len(layers)}H", *layers) + path
+        if not layers or not path or len(message) > 4096:  # PIPE_BUF: what is written whole or not at all
+            return
+        try:
+            os.write(pipe, message)
+        except (BlockingIOError, BrokenPipeError):
+            pass  # busy, or gone: then there is no advice
+
+    def _start(self) -> None:
+        theirs, ours = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                _serve(theirs, self._roots)
+            finally:
+                os._exit(0)
+        os.close(theirs)
+        os.set_blocking(ours, False)
+        self._pipes.append(ours)
+        self._children.append(child)
+
+
+class _Walk:
+    """Sees a walk: directories of one parent loaded one after the other, in listing or in sorted order."""
+
+    def __init__(self) -> None:
+        self._parent = 0
+        self._orders: list[tuple[list[bytes], dict[bytes, int]]] = []
+        self._last = [-2, -2]
+        self._told: set[bytes] = set()
+
+    def next(self, parent: Directory, name: bytes) -> list[bytes]:
+        """Return the directories that a walk will come to after `name`, and that were not returned before."""
+        if parent.ino != self._parent:
+            self._begin(parent)
+        found: list[bytes] = []
+        for order, (names, places) in enumerate(self._orders):
+            place = places.get(name, -2)
+            if place == self._last[order] + 1 and not found:
+                found = [each for each in names[place + 1 : place + 1 + STEPS] if each not in self._told]
+            self._last[order] = place
+        self._told.update(found)
+        return found
+
+    def _begin(self, parent: Directory) -> None:
+        names = [name for name, where in (parent.listing or {}).items() if isinstance(where, tuple)]
+        self._parent, self._told, self._last = parent.ino, set(), [-2, -2]
+        self._orders = [(order, {name: i for i, name in enumerate(order)}) for order in (names, sorted(names))]
+
+
+def _serve(pipe: int, roots: dict[int, int]) -> None:
+    """List what the pipe names until it ends. Runs in a fork: nothing here may touch trio, logging or the union."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the end of the pipe is the end, and nothing else
+    keep = sorted({pipe, *roots.values()})
+    for low, high in zip([-1, *keep], [*keep, 1 << 20], strict=True):
+        os.closerange(low + 1, high)
+    while header := os.read(pipe, _MESSAGE.size):
+        count, length = _MESSAGE.unpack(header)
+        layers = struct.unpack(f"={count}H", os.read(pipe, 2 * count))
+        path = os.read(pipe, length)
+        for layer in layers:
+            _touch(roots[layer], path)
+
+
+def _touch(root: int, path: bytes) -> None:
+    try:
+        directory = os.open(path, _DIRECTORY, dir_fd=root)
+        try:
+            os.listxattr(directory)
+            os.listdir(directory)
+        finally:
+            os.close(directory)
+    except OSError:
+        pass  # advice that came too late
