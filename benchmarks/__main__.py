@@ -103,8 +103,13 @@ def report(args: argparse.Namespace) -> int:
     """Make the report again."""
     from benchmarks import records
 
-    source = args.results / "results.jsonl" if args.results.is_dir() else args.results
-    return tell_report(Results.of(records.read(source)), args.out or source.parent)
+    sources = [path / "results.jsonl" if path.is_dir() else path for path in args.results]
+    joined = records.merge([records.read(source) for source in sources])
+    out = args.out or sources[0].parent
+    out.mkdir(parents=True, exist_ok=True)
+    if len(sources) > 1:
+        records.save(joined, out / "results.jsonl")
+    return tell_report(Results.of(joined), out)
 
 
 def peers(args: argparse.Namespace) -> int:

@@ -32,9 +32,9 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
     compare.add_argument("--threshold", type=float, default=0.1, help="smallest change worth a flag (0.1 is 10 %%)")
-    report = verbs.add_parser("report", help="make the report again from a results.jsonl")
-    report.add_argument("results", type=Path)
-    report.add_argument("--out", type=Path, help="directory (default: where the results are)")
+    report = verbs.add_parser("report", help="make the report again, from the results of one run or of several")
+    report.add_argument("results", type=Path, nargs="+")
+    report.add_argument("--out", type=Path, help="directory (default: where the first results are)")
     verbs.add_parser("peers", help="install the strongest peers into .peers/, where their toolchains are at hand")
     verbs.add_parser("list", help="show questions and subjects")
     return top

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -139,6 +139,27 @@ def read(path: Path) -> list[Record]:
             raise BenchError(f"{path}, line {index}: {error}") from error
         found.append(record)
     return found
+
+
+def save(records: Iterable[Record], path: Path) -> None:
+    """Write records as they are."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def merge(runs: Sequence[list[Record]]) -> list[Record]:
+    """Join the records of several runs of one host; rounds get numbers of their own, so that pairs stay within a run."""
+    joined: list[Record] = []
+    introduced: set[tuple[str, str]] = set()
+    first = 0
+    for records in runs:
+        for record in records:
+            kind, name = record["kind"], record.get("name", "")
+            if kind in ("run", "host", "subject", "question") and (kind, name) in introduced:
+                continue
+            introduced.add((kind, name))
+            joined.append({**record, "round": record["round"] + first} if "round" in record else record)
+        first = 1 + max((record["round"] for record in joined if "round" in record), default=-1)
+    return joined
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -54,3 +54,14 @@ def test_results_are_found_by_key_subject_and_round() -> None:
     assert results.of_subject(key, "b") == {0: 1.0, 1: 2.0}
     assert results.of_subject(key, "a") == {}
     assert results.subjects() == ["b"]
+
+
+def test_runs_are_merged_with_rounds_of_their_own() -> None:
+    one = [*head("a"), *sample("a", "stat.cold", [1.0, 2.0])]
+    other = [*head("a", "b"), *sample("a", "stat.cold", [3.0]), *sample("b", "stat.cold", [4.0])]
+    results = Results.of(records.merge([one, other]))
+    key = Key("lookup", "own/10", "stat.cold")
+    assert results.of_subject(key, "a") == {0: 1.0, 1: 2.0, 2: 3.0}
+    assert results.of_subject(key, "b") == {2: 4.0}
+    assert [record["name"] for record in results.kind("subject")] == ["a", "b"]
+    assert len(list(results.kind("host"))) == 1
