@@ -147,7 +147,7 @@ def save(records: Iterable[Record], path: Path) -> None:
 
 
 def merge(runs: Sequence[list[Record]]) -> list[Record]:
-    """Join the records of several runs of one host; rounds get numbers of their own, so that pairs stay within a run."""
+    """Join the records of several runs of one host; rounds get their own numbers, so that pairs stay within a run."""
     joined: list[Record] = []
     introduced: set[tuple[str, str]] = set()
     first = 0
