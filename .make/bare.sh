@@ -40,10 +40,12 @@ fi
 what=${1:-demo}
 tree=$(mktemp -d /var/tmp/layerfs-bare-XXXXXX)
 cleanup() {
+    rm -f "$tree.log"
     if [ -n "${BARE_KEEP:-}" ]; then echo "bare: kept $tree"; else rm -rf --one-file-system "$tree"; fi
 }
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+inner=
+trap 'test -z "$inner" || { kill -KILL "$inner"; wait "$inner" || true; }; exit 130' INT TERM
 chmod 755 "$tree"
 
 echo "bare: making a minimal Debian in $tree"
@@ -62,5 +64,7 @@ while IFS= read -r line; do
 done < <(env | grep -E '^(PIP_[A-Z_]+|https?_proxy|no_proxy|HTTPS?_PROXY|NO_PROXY|SSL_CERT_FILE|CI|ARGS|TERM)=')
 started=$SECONDS
 env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "${variables[@]}" \
-    unshare --mount --propagation private --pid --fork --kill-child -- bash .make/bare.sh --inside "$tree" "$what"
+    unshare --mount --propagation private --pid --fork --kill-child -- bash .make/bare.sh --inside "$tree" "$what" <&0 &
+inner=$!  # in the background, so that a signal to us ends it at once; unshare itself ignores SIGTERM
+wait "$inner"
 echo "bare: make $what succeeded in $((SECONDS - started)) s"
