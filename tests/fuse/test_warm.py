@@ -1,0 +1,101 @@
+"""Helpers that read many layers' directories ahead: advice that changes no answer and leaves nothing behind."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from layerfs.fuse import warm
+from layerfs.fuse.warm import Warmers
+from layerfs.model import Stack
+from layerfs.union.inodes import Directory
+from layerfs.union.options import UnionOptions
+from layerfs.union.union import Union
+
+LAYERS = 12
+
+
+@pytest.fixture
+def union(tmp_path: Path) -> Iterator[Union]:
+    for layer in range(LAYERS):
+        for directory in ("a", "b", "c", "d"):
+            (tmp_path / f"l{layer}" / directory).mkdir(parents=True)
+            (tmp_path / f"l{layer}" / directory / f"f{layer}").touch()
+    stack = Stack(tuple(os.fsencode(tmp_path / f"l{layer}") for layer in range(LAYERS)))
+    with closing(Union.open(stack, UnionOptions())) as opened:
+        yield opened
+
+
+def _directory(union: Union, name: bytes) -> Directory:
+    node, _ = union.lookup(1, name)
+    assert isinstance(node, Directory)
+    union.remember(node)
+    return node
+
+
+def _descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_listing_is_the_same_with_helpers_and_they_end(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "COLD", 0.0)
+    before = _descriptors()
+    warmers = Warmers(union.ov.trees)
+    union.ov.together = warmers.together
+    assert sorted(union.names(_directory(union, b"a").ino)) == sorted(b"f%d" % n for n in range(LAYERS))
+    children = list(warmers._children)
+    assert len(children) == warm.HELPERS
+    warmers.close()
+    assert not any(os.path.exists(f"/proc/{child}") for child in children)
+    union.ov.handles.close()
+    assert _descriptors() == before
+
+
+def test_helper_holds_only_the_roots_and_its_pipe(union: Union) -> None:
+    with closing(Warmers(union.ov.trees)) as warmers:
+        warmers._start()
+        table = Path(f"/proc/{warmers._children[0]}/fd")
+        deadline = time.monotonic() + 20
+        while len(list(table.iterdir())) > LAYERS + 1:
+            assert time.monotonic() < deadline, [os.readlink(fd) for fd in table.iterdir()]
+
+
+def test_helper_that_died_costs_nothing_but_its_advice(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "COLD", 0.0)
+    with closing(Warmers(union.ov.trees)) as warmers:
+        union.ov.together = warmers.together
+        union.names(_directory(union, b"a").ino)
+        for child in warmers._children:
+            os.kill(child, 9)
+        assert len(union.names(_directory(union, b"b").ino)) == LAYERS
+
+
+def test_warm_directories_and_short_stacks_need_no_helper(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "COLD", 1e9)
+    with closing(Warmers(union.ov.trees)) as warmers:
+        union.ov.together = warmers.together
+        union.names(_directory(union, b"a").ino)
+        assert warmers._children == []
+
+
+@pytest.mark.parametrize(
+    ("visited", "foreseen"),
+    [
+        ([b"a", b"b"], [b"c", b"d"]),
+        ([b"a", b"c"], []),
+        ([b"c", b"d"], []),
+        ([b"a", b"b", b"c"], []),
+    ],
+    ids=["in order", "at random", "at the end", "told already"],
+)
+def test_walk_is_seen_once_two_directories_follow_each_other(
+    union: Union, visited: list[bytes], foreseen: list[bytes]
+) -> None:
+    union.names(1)
+    root = union.root()
+    root.listing = dict(sorted((root.listing or {}).items()))
+    walk = warm._Walk()
+    assert [walk.next(root, name) for name in visited][-1] == foreseen
