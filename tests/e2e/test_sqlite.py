@@ -8,7 +8,7 @@ import pytest
 
 from .stage import Stage
 
-WRITERS, ROWS = 4, 60
+WRITERS, ROWS = 4, 25
 WRITER = """
 import sqlite3, sys
 
