@@ -14,6 +14,7 @@ CHUNK = 1 << 20  # bytes; what one copy_file_range or read moves at most
 SMALL = 64 << 10  # bytes; up to this a read and a write cost less than copy_file_range's set-up
 EXT4 = 0xEF53  # linux/magic.h: EXT4_SUPER_MAGIC
 SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
+SYNC_FILE_RANGE_ALL = 7  # wait for what is under way, write, wait
 
 _REFUSED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF, errno.EPERM}
 
@@ -105,19 +106,30 @@ def _copy_once(source: int, target: int, offset: int, count: int) -> int:
 _ordered: dict[int, bool] = {}  # device -> whether its filesystem is ext4
 
 
-def settle(fd: int) -> None:
-    """See to it that a fresh file's data are on disk before a rename that follows, as far as a crash can tell.
+def begin_settling(fd: int) -> None:
+    """Start to write a fresh file's data to disk; `settle` then has less to wait for."""
+    if _keeps_order(fd):
+        libc.call("sync_file_range", fd, 0, 0, SYNC_FILE_RANGE_WRITE)
 
-    ext4 keeps that order by itself once blocks are allocated (data=ordered): starting the write-back is enough there,
-    and is what ext4 does for a rename over an old file (auto_da_alloc). Elsewhere it takes fdatasync(2).
+
+def settle(fd: int) -> None:
+    """See to it that a fresh file's data are on disk before a rename that follows, as far as a power cut can tell.
+
+    On ext4 it is enough to wait for the data alone: the journal brings the new size (data=ordered, and dioread_nolock,
+    where the size follows the data's end) no later than the rename, and flushes the disk's cache before it commits.
+    That takes half of fdatasync(2), which commits the journal by itself, and is what it takes elsewhere.
     """
+    if _keeps_order(fd):
+        libc.call("sync_file_range", fd, 0, 0, SYNC_FILE_RANGE_ALL)
+    else:
+        os.fdatasync(fd)
+
+
+def _keeps_order(fd: int) -> bool:
     device = os.fstat(fd).st_dev
     if device not in _ordered:
         _ordered[device] = _is_ext4(fd)
-    if _ordered[device]:
-        libc.call("sync_file_range", fd, 0, 0, SYNC_FILE_RANGE_WRITE)
-    else:
-        os.fdatasync(fd)
+    return _ordered[device]
 
 
 def _is_ext4(fd: int) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from layerfs.sys import dirs
-from layerfs.sys.copy import settle
+from layerfs.sys.copy import begin_settling, settle
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part, Tree
@@ -59,7 +59,7 @@ class Staged:
             return
         self.tree.copy(self.source, self.fd, self.size)
         if self.ov.options.fsync and not self.ov.options.volatile:
-            settle(self.fd)
+            begin_settling(self.fd)
 
     def discard(self) -> None:
         """Remove the copy: it failed, or is not needed any more."""
@@ -121,6 +121,8 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     assert node.parent is not None
     names = _all_names(ov, node, staged.st)
     part = copy_up_directory(ov, node.parent)
+    if staged.fd >= 0 and ov.options.fsync and not ov.options.volatile:
+        settle(staged.fd)
     _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))
     _note_upper(ov, node.parent, node.name)
     node.place = part
