@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.scene import rootless as rootless
+from tests.cli.scene import scene as scene
 from tests.host import BIN, Person, require
 
 TIMEOUT = 30  # s
