@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         with progress() as tell:
             Run(plan, writer, tell).run()
+    except KeyboardInterrupt:
+        print("layerfs bench: interrupted; the report has what was measured until then", file=sys.stderr)
     finally:
         writer.close()
     return tell_report(Results.of(writer.records), args.out)
