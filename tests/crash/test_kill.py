@@ -16,12 +16,11 @@ import pytest
 
 from tests.oracle.subjects import Place, Subject, release
 from tests.oracle.trees import Layer, differences, file, hardlink, read_tree
-from tests.semantics.mounted import Mounted, opened, read, wait_until
-from tests.semantics.test_data import servers
+from tests.semantics.mounted import Mounted, opened, read, servers, wait_until
 
 FILES = 60
 SIZE = 300_000  # bytes; a copy-up that a kill can meet
-KILLS = 5  # of each storm and person; guessed so that the whole takes half a minute
+KILLS = 4  # of each storm and person; guessed so that the whole takes half a minute
 _FORK = multiprocessing.get_context("fork")
 
 Storm = Callable[[Mounted, int], None]

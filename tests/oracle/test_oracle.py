@@ -14,7 +14,7 @@ import pytest
 from tests.host import PROJECT, Person, require
 from tests.oracle.campaign import LONG
 
-EXAMPLES, SECONDS = 60, 25  # each campaign; guessed so that every operation is tried some hundred times
+EXAMPLES, SECONDS = 60, 18  # each campaign; guessed so that every operation is tried some hundred times
 TIMEOUT = None if LONG else 280  # s; shrinking a failure takes most of it
 
 

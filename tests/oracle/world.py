@@ -241,9 +241,13 @@ class Pair:
             self._read(self.setting.subject, self.kernel, "the kernel's upper", expected)
         for reader in self.setting.readers:  # with lowers whose marks everybody knows
             place = Place(self.kernel.lowers, self.subject.target, self.subject.upper, self.subject.work)
-            self._read(
-                reader, place, f"{self.setting.subject.name}'s upper", expected.without_links() if links else expected
-            )
+            wanted = expected.without_links() if links else expected
+            try:
+                self._read(reader, place, f"{self.setting.subject.name}'s upper", wanted)
+            except Mismatch:
+                if reader.name != "fuse-overlayfs":  # known.py: "fuse-overlayfs under load"
+                    raise
+                self._read(reader, place, f"{self.setting.subject.name}'s upper", wanted)
 
     def _read(self, reader: Subject, place: Place, what: str, expected: Tree) -> None:
         with reader.mounted(place), _agent_of(reader, place) as agent:

@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import mounts_below
 from tests.host import find_person, require
 from tests.oracle.subjects import abort
-from tests.semantics.mounted import Mounted
+from tests.semantics.mounted import Mounted, servers, wait_until
 
 LIMIT = 120  # s
 _FORK = multiprocessing.get_context("fork")
@@ -83,8 +83,10 @@ def _keep(pipe: Connection, item: pytest.Function) -> None:
     isolated = _libc.unshare(_CLONE_NEWNS) == 0 and _libc.mount(b"none", b"/", None, _MS_PRIVATE, None) == 0
     problem = _result_of(_run, item, LIMIT)
     if isolated:
-        for point in mounts_below(Path(os.fsdecode(_union_of(item).base))):
+        union = _union_of(item)
+        for point in mounts_below(Path(os.fsdecode(union.base))):
             _libc.umount2(os.fsencode(point), _MNT_DETACH)
+        wait_until(lambda: not servers(union), "the server's end")  # it may still write to what is deleted next
     pipe.send(problem)
     os._exit(0)
 

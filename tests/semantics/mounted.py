@@ -163,3 +163,19 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.01)
+
+
+def servers(union: Mounted) -> list[int]:
+    """The processes that serve a mount, by their command lines."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as source:
+                words = source.read().split(b"\0")
+            with open(f"/proc/{pid}/stat", "rb") as source:
+                state = source.read().rsplit(b")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if union.root in words and state != b"Z":
+            found.append(int(pid))
+    return found

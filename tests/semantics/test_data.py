@@ -12,7 +12,7 @@ import pytest
 
 from tests.oracle.subjects import release
 from tests.oracle.trees import directory, file
-from tests.semantics.mounted import Mounted, append, error_of, opened, read, wait_until, write
+from tests.semantics.mounted import Mounted, append, error_of, opened, read, servers, wait_until, write
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -166,22 +166,6 @@ def test_volatile_refuses_a_work_directory_of_a_crash(union: Mounted) -> None:
     assert done.returncode == 1 and "volatile" in done.stderr and "hint" in done.stderr, done.stderr
     union.options = ""
     assert union.attempt(union.command()).returncode == 1
-
-
-def servers(union: Mounted) -> list[int]:
-    """The processes that serve a mount, by their command lines."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as source:
-                words = source.read().split(b"\0")
-            with open(f"/proc/{pid}/stat", "rb") as source:
-                state = source.read().rsplit(b")", 1)[1].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if union.root in words and state != b"Z":
-            found.append(int(pid))
-    return found
 
 
 @pytest.mark.parametrize("when", [-(10**18), -1, 0, 1, 2**31 * 10**9 + 5, 8 * 10**18 + 7], ids=str)

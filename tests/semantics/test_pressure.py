@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.oracle.trees import Layer, directory, file
-from tests.semantics.mounted import Mounted, append, read, root_only, write
-from tests.semantics.test_data import servers
+from tests.semantics.mounted import Mounted, append, read, root_only, servers, write
 
 FILES, DIRECTORIES = 100_000, 500
 
