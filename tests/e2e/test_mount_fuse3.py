@@ -9,7 +9,7 @@ from .stage import LAYERFS_MOUNT, Stage, Union
 NEEDS = ("mount.fuse3",)
 
 WAYS = {
-    "mount -t fuse.PROGRAM": ("mount", "-t", f"fuse.{LAYERFS_MOUNT}", "source", "{target}", "-o", "{options}"),
+    "mount -t fuse.PROGRAM": ("mount", "-t", "fuse.{program}", "source", "{target}", "-o", "{options}"),
     "mount -t fuse3 PROGRAM#": ("mount", "-t", "fuse3", f"{LAYERFS_MOUNT}#source", "{target}", "-o", "{options}"),
     "mount.fuse3 PROGRAM#": ("mount.fuse3", f"{LAYERFS_MOUNT}#source", "{target}", "-o", "rw,{options},dev,suid"),
     "containerd": ("mount.fuse3", "source", "{target}", "-o", "{options}", "-o", "dev", "-t", str(LAYERFS_MOUNT)),
@@ -32,9 +32,17 @@ def mounted(union: Union) -> dict[str, str]:
     return {}
 
 
+@pytest.fixture
+def program(root_stage: Stage) -> Path:
+    """The program by a path without a dot: mount(8) looks for a helper named like the type up to its last dot."""
+    return root_stage.layer("bin", {"layerfs-mount": LAYERFS_MOUNT}) / "layerfs-mount"
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_union_is_mounted_by_type_written_to_and_unmounted(root_stage: Stage, union: Union, way: str) -> None:
-    words = [word.format(target=union.merged, options=union.options) for word in WAYS[way]]
+def test_union_is_mounted_by_type_written_to_and_unmounted(
+    root_stage: Stage, union: Union, program: Path, way: str
+) -> None:
+    words = [word.format(target=union.merged, options=union.options, program=program) for word in WAYS[way]]
     root_stage.run(*EMPTY, *words)
     root_stage.attached.append(union)
     facts = mounted(union)
@@ -46,9 +54,9 @@ def test_union_is_mounted_by_type_written_to_and_unmounted(root_stage: Stage, un
     assert root_stage.sh("find . -type f | sort", cwd=union.merged).split() == ["./moved/inner", "./new"]
 
 
-def test_generic_options_reach_the_kernel(root_stage: Stage, union: Union) -> None:
+def test_generic_options_reach_the_kernel(root_stage: Stage, union: Union, program: Path) -> None:
     options = f"{union.options},ro,nosuid,nodev,noexec,noatime"
-    root_stage.run("mount", "-t", f"fuse.{LAYERFS_MOUNT}", "source", union.merged, "-o", options)
+    root_stage.run("mount", "-t", f"fuse.{program}", "source", union.merged, "-o", options)
     root_stage.attached.append(union)
     assert {"ro", "nosuid", "nodev", "noexec", "noatime"} <= set(mounted(union)["options"].split(","))
     assert "Read-only" in root_stage.attempt("touch", union.merged / "file").stderr
@@ -66,8 +74,8 @@ def test_program_is_found_on_the_path_of_the_shell(root_stage: Stage, union: Uni
     assert root_stage.run(*words, folder, union.merged, union.options) == "lower\n"
 
 
-def test_failure_is_told_and_leaves_no_mount(root_stage: Stage, union: Union) -> None:
+def test_failure_is_told_and_leaves_no_mount(root_stage: Stage, union: Union, program: Path) -> None:
     options = f"{union.options.replace('lowerdir=', 'lowerdir=/nonexistent:')}"
-    done = root_stage.attempt("mount", "-t", f"fuse.{LAYERFS_MOUNT}", "source", union.merged, "-o", options)
+    done = root_stage.attempt("mount", "-t", f"fuse.{program}", "source", union.merged, "-o", options)
     assert done.returncode != 0 and "/nonexistent" in done.stderr and "Traceback" not in done.stderr
     assert mounted(union) == {}
