@@ -247,6 +247,8 @@ class Handles:
             yield
         finally:
             self._held -= 1
+            if not self._held and len(self._queue) > self.limit:
+                self.shrink(self.limit)
 
     def shrink(self, size: int, spared: Part | None = None) -> None:
         """Close the coldest directories until at most `size` stay open; `spared` is in use."""

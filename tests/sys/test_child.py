@@ -54,7 +54,9 @@ def test_signals_of_other_processes_reach_the_command(number: signal.Signals) ->
 def test_command_starts_with_the_callers_mask_and_pythons_ignored_signals_at_their_default() -> None:
     with start("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status") as process:
         said = process.stdout.read().split() if process.stdout else []
-        assert said == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+        assert said[::2] == ["SigBlk:", "SigIgn:"]
+        # 32 and 33 are the C library's own: it may have them blocked while it forks.
+        assert [int(mask, 16) & ~(3 << 31) for mask in said[1::2]] == [0, 0]
 
 
 def test_status_survives_a_caller_that_ignores_sigchld() -> None:
