@@ -151,7 +151,7 @@ def test_a_peer_without_name_or_mountpoint_is_refused(definition: str) -> None:
 def test_rootless_subjects_are_measured_in_their_own_namespace(scratch: Path, require: Callable[..., None]) -> None:
     require("userns overlay")
     subject = Rootless(KernelOverlay(rootless=True), scratch / "cache")
-    found = plan(scratch, subject, question=Writing())
+    found = plan(scratch, subject, question=Writing(), scale=Scale.FULL)
     assert [one["subject"] for one in found.kind("sample")] == ["kernel-overlay-rootless"] * 2
     assert [one["same"] for one in found.kind("digest")] == [True]
     assert subject.holder is None
