@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from layerfs.union.inodes import Directory, Where
 from layerfs.union.layers import DirTree, Part
 
-THREADS = 3  # measured: a fourth gains nothing here, they only take the interpreter from each other
+THREADS = 3  # guessed: a disk here answers three reads at once; more threads only take the interpreter
 PROBE = 6  # names; what they took tells whether the rest is worth it
 COLD = 40e-6  # seconds a name; more, and nearly each had to wait for a disk
 CHUNK = 8  # names that one thread looks at in a row

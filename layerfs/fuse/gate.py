@@ -77,8 +77,9 @@ class Workers:
 
     One failure is not logged: the kernel takes a request back when its client is killed, and that may happen between
     our poll and libfuse's read. Were the device blocking, libfuse would then sleep there with the interpreter locked
-    (seen with one client in thirty that were killed at work, plain pyfuse3 too). It is not, and pyfuse3 raises
-    EAGAIN. It also forgets to free its buffer: a megabyte of addresses, of which a page or two were ever touched.
+    (seen with one client in thirty that were killed at work; plain pyfuse3 reads the same way). It is not, and
+    pyfuse3 raises EAGAIN. It also forgets to free its buffer: a megabyte of addresses, of which a page or two were
+    ever touched.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
