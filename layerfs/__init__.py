@@ -5,6 +5,7 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     cli       one verb per file
     mounts    one stack at one mountpoint: which driver, the registry of what is mounted
     fuse      pyfuse3 and trio: requests in, answers out
+    xar       XAR packages: header, building, checking; images as layers
     union     overlay semantics; synchronous, no FUSE
     sys       the only room with raw system calls
     model, errors
