@@ -8,6 +8,7 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     xar       XAR packages: header, building, checking; images as layers
     union     overlay semantics; synchronous, no FUSE
     sys       the only room with raw system calls
+    pysquashfs   squashfs images read and written; a binding of libsquashfs
     model, errors
 """
 

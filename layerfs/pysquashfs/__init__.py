@@ -1,0 +1,1 @@
+"""squashfs images, read and written through libsquashfs."""

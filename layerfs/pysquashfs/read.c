@@ -1,0 +1,9 @@
+/* Reading images. */
+#include "common.h"
+
+#include "read.h"
+
+int squash_reader_version(void)
+{
+	return 1;
+}

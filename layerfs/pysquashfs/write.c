@@ -1,0 +1,4 @@
+/* Writing images. */
+#include "common.h"
+
+#include "write.h"
