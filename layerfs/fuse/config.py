@@ -1,5 +1,6 @@
 """What a FUSE mount and its server are told; light to import, since it stands on the way to mount(2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from layerfs.sys.mounts import MountFlag
@@ -23,9 +24,23 @@ class AttachOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """Have a server leave after `seconds` without a request.
+
+    `leave` unmounts unless something is in use, or what it is given, asked last of all, says that there was a request
+    meanwhile; it tells whether it did. It is called in a thread while requests are answered, since unmounting makes
+    some.
+    """
+
+    seconds: float
+    leave: Callable[[Callable[[], bool]], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """What the server must know beside its union."""
+    """What the server must know beside its union; without `idle` it stays until it is unmounted."""
 
     mountpoint: bytes
     read_only: bool = False
     debug: bool = False
+    idle: Idle | None = None

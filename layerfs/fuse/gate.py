@@ -123,6 +123,7 @@ class Gate(trio.abc.Instrument):
         self._stepped = True  # a task has run since `_deadline` was set
         self._deadline: float | None = None  # the next one that any task of the loop has set, on trio's clock
         self._closing = False
+        self.requests = 0  # met so far, give or take one: who wants to know whether there were any compares
 
     def Lock(self) -> ReadersLock:
         """Return the one lock that pyfuse3 asks for."""
@@ -160,7 +161,7 @@ class Gate(trio.abc.Instrument):
         epoll = _trio_epoll()
         if epoll is None:
             log.info("trio's epoll is not to be found: every request goes through its scheduler")
-            self.wait_readable = trio.lowlevel.wait_readable
+            self.wait_readable = self._wait_for_trio
         else:
             self._watch(fd)
             self._watch(epoll)
@@ -180,9 +181,15 @@ class Gate(trio.abc.Instrument):
                 if len(ready) == 1 and ready[0][0] == fd:
                     if self._deadline is not None and not self._left():  # it passed while requests kept coming
                         await trio.lowlevel.checkpoint()
+                    self.requests += 1
                     return
             await trio.lowlevel.checkpoint()  # due tasks run, and trio looks at its descriptors and deadlines
         raise trio.ClosedResourceError("the session ends")
+
+    async def _wait_for_trio(self, fd: int) -> None:
+        """Return when trio says that the device has a request."""
+        await trio.lowlevel.wait_readable(fd)
+        self.requests += 1
 
     def _next(self) -> list[tuple[int, int]]:
         """Wait for the device or trio: awake for a moment while requests follow each other closely, else asleep."""

@@ -16,7 +16,7 @@ import pyfuse3
 import trio
 
 from layerfs.fuse import threads
-from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.config import Idle, ServeConfig
 from layerfs.fuse.gate import Gate, install
 from layerfs.fuse.handshake import Introduction, Wanted, negotiate
 from layerfs.fuse.operations import Operations
@@ -27,6 +27,7 @@ from layerfs.union.union import Union
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 GRACE = 2  # seconds; guessed
+LOOKS = 4  # at whether there were requests, in the time without any that ends a mount; guessed
 SPARE_WORKERS = 2  # beside the one that reads; each holds a buffer of a megabyte, most of it untouched
 WORKERS = 32  # more requests than this wait in the kernel; only byte work takes a worker for longer than a moment
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _answer(introduction: Introduction, operations: pyfuse3.Operations, config: 
     pyfuse3.init(operations, introduction.path, {"debug"} if config.debug else set())
     try:
         with threads.pool(gate):
-            trio.run(_session, config.mountpoint, instruments=[gate])
+            trio.run(_session, config, gate, instruments=[gate])
     finally:
         pyfuse3.close(unmount=False)
 
@@ -107,11 +108,13 @@ def _was_awaited(record: logging.LogRecord) -> bool:
     return not ("fuse_reply_" in record.msg and record.args == (os.strerror(errno.ENOENT),))
 
 
-async def _session(mountpoint: bytes) -> None:
+async def _session(config: ServeConfig, gate: Gate) -> None:
     """Answer requests until the session ends."""
     async with trio.open_nursery() as beside:
-        beside.start_soon(_leave_when_told, mountpoint, beside.cancel_scope)
-        beside.start_soon(_show_root, mountpoint)
+        beside.start_soon(_leave_when_told, config.mountpoint, beside.cancel_scope)
+        beside.start_soon(_show_root, config.mountpoint)
+        if config.idle is not None:
+            beside.start_soon(_leave_when_idle, config.idle, gate)
         await pyfuse3.main(min_tasks=SPARE_WORKERS, max_tasks=WORKERS)
         beside.cancel_scope.cancel()
 
@@ -144,6 +147,32 @@ async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None
         pyfuse3.terminate()
         await trio.sleep(GRACE)
         session.cancel()
+
+
+async def _leave_when_idle(idle: Idle, gate: Gate) -> None:
+    """Have the mount taken away after a time without requests; the session then ends as if somebody else had done it.
+
+    Looks a few times in that time, since asking the clock at each request would cost every request.
+    """
+    seen, since = gate.requests, trio.current_time()
+    while True:
+        await trio.sleep(idle.seconds / LOOKS)
+        if gate.requests == seen:
+            if trio.current_time() - since < idle.seconds:
+                continue
+            if await _try_to_leave(idle, gate):
+                return
+        seen, since = gate.requests, trio.current_time()
+
+
+async def _try_to_leave(idle: Idle, gate: Gate) -> bool:
+    """Tell whether the mount could be taken away: nobody used it, and nobody came meanwhile."""
+    seen = gate.requests
+    try:
+        return await trio.to_thread.run_sync(idle.leave, lambda: gate.requests == seen)
+    except OSError as error:
+        log.warning("idle, but cannot unmount: %s", error)
+        return False
 
 
 def _leave(mountpoint: bytes) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.config import Idle, ServeConfig
 from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.options import MountRequest, generic_words
@@ -25,11 +25,16 @@ LOG_SIZE: Final = 1 << 20  # bytes of a log that nobody asked for, kept twice: a
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's entry."""
+    """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's entry.
+
+    `keep` are descriptors of the caller's that a server in a process of its own holds until it ends.
+    """
 
     foreground: bool = False
     debug: bool = False
     log: bytes | None = None
+    idle: Idle | None = None
+    keep: tuple[int, ...] = ()
 
 
 def open_log(path: bytes) -> int:
@@ -74,7 +79,7 @@ class Server:
             os.setsid()
             os.chdir("/")
             _redirect_stdio(log)
-            for fd in inherited:
+            for fd in set(inherited).difference(process.keep):
                 os.close(fd)
             with self._recorded(process) as entry:
                 os.write(said, READY)
@@ -132,7 +137,7 @@ class Server:
             from layerfs.fuse.server import serve
 
             gc.enable()  # the command line began without
-            config = ServeConfig(entry.mountpoint, read_only=self._request.read_only, debug=process.debug)
+            config = ServeConfig(entry.mountpoint, self._request.read_only, process.debug, process.idle)
             device, self._device = self._device, -1
             serve(device, self._union, config)
         except Exception:
