@@ -1,4 +1,4 @@
-"""Build `layerfs.pysquashfs._squashfs`, the one C extension: cffi (API mode) over libsquashfs and the C beside this file.
+"""Build `layerfs.pysquashfs._squashfs`, the one C extension: cffi (API mode) over libsquashfs and the C beside it.
 
 pyproject.toml names `BuildExtension` as setuptools' build_ext, so pip builds the module with the package. It is put
 together from pairs of files: what Python sees (`*.h`, handed to cffi's parser as they are) and the C behind it (`*.c`).
