@@ -33,10 +33,10 @@ def _complete_paths(parser: argparse.ArgumentParser, kinds: dict[str, object]) -
     """Say which arguments are paths, by their metavars (shtab reads `complete` off an action)."""
     for action in parser._actions:
         words = action.metavar if isinstance(action.metavar, str) else ""
-        if any(word in words for word in ("DIR", "LAYER", "MOUNTPOINT", "UPPER")):
-            vars(action)["complete"] = kinds["DIR"]
-        elif "FILE" in words:
+        if "FILE" in words:  # before DIR: what takes both is offered both
             vars(action)["complete"] = kinds["FILE"]
+        elif any(word in words for word in ("DIR", "LAYER", "MOUNTPOINT", "UPPER")):
+            vars(action)["complete"] = kinds["DIR"]
         elif isinstance(action, argparse._SubParsersAction):
             for verb in action.choices.values():
                 _complete_paths(verb, kinds)

@@ -16,7 +16,8 @@ from layerfs.errors import LayerfsError
 if TYPE_CHECKING:
     import argparse
 
-VERBS = ("mount", "umount", "status", "diff", "run", "doctor", "bench", "completion")
+VERBS = ("mount", "umount", "status", "diff", "run", "xar", "doctor", "bench", "completion")
+GROUPS = ("xar",)  # verbs that have verbs of their own
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
@@ -78,8 +79,8 @@ def one_line(text: str) -> str:
     return text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
 
 
-def build_parser(verbs: Sequence[str] = VERBS) -> "argparse.ArgumentParser":
-    """Return the parser with these verbs in it; each verb is imported for it."""
+def build_parser(verbs: Sequence[str] = VERBS, part: str = "") -> "argparse.ArgumentParser":
+    """Return the parser with these verbs in it; each verb is imported for it, of a group only `part` if that is one."""
     import argparse
 
     from layerfs import __version__
@@ -91,7 +92,8 @@ def build_parser(verbs: Sequence[str] = VERBS) -> "argparse.ArgumentParser":
     # Told its name, argparse does not import shutil to measure the terminal for a usage line.
     subparsers = parser.add_subparsers(prog="layerfs", metavar="VERB", required=True)
     for verb in verbs:
-        import_module(f"layerfs.cli.{verb}").add_parser(subparsers)
+        module = import_module(f"layerfs.cli.{verb}")
+        module.add_parser(subparsers, *([part] if verb in GROUPS else []))
     return parser
 
 
@@ -105,7 +107,8 @@ def _run(words: list[str]) -> int:
             return mount.run(quick)
     gc.enable()
     verb = next((word for word in words if not word.startswith("-")), "")
-    parser = build_parser((verb,) if verb in VERBS else VERBS)
+    part = words[words.index(verb) + 1 :][:1] if verb in GROUPS else []
+    parser = build_parser((verb,) if verb in VERBS else VERBS, *part)
     arguments, rest = parser.parse_known_args(words)
     if rest:
         # argparse gives up on positional arguments that options divide: `mount A B --upper U M`.

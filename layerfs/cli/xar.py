@@ -1,0 +1,27 @@
+"""`layerfs xar`: the verbs about XAR packages; each has a module of its own, imported when it is asked for."""
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Final
+
+PARTS: Final = ("build", "info", "verify", "extract", "graph", "mount", "exec")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", asked: str = "") -> None:
+    """Add this verb to the command line, with the one part that is asked for, or with all of them."""
+    parser = subparsers.add_parser(
+        "xar",
+        help="build, check and mount XAR packages",
+        description="A XAR is a file that runs: a header in text, then a squashfs image with the program and its tree.",
+    )
+    parts = parser.add_subparsers(prog="layerfs xar", metavar="VERB", dest="part", required=True)
+    for part in (asked,) if asked in PARTS else [part for part in PARTS if find_spec(f"layerfs.cli.xar_{part}")]:
+        import_module(f"layerfs.cli.xar_{part}").add_parser(parts)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the part that was asked for."""
+    part: Callable[[argparse.Namespace], int] = import_module(f"layerfs.cli.xar_{arguments.part}").run
+    return part(arguments)
