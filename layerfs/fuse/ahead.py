@@ -57,6 +57,8 @@ class Ahead:
         """Send threads to names of a directory whose listing is loaded."""
         if self._jobs.qsize() or parent.parts is None or parent.listing is None:
             return  # still at the last one
+        if not any(part is not None and isinstance(part.tree, DirTree) for part in parent.parts):
+            return
         while len(self._threads) < THREADS:
             thread = threading.Thread(target=self._work, name="layerfs-ahead", daemon=True)
             self._threads.append(thread)

@@ -28,8 +28,10 @@ from layerfs.fuse import threads
 from layerfs.fuse.ahead import CHUNK, COLD, FEED, PROBE, WINDOW, Ahead
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.pagecache import PageCache
-from layerfs.fuse.reply import guard
+from layerfs.fuse.reply import blank_entry, guard, reply_bare
 from layerfs.fuse.warm import Warmers
+from layerfs.sys.copy import write_all
+from layerfs.union import opened
 from layerfs.union.attrs import ACLS, Change
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.lookup import lookup
@@ -73,8 +75,8 @@ class Operations(pyfuse3.Operations):
         self._buffer = bytearray(MAX_IO)
         self._view = memoryview(self._buffer)
         # Answers are written out before the next request is looked at, so one of each kind is enough.
-        self._entry = _entry(union.options.timeout)
-        self._absent = _entry(union.options.timeout)
+        self._entry = blank_entry(union.options.timeout)
+        self._absent = blank_entry(union.options.timeout)
         self._absent.st_ino = InodeT(0)
         self._file = FileInfo(keep_cache=True)
         self._syncs = union.options.fsync and not union.options.volatile
@@ -166,7 +168,7 @@ class Operations(pyfuse3.Operations):
         except FileNotFoundError:
             return True  # gone since the rewind
         except OSError:
-            return _reply_bare(token, name, cookie)
+            return reply_bare(token, name, cookie)
         if pyfuse3.readdir_reply(token, name, self._fill(node.ino, st), cookie):
             node.lookups += 1
             return True
@@ -304,6 +306,11 @@ class Operations(pyfuse3.Operations):
         node.fed = True
         assert self._pages is not None
         fd = self.union.data_fd(node.ino)
+        image = opened.foreign(fd)
+        if image is not None:
+            if data := image.ready(0, FEED):
+                self._pages.store(node.ino, data)
+            return
         size = os.fstat(fd).st_size
         if 0 < size <= FEED:
             began = perf_counter()
@@ -325,6 +332,8 @@ class Operations(pyfuse3.Operations):
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         fd = self.union.data_fd(fh & NUMBER)
+        if fd >= opened.FOREIGN:
+            return await self._read_image(fh & NUMBER, off, size)
         view = self._view[:size]
         if size <= SMALL:
             return view[: os.preadv(fd, [view], off)]  # type: ignore[return-value]
@@ -340,15 +349,25 @@ class Operations(pyfuse3.Operations):
         with self.union.busy(node):
             return await threads.run(os.pread, fd, size, off)
 
+    async def _read_image(self, ino: int, off: int, size: int) -> bytes:
+        """Read from a file in an image; what takes longer than a thread hop is read in a thread."""
+        image = opened.foreign(self.union.data_fd(ino))
+        assert image is not None
+        data = image.ready(off, size)
+        if data is not None:
+            return data
+        with self.union.busy(self.union.file(ino)):
+            return await threads.run(image.read, off, size)
+
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         ino = fh & NUMBER
         fd = self.union.data_fd(ino, write=True)
         if fh & UNPRIVILEGED:
             self.union.drop_sxid(ino)
         if len(buf) < LARGE:
-            return _write_all(fd, buf, off)
+            return write_all(fd, buf, off)
         with self.union.busy(self.union.file(ino)):
-            return await threads.run(_write_all, fd, buf, off)
+            return await threads.run(write_all, fd, buf, off)
 
     async def flush(self, fh: FileHandleT) -> None:
         raise FUSEError(errno.ENOSYS)  # the kernel never asks again; close(2) has written back by itself
@@ -358,6 +377,8 @@ class Operations(pyfuse3.Operations):
             return
         ino = fh & NUMBER
         fd = self.union.data_fd(ino)
+        if fd >= opened.FOREIGN:
+            return
         with self.union.busy(self.union.file(ino)):
             await threads.run(os.fdatasync if datasync else os.fsync, fd)
 
@@ -368,27 +389,5 @@ class Operations(pyfuse3.Operations):
         raise FUSEError(errno.ENOSYS)  # default_permissions: the kernel checks
 
 
-def _entry(timeout: float) -> EntryAttributes:
-    entry = EntryAttributes()
-    entry.entry_timeout = entry.attr_timeout = timeout
-    entry.st_blksize = 4096
-    return entry
-
-
 def _caller(ctx: RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid, ctx.umask)
-
-
-def _reply_bare(token: ReaddirToken, name: bytes, cookie: int) -> bool:
-    """Reply a name that cannot be looked at now: number 0 means "ask me later" in READDIRPLUS."""
-    entry = _entry(0)
-    entry.st_ino = InodeT(0)
-    return pyfuse3.readdir_reply(token, name, entry, cookie)
-
-
-def _write_all(fd: int, data: bytes, offset: int) -> int:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done
-    return len(data)

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError, Operations, StatvfsData
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT, Operations, ReaddirToken, StatvfsData
 
 from layerfs.errors import LayerfsError
 
@@ -105,3 +106,18 @@ def _errno(error: Exception, handler: Handler) -> int:
         return error.errno
     log.error("%s failed", handler.__qualname__, exc_info=error)
     return errno.EIO
+
+
+def blank_entry(timeout: float) -> EntryAttributes:
+    """Return an answer to be filled in, which the kernel may keep for `timeout` seconds."""
+    entry = EntryAttributes()
+    entry.entry_timeout = entry.attr_timeout = timeout
+    entry.st_blksize = 4096
+    return entry
+
+
+def reply_bare(token: ReaddirToken, name: bytes, cookie: int) -> bool:
+    """Reply a name that cannot be looked at now: number 0 means "ask me later" in READDIRPLUS."""
+    entry = blank_entry(0)
+    entry.st_ino = InodeT(0)
+    return pyfuse3.readdir_reply(token, name, entry, cookie)

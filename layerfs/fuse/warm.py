@@ -38,7 +38,7 @@ class Warmers:
     def together(self, jobs: Iterable[Callable[[], Any]], parts: Sequence[Part]) -> list[Any]:
         """Run jobs, each of which reads one of `parts`, in order; helpers go ahead once one had to wait for a disk."""
         results = []
-        warmed = len(parts) < MANY
+        warmed = len(parts) < MANY or len(self._roots) < MANY
         for index, job in enumerate(jobs):
             begin = time.perf_counter()
             results.append(job())

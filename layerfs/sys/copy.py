@@ -95,11 +95,15 @@ def _copy_once(source: int, target: int, offset: int, count: int) -> int:
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-    data = os.pread(source, count, offset)
+    return write_all(target, os.pread(source, count, offset), offset)
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
+    """Write all of `data` at `offset` and return its length; OSError with some of it written."""
     view = memoryview(data)
     while view:
-        written = os.pwrite(target, view, offset)
-        view, offset = view[written:], offset + written
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
     return len(data)
 
 

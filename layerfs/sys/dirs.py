@@ -19,6 +19,10 @@ RENAME_WHITEOUT = 4
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 _PINNED = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
+NO_XATTRS = frozenset((errno.EOPNOTSUPP, errno.EBADF, errno.EPERM))  # listxattr(2): there are none, nor can be
+# EACCES: user.* of an object that its mode keeps us from reading, though it is ours.
+NO_XATTR = NO_XATTRS | {errno.ENODATA, errno.EACCES}
+
 
 def open_directory(at: int, name: bytes) -> int:
     """Open a directory for reading; where that is refused, open it as a mere path, which still serves lookups."""
@@ -129,7 +133,7 @@ def xattrs(path: bytes | int) -> list[str]:
     try:
         return os.listxattr(path, follow_symlinks=follows(path))
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EBADF, errno.EPERM):
+        if error.errno in NO_XATTRS:
             return []
         raise
 
@@ -139,8 +143,7 @@ def getxattr_or_none(path: bytes | int, name: str) -> bytes | None:
     try:
         return os.getxattr(path, name, follow_symlinks=follows(path))
     except OSError as error:
-        # EACCES: user.* of an object that its mode keeps us from reading, though it is ours.
-        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.EACCES):
+        if error.errno in NO_XATTR:
             return None
         raise
 

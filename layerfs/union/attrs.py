@@ -6,10 +6,11 @@ import stat
 from dataclasses import dataclass
 
 from layerfs.sys import dirs
+from layerfs.union import opened
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.data import SXID, drop_overridden_sxid, killed, truncate
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.layers import Tree
+from layerfs.union.layers import DirTree, Ref, Tree
 from layerfs.union.lookup import attributes
 from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes, Overlay
@@ -62,6 +63,8 @@ def _own_path(ov: Overlay, node: Node) -> bytes:
         return dirs.path_of(ov.fd(node.place), node.name)
     assert isinstance(node, Directory)
     if node.dead:
+        if any(part is not None and part.tree.index for part in parts_of(ov, node)):  # nowhere to copy it to
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return b"/proc/self/fd/%d" % node.pinned
     return b"/proc/self/fd/%d" % ov.fd(copy_up_directory(ov, node))
 
@@ -108,17 +111,19 @@ def _override(ov: Overlay, path: bytes, uid: int, gid: int, mode: int | None) ->
         os.chmod(path, OVERRIDDEN_MODE)
 
 
-def _read_path(ov: Overlay, node: Node) -> tuple[Tree, bytes | int]:
+def _reach(ov: Overlay, node: Node) -> tuple[Tree, Ref]:
     """Return where a node's xattrs are read."""
     if isinstance(node, Directory):
         top = next(part for part in parts_of(ov, node) if part is not None)
-        fd = ov.fd(top)
-        return top.tree, b"/proc/self/fd/%d" % fd
+        return top.tree, top.tree.reach_dir(ov.fd(top))
     assert isinstance(node, File)
     if node.place is None:
-        tree = next(tree for tree in ov.trees if tree is not None)
+        held = opened.foreign(node.opened().anchor())
+        if held is not None:
+            return held.tree, held.ref
+        tree = next(tree for tree in ov.trees if isinstance(tree, DirTree))
         return tree, b"/proc/self/fd/%d" % node.opened().anchor()
-    return node.place.tree, dirs.path_of(ov.fd(node.place), node.name)
+    return node.place.tree, node.place.tree.reach(ov.fd(node.place), node.name)
 
 
 def _checked(ov: Overlay, name: bytes) -> str:
@@ -133,14 +138,14 @@ def get_xattr(ov: Overlay, node: Node, name: bytes) -> bytes:
     text = _checked(ov, name)
     if is_private(text):
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-    _, path = _read_path(ov, node)
-    return os.getxattr(path, text, follow_symlinks=dirs.follows(path))
+    tree, ref = _reach(ov, node)
+    return tree.getxattr(ref, text)
 
 
 def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:
     """List the extended attributes without the overlay's own marks."""
-    _, path = _read_path(ov, node)
-    names = os.listxattr(path, follow_symlinks=dirs.follows(path))
+    tree, ref = _reach(ov, node)
+    names = tree.listxattr(ref)
     hidden = () if ov.options.acl else ACLS
     return [os.fsencode(name) for name in names if not is_private(name) and name not in hidden]
 

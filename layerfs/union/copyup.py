@@ -12,12 +12,13 @@ from contextlib import suppress
 
 from layerfs.sys import dirs
 from layerfs.sys.copy import begin_settling, settle
+from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
-from layerfs.union.layers import Part, Tree
+from layerfs.union.layers import DirTree, Part, Ref, Tree, getxattr_or_none, xattrs
 from layerfs.union.metacopy import data_of
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.state import Overlay
+from layerfs.union.state import Attributes, Overlay
 from layerfs.union.whiteout import is_private
 
 _NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL}
@@ -35,18 +36,18 @@ class Staged:
         self.ov, self.node, self.name = ov, node, work.name()
         self.tree, at, name = _source(ov, node)
         self.fd = self.source = -1
-        self.st = self.tree.lstat(at, name) if at >= 0 else os.fstat(node.opened().anchor())
+        self.st = self.tree.lstat(at, name) if at >= 0 else opened.stat(node.opened().anchor())
         self.size = self.st.st_size if size is None else min(size, self.st.st_size)
         if stat.S_ISREG(self.st.st_mode):
             self.source = (
                 data_of(ov, node, self.tree.open(at, name, os.O_RDONLY))
                 if at >= 0
-                else os.open(b"/proc/self/fd/%d" % node.opened().anchor(), os.O_RDONLY | os.O_CLOEXEC)
+                else opened.reopen(node.opened().anchor(), os.O_RDONLY)
             )
             try:
                 self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=work.fd)
             except BaseException:
-                self.tree.close_file(self.source)
+                opened.close(self.source)
                 raise
         elif stat.S_ISLNK(self.st.st_mode):
             os.symlink(self.tree.readlink(at, name), self.name, dir_fd=work.fd)
@@ -57,7 +58,7 @@ class Staged:
         """Copy the data: the part of a copy-up whose cost grows with the file; any thread may do it."""
         if self.source < 0:
             return
-        self.tree.copy(self.source, self.fd, self.size)
+        opened.copy(self.source, self.fd, self.size)
         if self.ov.options.fsync and not self.ov.options.volatile:
             begin_settling(self.fd)
 
@@ -70,7 +71,7 @@ class Staged:
     def close(self) -> None:
         """Close the descriptors; the copy stays."""
         if self.source >= 0:
-            self.tree.close_file(self.source)
+            opened.close(self.source)
         if self.fd >= 0:
             os.close(self.fd)
         self.source = self.fd = -1
@@ -79,8 +80,16 @@ class Staged:
 def _source(ov: Overlay, node: File) -> tuple[Tree, int, bytes]:
     if node.place is not None:
         return node.place.tree, ov.fd(node.place), node.name
-    lower = next(tree for tree in ov.trees[1:] if tree is not None)
-    return lower, -1, b""
+    held = opened.foreign(node.opened().anchor())
+    if held is not None:
+        return held.tree, -1, b""
+    return next(tree for tree in ov.trees[1:] if isinstance(tree, DirTree)), -1, b""
+
+
+def reach_open(handle: int) -> Ref:
+    """Return what an open file's xattrs are read by."""
+    held = opened.foreign(handle)
+    return b"/proc/self/fd/%d" % handle if held is None else held.ref
 
 
 def needs_copy_up(node: File) -> bool:
@@ -112,10 +121,10 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     work, _ = ov.writable()
     path = dirs.path_of(work.fd, staged.name)
     if node.place is None:
-        _finish_metadata(ov, staged, path, b"/proc/self/fd/%d" % node.opened().anchor())
+        _finish_metadata(ov, staged, path, reach_open(node.opened().anchor()))
         _become_anonymous(ov, staged)
         return
-    _finish_metadata(ov, staged, path, dirs.path_of(ov.fd(node.place), node.name))
+    _finish_metadata(ov, staged, path, staged.tree.reach(ov.fd(node.place), node.name))
     own = os.lstat(staged.name, dir_fd=work.fd).st_ino
     ov.keep_number(staged.fd if staged.fd >= 0 else path, own, node.ino)
     assert node.parent is not None
@@ -135,7 +144,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         link_upper(ov, node, parent, name)
 
 
-def _all_names(ov: Overlay, node: File, st: os.stat_result) -> list[tuple[Directory, bytes]]:
+def _all_names(ov: Overlay, node: File, st: Attributes) -> list[tuple[Directory, bytes]]:
     """Return the further visible names of a lower hard link: they stay one file in the upper."""
     if st.st_nlink < 2:
         return []
@@ -202,14 +211,14 @@ def _become_anonymous(ov: Overlay, staged: Staged) -> None:
     staged.close()
 
 
-def _finish_metadata(ov: Overlay, staged: Staged, target: bytes, source: bytes | int) -> None:
+def _finish_metadata(ov: Overlay, staged: Staged, target: bytes, source: Ref) -> None:
     _copy_metadata(ov, staged.tree, source, staged.fd if staged.fd >= 0 else target, staged.st)
 
 
-def _copy_metadata(ov: Overlay, tree: Tree, source: bytes | int, target: bytes | int, st: os.stat_result) -> None:
+def _copy_metadata(ov: Overlay, tree: Tree, source: Ref, target: bytes | int, st: Attributes) -> None:
     """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
 
-    `source` and `target` are paths that are not followed, or descriptors, which are quicker.
+    `target` is a path that is not followed, or a descriptor, which is quicker.
     """
     owners = ov.owners
     stored = owners.stored(tree, source, st)
@@ -236,11 +245,11 @@ def _chown(target: bytes | int, uid: int, gid: int) -> None:
             raise
 
 
-def _copy_xattrs(tree: Tree, source: bytes | int, target: bytes | int) -> None:
-    for name in dirs.xattrs(source):
+def _copy_xattrs(tree: Tree, source: Ref, target: bytes | int) -> None:
+    for name in xattrs(tree, source):
         if is_private(name):
             continue
-        value = dirs.getxattr_or_none(source, name)
+        value = getxattr_or_none(tree, source, name)
         if value is None:
             continue
         try:
@@ -279,7 +288,7 @@ def _copy_up_one(ov: Overlay, node: Directory) -> None:
         name = work.name()
         os.mkdir(name, 0o700, dir_fd=work.fd)
         try:
-            _copy_metadata(ov, first.tree, b"/proc/self/fd/%d" % fd, dirs.path_of(work.fd, name), st)
+            _copy_metadata(ov, first.tree, first.tree.reach_dir(fd), dirs.path_of(work.fd, name), st)
             above = parts_of(ov, parent)[0]
             assert above is not None
             _publish(ov, above, lambda at: dirs.move(work.fd, name, at, node.name))

@@ -1,4 +1,4 @@
-"""The bytes of files: one descriptor a file, shared by all who have it open, so that a copy-up is seen by everyone.
+"""The bytes of files: one handle a file, shared by all who have it open, so that a copy-up is seen by everyone.
 
 Descriptors of files that can be opened again are closed when there are too many: a thousand open files of a container
 need not be a thousand of ours.
@@ -9,6 +9,7 @@ import os
 import stat
 
 from layerfs.sys import dirs
+from layerfs.union import opened
 from layerfs.union.copyup import copy_up, needs_copy_up
 from layerfs.union.inodes import File
 from layerfs.union.metacopy import complete, data_of
@@ -48,7 +49,7 @@ def _open_place(ov: Overlay, node: File, *, write: bool) -> int:
 
 
 def _reopen(fd: int, *, write: bool) -> int:
-    return os.open(b"/proc/self/fd/%d" % fd, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
+    return opened.reopen(fd, os.O_RDWR if write else os.O_RDONLY)
 
 
 def open_file(ov: Overlay, node: File, flags: int) -> None:
@@ -88,10 +89,10 @@ def release(ov: Overlay, node: File) -> None:
     if extra.opens > 0 or extra.busy:
         return
     for fd in extra.retired:
-        os.close(fd)
+        opened.close(fd)
     extra.retired = []
     if node.place is not None and extra.fd >= 0:
-        os.close(extra.fd)
+        opened.close(extra.fd)
         extra.fd, extra.writable = -1, False
         ov.files.remove(node)
     if node.place is not None:

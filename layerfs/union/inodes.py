@@ -8,12 +8,12 @@ what has been copied up: from the lower that it came from), so that copy-up, ren
           `------ Directory   parts: [upper or None, lowers top first], and their merged listing
 """
 
-import os
 import stat
 from collections import OrderedDict
 from itertools import islice
 
 from layerfs.sys.limits import trim_memory
+from layerfs.union import opened
 from layerfs.union.layers import Handles, Part
 
 ROOT = 1  # FUSE_ROOT_ID
@@ -46,8 +46,8 @@ class Opened:
     __slots__ = ("aliases", "busy", "fd", "lower_orphan", "opens", "pinned", "retired", "sxid", "writable")
 
     def __init__(self) -> None:
-        self.fd = -1
-        self.pinned = -1  # an O_PATH descriptor that keeps a file without a name, and without data open, alive
+        self.fd = -1  # as all of these, a handle of `opened`
+        self.pinned = -1  # one that keeps a file without a name, and without data open, alive
         self.writable = False
         self.opens = 0
         self.busy = 0  # threads that use the descriptor now
@@ -61,9 +61,9 @@ class Opened:
         return self.fd if self.fd >= 0 else self.pinned
 
     def unpin(self) -> None:
-        """Close the O_PATH descriptor: the file has a name again, or is gone."""
+        """Let go: the file has a name again, or is gone."""
         if self.pinned >= 0:
-            os.close(self.pinned)
+            opened.close(self.pinned)
             self.pinned = -1
 
 
@@ -231,17 +231,19 @@ class Table:
         for part in node.parts or ():
             if part is not None:
                 self._handles.drop(part)
-        if node.pinned >= 0:
-            os.close(node.pinned)
+        if node.pinned >= 0 and node.parts:
+            held = node.parts[0]
+            assert held is not None
+            held.tree.close_dir(node.pinned)
             node.pinned = -1
         node.listing = None
 
     def _release_file(self, node: File, extra: Opened) -> None:
         for fd in extra.retired:
-            os.close(fd)
+            opened.close(fd)
         extra.retired = []
         if extra.fd >= 0:
-            os.close(extra.fd)
+            opened.close(extra.fd)
             extra.fd = -1
             self._files.remove(node)
         extra.unpin()
@@ -293,7 +295,7 @@ def _close_data(node: File) -> bool:
         return True
     if node.place is None or extra.busy or extra.retired:
         return False
-    os.close(extra.fd)
+    opened.close(extra.fd)
     extra.fd, extra.writable = -1, False
     return True
 

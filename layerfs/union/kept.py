@@ -11,7 +11,7 @@ import stat
 
 from layerfs.sys import dirs
 from layerfs.union.inodes import File
-from layerfs.union.state import Overlay
+from layerfs.union.state import Attributes, Overlay
 
 KEPT_XATTR = "layerfs.inos"  # below the marks' prefix
 LIMIT = 100
@@ -37,7 +37,7 @@ def keep_beside(ov: Overlay, node: File) -> None:
             raise
 
 
-def kept_beside(ov: Overlay, at: int, st: os.stat_result) -> int | None:
+def kept_beside(ov: Overlay, at: int, st: Attributes) -> int | None:
     """Return the number that an upper directory keeps for one of its names."""
     if not _is_needed(ov, st.st_mode):
         return None

@@ -1,7 +1,8 @@
 """The trees that are stacked, and the directories of theirs that are held open.
 
-A `Tree` is what the union asks of a lower; `DirTree` is one that is a directory of the host. Handles are small integers
-that only their own tree understands (for a DirTree: file descriptors), so that an image can be a lower without a mount.
+A `Tree` is what the union asks of a lower; `DirTree` is one that is a directory of the host. Handles of directories are
+integers that only their own tree understands (for a DirTree: file descriptors), so that an image can be a lower without
+a mount. A `Ref` reaches one object of a tree for its xattrs; handles of open files are the business of `opened`.
 """
 
 import errno
@@ -13,8 +14,10 @@ from enum import IntEnum
 from typing import Protocol
 
 from layerfs.sys import dirs
-from layerfs.sys.copy import copy_data
-from layerfs.union.whiteout import DirMarks, has_xattr_whiteout, is_whiteout, read_marks
+from layerfs.union.shown import Attributes
+from layerfs.union.whiteout import PLAIN, DirMarks, is_whiteout, marks_of, names_whiteout
+
+Ref = bytes | int  # of a DirTree: a path that is not followed, or a descriptor
 
 
 class Kind(IntEnum):
@@ -33,6 +36,7 @@ class Tree(Protocol):
 
     index: int
     override: str | None
+    device: int  # sets its inode numbers apart from those of other trees
 
     def root(self) -> int:
         """Return the handle of the root directory, which stays open as long as the tree."""
@@ -40,8 +44,11 @@ class Tree(Protocol):
     def open_dir(self, at: int, name: bytes) -> int:
         """Open a directory; never through a symlink."""
 
+    def hold_dir(self, handle: int) -> int:
+        """Return a second handle of an open directory, which stays good when its name goes."""
+
     def close_dir(self, handle: int) -> None:
-        """Close what open_dir gave."""
+        """Close what open_dir or hold_dir gave."""
 
     def scan(self, handle: int, *, xattr_whiteouts: bool) -> Iterable[tuple[bytes, Kind]]:
         """List a directory without `.` and `..`, in any order, with `.wh.` names as they are."""
@@ -49,29 +56,35 @@ class Tree(Protocol):
     def marks(self, handle: int) -> DirMarks:
         """Read a directory's marks."""
 
-    def lstat(self, at: int, name: bytes) -> os.stat_result:
+    def lstat(self, at: int, name: bytes) -> Attributes:
         """Stat a name without following it."""
 
-    def stat_dir(self, handle: int) -> os.stat_result:
+    def stat_dir(self, handle: int) -> Attributes:
         """Stat an open directory."""
+
+    def statvfs(self) -> os.statvfs_result:
+        """Return the filesystem's size and free space."""
 
     def readlink(self, at: int, name: bytes) -> bytes:
         """Return a symlink's target."""
 
-    def xattrs(self, at: int, name: bytes) -> list[str]:
-        """List all extended attributes of a name, the private ones too."""
+    def reach(self, at: int, name: bytes) -> Ref:
+        """Return what a name's xattrs are read by; good as long as the directory is open."""
 
-    def getxattr(self, at: int, name: bytes, key: str) -> bytes:
-        """Read one extended attribute of a name."""
+    def reach_dir(self, handle: int) -> Ref:
+        """Return what an open directory's xattrs are read by."""
+
+    def listxattr(self, ref: Ref) -> list[str]:
+        """List all extended attributes, the private ones too; EOPNOTSUPP where there can be none."""
+
+    def getxattr(self, ref: Ref, key: str) -> bytes:
+        """Read one extended attribute; ENODATA if absent."""
 
     def open(self, at: int, name: bytes, flags: int) -> int:
-        """Open a regular file's data; flags are os.O_RDONLY, or os.O_RDWR in an upper."""
+        """Open a regular file's data (a handle of `opened`); flags are os.O_RDONLY, or os.O_RDWR in an upper."""
 
-    def copy(self, handle: int, target: int, size: int) -> None:
-        """Copy the first `size` bytes of an open file into an empty file of the host; any thread may call it."""
-
-    def close_file(self, handle: int) -> None:
-        """Close what open gave."""
+    def pin(self, at: int, name: bytes) -> int:
+        """Hold on to an object of any type whose name is about to go (a handle of `opened`)."""
 
     def close(self) -> None:
         """Release the tree."""
@@ -80,19 +93,23 @@ class Tree(Protocol):
 class DirTree:
     """A directory of the host as a tree."""
 
-    __slots__ = ("_root", "index", "override", "path")
+    __slots__ = ("_root", "device", "index", "override", "path")
 
     def __init__(self, path: bytes, index: int) -> None:
         self.path = path
         self.index = index
         self.override: str | None = None
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.device = os.fstat(self._root).st_dev
 
     def root(self) -> int:
         return self._root
 
     def open_dir(self, at: int, name: bytes) -> int:
         return dirs.open_directory(at, name)
+
+    def hold_dir(self, handle: int) -> int:
+        return os.dup(handle)
 
     def close_dir(self, handle: int) -> None:
         os.close(handle)
@@ -124,12 +141,13 @@ class DirTree:
         st = dirs.lstat_or_none(handle, name)
         if st is None or is_whiteout(st):
             return Kind.WHITEOUT
-        if xattr_whiteouts and st.st_size == 0 and has_xattr_whiteout(dirs.path_of(handle, name)):
+        if xattr_whiteouts and st.st_size == 0 and names_whiteout(dirs.xattrs(dirs.path_of(handle, name))):
             return Kind.WHITEOUT
         return Kind.OTHER
 
     def marks(self, handle: int) -> DirMarks:
-        return read_marks(handle)
+        names = dirs.xattrs(handle)
+        return marks_of(names, lambda key: dirs.getxattr_or_none(handle, key)) if names else PLAIN
 
     def lstat(self, at: int, name: bytes) -> os.stat_result:
         return os.lstat(name, dir_fd=at)
@@ -137,14 +155,23 @@ class DirTree:
     def stat_dir(self, handle: int) -> os.stat_result:
         return os.fstat(handle)
 
+    def statvfs(self) -> os.statvfs_result:
+        return os.fstatvfs(self._root)
+
     def readlink(self, at: int, name: bytes) -> bytes:
         return os.readlink(name, dir_fd=at)
 
-    def xattrs(self, at: int, name: bytes) -> list[str]:
-        return dirs.xattrs(dirs.path_of(at, name))
+    def reach(self, at: int, name: bytes) -> Ref:
+        return dirs.path_of(at, name)
 
-    def getxattr(self, at: int, name: bytes, key: str) -> bytes:
-        return os.getxattr(dirs.path_of(at, name), key, follow_symlinks=False)
+    def reach_dir(self, handle: int) -> Ref:
+        return b"/proc/self/fd/%d" % handle  # unlike the descriptor, good where that is O_PATH
+
+    def listxattr(self, ref: Ref) -> list[str]:
+        return os.listxattr(ref, follow_symlinks=dirs.follows(ref))
+
+    def getxattr(self, ref: Ref, key: str) -> bytes:
+        return os.getxattr(ref, key, follow_symlinks=dirs.follows(ref))
 
     def open(self, at: int, name: bytes, flags: int) -> int:
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # never hang on what became a FIFO
@@ -153,14 +180,31 @@ class DirTree:
         except PermissionError:  # O_NOATIME is for the owner only
             return os.open(name, flags, dir_fd=at)
 
-    def copy(self, handle: int, target: int, size: int) -> None:
-        copy_data(handle, target, size)
-
-    def close_file(self, handle: int) -> None:
-        os.close(handle)
+    def pin(self, at: int, name: bytes) -> int:
+        return dirs.pin(at, name)
 
     def close(self) -> None:
         os.close(self._root)
+
+
+def xattrs(tree: Tree, ref: Ref) -> list[str]:
+    """List the extended attributes of one object of a tree; none where unsupported."""
+    try:
+        return tree.listxattr(ref)
+    except OSError as error:
+        if error.errno in dirs.NO_XATTRS:
+            return []
+        raise
+
+
+def getxattr_or_none(tree: Tree, ref: Ref, key: str) -> bytes | None:
+    """Read an extended attribute of one object of a tree; None when it is absent or cannot exist."""
+    try:
+        return tree.getxattr(ref, key)
+    except OSError as error:
+        if error.errno in dirs.NO_XATTR:
+            return None
+        raise
 
 
 class Part:

@@ -3,12 +3,12 @@
 import errno
 import os
 
-from layerfs.sys import dirs
+from layerfs.union import opened
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import kept_beside
 from layerfs.union.layers import Part
-from layerfs.union.owners import Shown
 from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.shown import Shown
 from layerfs.union.state import Attributes, Overlay
 from layerfs.union.whiteout import NAME_MAX
 
@@ -41,7 +41,7 @@ def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attribute
     return node, st
 
 
-def _file(ov: Overlay, parent: Directory, name: bytes, place: Part, st: os.stat_result, at: int) -> File:
+def _file(ov: Overlay, parent: Directory, name: bytes, place: Part, st: Attributes, at: int) -> File:
     """Return the one node of this object: names that are hard links share it."""
     ino = ov.numbers.of(st.st_dev, st.st_ino) if place.tree.index else _upper_number(ov, place, at, name, st)
     node = ov.table.nodes.get(ino)
@@ -63,11 +63,11 @@ def _file(ov: Overlay, parent: Directory, name: bytes, place: Part, st: os.stat_
     return node
 
 
-def _upper_number(ov: Overlay, place: Part, at: int, name: bytes, st: os.stat_result) -> int:
+def _upper_number(ov: Overlay, place: Part, at: int, name: bytes, st: Attributes) -> int:
     return kept_beside(ov, at, st) or ov.number_of(place.tree, at, name, st)
 
 
-def _is_other(ov: Overlay, node: File, parent: Directory, name: bytes, place: Part, st: os.stat_result) -> bool:
+def _is_other(ov: Overlay, node: File, parent: Directory, name: bytes, place: Part, st: Attributes) -> bool:
     """Tell whether a node bears an object's number by accident, one having been kept from a layer that is gone.
 
     A copy and its original share a number only as names of a lower hard link whose copy-up stopped half-way.
@@ -166,12 +166,12 @@ def _lookup_directory(
     return node, attributes(ov, node) if where[0] == 0 or not ov.owners.identity else _dress(ov, where, st)
 
 
-def _dress(ov: Overlay, where: tuple[int, ...], st: os.stat_result) -> Attributes:
+def _dress(ov: Overlay, where: tuple[int, ...], st: Attributes) -> Attributes:
     """Show one link for a merged directory, as the kernel does: nobody counts its subdirectories."""
     return st if len(where) == 1 and not ov.options.static_nlink else Shown(st, nlink=1)
 
 
-def _number_merged(ov: Overlay, node: Directory) -> tuple[int, os.stat_result]:
+def _number_merged(ov: Overlay, node: Directory) -> tuple[int, Attributes]:
     """Return the number of a directory with a share in the upper: that of its first lower, if it has one."""
     parts = node.parts or []
     for part in parts[1:]:
@@ -197,10 +197,10 @@ def _file_attributes(ov: Overlay, node: File) -> Attributes:
     if place is not None:
         at = ov.fd(place)
         st = place.tree.lstat(at, node.name)
-        return st if ov.owners.identity else ov.owners.show(place.tree, dirs.path_of(at, node.name), st)
+        return st if ov.owners.identity else ov.owners.show(place.tree, place.tree.reach(at, node.name), st)
     extra = node.opened()
     fd = extra.anchor()
-    st = os.fstat(fd)
+    st = opened.stat(fd)
     if extra.lower_orphan:
         return Shown(st, nlink=0)
     upper = ov.trees[0]
@@ -212,7 +212,7 @@ def _directory_attributes(ov: Overlay, node: Directory) -> Attributes:
     top = parts[0]
     fd = ov.fd(top)
     st = top.tree.stat_dir(fd)
-    shown = st if ov.owners.identity else ov.owners.show(top.tree, fd, st)
+    shown = st if ov.owners.identity else ov.owners.show(top.tree, top.tree.reach_dir(fd), st)
     if node.dead:
         return Shown(shown, nlink=0)
     return shown if len(parts) == 1 and not ov.options.static_nlink else Shown(shown, nlink=1)

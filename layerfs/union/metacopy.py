@@ -4,7 +4,8 @@ import errno
 import os
 
 from layerfs.sys import dirs
-from layerfs.sys.copy import copy_data, settle
+from layerfs.sys.copy import settle
+from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part
 from layerfs.union.readdir import parts_of
@@ -17,7 +18,7 @@ _REDIRECTS = ("trusted.overlay.redirect", "user.overlay.redirect")
 
 def is_metacopy(fd: int) -> bool:
     """Tell whether an open file is only metadata, or was being given its data when all ended."""
-    return any(name in _NAMES for name in dirs.xattrs(fd)) and os.fstat(fd).st_size > 0
+    return any(name in _NAMES for name in opened.xattrs(fd)) and opened.stat(fd).st_size > 0
 
 
 def data_of(ov: Overlay, node: File, fd: int) -> int:
@@ -28,7 +29,7 @@ def data_of(ov: Overlay, node: File, fd: int) -> int:
         assert node.parent is not None and node.place is not None
         return _open_below(ov, node.parent, node.place, node.name, fd)
     finally:
-        os.close(fd)
+        opened.close(fd)
 
 
 def complete(ov: Overlay, node: File, fd: int) -> None:
@@ -41,9 +42,9 @@ def complete(ov: Overlay, node: File, fd: int) -> None:
         assert node.parent is not None and node.place is not None
         source = _open_below(ov, node.parent, node.place, node.name, fd)
         try:
-            copy_data(source, fd, st.st_size)
+            opened.copy(source, fd, st.st_size)
         finally:
-            os.close(source)
+            opened.close(source)
         settle(fd)
         os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
     for name in (*_NAMES, *_REDIRECTS):  # in this order: without its redirect it would not find its data any more
@@ -66,7 +67,7 @@ def complete_in_place(ov: Overlay, node: File) -> None:
 
 
 def _open_below(ov: Overlay, parent: Directory, place: Part, name: bytes, fd: int) -> int:
-    redirect = next((v for n in _REDIRECTS if (v := dirs.getxattr_or_none(fd, n)) is not None), None)
+    redirect = next((v for n in _REDIRECTS if (v := opened.getxattr_or_none(fd, n)) is not None), None)
     for part, below in _candidates(ov, parent, place, redirect or name):
         try:
             found = part.tree.open(ov.fd(part), below, os.O_RDONLY)
@@ -77,7 +78,7 @@ def _open_below(ov: Overlay, parent: Directory, place: Part, name: bytes, fd: in
         try:
             return _open_below(ov, parent, part, below, found)
         finally:
-            os.close(found)
+            opened.close(found)
     raise OSError(errno.EIO, "data of a metacopy file are in no layer", name)
 
 

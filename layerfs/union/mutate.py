@@ -12,8 +12,8 @@ from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.lookup import lookup
 from layerfs.union.metacopy import complete_in_place
-from layerfs.union.owners import Attributes
 from layerfs.union.readdir import listing_of
+from layerfs.union.shown import Attributes
 from layerfs.union.state import Overlay
 from layerfs.union.whiteout import NAME_MAX, NO_DEVICE, WH, is_marker_name
 

@@ -7,13 +7,11 @@ them.
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from layerfs.sys import dirs
+from layerfs.union.layers import Ref, Tree, getxattr_or_none, xattrs
 from layerfs.union.options import IdRange, OverrideStat, UnionOptions
-
-if TYPE_CHECKING:
-    from layerfs.union.layers import Tree
+from layerfs.union.shown import Attributes, Shown
 
 OVERRIDES = (
     "security.fuseoverlayfs.override_stat",
@@ -23,48 +21,6 @@ OVERRIDES = (
 OVERFLOW_ID = 65534  # /proc/sys/kernel/overflowuid: what an id without a mapping is shown as
 
 _WRITTEN = {OverrideStat.PRIVILEGED: OVERRIDES[0], OverrideStat.CONTAINERS: OVERRIDES[1]}
-
-
-class Shown:
-    """A stat_result with some fields replaced."""
-
-    __slots__ = (
-        "st_atime_ns",
-        "st_blksize",
-        "st_blocks",
-        "st_ctime_ns",
-        "st_dev",
-        "st_gid",
-        "st_ino",
-        "st_mode",
-        "st_mtime_ns",
-        "st_nlink",
-        "st_rdev",
-        "st_size",
-        "st_uid",
-    )
-    st_ino: int
-    st_dev: int
-    st_mode: int
-    st_nlink: int
-    st_uid: int
-    st_gid: int
-    st_rdev: int
-    st_size: int
-    st_blocks: int
-    st_blksize: int
-    st_atime_ns: int
-    st_mtime_ns: int
-    st_ctime_ns: int
-
-    def __init__(self, st: "os.stat_result | Shown", nlink: int | None = None) -> None:
-        for field in Shown.__slots__:
-            setattr(self, field, getattr(st, field))
-        if nlink is not None:
-            self.st_nlink = nlink
-
-
-Attributes = os.stat_result | Shown
 
 
 class Owners:
@@ -81,31 +37,31 @@ class Owners:
     def _squashes(self) -> bool:
         return self.options.squash_uid is not None or self.options.squash_gid is not None
 
-    def adopt(self, tree: "Tree", root: int) -> None:
+    def adopt(self, tree: Tree) -> None:
         """Note which override a layer's files carry: the one that its root carries."""
-        names = dirs.xattrs(root)
+        names = xattrs(tree, tree.reach_dir(tree.root()))
         tree.override = next((name for name in OVERRIDES if name in names), None)
         if tree.index == 0 and tree.override:  # an upper that was begun with overrides goes on with them
             self.override = tree.override
         if tree.override:
             self.identity = False
 
-    def show(self, tree: "Tree", path: bytes | int, st: os.stat_result) -> Attributes:
-        """Return what the mount shows for a stat of one layer's object, which `path` reaches."""
+    def show(self, tree: Tree, ref: Ref, st: Attributes) -> Attributes:
+        """Return what the mount shows for a stat of one layer's object, which `ref` reaches."""
         if self.identity:
             return st
-        shown = Shown(self.stored(tree, path, st))
+        shown = Shown(self.stored(tree, ref, st))
         options = self.options
         shown.st_uid = _inside(options.uid_map, shown.st_uid) if options.squash_uid is None else options.squash_uid
         shown.st_gid = _inside(options.gid_map, shown.st_gid) if options.squash_gid is None else options.squash_gid
         return shown
 
-    def stored(self, tree: "Tree", path: bytes | int, st: os.stat_result) -> Attributes:
+    def stored(self, tree: Tree, ref: Ref, st: Attributes) -> Attributes:
         """Return what a layer says of its object, override xattrs counted in, ids not translated."""
         if tree.override is None or stat.S_ISLNK(st.st_mode):
             return st
         shown = Shown(st)
-        _apply(shown, dirs.getxattr_or_none(path, tree.override))
+        _apply(shown, getxattr_or_none(tree, ref, tree.override))
         return shown
 
     def write(self, path: bytes | int, uid: int, gid: int, mode: int) -> bool:

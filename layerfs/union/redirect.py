@@ -5,14 +5,13 @@ What lies on the way counts in each layer: a directory on it may be opaque, or r
 trail.
 """
 
-import os
 import stat
 from collections.abc import Iterator
 
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import Part, Tree
 from layerfs.union.options import RedirectDir
-from layerfs.union.state import Overlay
+from layerfs.union.state import Attributes, Overlay
 from layerfs.union.whiteout import OPAQUE_FILES, WH
 
 
@@ -106,7 +105,7 @@ def _close_between(ov: Overlay, start: Part, found: Part) -> None:
         step = step.parent
 
 
-def _lstat(tree: Tree, at: int, name: bytes) -> os.stat_result | None:
+def _lstat(tree: Tree, at: int, name: bytes) -> Attributes | None:
     try:
         return tree.lstat(at, name)
     except FileNotFoundError:

@@ -109,7 +109,7 @@ def pin(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
     if extra.opens and node.is_regular:
         fd_of(ov, node)
     elif extra.anchor() < 0 and node.place is not None:
-        extra.pinned = dirs.pin(ov.fd(node.place), name)
+        extra.pinned = node.place.tree.pin(ov.fd(node.place), name)
 
 
 def rmdir(ov: Overlay, parent: Directory, name: bytes) -> None:
@@ -138,12 +138,12 @@ def rmdir(ov: Overlay, parent: Directory, name: bytes) -> None:
 def grip(ov: Overlay, node: Directory) -> Iterator[int]:
     """Open once more what the attributes of a directory come from, for `bury`; closed if it does not come to that."""
     top = next(part for part in parts_of(ov, node) if part is not None)
-    fd = os.dup(ov.fd(top))
+    fd = top.tree.hold_dir(ov.fd(top))
     try:
         yield fd
     finally:
-        if node.pinned != fd:
-            os.close(fd)
+        if node.pinned < 0:
+            top.tree.close_dir(fd)
 
 
 def bury(ov: Overlay, node: Directory, fd: int) -> None:

@@ -9,8 +9,8 @@ from layerfs.sys import dirs
 from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Pool, Table
 from layerfs.union.layers import Handles, Part, Tree
 from layerfs.union.options import UnionOptions
-from layerfs.union.owners import Attributes as Attributes
 from layerfs.union.owners import Owners
+from layerfs.union.shown import Attributes as Attributes
 from layerfs.union.whiteout import Marks
 
 Job = Callable[[], Any]
@@ -105,7 +105,7 @@ class Overlay:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return self.work, self.marks
 
-    def number_of(self, tree: Tree, at: int, name: bytes, st: os.stat_result) -> int:
+    def number_of(self, tree: Tree, at: int, name: bytes, st: Attributes) -> int:
         """Return a non-directory's number: in the upper, the one that it kept from the lower it came from."""
         number = self.numbers.of(st.st_dev, st.st_ino)
         if tree.index or self.marks is None or not self.marks.xattrs:

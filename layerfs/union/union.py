@@ -2,14 +2,14 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from layerfs.errors import InvalidArgument, Unsupported
 from layerfs.model import Stack
 from layerfs.sys import dirs
 from layerfs.sys.limits import raise_open_files
-from layerfs.union import attrs, data, mutate, removal
+from layerfs.union import attrs, data, mutate, opened, removal
 from layerfs.union.attrs import Change
 from layerfs.union.copyup import Staged, adopt, needs_copy_up
 from layerfs.union.inodes import Directory, File, Node, Numbers
@@ -25,6 +25,7 @@ from layerfs.union.validate import validate
 from layerfs.union.whiteout import Marks
 from layerfs.union.work import end_volatile, open_work
 
+Opener = Callable[[bytes, int], Tree]
 MAX_HANDLES = 8192  # directories of the layers held open at once; guessed, not yet measured
 
 
@@ -35,9 +36,12 @@ class Union:
         self.ov = ov
 
     @classmethod
-    def open(cls, stack: Stack, options: UnionOptions, mountpoint: bytes | None = None) -> "Union":
-        """Open a stack's directories, having refused what cannot be mounted; the work directory is emptied.
+    def open(
+        cls, stack: Stack, options: UnionOptions, mountpoint: bytes | None = None, open_tree: Opener = DirTree
+    ) -> "Union":
+        """Open a stack's layers, having refused what cannot be mounted; the work directory is emptied.
 
+        `open_tree` opens a lower, given its path and its place in the stack; the default knows directories only.
         Raises LayerfsError. Must be called before the mountpoint is covered.
         """
         validate(stack, mountpoint)
@@ -47,13 +51,13 @@ class Union:
             if stack.upper is not None:
                 trees[0] = DirTree(stack.upper, 0)
             for index, path in enumerate(stack.lowers, 1):
-                trees.append(DirTree(path, index))
+                trees.append(open_tree(path, index))
             ov = Overlay(trees, _numbers(trees), options, _handle_limit(len(trees)))
             if stack.work is not None:
                 _open_upper(ov, stack.work)
             for tree in trees:
                 if tree is not None:
-                    ov.owners.adopt(tree, tree.root())
+                    ov.owners.adopt(tree)
         except BaseException as error:
             if ov is not None and ov.work is not None:
                 ov.work.close()
@@ -143,7 +147,7 @@ class Union:
         if not node.is_symlink:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if node.place is None:
-            return os.readlink(b"", dir_fd=node.opened().anchor())
+            return opened.readlink(node.opened().anchor())
         return node.place.tree.readlink(self.ov.fd(node.place), node.name)
 
     def get_xattr(self, ino: int, name: bytes) -> bytes:
@@ -165,7 +169,7 @@ class Union:
     def statvfs(self) -> os.statvfs_result:
         """Return the free space of the upper, or of the top layer when there is none."""
         tree = next(tree for tree in self.ov.trees if tree is not None)
-        return os.fstatvfs(tree.root())
+        return tree.statvfs()
 
     # Changes
 
@@ -281,7 +285,7 @@ class Union:
 
 def _numbers(trees: list[Tree | None]) -> Numbers:
     """Rank the filesystems from the bottom up, so that a new layer on top changes no number."""
-    return Numbers([os.fstat(tree.root()).st_dev for tree in (*reversed(trees[1:]), trees[0]) if tree is not None])
+    return Numbers([tree.device for tree in (*reversed(trees[1:]), trees[0]) if tree is not None])
 
 
 def _handle_limit(layers: int) -> int:

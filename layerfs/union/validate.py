@@ -21,7 +21,7 @@ def validate(stack: Stack, mountpoint: bytes | None) -> None:
         raise InvalidArgument("an upper directory and a work directory come together", "give both or neither")
     seen: dict[Identity, bytes] = {}
     for layer in stack.lowers:
-        identity = _directory(layer, "layer")
+        identity = _layer(layer)
         if identity in seen:
             raise InvalidArgument(f"layer {_show(layer)} is given twice", "name each layer once")
         seen[identity] = layer
@@ -35,16 +35,28 @@ def validate(stack: Stack, mountpoint: bytes | None) -> None:
         _validate_mountpoint(stack, seen, mountpoint)
 
 
+def _layer(path: bytes) -> Identity:
+    """Return which directory or image it is; whether a file is one of ours shows when it is opened."""
+    st = _stat(path, "layer")
+    if not stat.S_ISDIR(st.st_mode) and not stat.S_ISREG(st.st_mode):
+        raise InvalidArgument(f"layer {_show(path)} is neither a directory nor an image", "give one of these")
+    return st.st_dev, st.st_ino
+
+
 def _directory(path: bytes, what: str) -> Identity:
+    st = _stat(path, what)
+    if not stat.S_ISDIR(st.st_mode):
+        raise InvalidArgument(f"{what} {_show(path)} is not a directory", "give a directory")
+    return st.st_dev, st.st_ino
+
+
+def _stat(path: bytes, what: str) -> os.stat_result:
     try:
-        st = os.stat(path)
+        return os.stat(path)
     except FileNotFoundError:
         raise NotFound(f"{what} {_show(path)} is not there", "check the path") from None
     except OSError as error:
         raise InvalidArgument(f"{what} {_show(path)} cannot be opened: {error.strerror}") from None
-    if not stat.S_ISDIR(st.st_mode):
-        raise InvalidArgument(f"{what} {_show(path)} is not a directory", "give a directory")
-    return st.st_dev, st.st_ino
 
 
 def _validate_upper(lowers: dict[Identity, bytes], upper: bytes, work: bytes) -> None:

@@ -7,10 +7,14 @@ the OCI image specification's layer.md (`.wh.` files), and fuse-overlayfs's manu
 import errno
 import os
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from layerfs.sys import dirs
+
+if TYPE_CHECKING:
+    from layerfs.union.shown import Attributes
 
 WH: Final = b".wh."
 NAME_MAX: Final = 255
@@ -56,32 +60,30 @@ def has_file_form(name: bytes) -> bool:
     return len(WH + name) <= NAME_MAX
 
 
-def is_whiteout(st: os.stat_result) -> bool:
+def is_whiteout(st: "Attributes") -> bool:
     """Tell whether a stat is a whiteout's: character device 0/0."""
     return stat.S_ISCHR(st.st_mode) and st.st_rdev == NO_DEVICE
 
 
-def has_xattr_whiteout(path: bytes) -> bool:
-    """Tell whether a zero-size file is a whiteout by xattr (kernel >= 6.7; only in directories marked opaque=x)."""
-    return any(f"{prefix}whiteout" in dirs.xattrs(path) for prefix in _OVERLAYS)
+def names_whiteout(names: Sequence[str]) -> bool:
+    """Tell from its xattrs whether a zero-size file is a whiteout (kernel >= 6.7; in directories marked opaque=x)."""
+    return any(f"{prefix}whiteout" in names for prefix in _OVERLAYS)
 
 
-def read_marks(path: int | bytes) -> DirMarks:
-    """Read a directory's marks from its xattrs; the usual directory costs one listxattr."""
-    names = dirs.xattrs(path)
-    if not names:
-        return PLAIN
-    values = [dirs.getxattr_or_none(path, name) for name in _OPAQUE if name in names]
+def marks_of(names: Sequence[str], get: Callable[[str], bytes | None]) -> DirMarks:
+    """Return a directory's marks: of its xattrs, which `names` lists and `get` reads."""
+    values = [get(name) for name in _OPAQUE if name in names]
+    redirects = (get(f"{prefix}redirect") for prefix in _OVERLAYS if f"{prefix}redirect" in names)
     return DirMarks(
         opaque=b"y" in values,
         xattr_whiteouts=b"x" in values,
-        redirect=next((_redirect(path, f"{p}redirect") for p in _OVERLAYS if f"{p}redirect" in names), None),
+        redirect=next((_redirect(value) for value in redirects), None),
     )
 
 
-def _redirect(path: int | bytes, name: str) -> bytes | None:
+def _redirect(stored: bytes | None) -> bytes | None:
     """Read a redirect; one that is malformed is no redirect (fs/overlayfs/util.c refuses it as well)."""
-    value = (dirs.getxattr_or_none(path, name) or b"").rstrip(b"\0")
+    value = (stored or b"").rstrip(b"\0")
     parts = value[1:].split(b"/") if value.startswith(b"/") else [value]
     good = all(part not in (b"", b".", b"..") for part in parts) and b"/" not in (parts[0] if len(parts) == 1 else b"")
     return value if good else None

@@ -16,7 +16,7 @@ from layerfs.union.union import Union
 CASES = [
     ("", "u", "w", "m", InvalidArgument, "no layer given"),
     ("none", "u", "w", "m", NotFound, "layer .*none is not there"),
-    ("file", "u", "w", "m", InvalidArgument, "is not a directory"),
+    ("file", "u", "w", "m", InvalidArgument, "Not a directory"),
     ("a:a", "u", "w", "m", InvalidArgument, "layer .*a is given twice"),
     ("a:link", "u", "w", "m", InvalidArgument, "layer .*link is given twice"),
     ("a:a/in", "u", "w", "m", InvalidArgument, "layer .*in is inside layer .*a"),

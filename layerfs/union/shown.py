@@ -1,0 +1,45 @@
+"""What stat says of an object: as its layer has it, or with some of it replaced."""
+
+import os
+
+
+class Shown:
+    """A stat_result with some fields replaced."""
+
+    __slots__ = (
+        "st_atime_ns",
+        "st_blksize",
+        "st_blocks",
+        "st_ctime_ns",
+        "st_dev",
+        "st_gid",
+        "st_ino",
+        "st_mode",
+        "st_mtime_ns",
+        "st_nlink",
+        "st_rdev",
+        "st_size",
+        "st_uid",
+    )
+    st_ino: int
+    st_dev: int
+    st_mode: int
+    st_nlink: int
+    st_uid: int
+    st_gid: int
+    st_rdev: int
+    st_size: int
+    st_blocks: int
+    st_blksize: int
+    st_atime_ns: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+    def __init__(self, st: "os.stat_result | Shown", nlink: int | None = None) -> None:
+        for field in Shown.__slots__:
+            setattr(self, field, getattr(st, field))
+        if nlink is not None:
+            self.st_nlink = nlink
+
+
+Attributes = os.stat_result | Shown
