@@ -1,0 +1,227 @@
+"""XAR headers made byte by byte: what is read, what is remarked, what is refused and in which words."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layerfs.errors import Corrupt, InvalidArgument
+from layerfs.xar.header import (
+    GUARANTEED,
+    LONGEST,
+    MAGIC,
+    Dialect,
+    Header,
+    NotImage,
+    image_offset,
+    is_xar,
+    make_header,
+    parse_header,
+    read_header,
+)  # fmt: skip
+from tests.xar.readers import PLAIN, SHEBANG, TAIL, accepting, lines_of, xar
+
+XAREXEC, PARSER = Dialect.XAREXEC, Dialect.PARSER
+BOTH = (XAREXEC, PARSER)
+
+
+def read(data: bytes) -> Header:
+    return parse_header(data[: LONGEST + 4], b"app.xar")
+
+
+def test_the_format_document_s_example_is_read() -> None:
+    assert read(xar(lines_of())) == Header(4096, "8f583eae", "1514764800", (), "bootstrap_xar.sh")
+
+
+READABLE: list[tuple[str, bytes, dict[str, object], tuple[Dialect, ...]]] = [
+    ("dependencies", xar(lines_of(DEPENDENCIES="b.xar c.xar")), {"dependencies": ("b.xar", "c.xar")}, BOTH),
+    ("dependencies far apart, one twice", xar(lines_of(DEPENDENCIES=" b  c b")), {"dependencies": ("b", "c")}, BOTH),
+    ("no dependencies at all", xar(lines_of(DEPENDENCIES=None)), {"dependencies": ()}, BOTH),
+    ("a mount root", xar(lines_of(MOUNT_ROOT="/mnt/x")), {"mount_root": "/mnt/x"}, BOTH),
+    ("an unknown key", xar(lines_of(COLOUR="a=b")), {"extra": (("COLOUR", "a=b"),)}, BOTH),
+    ("a name in UTF-8", xar(lines_of(XAREXEC_TARGET="bin/größe")), {"target": "bin/größe"}, BOTH),
+    ("capital digits", xar(lines_of(UUID="8F583EAE")), {"uuid": "8F583EAE"}, BOTH),
+    ("an empty target", xar(lines_of(XAREXEC_TARGET="")), {"target": None}, BOTH),
+    ("a longer shebang", xar(lines_of(f"{SHEBANG} -x")), {"shebang": f"{SHEBANG} -x"}, BOTH),
+    ("nothing after the stop", xar(lines_of(tail=("#xar_stop",))), {"target": "bootstrap_xar.sh"}, BOTH),
+    ("a tab for sh", xar(lines_of(tail=("#xar_stop", "\texit 1"))), {"uuid": "8f583eae"}, BOTH),
+    (
+        "trampolines",
+        xar(lines_of(XAREXEC_TRAMPOLINE_NAMES=f"'{GUARANTEED}' ' a ' ' '")),
+        {"trampolines": (GUARANTEED, " a ", " ")},
+        BOTH,
+    ),
+    ("8192", xar(lines_of(OFFSET="8192"), 8192), {"offset": 8192}, (PARSER,)),
+    ("a header of two pages", xar(lines_of(OFFSET="8192", NOTE="x" * 5000), 8192), {"offset": 8192}, (PARSER,)),
+    ("a leading zero", xar(lines_of(OFFSET="04096")), {"offset": 4096}, (PARSER,)),
+    ("another shebang", xar(lines_of("#!/bin/echo no program")), {"shebang": "#!/bin/echo no program"}, (XAREXEC,)),
+    ("a comment", xar([SHEBANG, "# note", *lines_of()[1:]]), {"offset": 4096}, (XAREXEC,)),
+    ("an empty line", xar([*lines_of()[:3], "", *lines_of()[3:]]), {"uuid": "8f583eae"}, (XAREXEC,)),
+    ("OFFSET last", xar([SHEBANG, *reversed(lines_of(tail=())[1:]), *TAIL]), {"offset": 4096}, (XAREXEC,)),
+    ("the same twice", xar([*lines_of()[:3], *lines_of()[2:]]), {"uuid": "8f583eae"}, (XAREXEC,)),
+    ("no version", xar(lines_of(VERSION=None)), {"version": ""}, (XAREXEC,)),
+    ("no target", xar(lines_of(XAREXEC_TARGET=None)), {"target": None}, (XAREXEC,)),
+    ("other trampolines", xar(lines_of(XAREXEC_TRAMPOLINE_NAMES="'a'")), {"trampolines": ("a",)}, (XAREXEC,)),
+    ("magic at both places", xar(lines_of(), image=(MAGIC * 1024) + MAGIC), {"offset": 4096}, BOTH),
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "dialects"), [row[1:] for row in READABLE], ids=[row[0] for row in READABLE]
+)
+def test_what_either_reader_takes_is_read(
+    data: bytes, expected: dict[str, object], dialects: tuple[Dialect, ...]
+) -> None:
+    header = read(data)
+    assert {key: getattr(header, key) for key in expected} == expected
+    assert header.dialects == dialects
+    assert tuple(accepting(data)) == tuple(dialect.value for dialect in dialects)
+
+
+PIECES = st.sampled_from(
+    [
+        *lines_of(),
+        *lines_of(),
+        'OFFSET="8192"',
+        'UUID="00000000"',
+        "# note",
+        "",
+        "#xar_stop",
+        'X="1"',
+        'X="2"',
+        "exit 1",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=4), st.integers(0, 9), st.sampled_from([4096, 8192]))
+def test_what_is_read_is_what_the_accepting_readers_read(more: list[str], at: int, offset: int) -> None:
+    lines = lines_of(OFFSET=str(offset))
+    lines[at:at] = more
+    data = xar(lines, offset)
+    readers = accepting(data)
+    try:
+        header = read(data)
+    except Corrupt:
+        return
+    assert {dialect.value for dialect in header.dialects} == set(readers)
+    for values in readers.values():
+        assert (header.offset, header.uuid, header.version) == (
+            int(values["OFFSET"]),
+            values["UUID"],
+            values.get("VERSION", ""),
+        )
+        assert dict(header.extra) == {key: value for key, value in values.items() if key not in PLAIN}
+
+
+WRITTEN: list[dict[str, object]] = [
+    {},
+    {"target": "bin/app", "dependencies": ("b.xar", "c.xar")},
+    {"mount_root": "/mnt/x", "trampolines": ("a b", "it")},
+    {"dependencies": ("ö.xar",), "target": "größe"},
+]
+
+
+@pytest.mark.parametrize("fields", WRITTEN, ids=str)
+def test_headers_that_are_written_are_taken_by_both_readers(fields: dict[str, object]) -> None:
+    data = make_header(uuid="8f583eae", version="7", **fields) + MAGIC  # type: ignore[arg-type]
+    header = read(data)
+    assert len(data) == 4096 + 4
+    assert header.dialects == BOTH
+    assert set(accepting(data)) == {"xarexec_fuse", "XarParser"}
+    written = {key: getattr(header, key) for key in fields}
+    assert written == fields | ({"trampolines": ("a b", "it", GUARANTEED)} if "trampolines" in fields else {})
+
+
+def test_a_long_header_takes_two_pages_and_a_longer_one_is_refused() -> None:
+    many = [f"{number:0100}.xar" for number in range(90)]
+    header = make_header(uuid="8f583eae", version="7", dependencies=many[:60])
+    assert (len(header), read(header + MAGIC).dialects) == (8192, (PARSER,))
+    with pytest.raises(InvalidArgument, match=r"the header would have \d+ bytes of at most 8192"):
+        make_header(uuid="8f583eae", version="7", dependencies=many)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"uuid": "xyz"}, "UUID to be 8 hex digits"),
+        ({"version": "1.2"}, "VERSION to be a decimal number"),
+        ({"target": "/bin/sh"}, "XAREXEC_TARGET to be a path in the image"),
+        ({"target": 'a"b'}, "without quotes"),
+        ({"target": 'a"\nMOUNT_ROOT="/x'}, "cannot hold the target"),
+        ({"target": "a\nb"}, 'KEY="value"'),
+        ({"target": "a\udcffb"}, "UTF-8"),
+        ({"dependencies": ("a b",)}, "cannot hold the dependencies"),
+        ({"dependencies": ("a/b",)}, "base names"),
+        ({"dependencies": ("",)}, "cannot hold the dependencies"),
+        ({"mount_root": "x"}, "MOUNT_ROOT to be an absolute path"),
+        ({"trampolines": ("it's",)}, "XAREXEC_TRAMPOLINE_NAMES"),
+    ],
+    ids=str,
+)
+def test_what_a_header_cannot_hold_is_not_written(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidArgument, match=said):
+        make_header(**({"uuid": "8f583eae", "version": "7"} | fields))  # type: ignore[arg-type]
+
+
+def offset_of(path: Path) -> int:
+    return image_offset(os.fsencode(path))
+
+
+def test_the_image_s_offset_is_found_in_a_xar_and_in_a_bare_image(scratch: Path) -> None:
+    for name, data in {
+        "bare": MAGIC + bytes(92),
+        "one": xar(lines_of()),
+        "two": xar(lines_of(OFFSET="8192"), 8192),
+    }.items():
+        (scratch / name).write_bytes(data)
+    assert [offset_of(scratch / name) for name in ("bare", "one", "two")] == [0, 4096, 8192]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path.write_text("#!/bin/sh\nexit 0\n"), "is neither a squashfs image nor a XAR"),
+        (lambda path: path.touch(), "is neither a squashfs image nor a XAR"),
+        (lambda path: path.mkdir(), "is not a regular file"),
+        (lambda path: os.mkfifo(path), "is not a regular file"),
+    ],
+    ids=["script", "empty", "directory", "FIFO"],
+)
+def test_a_file_that_is_no_image_is_refused_by_its_name(
+    make: Callable[[Path], object], said: str, scratch: Path
+) -> None:
+    make(scratch / "thing")
+    with pytest.raises(NotImage, match=f"thing {said}"):
+        offset_of(scratch / "thing")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (xar(lines_of()), True),
+        (xar(lines_of()[1:]), True),  # without a shebang: a XAR that is corrupt
+        (xar(lines_of(tail=())), True),
+        (MAGIC + b"\n#xar_stop\n", False),
+        (b"#!/bin/sh\n", False),
+        (b"", False),
+    ],
+)
+def test_a_xar_is_known_by_its_first_bytes(data: bytes, expected: bool, scratch: Path) -> None:
+    path = scratch / "file"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        assert is_xar(file.fileno()) is expected
+
+
+def test_reading_a_header_leaves_the_descriptor_where_it_was(scratch: Path) -> None:
+    path = scratch / "app.xar"
+    path.write_bytes(xar(lines_of()))
+    with path.open("rb", buffering=0) as file:
+        file.seek(7)
+        assert read_header(file.fileno(), b"app.xar").uuid == "8f583eae"
+        assert file.tell() == 7
