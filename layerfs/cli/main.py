@@ -1,4 +1,4 @@
-"""The two programs, `layerfs` and `layerfs-mount`: find the verb, import it alone, turn errors into one line.
+"""The programs `layerfs`, `layerfs-mount`, `xarexec_fuse`: find the verb, import it alone, turn errors into one line.
 
 Exit status: 0, 1 with `layerfs: what went wrong (hint: next step)`, 2 for wrong usage.
 """
@@ -33,6 +33,13 @@ def mount_helper(arguments: Sequence[str] | None = None) -> int:
     _hurry()
     words = sys.argv[1:] if arguments is None else list(arguments)
     return guard(lambda: _run_helper(words))
+
+
+def xarexec_fuse(arguments: Sequence[str] | None = None) -> int:
+    """Run `xarexec_fuse`, which the first line of every XAR names, and return its exit status."""
+    _hurry()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    return guard(lambda: _run_xar(words))
 
 
 class _Later(ModuleType):
@@ -123,6 +130,12 @@ def _run_helper(words: list[str]) -> int:
     from layerfs.cli.mount_helper import run
 
     return run(words)
+
+
+def _run_xar(words: list[str]) -> int:
+    from layerfs.cli.xar_exec import interpret
+
+    return interpret(words)
 
 
 def _sentence(error: OSError) -> str:

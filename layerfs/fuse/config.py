@@ -28,8 +28,7 @@ class Idle:
     """Have a server leave after `seconds` without a request.
 
     `leave` unmounts unless something is in use, or what it is given, asked last of all, says that there was a request
-    meanwhile; it tells whether it did. It is called in a thread while requests are answered, since unmounting makes
-    some.
+    meanwhile; it tells whether it did. It is called in a thread while requests are answered: unmounting makes some.
     """
 
     seconds: float

@@ -25,16 +25,12 @@ LOG_SIZE: Final = 1 << 20  # bytes of a log that nobody asked for, kept twice: a
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's entry.
-
-    `keep` are descriptors of the caller's that a server in a process of its own holds until it ends.
-    """
+    """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's entry."""
 
     foreground: bool = False
     debug: bool = False
     log: bytes | None = None
     idle: Idle | None = None
-    keep: tuple[int, ...] = ()
 
 
 def open_log(path: bytes) -> int:
@@ -79,7 +75,7 @@ class Server:
             os.setsid()
             os.chdir("/")
             _redirect_stdio(log)
-            for fd in set(inherited).difference(process.keep):
+            for fd in inherited:
                 os.close(fd)
             with self._recorded(process) as entry:
                 os.write(said, READY)
@@ -108,9 +104,20 @@ class Server:
         if device >= 0:
             os.close(device)
             self._union.close()
-        with suppress(OSError):  # the mountpoint is gone, and with it the mount
-            if registry.mount_id(self._request.mountpoint) == self._mount_id:
+        with suppress(OSError):  # another unmounts it at this moment
+            if self._is_there():
                 unmount(self._request.mountpoint, lazy=True)
+
+    def _is_there(self) -> bool:
+        """Tell whether the mount at our mountpoint is ours."""
+        try:
+            return registry.mount_id(self._request.mountpoint) == self._mount_id
+        except OSError:  # the mountpoint is gone, and with it the mount
+            return False
+
+    def _only_ours(self, idle: Idle) -> Idle:
+        """Keep an idle server, whose mount somebody detached, from unmounting what stands there now."""
+        return replace_fields(idle, leave=lambda unused: idle.leave(lambda: self._is_there() and unused()))
 
     @contextmanager
     def _recorded(self, process: Process) -> Iterator[registry.Entry]:
@@ -137,7 +144,8 @@ class Server:
             from layerfs.fuse.server import serve
 
             gc.enable()  # the command line began without
-            config = ServeConfig(entry.mountpoint, self._request.read_only, process.debug, process.idle)
+            idle = process.idle and self._only_ours(process.idle)
+            config = ServeConfig(entry.mountpoint, self._request.read_only, process.debug, idle)
             device, self._device = self._device, -1
             serve(device, self._union, config)
         except Exception:

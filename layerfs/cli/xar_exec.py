@@ -1,0 +1,131 @@
+"""`layerfs xar exec` and `xarexec_fuse`: run the program in a XAR from a mount that all its callers share.
+
+The program gets what xarexec_fuse gives it: its path in the mount as argument 0, the XAR as it was named as argument 1,
+then the caller's arguments; XARFUSE_NEW_MOUNT=1 in its environment when the mount was made for it. It takes our place
+by exec, so its signals, its status and its terminal are its own. It inherits a descriptor of the mount's root, as do
+its children: the mount stays as long as one of them has it, or anything else of the mount, open.
+"""
+
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from layerfs.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import argparse
+
+    from layerfs.mounts.shared import Shared
+
+USAGE: Final = """usage: xarexec_fuse [-m | -n] FILE [ARGUMENT...]
+
+    run the program that FILE names as its XAREXEC_TARGET, from a mount of it and of what it depends on
+    -m          only mount, and print where
+    -n          only print where it would be mounted
+    -h, --help  print this
+"""
+DESCRIPTION: Final = """\
+Mount FILE and what it depends on, where `layerfs xar mount` does, run its XAREXEC_TARGET with FILE and ARGUMENTs, and
+return its exit status (127 when it is not found, 126 when it cannot be run)."""
+SHELL: Final = (b"/bin/sh", b"-e")
+FIRST: Final = 10  # the lowest number of the inherited descriptor: shells let scripts use 0 to 9
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb to the command line of `layerfs xar`."""
+    import argparse
+
+    from layerfs.cli.xar_mount import add_timeout
+
+    parser = subparsers.add_parser(
+        "exec",
+        help="run the program in a XAR",
+        usage="%(prog)s [--timeout SECONDS] FILE [--] [ARGUMENT...]",
+        description=DESCRIPTION,
+    )
+    add_timeout(parser)
+    parser.add_argument("file", metavar="FILE", help="the XAR")
+    # Everything behind FILE is the program's, also what looks like an option of ours.
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="the program's arguments")
+
+
+def run(args: "argparse.Namespace") -> int:
+    """Become the program; the exit status is that of a program that could not be run."""
+    from layerfs.cli.xar_mount import seconds
+
+    words = args.arguments[1:] if args.arguments[:1] == ["--"] else args.arguments
+    return execute(args.file, words, seconds(args.timeout))
+
+
+def interpret(words: list[str]) -> int:
+    """Be `xarexec_fuse`: options stand before FILE, all that comes after is the program's."""
+    only_mount = only_print = False
+    for number, word in enumerate(words):
+        if word in ("-h", "--help"):
+            sys.stdout.write(USAGE)
+            return 0
+        if not word.startswith("-"):
+            return _interpret(word, words[number + 1 :], only_mount, only_print)
+        if word not in ("-m", "-n"):
+            break
+        only_mount, only_print = only_mount or word == "-m", only_print or word == "-n"
+    sys.stderr.write(USAGE)
+    return 2
+
+
+def _interpret(file: str, arguments: list[str], only_mount: bool, only_print: bool) -> int:
+    from layerfs.cli import xar_mount
+
+    if only_print:
+        return xar_mount.print_place(file)
+    if only_mount:
+        return xar_mount.print_mount(file, xar_mount.seconds(None))
+    return execute(file, arguments, xar_mount.seconds(None))
+
+
+def execute(file: str, arguments: list[str], timeout: float) -> int:
+    """Mount a XAR and become its target."""
+    from layerfs.mounts.shared import mount
+
+    shared = mount(os.fsencode(file), timeout)
+    if shared.header.target is None:
+        raise InvalidArgument(f"{file} names no XAREXEC_TARGET", "layerfs xar mount shows what is in it")
+    target = os.path.join(shared.path, os.fsencode(shared.header.target))
+    return _become(shared, target, tuple(map(os.fsencode, (file, *arguments))))
+
+
+def _become(shared: "Shared", target: bytes, arguments: tuple[bytes, ...]) -> int:
+    """Run the target, by the shell where the kernel cannot: the reference knows only scripts, marked or not."""
+    from layerfs.sys import child
+
+    environment = dict(os.environb) | ({b"XARFUSE_NEW_MOUNT": b"1"} if shared.fresh else {})
+    _pass_on(shared.root)
+    try:
+        try:
+            _exec((target, *arguments), environment)
+        except OSError as error:
+            if error.errno not in (errno.ENOEXEC, errno.EACCES) or not os.path.isfile(target):
+                raise
+            _exec((*SHELL, target, *arguments), environment)
+    except OSError as error:
+        print(f"layerfs: cannot run {os.fsdecode(target)}: {child.reason(error)}", file=sys.stderr)
+        return child.status_of(error)
+
+
+def _exec(command: tuple[bytes, ...], environment: dict[bytes, bytes]) -> NoReturn:
+    import signal
+
+    from layerfs.sys import child
+
+    child.execute(command, environment, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def _pass_on(fd: int) -> None:
+    """Have a descriptor inherited, under a number that scripts do not use."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_DUPFD, FIRST)
+    except OSError:  # so few descriptors are allowed that it must be a low one
+        os.set_inheritable(fd, True)

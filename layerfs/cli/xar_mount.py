@@ -1,0 +1,76 @@
+"""`layerfs xar mount`: mount a XAR where all its callers share it, and print where."""
+
+import math
+import os
+from typing import TYPE_CHECKING
+
+from layerfs.errors import InvalidArgument
+from layerfs.mounts.shared import TIMEOUT, examine, mount, place, unmount_now
+
+if TYPE_CHECKING:
+    import argparse
+
+DESCRIPTION = """\
+Mount FILE and what it depends on, read-only, and print where. Everybody who asks for the same FILE as the same user, in
+the same mount namespace, gets the same mount: in the file's MOUNT_ROOT, else in /mnt/xarfuse, /dev/shm or
+$XDG_RUNTIME_DIR, whichever can be used first. It goes when it has not been used for a while. A FILE that has changed
+gets another mount."""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb to the command line of `layerfs xar`."""
+    parser = subparsers.add_parser("mount", help="mount a XAR and print where", description=DESCRIPTION)
+    parser.add_argument("file", metavar="FILE", help="the XAR")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("-m", action="store_true", help="mount and print where: the default, as xarexec has it")
+    what.add_argument("-n", action="store_true", dest="only_print", help="only print where it would be mounted")
+    what.add_argument("--unmount", action="store_true", help="unmount it, unless it is in use")
+    add_timeout(parser)
+
+
+def add_timeout(parser: "argparse.ArgumentParser") -> None:
+    """Add the option that `mount` and `exec` share."""
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        help="unmount after this time without use, 0 for never; of whoever makes the mount "
+        f"($XAR_MOUNT_TIMEOUT, else {TIMEOUT:.0f})",
+    )
+
+
+def run(args: "argparse.Namespace") -> int:
+    """Mount, or what was asked for instead."""
+    if args.only_print:
+        return print_place(args.file)
+    if args.unmount:
+        unmount_now(os.fsencode(args.file))
+        return 0
+    return print_mount(args.file, seconds(args.timeout))
+
+
+def print_place(file: str) -> int:
+    """Print where a XAR would be mounted."""
+    print(os.fsdecode(place(examine(os.fsencode(file)))))
+    return 0
+
+
+def print_mount(file: str, timeout: float) -> int:
+    """Mount a XAR and print where."""
+    shared = mount(os.fsencode(file), timeout)
+    os.close(shared.root)
+    print(os.fsdecode(shared.path))
+    return 0
+
+
+def seconds(given: str | None) -> float:
+    """Return the time without use after which a mount goes [s], 0 for never, from an option or the environment."""
+    text = os.environ.get("XAR_MOUNT_TIMEOUT") if given is None else given
+    if text is None:
+        return TIMEOUT
+    try:
+        value = float(text or 0)  # xarexec_fuse takes an empty one for 0
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise InvalidArgument(f'"{text}" is no time without use', "give seconds, such as 870, or 0 for never")
+    return value

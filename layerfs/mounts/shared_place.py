@@ -1,0 +1,170 @@
+"""Where a user's shared mounts are: a directory that nobody else can have filled, below a root open to everybody.
+
+    ROOT/uid-1000/                       0700, this user's, by the id of the initial user namespace
+        8f583eae-...-ns-4026531841       a mountpoint of the mount namespace with that inode number
+        8f583eae-...-ns-4026531841.lock  0600, flock(2): held by whoever looks at the mountpoint, mounts or unmounts
+
+Anybody may have made `uid-1000` in /dev/shm before us, to have us mount, or run programs, in a directory of theirs. So
+every step of the way is opened from the step before, never through a symlink, and must belong to root or to us and be
+closed to others, or sticky. Once that is seen nobody else can exchange a step, and the path may be used.
+
+A lock file is removed together with its mountpoint, by who holds the lock. So whoever gets a lock looks whether its
+file is still there.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from layerfs.errors import Unsupported
+
+ROOTS: Final = (b"/mnt/xarfuse", b"/dev/shm")  # where xarexec_fuse looks, in its order
+LOCK: Final = b".lock"
+_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class _Refused(Exception):
+    """A root, or the user's directory in it, that somebody else may change; the text says why."""
+
+
+def find_home(mount_root: bytes | None) -> bytes:
+    """Return this user's directory for shared mounts, made if need be: in `mount_root` where one is given.
+
+    Else in the first root that can be used. One that cannot since somebody else has a hand in it is told of on stderr.
+    Raises Unsupported, with what is wrong with each root.
+    """
+    complaints = []
+    warnings = []
+    for root in (mount_root,) if mount_root else _roots():
+        try:
+            home = _home_in(os.path.realpath(root))
+        except _Refused as refused:
+            complaints.append(str(refused))
+            warnings.append(str(refused))
+        except OSError as error:
+            complaints.append(f"{os.fsdecode(root)}: {error.strerror}")
+        else:
+            for warning in warnings:
+                print(f"layerfs: warning: {warning}; mounting in {os.fsdecode(home)} instead", file=sys.stderr)
+            return home
+    hint = "as root: mkdir -m 1777 /mnt/xarfuse; or set XDG_RUNTIME_DIR"
+    if mount_root:
+        hint = f"the XAR asks for this MOUNT_ROOT; as root: mkdir -m 1777 {os.fsdecode(mount_root)}"
+    raise Unsupported(f"no place for a shared mount: {'; '.join(complaints)}", hint)
+
+
+def _roots() -> list[bytes]:
+    runtime = os.environb.get(b"XDG_RUNTIME_DIR", b"")
+    return [*ROOTS, *([runtime] if runtime.startswith(b"/") else [])]
+
+
+def _home_in(root: bytes) -> bytes:
+    """Return the user's directory below a root that is closed to others or sticky; _Refused, OSError."""
+    name = b"uid-%d" % outside_id(os.geteuid())
+    at = _walk(root)
+    try:
+        home = os.path.join(root, name)
+        try:
+            os.mkdir(name, 0o700, dir_fd=at)
+        except FileExistsError:
+            pass
+        _see_ours(at, name, home)
+    finally:
+        os.close(at)
+    return home
+
+
+def _walk(path: bytes) -> int:
+    """Open a directory step by step, each of them trustworthy, and return its descriptor."""
+    fd = os.open(b"/", _STEP)
+    # In a user namespace of one id the system's directories belong to nobody, as / does.
+    trusted = {0, os.geteuid(), os.fstat(fd).st_uid}
+    so_far = b""
+    for name in filter(None, path.split(b"/")):
+        so_far += b"/" + name
+        try:
+            step = os.open(name, _STEP, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = step
+        st = os.fstat(fd)
+        if st.st_uid not in trusted or (st.st_mode & _OTHERS and not st.st_mode & stat.S_ISVTX):
+            os.close(fd)
+            raise _Refused(f"{os.fsdecode(so_far)} is open to others ({_describe(st)})")
+    return fd
+
+
+def _see_ours(at: int, name: bytes, path: bytes) -> None:
+    """See that a name is a directory of ours, closed to others; else _Refused."""
+    try:
+        fd = os.open(name, _STEP, dir_fd=at)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise _Refused(f"{os.fsdecode(path)} is not a directory") from None
+    st = os.fstat(fd)
+    os.close(fd)
+    if st.st_uid != os.geteuid():
+        raise _Refused(f"{os.fsdecode(path)} belongs to somebody else ({_describe(st)})")
+    if st.st_mode & _OTHERS:
+        raise _Refused(f"{os.fsdecode(path)} is open to others ({_describe(st)})")
+
+
+def _describe(st: os.stat_result) -> str:
+    return f"owner {st.st_uid}, mode {stat.S_IMODE(st.st_mode):04o}"
+
+
+def outside_id(uid: int) -> int:
+    """Return a user id as the initial user namespace knows it: root of a namespace is not the host's root."""
+    with open("/proc/self/uid_map", "rb") as file:
+        for line in file:
+            inside, outside, count = map(int, line.split())
+            if inside <= uid < inside + count:
+                return outside + uid - inside
+    return uid
+
+
+@contextmanager
+def locked(mountpoint: bytes, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a mountpoint in a home; BlockingIOError if `wait` is False and somebody else holds it."""
+    fd = _lock(mountpoint + LOCK, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(path: bytes, how: int) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, how)
+        except BaseException:
+            os.close(fd)
+            raise
+        if os.fstat(fd).st_nlink:
+            return fd
+        os.close(fd)
+
+
+def make_mountpoint(mountpoint: bytes) -> None:
+    """Make the directory to mount at, unless an earlier mount left it."""
+    try:
+        os.mkdir(mountpoint, 0o700)
+    except FileExistsError:
+        pass
+
+
+def remove_mountpoint(mountpoint: bytes) -> None:
+    """Remove an unmounted directory and its lock file; to be called by who holds the lock."""
+    for remove, path in ((os.rmdir, mountpoint), (os.unlink, mountpoint + LOCK)):
+        try:
+            remove(path)
+        except FileNotFoundError:
+            pass
