@@ -177,7 +177,7 @@ CORRUPT: list[tuple[str, bytes, str]] = [
     (
         "what neither reader takes",
         xar([SHEBANG, *lines_of(OFFSET="8192")[1:3], "# note", *lines_of()[3:]], 8192),
-        "line 4: expected a header that xarexec_fuse or XarParser accepts, found a comment before #xar_stop; and on line",
+        "line 4: expected a header that xarexec_fuse or XarParser accepts, found a comment before #xar_stop; and on",
     ),
 ]
 
