@@ -45,7 +45,7 @@ def try_kernel(stack: Stack, options: UnionOptions) -> None:
             if stack.upper is not None:
                 stack = Stack(stack.lowers, scratch + b"/upper", scratch + b"/work")
                 refuse_markless(scratch)
-            with detached_overlay(stack, scratch, words):
+            with detached_overlay(stack, scratch + b"/place", words):
                 pass
     except OSError as error:
         raise explain(error, stack) from error
@@ -53,13 +53,13 @@ def try_kernel(stack: Stack, options: UnionOptions) -> None:
 
 @contextmanager
 def _scratch(work: bytes | None) -> Iterator[bytes]:
-    """Yield a new directory with `upper` and `work` in it, within a work directory, and clear it away."""
+    """Yield a new directory with `upper`, `work` and `place` in it, within a work directory, and clear it away."""
     base = work or os.environb.get(b"TMPDIR", b"/tmp")  # tempfile would cost 10 ms to import
     place = os.path.join(base, b"layerfs-try-" + os.urandom(8).hex().encode())
     os.mkdir(place, 0o700)
     try:
-        os.mkdir(place + b"/upper")
-        os.mkdir(place + b"/work")
+        for name in (b"/upper", b"/work", b"/place"):
+            os.mkdir(place + name)
         yield place
     finally:
         dirs.remove(AT_FDCWD, place)

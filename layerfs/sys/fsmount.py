@@ -155,14 +155,19 @@ def set_attributes(mount: int, flags: int, *, recursive: bool = False) -> None:
     call(_MOUNT_SETATTR, mount, b"", at, what, ctypes.sizeof(what))
 
 
-def mount_new(kind: bytes, target: bytes, options: tuple[str, ...] = (), flags: int = MountFlag.NONE) -> None:
-    """Mount a filesystem that has no layers (tmpfs, proc, devpts) at `target`."""
+def make(kind: bytes, options: tuple[str, ...] = (), flags: int = MountFlag.NONE) -> int:
+    """Return the descriptor of a new filesystem that has no layers (tmpfs, proc, devpts); it is nowhere yet."""
     with FsContext(kind) as context:
         context.set_string(b"source", b"layerfs")
         for option in options:
             context.set_option(option)
         context.create(flags)
-        mount = context.mount(flags)
+        return context.mount(flags)
+
+
+def mount_new(kind: bytes, target: bytes, options: tuple[str, ...] = (), flags: int = MountFlag.NONE) -> None:
+    """Mount a filesystem that has no layers at `target`."""
+    mount = make(kind, options, flags)
     try:
         attach(mount, target)
     finally:

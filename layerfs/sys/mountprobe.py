@@ -1,26 +1,20 @@
 """The features of `layerfs.sys.probe` that are tried by mounting, each in a child with namespaces of its own."""
 
-import errno
 import os
 import zlib
 from base64 import b85decode
 from collections.abc import Callable
-from fcntl import ioctl
 
 from layerfs.model import Stack
 from layerfs.sys import fsmount
-from layerfs.sys.mounts import MountFlag, make_private
+from layerfs.sys.loop import free_device, mount_image, open_control
+from layerfs.sys.mounts import make_private
 from layerfs.sys.namespaces import Namespace, enter_user_namespace, trusted_xattrs, unshare
 from layerfs.sys.overlay import layer_syntax, mount_overlay
 from layerfs.sys.probe import Absent, Area, Probe, missing_module
 
 MANY_LAYERS = 300
 LONG = 200  # bytes of each name of the two in a layer's path: more than an fsconfig string holds
-
-LOOP_CONTROL = b"/dev/loop-control"
-LOOP_CTL_GET_FREE = 0x4C82  # linux/loop.h
-LOOP_SET_FD = 0x4C00
-LOOP_CLR_FD = 0x4C01
 
 # An empty directory as mksquashfs 4.5 writes it: -noI -noX -no-xattrs -all-root -all-time 0.
 _SQUASHFS = (
@@ -137,47 +131,21 @@ def _long_paths(scratch: bytes) -> tuple[bytes, ...]:
 
 
 def _loop(_scratch: bytes) -> str:
-    number = _free_loop()
-    return f"/dev/loop{number} is free"
-
-
-def _free_loop() -> int:
-    control = os.open(LOOP_CONTROL, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        return ioctl(control, LOOP_CTL_GET_FREE)
-    finally:
-        os.close(control)
+    with open_control() as control:
+        return f"/dev/loop{free_device(control)} is free"
 
 
 def _squashfs(scratch: bytes) -> str:
-    def attempt() -> str:
-        enter_as_root()
-        target = scratch + b"/squashfs"
-        os.mkdir(target)
-        image = os.memfd_create("squashfs")
-        os.write(image, zlib.decompress(b85decode(_SQUASHFS)))
-        path = b"/dev/loop%d" % _free_loop()
-        loop = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        ioctl(loop, LOOP_SET_FD, image)
-        try:
-            _mount_image(path, target)
-        finally:
-            ioctl(loop, LOOP_CLR_FD)  # in use now: it is let go when the mount is
-        return "images mount through loop devices"
-
-    return apart(attempt)
-
-
-def _mount_image(device: bytes, target: bytes) -> None:
+    path = scratch + b"/image"
+    with open(path, "wb") as image:
+        image.write(zlib.decompress(b85decode(_SQUASHFS)))
     try:
-        with fsmount.FsContext(b"squashfs") as context:
-            context.set_string(b"source", device)
-            context.create(MountFlag.RDONLY)
-            mount = context.mount(MountFlag.RDONLY)
+        os.close(mount_image(path, 0))
+    except PermissionError:
+        raise Absent("not root") from None
     except OSError as error:
-        raise missing_module(error, "squashfs") if error.errno == errno.ENODEV else error from None
-    fsmount.attach(mount, target)
-    os.close(mount)
+        raise missing_module(error, "squashfs") from error
+    return "images mount through loop devices"
 
 
 _SYSCTLS = "as root: sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1, whichever exists"
@@ -186,6 +154,6 @@ MOUNT_PROBES = (
     Probe(Area.KERNEL, "as root", _overlay(enter_as_root), "be root, or use FUSE or `layerfs run`"),
     Probe(Area.KERNEL, "in a user namespace", _overlay(enter_as_anybody), "use FUSE"),
     Probe(Area.KERNEL, f"{MANY_LAYERS} layers", _many_layers, "use FUSE for more than about 60 layers"),
-    Probe(Area.HOST, "loop devices", _loop, "only root mounts images; userland reads them (later, in layerfs itself)"),
-    Probe(Area.HOST, "squashfs mounts", _squashfs, "only root mounts images; userland reads them"),
+    Probe(Area.HOST, "loop devices", _loop, "none needed: without root layerfs reads images itself"),
+    Probe(Area.HOST, "squashfs mounts", _squashfs, "none needed: layerfs reads images itself, too"),
 )

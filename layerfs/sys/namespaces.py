@@ -7,11 +7,13 @@
 import errno
 import os
 import pwd
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import NoReturn
 
 from layerfs.sys.libc import call
+from layerfs.sys.mounts import make_private
 
 MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
@@ -37,6 +39,32 @@ class Subordinate:
 def unshare(spaces: Namespace) -> None:
     """Leave namespaces for new ones; a new pid namespace is for the next child. Raises OSError (EPERM, ENOSPC)."""
     call("unshare", int(spaces))
+
+
+def with_own_mounts(action: Callable[[], int]) -> int:
+    """Call in a thread that has a mount namespace of its own, a private copy of ours, and return what it returned.
+
+    What is mounted there is gone afterwards, and nobody else has seen it; descriptors are the process's and stay.
+    """
+    from threading import Thread
+
+    results: list[int] = []
+    errors: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            unshare(Namespace.MOUNT)
+            make_private(b"/", recursive=True)
+            results.append(action())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=act)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def trusted_xattrs() -> bool:

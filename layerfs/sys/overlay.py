@@ -5,6 +5,9 @@ How layers are handed over (`LayerSyntax`), best first; tried once a process, ne
     DESCRIPTOR  fsconfig(FSCONFIG_SET_FD, "lowerdir+")      Linux 6.13: any path, no limit on its length
     NAME        fsconfig(FSCONFIG_SET_STRING, "lowerdir+")  Linux 6.8: over 255 bytes goes as /proc/self/fd/N
     JOINED      mount(2), "lowerdir=A:B,upperdir=..."       one page for everything
+
+A lower may be a mount that is nowhere (`afloat`): the overlay then holds the last reference to it, and with the overlay
+it goes. Kernels before 6.15 want each lower in the mount namespace of who mounts: it is one that lasts for a moment.
 """
 
 import errno
@@ -18,10 +21,12 @@ from layerfs.errors import Unsupported
 from layerfs.model import Stack
 from layerfs.sys import fsmount
 from layerfs.sys.fsmount import FsContext
-from layerfs.sys.mounts import MountFlag, bind, mount_raw, unmount
+from layerfs.sys.mounts import MountFlag, bind, mount_raw
+from layerfs.sys.namespaces import with_own_mounts
 
 SOURCE = b"layerfs"
 DATA_LIMIT = os.sysconf("SC_PAGE_SIZE") - 1  # bytes; copy_mount_options() in fs/namespace.c, the NUL not counted
+_FLOATING = b"/proc/self/fd/"
 
 
 class LayerSyntax(Enum):
@@ -71,11 +76,22 @@ def mount_overlay(
     syntax = syntax or layer_syntax()
     if stack.upper is None:
         flags |= MountFlag.RDONLY
-    if syntax is LayerSyntax.JOINED:
+    if syntax is LayerSyntax.JOINED and not _afloat(stack):
         _mount_joined(stack, target, options, flags)
         return
     with detached_overlay(stack, target, options, flags, syntax) as mount:
         fsmount.attach(mount, target)
+
+
+def afloat(mount: int) -> bytes:
+    """Return the path by which a mount that is nowhere is a layer, as long as its descriptor is open."""
+    return _FLOATING + b"%d" % mount
+
+
+def _afloat(stack: Stack) -> list[int]:
+    """Return the descriptors of the lowers that are nowhere."""
+    numbers = [lower.removeprefix(_FLOATING) for lower in stack.lowers if lower.startswith(_FLOATING)]
+    return [int(number) for number in numbers if number.isdigit()]
 
 
 def _mount_joined(stack: Stack, target: bytes, options: tuple[str, ...], flags: int) -> None:
@@ -96,20 +112,41 @@ def detached_overlay(
 ) -> Iterator[int]:
     """Make an overlay that is nowhere yet and yield its descriptor; unless attached it is gone afterwards.
 
-    overlayfs wants two lowers where there is no upper: a stack of one gets an empty one below it, which needs a place
-    for a moment (the kernel clones layers only from mounts that have one) and then belongs to the overlay alone. A
-    bind mount would show the layer's whiteouts and opaque marks.
+    overlayfs wants two lowers where there is no upper: a stack of one gets an empty one below it. A bind mount would
+    show the layer's whiteouts and opaque marks. `place` is a directory with no layer below it, which older kernels
+    need for a moment; mounts that are nowhere may there be layers of one overlay only.
     """
     with ExitStack() as ground:
         if stack.upper is None and len(stack.lowers) == 1:
-            fsmount.mount_new(b"tmpfs", place, ("size=4k", "nr_inodes=2", "mode=0755"))
-            ground.callback(unmount, place, lazy=True)
-            stack = Stack((*stack.lowers, place))
-        mount = _make(stack, options, flags, syntax or layer_syntax())
+            empty = fsmount.make(b"tmpfs", ("size=4k", "nr_inodes=2", "mode=0755"))
+            ground.callback(os.close, empty)
+            stack = Stack((*stack.lowers, afloat(empty)))
+        mount = _make_anyhow(stack, place, options, flags, syntax or layer_syntax())
     try:
         yield mount
     finally:
         os.close(mount)
+
+
+def _make_anyhow(stack: Stack, place: bytes, options: tuple[str, ...], flags: int, syntax: LayerSyntax) -> int:
+    """Return the descriptor of a new overlay; made apart where this kernel cannot make it here."""
+    if syntax is not LayerSyntax.JOINED:
+        try:
+            return _make(stack, options, flags, syntax)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not _afloat(stack):
+                raise
+    return with_own_mounts(lambda: _make_apart(stack, place, options, flags, syntax))
+
+
+def _make_apart(stack: Stack, place: bytes, options: tuple[str, ...], flags: int, syntax: LayerSyntax) -> int:
+    """Return the descriptor of a new overlay, made where nobody else looks: all that is nowhere is put at one place."""
+    for mount in _afloat(stack):
+        fsmount.attach(mount, place)
+    if syntax is not LayerSyntax.JOINED:
+        return _make(stack, options, flags, syntax)
+    mount_raw(b"overlay", SOURCE, place, flags, joined(stack, options))
+    return fsmount.clone_tree(place)
 
 
 def _make(stack: Stack, options: tuple[str, ...], flags: int, syntax: LayerSyntax) -> int:
