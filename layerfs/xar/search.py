@@ -1,0 +1,199 @@
+"""Where the packages are that a XAR's DEPENDENCIES name. The header has base names only, so places decide.
+
+    1. beside     the directory of the dependant, as it was named and where symlinks lead; for a dependant in a package
+                  cache: the very packages that it was added with (`layerfs cache add --deps`)
+    2. the path   each directory of LAYERFS_XAR_PATH, divided by colons; those that are not there are passed over
+    3. the cache  the user's own, then the node's; asked only for what is neither beside nor on the path, because a
+                  cache keeps what was current once
+
+A name means one content. All that is found beside and on the path must have equal bytes, else the name is ambiguous and
+is refused with its candidates: which of two versions is meant cannot be guessed, and the wrong one may seem to run.
+Likewise in the caches, where several versions are common: a package that was added with --deps knows its own. The way
+out is always the same: name the one that is meant as a layer, which counts before any search (graph.py).
+
+Where anybody may put files (/tmp), a file beside counts only if it is root's, the caller's or the dependant's owner's.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from layerfs.errors import InvalidArgument, LayerfsError, NotFound
+
+if TYPE_CHECKING:
+    from layerfs.xar.cache import Cache
+
+VARIABLE: Final = b"LAYERFS_XAR_PATH"
+CHOOSE: Final = "name the one that you mean as a layer, below what depends on it"
+_SUPPLY: Final = "put it beside what needs it, name its directory in LAYERFS_XAR_PATH, or `layerfs cache add` it"
+
+
+class Candidate(NamedTuple):
+    """A file that has the name; identity is (st_dev, st_ino)."""
+
+    path: bytes
+    identity: tuple[int, int]
+    size: int
+
+
+class MissingPackage(NotFound):
+    """A package that is in none of the places."""
+
+    def __init__(self, name: bytes, dependant: bytes, searched: Sequence[str]) -> None:
+        self.need = f"{os.fsdecode(name)}, which {os.fsdecode(dependant)} depends on"
+        self.searched = searched
+        super().__init__(f"there is no {self.need}; searched: {', '.join(searched)}", _SUPPLY)
+
+    @classmethod
+    def of_all(cls, missing: "Sequence[MissingPackage]") -> NotFound:
+        """Return one error for all that is missing."""
+        if len(missing) == 1:
+            return missing[0]
+        searched = ", ".join(dict.fromkeys(place for error in missing for place in error.searched))
+        return NotFound(f"there is no {'; no '.join(e.need for e in missing)}; searched: {searched}", _SUPPLY)
+
+
+class Search:
+    """The places, and what was compared so far: files are taken to be at rest while it lives."""
+
+    def __init__(self, path: Iterable[bytes] = (), caches: "Iterable[Cache]" = ()) -> None:
+        self._path = tuple(path)
+        self._caches = tuple(caches)
+        self._equal: dict[frozenset[tuple[int, int]], bool] = {}
+
+    @classmethod
+    def from_environment(cls) -> "Search":
+        """Return the places that this process's environment and user have."""
+        from layerfs.xar.cache import Cache
+
+        cwd = os.getcwdb()
+        words = os.environb.get(VARIABLE, b"").split(b":")
+        return cls([os.path.join(cwd, word) for word in words if word], Cache.all())
+
+    def find(self, name: bytes, dependant: bytes) -> bytes:
+        """Return the path of the package that a dependant [absolute path] means by a name.
+
+        Raises MissingPackage, InvalidArgument where the name is ambiguous, Corrupt for a damaged cache entry.
+        """
+        found: list[Candidate] = []
+        searched: list[str] = []
+        for directory, shown in self._directories(dependant).items():
+            searched.append(shown)
+            candidate = look(directory, name)
+            if candidate is not None:
+                _refuse_stranger(candidate, directory, dependant)
+                found.append(candidate)
+        found += self._pinned(name, dependant)
+        if not found:
+            searched += [f"the cache {os.fsdecode(cache.root)}" for cache in self._caches]
+            return self._cached(name, dependant) or _missing(name, dependant, searched)
+        return self._one_of(found, name, dependant)
+
+    def equal(self, one: Candidate, other: Candidate) -> bool:
+        """Tell whether two files are one or have the same bytes."""
+        if one.identity == other.identity or one.size != other.size:
+            return one.identity == other.identity
+        key = frozenset((one.identity, other.identity))
+        if key not in self._equal:
+            self._equal[key] = _compare(one.path, other.path)
+        return self._equal[key]
+
+    def _directories(self, dependant: bytes) -> dict[bytes, str]:
+        """Return the directories to look in, in order, with how to call them."""
+        beside = [os.path.dirname(dependant), os.path.dirname(os.path.realpath(dependant))]
+        shown = {place: f"{os.fsdecode(place)}" for place in beside if not self._is_entry(dependant)}
+        return {**shown, **{place: f"{os.fsdecode(place)} (LAYERFS_XAR_PATH)" for place in self._path}}
+
+    def _is_entry(self, path: bytes) -> bool:
+        return any(cache.entry_at(path) for cache in self._caches)
+
+    def _pinned(self, name: bytes, dependant: bytes) -> list[Candidate]:
+        """Return what a dependant in a cache was added with under a name, if it was added with anything."""
+        entry = next(filter(None, (cache.entry_at(dependant) for cache in self._caches)), None)
+        digest = entry and entry.depends.get(os.fsdecode(name))
+        if not digest:
+            return []
+        for cache in self._caches:
+            entry = cache.get(name, digest)
+            if entry is not None:
+                return [_candidate(cache.checked(entry))]
+        raise MissingPackage(name, dependant, [f"the cache, for the one of SHA-256 {digest[:16]}... it was added with"])
+
+    def _cached(self, name: bytes, dependant: bytes) -> bytes | None:
+        """Return the only content that the caches have under a name; None if they have none."""
+        found = {entry.sha256: (cache, entry) for cache in reversed(self._caches) for entry in cache.versions(name)}
+        if len(found) > 1:
+            kinds = [f"version {entry.version or '-'} ({entry.sha256[:12]})" for _, entry in found.values()]
+            raise InvalidArgument(
+                f"{_need(name, dependant)} is ambiguous: the cache has {', '.join(sorted(kinds))}",
+                f"{CHOOSE} (`layerfs cache path NAME=VERSION`), or add what needs it with `layerfs cache add --deps`",
+            )
+        return next((cache.checked(entry) for cache, entry in found.values()), None)
+
+    def _one_of(self, found: list[Candidate], name: bytes, dependant: bytes) -> bytes:
+        first = found[0]
+        others = [candidate for candidate in found[1:] if not self.equal(first, candidate)]
+        if others:
+            raise ambiguous(_need(name, dependant), [first, *others])
+        return first.path
+
+
+def look(directory: bytes, name: bytes) -> Candidate | None:
+    """Return the regular file of a name in a directory, through symlinks; None if there is none. Raises OSError."""
+    path = os.path.join(directory, name)
+    try:
+        st = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):  # as good as absent: the directory need not be one
+        return None
+    return Candidate(path, (st.st_dev, st.st_ino), st.st_size) if stat.S_ISREG(st.st_mode) else None
+
+
+def ambiguous(what: str, found: Sequence[Candidate]) -> InvalidArgument:
+    """Return the error for a name with different contents, which names all of them."""
+    shown = dict.fromkeys(f"{os.fsdecode(candidate.path)}{_version(candidate.path)}" for candidate in found)
+    return InvalidArgument(f"{what} is ambiguous: {' and '.join(shown)} differ", f"{CHOOSE}, or take the others away")
+
+
+def _candidate(path: bytes) -> Candidate:
+    st = os.stat(path)
+    return Candidate(path, (st.st_dev, st.st_ino), st.st_size)
+
+
+def _compare(one: bytes, other: bytes) -> bool:
+    from layerfs.xar.digest import same_content
+
+    with open(one, "rb") as first, open(other, "rb") as second:
+        return same_content(first.fileno(), second.fileno())
+
+
+def _version(path: bytes) -> str:
+    """Return ` (version N)` for a XAR that says it; an unreadable header must not hide what is ambiguous."""
+    from layerfs.xar.header import is_xar, read_header
+
+    try:
+        with open(path, "rb") as file:
+            version = read_header(file.fileno(), path).version if is_xar(file.fileno()) else ""
+    except (LayerfsError, OSError):
+        return " (header not readable)"
+    return f" (version {version})" if version else ""
+
+
+def _need(name: bytes, dependant: bytes) -> str:
+    return f"{os.fsdecode(name)}, which {os.fsdecode(os.path.basename(dependant))} depends on,"
+
+
+def _missing(name: bytes, dependant: bytes, searched: Sequence[str]) -> bytes:
+    raise MissingPackage(name, os.path.basename(dependant), searched)
+
+
+def _refuse_stranger(candidate: Candidate, directory: bytes, dependant: bytes) -> None:
+    """Refuse what a stranger may have put into a directory that is open to everybody."""
+    if not os.stat(directory).st_mode & stat.S_IWOTH:
+        return
+    owner = os.stat(candidate.path).st_uid
+    if owner not in (0, os.geteuid(), os.stat(dependant).st_uid):
+        raise InvalidArgument(
+            f"{os.fsdecode(candidate.path)} belongs to a stranger (uid {owner}) and lies where anybody may put files",
+            "take a directory of your own",
+        )
