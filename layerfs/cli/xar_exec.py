@@ -9,7 +9,7 @@ its children: the mount stays as long as one of them has it, or anything else of
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from layerfs.errors import InvalidArgument
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
     from layerfs.mounts.shared import Shared
 
-USAGE: Final = """usage: xarexec_fuse [-m | -n] FILE [ARGUMENT...]
+USAGE = """usage: xarexec_fuse [-m | -n] FILE [ARGUMENT...]
 
     run the program that FILE names as its XAREXEC_TARGET, from a mount of it and of what it depends on
     -m          only mount, and print where
     -n          only print where it would be mounted
     -h, --help  print this
 """
-DESCRIPTION: Final = """\
+DESCRIPTION = """\
 Mount FILE and what it depends on, where `layerfs xar mount` does, run its XAREXEC_TARGET with FILE and ARGUMENTs, and
 return its exit status (127 when it is not found, 126 when it cannot be run)."""
-SHELL: Final = (b"/bin/sh", b"-e")
-FIRST: Final = 10  # the lowest number of the inherited descriptor: shells let scripts use 0 to 9
+SHELL = (b"/bin/sh", b"-e")
+FIRST = 10  # the lowest number of the inherited descriptor: shells let scripts use 0 to 9
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -89,9 +89,9 @@ def execute(file: str, arguments: list[str], timeout: float) -> int:
     from layerfs.mounts.shared import mount
 
     shared = mount(os.fsencode(file), timeout)
-    if shared.header.target is None:
+    if shared.target is None:
         raise InvalidArgument(f"{file} names no XAREXEC_TARGET", "layerfs xar mount shows what is in it")
-    target = os.path.join(shared.path, os.fsencode(shared.header.target))
+    target = os.path.join(shared.path, shared.target)
     return _become(shared, target, tuple(map(os.fsencode, (file, *arguments))))
 
 

@@ -1,11 +1,11 @@
 """`layerfs xar mount`: mount a XAR where all its callers share it, and print where."""
 
-import math
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument
-from layerfs.mounts.shared import TIMEOUT, examine, mount, place, unmount_now
+from layerfs.mounts.shared import TIMEOUT, examine, mount, place
 
 if TYPE_CHECKING:
     import argparse
@@ -43,6 +43,8 @@ def run(args: "argparse.Namespace") -> int:
     if args.only_print:
         return print_place(args.file)
     if args.unmount:
+        from layerfs.mounts.shared_serve import unmount_now
+
         unmount_now(os.fsencode(args.file))
         return 0
     return print_mount(args.file, seconds(args.timeout))
@@ -59,7 +61,8 @@ def print_mount(file: str, timeout: float) -> int:
     shared = mount(os.fsencode(file), timeout)
     os.close(shared.root)
     print(os.fsdecode(shared.path))
-    return 0
+    sys.stdout.flush()
+    os._exit(0)  # the interpreter's farewell takes longer than all of this
 
 
 def seconds(given: str | None) -> float:
@@ -70,7 +73,7 @@ def seconds(given: str | None) -> float:
     try:
         value = float(text or 0)  # xarexec_fuse takes an empty one for 0
     except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
+        value = -1.0
+    if not 0 <= value < float("inf"):
         raise InvalidArgument(f'"{text}" is no time without use', "give seconds, such as 870, or 0 for never")
     return value

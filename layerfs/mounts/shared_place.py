@@ -17,16 +17,13 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
 
 from layerfs.errors import Unsupported
 
-ROOTS: Final = (b"/mnt/xarfuse", b"/dev/shm")  # where xarexec_fuse looks, in its order
-LOCK: Final = b".lock"
-_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+ROOTS = (b"/mnt/xarfuse", b"/dev/shm")  # where xarexec_fuse looks, in its order
+LOCK = b".lock"
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _Refused(Exception):
@@ -130,14 +127,19 @@ def outside_id(uid: int) -> int:
     return uid
 
 
-@contextmanager
-def locked(mountpoint: bytes, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a mountpoint in a home; BlockingIOError if `wait` is False and somebody else holds it."""
-    fd = _lock(mountpoint + LOCK, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
-        yield
-    finally:
-        os.close(fd)
+class locked:
+    """Hold the lock of a mountpoint; BlockingIOError if `wait` is False and somebody else holds it.
+
+    A class, since contextlib would take longer to import than all that is done here.
+    """
+
+    def __init__(self, mountpoint: bytes, *, wait: bool = True) -> None:
+        self._fd = _lock(mountpoint + LOCK, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def _lock(path: bytes, how: int) -> int:

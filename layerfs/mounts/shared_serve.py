@@ -1,0 +1,95 @@
+"""The beginning and the end of a shared mount: who finds none makes it, and its server leaves when nobody uses it."""
+
+import errno
+import os
+from collections.abc import Callable
+from functools import partial
+
+from layerfs.errors import NotFound
+from layerfs.fuse.config import AttachOptions, Idle
+from layerfs.model import Driver, Stack
+from layerfs.mounts import registry
+from layerfs.mounts.launch import launch
+from layerfs.mounts.options import MountRequest
+from layerfs.mounts.process import Process
+from layerfs.mounts.removal import tear_down
+from layerfs.mounts.shared import Package, answers, examine, place, read_strictly
+from layerfs.mounts.shared_place import LOCK, locked, make_mountpoint, remove_mountpoint
+from layerfs.sys.mounts import MountFlag, mountinfo, unmount
+from layerfs.union.options import UnionOptions
+
+FLAGS = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV  # as libfuse has it for every image
+
+
+def mount_anew(file: bytes, package: Package, path: bytes, timeout: float) -> bool:
+    """Mount a package at `path`, whose lock the caller holds, served until `timeout` [s] have passed without use.
+
+    False, with nothing left, if a file changed meanwhile: nobody knows then what would be shown. Raises LayerfsError.
+    """
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        read_strictly(fd, file)
+    finally:
+        os.close(fd)
+    _sweep(path)
+    make_mountpoint(path)
+    try:
+        idle = Idle(timeout, partial(leave, path)) if timeout else None
+        request = MountRequest(Stack(package.lowers), path, UnionOptions(), AttachOptions(FLAGS), Driver.FUSE)
+        launch(request, Process(idle=idle))
+    except BaseException:
+        remove_mountpoint(path)
+        raise
+    if examine(file) == package:
+        return True
+    tear_down(path)
+    remove_mountpoint(path)
+    return False
+
+
+def leave(path: bytes, unused: Callable[[], bool]) -> bool:
+    """Unmount for a server that has had nothing to do, unless somebody uses the mount or looks at it."""
+    try:
+        with locked(path, wait=False):
+            if not unused():
+                return False
+            unmount(path)
+            remove_mountpoint(path)
+            return True
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EBUSY):
+            return False
+        raise
+
+
+def unmount_now(file: bytes) -> None:
+    """Unmount a XAR and wait until its server is gone. Raises NotFound, NotReady (busy), OSError."""
+    path = place(examine(file))
+    if not os.path.lexists(path + LOCK):
+        raise NotFound(f"{os.fsdecode(file)} is not mounted", "a XAR that has changed since then is another one")
+    with locked(path):
+        tear_down(path)
+        remove_mountpoint(path)
+
+
+def _sweep(new: bytes) -> None:
+    """Clear away what crashes and bare unmounts left beside a new mountpoint, of this mount namespace; else nothing."""
+    home = os.path.dirname(new)
+    namespace = b"-ns-%d" % registry.namespace()
+    mounted = {info.target: info.id for info in mountinfo()}
+    dead = {(entry.mountpoint, entry.mount_id) for entry in registry.entries() if not entry.alive}
+    for name in os.listdir(home):
+        path = os.path.join(home, name.removesuffix(LOCK))
+        gone = path not in mounted or (path, mounted[path]) in dead
+        if name.endswith(namespace + LOCK) and gone and path != new:
+            _clear(path)
+
+
+def _clear(path: bytes) -> None:
+    """Remove a mountpoint that is dead or not mounted, unless somebody is at it: then it is theirs now."""
+    try:
+        with locked(path, wait=False):
+            if not answers(path):
+                remove_mountpoint(path)
+    except BlockingIOError:
+        return
