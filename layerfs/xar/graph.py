@@ -30,7 +30,7 @@ from layerfs.xar.search import Candidate, MissingPackage, Search, ambiguous
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class Member:
     """One layer: `path` is absolute, `name` its last part, `given` says that the user named it.
 
     `header` is None for a directory and for a bare squashfs image. `identity` is (st_dev, st_ino), `size` in bytes.
@@ -54,27 +54,27 @@ class Package:
 class Resolution:
     """All packages in the order of the stack, top first; `depends` has for each of them, by name, which it depends on.
 
-    These are indexes into `packages`, in the order of DEPENDENCIES.
+    These are indexes into `members`, in the order of DEPENDENCIES.
     """
 
-    packages: tuple[Package, ...]
+    members: tuple[Member, ...]
     depends: tuple[Mapping[bytes, int], ...]
 
     @property
     def lowers(self) -> tuple[bytes, ...]:
         """The paths to mount, top first."""
-        return tuple(package.path for package in self.packages)
+        return tuple(member.path for member in self.members)
 
     @property
-    def pulled(self) -> tuple[Package, ...]:
+    def pulled(self) -> tuple[Member, ...]:
         """The packages that nobody named: they are here because something depends on them."""
-        return tuple(package for package in self.packages if not package.given)
+        return tuple(member for member in self.members if not member.given)
 
     @property
-    def connected(self) -> tuple[Package, ...]:
+    def connected(self) -> tuple[Member, ...]:
         """The packages that depend on another one, or that another one depends on."""
         inner = {index for depends in self.depends for index in depends.values()}
-        return tuple(p for index, p in enumerate(self.packages) if index in inner or self.depends[index])
+        return tuple(m for index, m in enumerate(self.members) if index in inner or self.depends[index])
 
 
 def resolve(lowers: Sequence[bytes], search: Search | None = None) -> Resolution:
@@ -87,13 +87,13 @@ def resolve(lowers: Sequence[bytes], search: Search | None = None) -> Resolution
     given = [walk.give(path) for path in lowers]
     walk.walk(given)
     edges = {index: list(dict.fromkeys(depends.values())) for index, depends in walk.depends.items()}
-    order = Graph(edges, given, [os.fsdecode(package.name) for package in walk.packages]).order()
+    order = Graph(edges, given, [os.fsdecode(member.name) for member in walk.members]).order()
     place = {index: number for number, index in enumerate(order)}
     depends = tuple({name: place[below] for name, below in walk.depends[index].items()} for index in order)
-    return Resolution(tuple(walk.packages[index] for index in order), depends)
+    return Resolution(tuple(walk.members[index] for index in order), depends)
 
 
-def read_package(path: bytes, *, given: bool) -> Package:
+def read_member(path: bytes, *, given: bool) -> Member:
     """Return the package at a path. Raises NotFound, NotImage, Corrupt (a bad XAR header), OSError."""
     try:
         st = os.stat(path)
@@ -101,7 +101,7 @@ def read_package(path: bytes, *, given: bool) -> Package:
         raise NotFound(f"layer {os.fsdecode(path)} is not there", "check the path") from None
     header = _header(path) if stat.S_ISREG(st.st_mode) else None
     identity = (st.st_dev, st.st_ino)
-    return Package(os.path.basename(path), path, given, header, identity, st.st_size, stat.S_ISDIR(st.st_mode))
+    return Member(os.path.basename(path), path, given, header, identity, st.st_size, stat.S_ISDIR(st.st_mode))
 
 
 def _header(path: bytes) -> Header | None:
@@ -116,7 +116,7 @@ class _Walk:
     """Packages as they are met, by number, and what each means by the names it depends on."""
 
     def __init__(self, search: Search) -> None:
-        self.packages: list[Package] = []
+        self.members: list[Member] = []
         self.depends: dict[int, dict[bytes, int]] = {}  # in the order of the walk
         self._search = search
         self._missing: list[MissingPackage] = []
@@ -127,7 +127,7 @@ class _Walk:
 
     def give(self, path: bytes) -> int:
         """Take a layer that the user named."""
-        package = read_package(path, given=True)
+        package = read_member(path, given=True)
         if package.identity in self._identities:
             raise InvalidArgument(f"layer {os.fsdecode(path)} is given twice", "name each layer once")
         index = self._add(package)
@@ -148,7 +148,7 @@ class _Walk:
 
     def _dependencies(self, index: int) -> dict[bytes, int]:
         found = {}
-        for name in self.packages[index].dependencies:
+        for name in self.members[index].dependencies:
             try:
                 found[name] = self._dependency(index, name)
             except MissingPackage as error:
@@ -159,39 +159,39 @@ class _Walk:
         """Return what a dependant means by a name, which no other may understand differently."""
         if name in self._given:
             return self._only(name)
-        path = self._search.find(name, self.packages[dependant].path)
-        index = self._known(read_package(path, given=False))
+        path = self._search.find(name, self.members[dependant].path)
+        index = self._known(read_member(path, given=False))
         chosen, first = self._chosen.setdefault(name, (index, dependant))
         if chosen != index:
-            users = " and ".join(os.fsdecode(self.packages[user].name) for user in (first, dependant))
+            users = " and ".join(os.fsdecode(self.members[user].name) for user in (first, dependant))
             what = f"{os.fsdecode(name)}, which {users} depend on,"
-            raise ambiguous(what, [_candidate(self.packages[chosen]), _candidate(self.packages[index])])
+            raise ambiguous(what, [_candidate(self.members[chosen]), _candidate(self.members[index])])
         return index
 
     def _only(self, name: bytes) -> int:
         """Return the layer of a name among those that the user named."""
-        first, *others = (_candidate(self.packages[index]) for index in self._given[name])
+        first, *others = (_candidate(self.members[index]) for index in self._given[name])
         if any(not self._search.equal(first, other) for other in others):
             raise ambiguous(f"{os.fsdecode(name)}, which is given twice,", [first, *others])
         return self._given[name][0]
 
-    def _known(self, package: Package) -> int:
+    def _known(self, package: Member) -> int:
         """Return the number of a package's content, new or not."""
         index = self._identities.get(package.identity)
         if index is None:
             twins = self._twins.get((package.size, package.header), [])
             mine = _candidate(package)
-            index = next((i for i in twins if self._search.equal(mine, _candidate(self.packages[i]))), None)
+            index = next((i for i in twins if self._search.equal(mine, _candidate(self.members[i]))), None)
         return self._add(package) if index is None else index
 
-    def _add(self, package: Package) -> int:
-        self.packages.append(package)
-        index = len(self.packages) - 1
+    def _add(self, package: Member) -> int:
+        self.members.append(package)
+        index = len(self.members) - 1
         self._identities[package.identity] = index
         if not package.directory:
             self._twins.setdefault((package.size, package.header), []).append(index)
         return index
 
 
-def _candidate(package: Package) -> Candidate:
+def _candidate(package: Member) -> Candidate:
     return Candidate(package.path, package.identity, package.size)
