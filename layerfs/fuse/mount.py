@@ -38,10 +38,7 @@ def attach(mountpoint: bytes, options: AttachOptions) -> int:
     Raises NotFound and InvalidArgument for the mountpoint, Unsupported where the host does not permit FUSE, OSError.
     """
     mode = check_mountpoint(mountpoint)
-    try:
-        device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    except (FileNotFoundError, PermissionError) as error:
-        raise _no_device(error) from None
+    device = _open_device()
     try:
         _mount(device, mode, mountpoint, options)
     except PermissionError:
@@ -51,6 +48,34 @@ def attach(mountpoint: bytes, options: AttachOptions) -> int:
         os.close(device)
         raise _no_fuse() if error.errno == errno.ENODEV else error from None
     return device
+
+
+def attach_nowhere(options: AttachOptions) -> tuple[int, int]:
+    """Return the descriptors of the device and of a FUSE mount that is nowhere: closed unused, it is gone.
+
+    For who may mount without fusermount3. Raises Unsupported where the host does not permit FUSE, OSError.
+    """
+    from layerfs.sys.fsmount import FsContext  # who mounts at a place need not pay for it
+
+    device = _open_device()
+    try:
+        with FsContext(b"fuse") as context:
+            context.set_string(b"source", options.source)
+            context.set_string(b"subtype", options.subtype)
+            for word in _own_words(device, stat.S_IFDIR, options):
+                context.set_option(os.fsdecode(word))
+            context.create(options.flags)
+            return device, context.mount(options.flags)
+    except OSError as error:
+        os.close(device)
+        raise _no_fuse() if error.errno == errno.ENODEV else error from None
+
+
+def _open_device() -> int:
+    try:
+        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError) as error:
+        raise _no_device(error) from None
 
 
 def check_mountpoint(mountpoint: bytes) -> int:
@@ -80,13 +105,15 @@ def _no_fuse() -> LayerfsError:
 
 
 def _mount(device: int, mode: int, mountpoint: bytes, options: AttachOptions) -> None:
-    """Mount with mount(2); the data is fs/fuse/inode.c's: rootmode in octal, ids as this user namespace sees them."""
-    words = [
-        f"fd={device},rootmode={mode:o},user_id={os.geteuid()},group_id={os.getegid()}".encode(),
-        *_shared_words(options),
-    ]
+    """Mount with mount(2)."""
     kind = b"fuse." + options.subtype
-    mount_raw(kind, options.source, mountpoint, options.flags, b",".join(words))
+    mount_raw(kind, options.source, mountpoint, options.flags, b",".join(_own_words(device, mode, options)))
+
+
+def _own_words(device: int, mode: int, options: AttachOptions) -> list[bytes]:
+    """Return what fs/fuse/inode.c reads: rootmode in octal, ids as this user namespace sees them."""
+    words = f"fd={device} rootmode={mode:o} user_id={os.geteuid()} group_id={os.getegid()}".encode().split()
+    return [*words, *_shared_words(options)]
 
 
 def _shared_words(options: AttachOptions) -> list[bytes]:

@@ -6,6 +6,7 @@
 import errno
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
 
@@ -201,6 +202,19 @@ def unmount(target: bytes, *, lazy: bool = False) -> None:
         call("umount2", target, UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0), path=target)
     except PermissionError:
         _fusermount(target, lazy)
+
+
+def let_go(needed: list[bytes]) -> None:
+    """Unmount everything in this mount namespace, a private copy of another one, but what `needed` paths lie on.
+
+    Who lives in such a copy would keep alive what others unmount. What came from a namespace with more rights stays
+    (mount_namespaces(7), "locked").
+    """
+    for entry in reversed(mountinfo()):
+        inside = entry.target.rstrip(b"/") + b"/"
+        if not any((path + b"/").startswith(inside) for path in needed):
+            with suppress(OSError):
+                call("umount2", entry.target, UMOUNT_NOFOLLOW | MNT_DETACH, path=entry.target)
 
 
 def _fusermount(target: bytes, lazy: bool) -> None:
