@@ -2,7 +2,9 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from layerfs.errors import NotFound
@@ -14,10 +16,12 @@ from layerfs.mounts.options import MountRequest
 from layerfs.mounts.process import Process
 from layerfs.mounts.removal import tear_down
 from layerfs.mounts.shared import Package, answers, examine, place, read_strictly
+from layerfs.mounts.shared_graph import MEMO
 from layerfs.mounts.shared_place import LOCK, locked, make_mountpoint, remove_mountpoint
 from layerfs.sys.mounts import MountFlag, mountinfo, unmount
 from layerfs.union.options import UnionOptions
 
+FORGET = 30 * 86400  # s after which nobody remembers what a XAR depended on; guessed
 FLAGS = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV  # as libfuse has it for every image
 
 
@@ -35,12 +39,12 @@ def mount_anew(file: bytes, package: Package, path: bytes, timeout: float) -> bo
     make_mountpoint(path)
     try:
         idle = Idle(timeout, partial(leave, path)) if timeout else None
-        request = MountRequest(Stack(package.lowers), path, UnionOptions(), AttachOptions(FLAGS), Driver.FUSE)
+        request = MountRequest(Stack(package.graph.lowers), path, UnionOptions(), AttachOptions(FLAGS), Driver.FUSE)
         launch(request, Process(idle=idle))
     except BaseException:
         remove_mountpoint(path)
         raise
-    if examine(file) == package:
+    if package.is_same(examine(file, anew=True)):
         return True
     tear_down(path)
     remove_mountpoint(path)
@@ -79,10 +83,19 @@ def _sweep(new: bytes) -> None:
     mounted = {info.target: info.id for info in mountinfo()}
     dead = {(entry.mountpoint, entry.mount_id) for entry in registry.entries() if not entry.alive}
     for name in os.listdir(home):
+        if name.endswith(MEMO):
+            _forget(os.path.join(home, name))
         path = os.path.join(home, name.removesuffix(LOCK))
         gone = path not in mounted or (path, mounted[path]) in dead
         if name.endswith(namespace + LOCK) and gone and path != new:
             _clear(path)
+
+
+def _forget(memo: bytes) -> None:
+    """Remove an old memo; the XAR it is about may be gone, or is resolved again."""
+    with suppress(FileNotFoundError):
+        if time.time() - os.stat(memo).st_mtime > FORGET:
+            os.unlink(memo)
 
 
 def _clear(path: bytes) -> None:
