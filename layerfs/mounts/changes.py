@@ -21,6 +21,7 @@ from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 from layerfs.union.whiteout import OPAQUE_FILES, WH
+from layerfs.xar.trees import open_tree
 
 # What copy-up leaves on a copy: kernel overlayfs, ourselves, fuse-overlayfs.
 _ORIGINS: Final = frozenset(
@@ -56,8 +57,8 @@ def changes(upper: bytes, lowers: tuple[bytes, ...]) -> list[Change]:
     A file counts as modified once it was copied up; a directory when its owner, mode or xattrs differ.
     """
     with (
-        closing(Union.open(Stack((upper, *lowers)), UnionOptions())) as after,
-        closing(Union.open(Stack(lowers), UnionOptions())) as before,
+        closing(Union.open(Stack((upper, *lowers)), UnionOptions(), open_tree=open_tree)) as after,
+        closing(Union.open(Stack(lowers), UnionOptions(), open_tree=open_tree)) as before,
     ):
         found = _Comparison(before, after).changes()
         return sorted(found, key=lambda change: change.path)
@@ -134,7 +135,7 @@ def _identity(shown: Attributes) -> tuple[int, int]:
 def _origin(union: Union, node: Directory) -> list[tuple[bytes, bytes]]:
     """Return the directories of the layers that a merged directory is made of."""
     parts = [part for part in parts_of(union.ov, node) if part is not None]
-    return [(part.tree.path, part.path()) for part in parts if isinstance(part.tree, DirTree)]
+    return [(part.tree.path, part.path()) for part in parts]
 
 
 def _own(union: Union, node: Directory) -> tuple[int, int, int, dict[bytes, bytes]]:

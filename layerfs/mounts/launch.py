@@ -12,12 +12,12 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
-from layerfs.errors import LayerfsError
+from layerfs.errors import LayerfsError, Unsupported
 from layerfs.fuse.mount import attach, check_mountpoint
 from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.options import MountRequest, generic_words
-from layerfs.mounts.process import READY, Process, Server, open_descriptors, open_log
+from layerfs.mounts.process import READY, Process, Server, household, log_of, open_descriptors, open_log
 
 
 def launch(request: MountRequest, process: Process) -> None:
@@ -30,9 +30,15 @@ def launch(request: MountRequest, process: Process) -> None:
     check_mountpoint(request.mountpoint)
     driver, why = _choose(request)
     if driver is Driver.KERNEL:
-        _mount_kernel(request, why)
-    else:
-        _mount_fuse(request, why, process, inherited)
+        try:
+            _mount_kernel(request, why, process, inherited)
+            return
+        except Unsupported as refusal:
+            # What images the kernel takes shows when it takes them; directories were tried before.
+            if request.driver is Driver.KERNEL or not _has_images(request):
+                raise
+            why = refusal.message
+    _mount_fuse(request, why, process, inherited)
 
 
 def _choose(request: MountRequest) -> tuple[Driver, str]:
@@ -44,15 +50,32 @@ def _choose(request: MountRequest) -> tuple[Driver, str]:
     return choose(request.driver, request.stack, request.union)
 
 
-def _mount_kernel(request: MountRequest, why: str) -> None:
+def _has_images(request: MountRequest) -> bool:
+    return not all(map(os.path.isdir, request.stack.lowers))
+
+
+def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
     """Mount with kernel overlayfs and record it."""
-    from layerfs.mounts.kernel import mount_kernel
+    from layerfs.mounts.kernel import mount_validated
     from layerfs.union.validate import validate
 
     validate(request.stack, request.mountpoint)  # overlayfs itself would hide a layer behind its own mount
-    mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
+    if not _has_images(request):
+        mount_validated(request.stack, request.union, request.mountpoint, request.attach.flags)
+        _record(request, why)
+        return
+    from layerfs.mounts.images import ground
+
+    with ground(request.stack, request.mountpoint, household(process, inherited)) as found:
+        mount_validated(found.stack, request.union, request.mountpoint, request.attach.flags)
+    _record(request, f"{why}; {found.how}", found.server, log_of(process, found.server) if found.server else None)
+
+
+def _record(request: MountRequest, why: str, server: int = 0, log: bytes | None = None) -> None:
+    """Have a kernel mount in the registry."""
     words = ",".join(generic_words(request.attach.flags))
-    entry = registry.new_entry(request.mountpoint, Driver.KERNEL, why, request.stack, words)
+    entry = registry.new_entry(request.mountpoint, Driver.KERNEL, why, request.stack, words, server)
+    entry = replace(entry, log=log)
     try:
         registry.prune()
         registry.save(entry)
@@ -63,12 +86,13 @@ def _mount_kernel(request: MountRequest, why: str) -> None:
 def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
     """Mount FUSE and have it served, here or in a process of its own."""
     from layerfs.union.union import Union
+    from layerfs.xar.trees import open_tree
 
     with ExitStack() as undo:
         log = None if process.log is None else open_log(process.log)
         if log is not None:
             undo.callback(os.close, log)
-        union = Union.open(request.stack, request.union, request.mountpoint)
+        union = Union.open(request.stack, request.union, request.mountpoint, open_tree)
         opened = undo.enter_context(ExitStack())
         opened.callback(union.close)
         server = Server(request, why, union, attach(request.mountpoint, request.attach))

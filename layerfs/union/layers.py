@@ -36,6 +36,7 @@ class Tree(Protocol):
 
     index: int
     override: str | None
+    path: bytes  # of the directory or image
     device: int  # sets its inode numbers apart from those of other trees
 
     def root(self) -> int:

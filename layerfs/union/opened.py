@@ -21,8 +21,13 @@ FOREIGN: Final = 1 << 40  # above every descriptor; the first handle of a file i
 class Foreign(Protocol):
     """An open object of a tree that is no directory of the host: a regular file, or one that is only held on to."""
 
-    tree: "Tree"
-    ref: "Ref"
+    @property
+    def tree(self) -> "Tree":
+        """The tree that has it."""
+
+    @property
+    def ref(self) -> "Ref":
+        """What its xattrs are read by, in that tree."""
 
     def stat(self) -> "Attributes":
         """Return its attributes."""

@@ -27,9 +27,9 @@ def environment(scratch: Path) -> dict[str, str]:
 
 
 @pytest.mark.timeout(0 if LONG else 300)
-@pytest.mark.parametrize("setting", ["REDIRECT", "COPYING", "PLAIN"])
+@pytest.mark.parametrize("setting", ["REDIRECT", "COPYING", "PLAIN", "IMAGES"])
 def test_layerfs_answers_as_kernel_overlayfs(setting: str, scratch: Path) -> None:
-    require("root", "kernel overlay", "fuse-overlayfs")
+    require("root", "kernel overlay", "fuse-overlayfs", "mksquashfs")
     done = subprocess.run(
         ["unshare", "--mount", *command(setting)],
         env=os.environ | environment(scratch),

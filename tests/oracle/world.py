@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.oracle import known
 from tests.oracle.agent import Agent
@@ -25,6 +25,7 @@ class Setting:
     prefix: str = "trusted.overlay."
     copy_on_exdev: bool = False
     readers: tuple[Subject, ...] = ()  # of the subject's upper
+    images: bool = False  # the lowers are squashfs images, which the kernel's side mounts
 
 
 REDIRECT = Setting(
@@ -50,6 +51,14 @@ PLAIN = Setting(
     Subject("kernel", "redirect_dir=on,index=on,xino=off"),
     Subject("union"),
     readers=(Subject("kernel", "redirect_dir=on,index=off,xino=off"),),
+)
+
+
+IMAGES = Setting(
+    Subject("kernel", "redirect_dir=on,index=on,xino=off"),
+    Subject("layerfs", "dev,suid,redirect_dir=on"),
+    readers=(Subject("kernel", "redirect_dir=on,index=off,xino=off"),),
+    images=True,
 )
 
 
@@ -95,7 +104,7 @@ def explore(world: World, choose: "Callable[[Pair], Iterable[Operation]]", setti
         except Exception as error:
             raise Failed(tuple(done), error) from error
         finally:
-            pair.close()
+            pair.remove()
 
 
 def script(world: World, operations: Sequence[Operation], setting: Setting) -> str:
@@ -130,6 +139,9 @@ class Pair:
         self.kernel = _place(base + b"/k", pruned, Marks.KERNEL, setting.prefix)
         shown = pruned if setting.subject.name == "kernel" else world
         self.subject = _place(base + b"/s", shown, world.marks, setting.prefix)
+        if setting.images:
+            self.kernel = _packed(self.kernel, mount=True)
+            self.subject = _packed(self.subject, mount=False)
         self._agents: ExitStack = ExitStack()
         self._refused_rename = False  # known.py: "mtime of directories after a refused rename"
 
@@ -149,6 +161,12 @@ class Pair:
         self._agents.close()
         release(self.kernel.target)
         release(self.subject.target)
+
+    def remove(self) -> None:
+        """Take everything away, the images' mounts too."""
+        self.close()
+        for lower in self.kernel.lowers if self.setting.images else ():
+            release(lower)
 
     def types(self) -> Mapping[bytes, str]:
         """The names in the tree now, and what they are."""
@@ -300,3 +318,23 @@ def _place(base: bytes, world: World, marks: Marks, prefix: str) -> Place:
         names.append(base + b"/l%d" % index)
         build(names[-1], layer, marks, prefix)
     return Place(tuple(names), base + b"/m", base + b"/u", base + b"/w")
+
+
+def _packed(place: Place, *, mount: bool) -> Place:
+    """Pack the lowers into images; mounted by the kernel's squashfs, or as files."""
+    lowers = []
+    for lower in place.lowers:
+        image = lower + b".sqfs"
+        _run("mksquashfs", lower, image, "-noappend", "-quiet", "-no-progress", "-comp", "lz4")
+        lowers.append(image)
+        if mount:
+            lowers[-1] = lower + b".m"
+            os.mkdir(lowers[-1])
+            _run("mount", "-t", "squashfs", "-o", "loop,ro", image, lowers[-1])
+    return replace(place, lowers=tuple(lowers))
+
+
+def _run(*command: str | bytes) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    if done.returncode:
+        raise AssertionError(f"{command!r}: {done.stderr.decode()}")

@@ -1,0 +1,130 @@
+"""An open file of an image: its bytes, block by block through the cache, with read-ahead for who reads it in order."""
+
+import os
+import stat
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from layerfs.pysquashfs import Inode, Piece
+from layerfs.sys.copy import write_all
+from layerfs.union.layers import Ref
+from layerfs.union.shown import Shown
+from layerfs.xar.blocks import CACHE, Key, Load
+
+if TYPE_CHECKING:
+    from layerfs.xar.lower import SquashLower
+
+AHEAD: Final = 1 << 20  # bytes read ahead in a file that is read in order; guessed
+HOLE: Final = -1  # the position of a piece that is not stored
+CHUNK: Final = 1 << 20  # bytes that a copy moves at once
+
+
+class ImageStat(Shown):
+    """What stat says of an inode of an image; the times are all its mtime, as the kernel's squashfs has it."""
+
+    __slots__ = ()
+
+    def __init__(self, inode: Inode, device: int) -> None:
+        self.st_ino = inode.number
+        self.st_dev = device
+        self.st_mode = inode.mode
+        self.st_nlink = inode.nlink
+        self.st_uid = inode.uid
+        self.st_gid = inode.gid
+        self.st_rdev = inode.rdev
+        size = self.st_size = inode.size
+        # fs/squashfs/inode.c: what is sparse takes no room, only files take any.
+        self.st_blocks = (size - inode.sparse + 511) >> 9 if stat.S_ISREG(inode.mode) else 0
+        self.st_blksize = 4096
+        self.st_atime_ns = self.st_mtime_ns = self.st_ctime_ns = inode.mtime * 1_000_000_000
+
+
+class ImageFile:
+    """An open object of an image (`layerfs.union.opened.Foreign`)."""
+
+    __slots__ = ("_next", "_pieces", "inode", "ref", "tree")
+
+    def __init__(self, tree: "SquashLower", inode: Inode) -> None:
+        self.tree = tree
+        self.inode = inode
+        self.ref: Ref = inode.ref
+        self._pieces: Sequence[Piece] | None = None
+        self._next = 0  # where one who reads in order goes on
+
+    def stat(self) -> ImageStat:
+        return ImageStat(self.inode, self.tree.device)
+
+    def readlink(self) -> bytes:
+        return self.tree.image.readlink(self.inode.ref)
+
+    def ready(self, offset: int, size: int) -> bytes | None:
+        end = min(offset + size, self.inode.size)
+        if offset >= end:
+            return b""
+        in_order = offset == self._next and end < self.inode.size
+        self._next = end
+        if in_order:
+            coming = self._within(offset, min(end + AHEAD, self.inode.size))
+            CACHE.foresee(self._job(piece) for piece in coming if piece.position != HOLE)
+        blocks: list[bytes | None] = []
+        missing = 0
+        for piece in self._within(offset, end):
+            block = b"" if piece.position == HOLE else CACHE.peek(self._key(piece))
+            missing += block is None
+            blocks.append(block)
+        if missing > 1 or (missing and (in_order or not self.tree.quick)):
+            return None
+        return self._join(offset, end, blocks)
+
+    def read(self, offset: int, size: int) -> bytes:
+        end = min(offset + size, self.inode.size)
+        return self._join(offset, end, None) if offset < end else b""
+
+    def copy(self, target: int, size: int) -> None:
+        offset = 0
+        while offset < size:
+            data = self.read(offset, min(CHUNK, size - offset))
+            for piece in self._within(offset, offset + len(data)):
+                if piece.position != HOLE:
+                    start = max(piece.offset, offset)
+                    stop = min(piece.offset + piece.length, offset + len(data))
+                    write_all(target, memoryview(data)[start - offset : stop - offset], start)
+            offset += len(data)
+        os.ftruncate(target, size)
+
+    def _within(self, offset: int, end: int) -> Sequence[Piece]:
+        """Return the pieces that a range of bytes touches; the range is not empty and inside the file."""
+        if self._pieces is None:
+            self._pieces = self.tree.image.pieces(self.inode.ref)
+        size = self.tree.image.superblock.block_size
+        return self._pieces[offset // size : (end - 1) // size + 1]
+
+    def _key(self, piece: Piece) -> Key:
+        return self.tree.number, piece.position
+
+    def _job(self, piece: Piece) -> tuple[Key, Load]:
+        load = self.tree.image.load
+        length = self.tree.image.superblock.block_size
+        return self._key(piece), partial(load, piece.position, piece.stored, length)
+
+    def _join(self, offset: int, end: int, blocks: Sequence[bytes | None] | None) -> bytes:
+        """Put a range together; `blocks` are those of its pieces that are here already."""
+        found = []
+        for index, piece in enumerate(self._within(offset, end)):
+            low = max(offset - piece.offset, 0)
+            high = min(end - piece.offset, piece.length)
+            if piece.position == HOLE:
+                found.append(memoryview(bytes(high - low)))
+                continue
+            block = blocks[index] if blocks is not None else None
+            if block is None:
+                block = self._take(piece)
+            found.append(memoryview(block)[piece.start + low : piece.start + high])
+        return bytes(found[0]) if len(found) == 1 else b"".join(found)
+
+    def _take(self, piece: Piece) -> bytes:
+        block = self.tree.noted(partial(CACHE.take, *self._job(piece)))
+        if len(block) < piece.start + piece.length:
+            self.tree.complain(f"a block at byte {piece.position} is too short")
+        return block

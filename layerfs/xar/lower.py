@@ -1,0 +1,198 @@
+"""A squashfs image as a lower of the union, read in-process: no mount, no loop device, no second server.
+
+Directories are known by the reference of their inode, so opening one costs nothing. A directory is read once with all
+its inodes (one call of libsquashfs a batch); attributes then come from memory. Listings are kept within a bound and
+read again when they are needed: an image does not change.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import Final, NoReturn, TypeVar
+
+from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode
+from layerfs.sys.namespaces import trusted_xattrs
+from layerfs.union import opened
+from layerfs.union.layers import Kind, Ref
+from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_whiteout
+from layerfs.xar.blocks import CACHE
+from layerfs.xar.file import ImageFile, ImageStat
+from layerfs.xar.header import image_offset
+
+LISTED: Final = 20_000  # names in listings that are kept; guessed, about 400 bytes each
+QUICK: Final = 256 << 10  # bytes; a block up to this size is uncompressed about as soon as a thread begins with it
+DEVICES: Final = 1 << 128  # above every st_dev; an image's stands for the file, not for its place in a stack
+_SLOW: Final = (Compressor.XZ, Compressor.LZMA)
+
+_numbers = count()
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class SquashLower:
+    """A squashfs image, bare or in a XAR, as a tree (`layerfs.union.layers.Tree`).
+
+    A shared flock on the file says that it is in use: the package cache evicts no such file.
+    """
+
+    def __init__(self, path: bytes, index: int) -> None:
+        self.path = path
+        self.index = index
+        self.override: str | None = None
+        self.number = next(_numbers)  # in the block cache
+        self.image, identity = _open_image(path)
+        self.device = DEVICES + (identity.st_ino << 64) + identity.st_dev
+        superblock = self.image.superblock
+        self.quick = superblock.compressor not in _SLOW and superblock.block_size <= QUICK
+        self._root = self.image.root.ref
+        self._inodes = {self._root: self.image.root}  # of open directories
+        self._holders = {self._root: 1}
+        self._listings: OrderedDict[int, dict[bytes, Inode]] = OrderedDict()
+        self._listed = 0
+        self._trusted: bool | None = None
+
+    def root(self) -> int:
+        return self._root
+
+    def open_dir(self, at: int, name: bytes) -> int:
+        inode = self._find(at, name)
+        if not stat.S_ISDIR(inode.mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        self._inodes[inode.ref] = inode
+        return self.hold_dir(inode.ref)
+
+    def hold_dir(self, handle: int) -> int:
+        self._holders[handle] = self._holders.get(handle, 0) + 1
+        return handle
+
+    def close_dir(self, handle: int) -> None:
+        self._holders[handle] -= 1
+        if not self._holders[handle]:
+            del self._holders[handle], self._inodes[handle]
+
+    def scan(self, handle: int, *, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
+        found = []
+        for name, inode in self._listing(handle).items():
+            kind = inode.mode & 0o170000
+            if kind == stat.S_IFDIR:
+                found.append((name, Kind.DIRECTORY))
+            elif kind == stat.S_IFCHR and inode.rdev == NO_DEVICE:
+                found.append((name, Kind.WHITEOUT))
+            elif xattr_whiteouts and kind == stat.S_IFREG and not inode.size and self._is_whiteout(inode):
+                found.append((name, Kind.WHITEOUT))
+            else:
+                found.append((name, Kind.OTHER))
+        return found
+
+    def _is_whiteout(self, inode: Inode) -> bool:
+        return names_whiteout([os.fsdecode(name) for name in self._all_xattrs(inode)])
+
+    def _listing(self, handle: int) -> dict[bytes, Inode]:
+        listing = self._listings.get(handle)
+        if listing is not None:
+            self._listings.move_to_end(handle)
+            return listing
+        listing = self._listings[handle] = dict(self.noted(partial(self.image.scan, handle)))
+        self._listed += len(listing)
+        while self._listed > LISTED and len(self._listings) > 1:
+            _, oldest = self._listings.popitem(last=False)
+            self._listed -= len(oldest)
+        return listing
+
+    def noted(self, read: Callable[[], T]) -> T:
+        """Read, and log what is corrupt: the errno that a program gets says less."""
+        try:
+            return read()
+        except OSError as error:
+            log.warning("%s: %s", os.fsdecode(self.path), error)
+            raise
+
+    def complain(self, what: str) -> NoReturn:
+        """Log what is corrupt, and raise EIO."""
+        log.warning("%s: %s", os.fsdecode(self.path), what)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), self.path)
+
+    def _find(self, at: int, name: bytes) -> Inode:
+        inode = self._listing(at).get(name)
+        if inode is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return inode
+
+    def marks(self, handle: int) -> DirMarks:
+        inode = self._inodes[handle]
+        if inode.xattr == NO_XATTRS:
+            return PLAIN
+        found = {os.fsdecode(name): value for name, value in self._all_xattrs(inode).items()}
+        return marks_of(list(found), found.get)
+
+    def lstat(self, at: int, name: bytes) -> ImageStat:
+        return ImageStat(self._find(at, name), self.device)
+
+    def stat_dir(self, handle: int) -> ImageStat:
+        return ImageStat(self._inodes[handle], self.device)
+
+    def statvfs(self) -> os.statvfs_result:
+        superblock = self.image.superblock
+        size = superblock.block_size
+        blocks = -(-superblock.bytes_used // size)
+        return os.statvfs_result((size, size, blocks, 0, 0, superblock.inode_count, 0, 0, os.ST_RDONLY, 255))
+
+    def readlink(self, at: int, name: bytes) -> bytes:
+        return self.noted(partial(self.image.readlink, self._find(at, name).ref))
+
+    def reach(self, at: int, name: bytes) -> Ref:
+        return self._find(at, name).ref
+
+    def reach_dir(self, handle: int) -> Ref:
+        return handle
+
+    def listxattr(self, ref: Ref) -> list[str]:
+        names = [os.fsdecode(name) for name in self._xattrs_at(ref)]
+        if self._trusted is None:
+            self._trusted = trusted_xattrs()
+        return names if self._trusted else [name for name in names if not name.startswith("trusted.")]
+
+    def getxattr(self, ref: Ref, key: str) -> bytes:
+        value = self._xattrs_at(ref).get(os.fsencode(key))
+        if value is None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return value
+
+    def _xattrs_at(self, ref: Ref) -> dict[bytes, bytes]:
+        assert isinstance(ref, int)
+        return self.noted(partial(self.image.xattrs, ref))
+
+    def _all_xattrs(self, inode: Inode) -> dict[bytes, bytes]:
+        return {} if inode.xattr == NO_XATTRS else self._xattrs_at(inode.ref)
+
+    def open(self, at: int, name: bytes, flags: int) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
+        inode = self._find(at, name)
+        if not stat.S_ISREG(inode.mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+        return opened.admit(ImageFile(self, inode))
+
+    def pin(self, at: int, name: bytes) -> int:
+        return opened.admit(ImageFile(self, self._find(at, name)))
+
+    def close(self) -> None:
+        CACHE.forget(self.number)
+        self.image.close()
+
+
+def _open_image(path: bytes) -> tuple[Image, os.stat_result]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # no locks on this filesystem, or about to be evicted
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return Image(fd, offset=image_offset(path)), os.fstat(fd)
+    finally:
+        os.close(fd)

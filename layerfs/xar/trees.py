@@ -1,0 +1,41 @@
+"""Opening a layer, whatever it is: a directory of the host, a squashfs image or a XAR."""
+
+import os
+import stat
+
+from layerfs.errors import Corrupt, InvalidArgument, Unsupported
+from layerfs.union.layers import DirTree, Tree
+
+
+def is_image(path: bytes) -> bool:
+    """Tell whether a layer is a regular file, and so to be opened as an image. Absent is no image."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def open_tree(path: bytes, index: int) -> Tree:
+    """Open a layer as a tree of a union, `index` being its place in the stack.
+
+    Raises InvalidArgument, Corrupt or Unsupported for a file that cannot be used, OSError for a directory.
+    """
+    if not is_image(path):
+        return DirTree(path, index)
+    from layerfs.pysquashfs import SquashfsError  # the binding costs some milliseconds
+    from layerfs.xar.lower import SquashLower
+
+    try:
+        return SquashLower(path, index)
+    except SquashfsError as error:
+        raise _explained(error) from None
+
+
+def _explained(error: OSError) -> Exception:
+    import errno
+
+    if error.errno == errno.EOPNOTSUPP:
+        return Unsupported(str(error), "make the image with a compressor that this host's libsquashfs has")
+    if error.errno in (errno.EIO, errno.EINVAL, errno.E2BIG):
+        return Corrupt(str(error), "make or fetch the image anew; `layerfs xar verify` says more")
+    return InvalidArgument(str(error))
