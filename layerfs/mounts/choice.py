@@ -26,10 +26,21 @@ def choose(driver: Driver, stack: Stack, options: UnionOptions) -> tuple[Driver,
     if refused:
         return Driver.FUSE, f"kernel overlayfs cannot do {refused}"
     try:
+        if not all(map(os.path.isdir, stack.lowers)):
+            return _for_images(stack)
         try_kernel(stack, options)
     except LayerfsError as error:
         return Driver.FUSE, error.message
     return Driver.KERNEL, "kernel overlayfs accepts these layers here"
+
+
+def _for_images(stack: Stack) -> tuple[Driver, str]:
+    """Return the driver to begin with: a stack with images is mounted once only, and by FUSE if that fails."""
+    try:
+        layer_syntax()
+    except OSError as error:
+        raise explain(error, stack) from error
+    return Driver.KERNEL, "kernel overlayfs is permitted here"
 
 
 def try_kernel(stack: Stack, options: UnionOptions) -> None:

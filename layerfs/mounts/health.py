@@ -8,6 +8,7 @@ from enum import Enum
 from threading import Thread
 from typing import Final
 
+from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Entry
 from layerfs.sys.mounts import MountInfo, mountinfo
@@ -53,7 +54,7 @@ def _matches(entry: Entry, info: MountInfo | None) -> bool:
     """Tell whether a mount is the recorded one: ids are used again after an unmount."""
     if info is None or info.target != entry.mountpoint:
         return False
-    return (info.type == b"overlay") == (entry.pid == 0)
+    return (info.type == b"overlay") == (entry.driver is Driver.KERNEL)
 
 
 def _begin(entry: Entry | None, info: MountInfo | None) -> "Future[None] | None":
@@ -85,10 +86,12 @@ def _report(entry: Entry | None, info: MountInfo | None, answer: "Future[None] |
 
 def _absent(entry: Entry) -> Health:
     """Return the health of a mount that is not in our mount namespace."""
-    if entry.pid == 0 and entry.namespace != registry.namespace():
+    if entry.driver is Driver.KERNEL and entry.alive and entry.namespace != registry.namespace():
         return Health.ELSEWHERE
     if entry.pid == 0 or not entry.alive:
         return Health.UNMOUNTED
+    if entry.driver is Driver.KERNEL:  # its server is where no mounts are
+        return Health.DETACHED
     try:
         there = {info.id: info for info in mountinfo(entry.pid)}
     except (PermissionError, FileNotFoundError, ProcessLookupError):

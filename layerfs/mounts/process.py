@@ -3,7 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
@@ -58,6 +58,35 @@ def _is_open(fd: int) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Household:
+    """How a server lives whose mount has no place: `settle` comes first, `leave` last; `log` is where it may write."""
+
+    settle: Callable[[], None]
+    leave: Callable[[], None]
+    log: bytes | None = None
+
+
+def household(process: Process, inherited: list[int]) -> Household:
+    """Return how a server lives apart from its caller: detached, logging, without entries in the end."""
+    if process.log is not None:
+        os.close(open_log(process.log))  # refused while the caller listens
+
+    def settle() -> None:
+        redirect_stdio(None if process.log is None else open_log(process.log))
+        for fd in inherited:
+            os.close(fd)
+        gc.enable()  # the command line began without
+        start_logging(process, log_of(process, os.getpid()))
+
+    return Household(settle, registry.remove_own, process.log)
+
+
+def log_of(process: Process, server: int) -> bytes | None:
+    """Return where such a server logs."""
+    return process.log or _in_place(b"images-%d.log" % server)
+
+
 class Server:
     """A mounted FUSE device, the union behind it, and the entry that tells of both."""
 
@@ -74,7 +103,7 @@ class Server:
         try:
             os.setsid()
             os.chdir("/")
-            _redirect_stdio(log)
+            redirect_stdio(log)
             for fd in inherited:
                 os.close(fd)
             with self._recorded(process) as entry:
@@ -139,7 +168,7 @@ class Server:
         import logging
 
         os.umask(0)  # the caller's umask was applied by the kernel; ours must not be
-        _start_logging(process, entry.log)
+        start_logging(process, entry.log)
         try:
             from layerfs.fuse.server import serve
 
@@ -153,7 +182,7 @@ class Server:
             raise
 
 
-def _redirect_stdio(log: int | None) -> None:
+def redirect_stdio(log: int | None) -> None:
     """Let go of the caller's terminal or pipes: podman waits until the last copy of its pipe is closed."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for fd in range(STDERR + 1):
@@ -162,13 +191,18 @@ def _redirect_stdio(log: int | None) -> None:
 
 
 def _default_log(entry: registry.Entry) -> bytes | None:
+    return _in_place(b"%d.log" % entry.mount_id)
+
+
+def _in_place(name: bytes) -> bytes | None:
+    """Return the path of a file in the runtime directory, if there is one."""
     try:
-        return registry.open_place() + b"/%d.log" % entry.mount_id
+        return os.path.join(registry.open_place(), name)
     except PermissionError:
         return None
 
 
-def _start_logging(process: Process, log: bytes | None) -> None:
+def start_logging(process: Process, log: bytes | None) -> None:
     """Send what is logged to stderr where that is somewhere, else to a file that only a first line creates."""
     import logging
     from logging.handlers import RotatingFileHandler

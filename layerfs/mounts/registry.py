@@ -23,7 +23,9 @@ STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One recorded mount. `pid` and `born` [clock ticks after boot] name the server for ever; both 0 for the kernel's.
+    """One recorded mount. `pid` and `born` [clock ticks after boot] name the server for ever; both 0 without one.
+
+    FUSE has a server always, the kernel where it serves images below the overlay (`layerfs.mounts.underlay`).
 
     `namespace` is the mount namespace it was made in, by the inode number of /proc/PID/ns/mnt. `started` in seconds
     since 1970. `options` are the generic mount options, for people to read.
@@ -43,13 +45,13 @@ class Entry:
 
     @property
     def alive(self) -> bool:
-        """Whether the recorded server still runs; a kernel mount needs none."""
+        """Whether the recorded server still runs; where there is none, none is needed."""
         return self.pid == 0 or birth(self.pid) == self.born
 
 
-def new_entry(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options: str) -> Entry:
+def new_entry(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options: str, server: int = 0) -> Entry:
     """Return the entry of a mount that was just made; for FUSE this process is the server."""
-    pid = os.getpid() if driver is Driver.FUSE else 0
+    pid = os.getpid() if driver is Driver.FUSE else server
     born = birth(pid) if pid else 0
     return Entry(
         mountpoint,
@@ -149,6 +151,14 @@ def remove(entry: Entry) -> None:
         if _load(path) == entry:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def remove_own() -> None:
+    """Remove the entries of what this process served."""
+    pid = os.getpid()
+    for entry in entries():
+        if entry.pid == pid and entry.born == birth(pid):
+            remove(entry)
 
 
 def entries() -> list[Entry]:

@@ -7,7 +7,6 @@ import time
 from typing import Final
 
 from layerfs.errors import InvalidArgument, NotFound, NotReady
-from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.health import FUSE_TYPE
 from layerfs.mounts.registry import Entry
@@ -58,7 +57,7 @@ def locate(path: bytes) -> tuple[bytes, MountInfo | None]:
 
 def _open_server(entry: Entry | None) -> int | None:
     """Return a pidfd of a living server."""
-    if entry is None or entry.driver is not Driver.FUSE:
+    if entry is None or not entry.pid:
         return None
     try:
         fd = os.pidfd_open(entry.pid)

@@ -2,7 +2,7 @@
 
     caller -- in a new user namespace where it is not root, outside the mount namespace: waits, passes signals on
       +-- init -- pid 1 of a new pid namespace, in a new mount namespace: mounts, waits, reaps
-            +-- FUSE server -- where the kernel refuses overlayfs; in a mount namespace of its own
+            +-- FUSE server -- where the kernel refuses overlayfs, or images; in a mount namespace of its own
             +-- COMMAND
 
 When init ends the kernel ends every process below it, and with them the mounts. Not a jail: as root it is root.
@@ -10,12 +10,15 @@ When init ends the kernel ends every process below it, and with them the mounts.
 
 import os
 import signal
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.model import Driver, Stack
+from layerfs.mounts.images import ground
 from layerfs.mounts.kernel import mount_validated
+from layerfs.mounts.process import Household
 from layerfs.sys import child, fsmount
 from layerfs.sys.libc import call
 from layerfs.sys.mounts import make_private, unmount
@@ -23,6 +26,7 @@ from layerfs.sys.namespaces import Namespace, die_with_parent, enter_user_namesp
 from layerfs.sys.rootfs import Root, show_own_processes
 from layerfs.union.options import UnionOptions
 from layerfs.union.validate import validate
+from layerfs.xar.trees import open_tree
 
 if TYPE_CHECKING:
     from layerfs.fuse.config import ServeConfig
@@ -156,12 +160,21 @@ class _Init:
     def _mount_kernel(self, stack: Stack, tree: bytes) -> bool:
         """Mount with kernel overlayfs; tell whether it accepted, or raise if only it was asked for."""
         try:
-            mount_validated(stack, UnionOptions(), tree)
+            with ground(stack, tree, self._household()) as found:
+                mount_validated(found.stack, UnionOptions(), tree)
         except Unsupported:
             if self._job.driver is Driver.KERNEL:
                 raise
             return False
         return True
+
+    def _household(self) -> Household:
+        """Return how a server of images lives: it ends with the overlay, at the latest with us."""
+
+        def settle() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+        return Household(settle, leave=lambda: None)
 
     def _clear_away(self) -> None:
         """Leave nothing of ours in the upper, and let a FUSE server finish: the kernel would kill it with us."""
@@ -215,7 +228,8 @@ def with_upper(stack: Stack, place: bytes) -> Stack:
     os.mkdir(upper)
     os.mkdir(work)
     # The merged root looks as its top layer does, which is now this one.
-    os.chmod(upper, os.stat(stack.lowers[0]).st_mode & 0o7777)
+    with closing(open_tree(stack.lowers[0], 1)) as top:
+        os.chmod(upper, top.stat_dir(top.root()).st_mode & 0o7777)
     return Stack(stack.lowers, upper, work)
 
 
@@ -225,7 +239,7 @@ def serve_private(stack: Stack, tree: bytes, mask: _Mask) -> int:
     from layerfs.fuse.mount import attach
     from layerfs.union.union import Union
 
-    union = Union.open(stack, UnionOptions(), tree)
+    union = Union.open(stack, UnionOptions(), tree, open_tree)
     device = attach(tree, AttachOptions())
     heard, said = os.pipe()
     pid = os.fork()
