@@ -1,1 +1,44 @@
-"""squashfs images, read and written through libsquashfs."""
+"""squashfs images, read and written through libsquashfs 1.2 (cffi, API mode). Knows nothing of the rest of layerfs.
+
+    with Image("app.squashfs") as image:
+        for path, inode in image.walk():
+            ...
+
+Everything below a path is bytes. What is wrong with an image is a SquashfsError. The writing half is imported when it
+is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from layerfs.pysquashfs.errors import SquashfsError
+from layerfs.pysquashfs.image import Image
+from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, Piece, Superblock
+
+if TYPE_CHECKING:
+    from layerfs.pysquashfs.writer import Entry, WriteOptions, entries_of, write_image, write_tree
+
+_WRITING = frozenset({"Entry", "WriteOptions", "entries_of", "write_image", "write_tree"})
+
+__all__ = [
+    "NO_XATTRS",
+    "Compressor",
+    "DirEntry",
+    "Entry",
+    "Image",
+    "Inode",
+    "Piece",
+    "SquashfsError",
+    "Superblock",
+    "WriteOptions",
+    "entries_of",
+    "write_image",
+    "write_tree",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WRITING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from layerfs.pysquashfs import writer
+
+    return getattr(writer, name)

@@ -1,0 +1,288 @@
+"""One image, open for reading. Thread-safe; the C behind it runs without the GIL and believes nothing an image says."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from stat import S_ISDIR
+from struct import Struct
+from typing import Any, Self
+
+from layerfs.pysquashfs._squashfs import ffi, lib
+from layerfs.pysquashfs.blocks import BATCH, Pieces, fetch, tail
+from layerfs.pysquashfs.errors import SquashfsError, from_status
+from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, Piece, Superblock
+
+RECORD = 60  # bytes; read.h
+TARGET_MOST = 65535  # bytes of a symbolic link
+NAME_MOST = 256  # bytes
+ALL = 2**64 - 1  # what is left of the file
+
+_inodes = Struct("=QIIIIIIQIQII").iter_unpack
+_names = Struct("=QII").iter_unpack
+_lengths = Struct("=II").unpack_from
+_inode: Callable[[Any], Inode] = partial(tuple.__new__, Inode)
+# A listing has 31 KiB that C fills before anybody looks.
+_new_listing = ffi.new_allocator(should_clear_after_alloc=False)
+_new_blocks = _new_listing
+_new_record = partial(_new_listing, "unsigned char[60]")
+
+
+class Image:
+    """A squashfs image in a file, from `offset` on, `size` bytes or all that follow.
+
+    An int is a descriptor, of which a duplicate is used; it and the file's own offset stay the caller's. Opening reads
+    the superblock and nothing else. Opened before a fork it may be used on both sides. Raises SquashfsError; OSError
+    where the path cannot be opened.
+    """
+
+    def __init__(
+        self,
+        source: str | bytes | int | os.PathLike[str] | os.PathLike[bytes],
+        *,
+        offset: int = 0,
+        size: int | None = None,
+    ) -> None:
+        self._handle: Any = None
+        self._root: Inode | None = None
+        if isinstance(source, int):
+            self.name = b"descriptor %d" % source
+            fd = os.dup(source)
+        else:
+            self.name = os.fsencode(source)
+            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # it may be a FIFO
+        try:
+            self._handle = self._begin(fd, offset, ALL if size is None else size)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.superblock = _superblock(lib.squash_superblock(self._handle))
+
+    def _begin(self, fd: int, offset: int, size: int) -> Any:
+        if not (0 <= offset < 2**63 and 0 <= size <= ALL):
+            raise self._error(errno.EINVAL, "no such range of a file", "", "SQFS_ERROR_ARG_INVALID")
+        result = ffi.new("squash_image **")
+        status = lib.squash_open(fd, offset, size, result)
+        if status < 0:
+            raise from_status(status, filename=self.name, what="")
+        return ffi.gc(result[0], lib.squash_close)
+
+    def close(self) -> None:
+        """Let go of the file. A call that another thread is in ends as if nothing happened; later ones raise EBADF."""
+        self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Image {os.fsdecode(self.name)!r}{'' if self._handle else ', closed'}>"
+
+    @property
+    def root(self) -> Inode:
+        """The root directory."""
+        if self._root is None:
+            self._root = self.inode(self.superblock.root_ref)
+        return self._root
+
+    def inode(self, ref: int) -> Inode:
+        """Return what is stored at a reference, as entries and the superblock give them."""
+        record = _new_record()
+        self._check(lib.squash_inode(self._open(), _u64(ref), record), "inode", ref)
+        return _one(record)
+
+    def by_number(self, number: int) -> Inode:
+        """Return the inode with a number. ENOENT outside the image's range, EOPNOTSUPP without an export table."""
+        record = _new_record()
+        self._check(lib.squash_by_number(self._open(), min(max(number, 0), 2**32 - 1), record), "number", number)
+        return _one(record)
+
+    def readdir(self, ref: int) -> list[DirEntry]:
+        """Return a directory's entries as stored: by name, bytewise. Inodes are not looked at."""
+        return [
+            DirEntry(name, *fields) for names, records in self._batches(ref, False, 16)
+            for name, fields in zip(names, _names(records), strict=True)
+        ]  # fmt: skip
+
+    def scan(self, ref: int) -> list[tuple[bytes, Inode]]:
+        """Return a directory's names with their inodes, in the order of readdir(): about 1 us each."""
+        found: list[tuple[bytes, Inode]] = []
+        for names, records in self._batches(ref, True, RECORD):
+            found += zip(names, map(_inode, _inodes(records)), strict=True)
+        return found
+
+    def _batches(self, ref: int, inodes: bool, size: int) -> Iterator[tuple[list[bytes], Any]]:
+        handle = self._open()
+        listing = _new_listing("squash_listing *")
+        self._check(lib.squash_list_start(handle, _u64(ref), listing), "directory", ref)
+        while count := lib.squash_list(handle, listing, inodes):
+            self._check(count, "directory", ref)
+            names = ffi.buffer(listing.names, listing.names_length)[:].split(b"\0")
+            yield names, ffi.buffer(listing.records, count * size)
+
+    def find(self, ref: int, name: bytes) -> Inode | None:
+        """Return the inode that a directory has under a name; a large directory's index makes that quick."""
+        if not 0 < len(name) <= NAME_MOST:
+            return None
+        record = _new_record()
+        found = lib.squash_find(self._open(), _u64(ref), name, len(name), record)
+        return _one(record) if self._check(found, "directory", ref) else None
+
+    def lookup(self, path: bytes) -> Inode:
+        """Return the inode at a path from the root. No symbolic link is followed: one in between is ENOTDIR."""
+        inode = self.root
+        for name in path.split(b"/"):
+            if name in (b"", b"."):
+                continue
+            found = self.find(inode.ref, name)
+            if found is None:
+                raise self._error(errno.ENOENT, "no such file or directory", _said(path), "SQFS_ERROR_NO_ENTRY")
+            inode = found
+        return inode
+
+    def readlink(self, ref: int) -> bytes:
+        """Return what a symbolic link says."""
+        target = _new_listing("char[]", TARGET_MOST)
+        length = self._check(lib.squash_readlink(self._open(), _u64(ref), target, TARGET_MOST), "inode", ref)
+        return bytes(ffi.buffer(target, length))
+
+    def xattrs(self, ref: int) -> dict[bytes, bytes]:
+        """Return an inode's extended attributes under their full names. Cheap where Inode.xattr is NO_XATTRS."""
+        index = self.inode(ref).xattr
+        if index == NO_XATTRS:
+            return {}
+        pairs = ffi.new("char **")
+        try:
+            length = self._check(lib.squash_xattrs(self._open(), index, pairs), "xattrs of inode", ref)
+            return dict(_pairs(bytes(ffi.buffer(pairs[0], length)))) if length else {}
+        finally:
+            lib.squash_free(pairs[0])
+
+    def pieces(self, ref: int) -> Sequence[Piece]:
+        """Return where a file's bytes lie, in order and without gaps: piece i begins at i blocks.
+
+        Costs nothing to speak of for a file of any size: those of a large one are fetched when they are looked at.
+        """
+        handle = self._open()
+        blocks = _new_blocks("squash_blocks *")
+        self._check(lib.squash_blocks_start(handle, _u64(ref), blocks), "file", ref)
+        fail = partial(from_status, filename=self.name, what=f"file {ref:#x}")
+        if blocks.total > BATCH:
+            return Pieces(handle, blocks, self.superblock.block_size, fail)
+        found = fetch(handle, blocks, fail) if blocks.total else []
+        return (*found, *tail(blocks, self.superblock.block_size))
+
+    def load(self, position: int, stored: int, length: int) -> bytes:
+        """Read and decompress one stored block, which is `length` bytes or less: block_size always will do.
+
+        May be called by several threads at once, and then runs at once. A hole (position -1) is `length` zero bytes.
+        Raises EIO where the block is longer; that it is shorter is for the caller to see, who knows the file.
+        """
+        if length < 0 or length > self.superblock.block_size:
+            raise self._error(errno.EINVAL, "no block is of that length", "", "SQFS_ERROR_ARG_INVALID")
+        if stored == 0:
+            return bytes(length)
+        # Filled before anybody else can know of it, which saves a copy; 64, since Python shares the shortest ones.
+        data = bytes(max(length, 64))
+        handle = self._open()
+        status = lib.squash_load(handle, _u64(position), stored & 0xFFFFFFFF, ffi.from_buffer(data), length)
+        if status != len(data):
+            data = data[: self._check(status, "block", position)]
+        return data
+
+    def read(self, ref: int, offset: int, size: int) -> bytes:
+        """Return a part of a file; it is short where the file ends."""
+        end = min(offset + size, self.inode(ref).size)
+        block_size = self.superblock.block_size
+        pieces, parts = self.pieces(ref), []
+        for index in range(max(offset, 0) // block_size, -(-end // block_size)):
+            piece = pieces[index]
+            begin, stop = max(offset - piece.offset, 0), min(end - piece.offset, piece.length)
+            parts.append(self._part(ref, piece, begin, stop))
+        return b"".join(parts)
+
+    def _part(self, ref: int, piece: Piece, begin: int, stop: int) -> bytes:
+        if piece.position < 0:
+            return bytes(stop - begin)
+        data = self.load(piece.position, piece.stored, self.superblock.block_size)
+        if len(data) < piece.start + piece.length:
+            raise self._error(
+                errno.EIO, "a data block is shorter than its file says", f"file {ref:#x}", "SQFS_ERROR_CORRUPTED"
+            )
+        return data[piece.start + begin : piece.start + stop]
+
+    def walk(self, path: bytes = b"") -> Iterator[tuple[bytes, Inode]]:
+        """Go through a directory and all below, parents first, by name; paths are relative to it, itself is b"".
+
+        A directory that appears twice (so it may be its own ancestor) and listings that overlap (a small image could
+        have any number of names) raise EIO.
+        """
+        top = self.lookup(path)
+        yield b"", top
+        if not S_ISDIR(top.mode):
+            return
+        left = self._check(lib.squash_listing_room(self._open()), "directory table", self.superblock.directory_table)
+        seen: set[int] = set()
+        stack: list[Iterator[tuple[bytes, Inode]]] = [iter([(b"", top)])]
+        while stack:
+            for name, inode in stack[-1]:
+                if name:
+                    yield name, inode
+                if not S_ISDIR(inode.mode):
+                    continue
+                left -= max(inode.size - 3, 0)
+                if inode.ref in seen or left < 0:
+                    why = "directories overlap" if left < 0 else "a directory appears twice"
+                    raise self._error(errno.EIO, why, _said(name), "SQFS_ERROR_LINK_LOOP")
+                seen.add(inode.ref)
+                prefix = name + b"/" if name else b""
+                stack.append((prefix + name, inode) for name, inode in self.scan(inode.ref))
+                break
+            else:
+                stack.pop()
+
+    def _open(self) -> Any:
+        handle = self._handle
+        if handle is None:
+            raise self._error(errno.EBADF, "the image is closed", "", "SQFS_ERROR_SEQUENCE")
+        return handle
+
+    def _check(self, status: int, part: str, where: int) -> int:
+        if status < 0:
+            raise from_status(status, filename=self.name, what=f"{part} {where:#x}")
+        return status
+
+    def _error(self, number: int, reason: str, what: str, code: str) -> SquashfsError:
+        return SquashfsError(number, reason, filename=self.name, what=what, code=code)
+
+
+def _superblock(raw: Any) -> Superblock:
+    return Superblock(
+        raw.inode_count, raw.modification_time, raw.block_size, raw.fragment_count, Compressor(raw.compressor),
+        raw.flags, raw.id_count, (raw.version_major, raw.version_minor), raw.root_ref, raw.bytes_used,
+        raw.id_table, raw.xattr_table, raw.inode_table, raw.directory_table, raw.fragment_table, raw.export_table,
+    )  # fmt: skip
+
+
+def _one(record: Any) -> Inode:
+    return _inode(next(_inodes(ffi.buffer(record))))
+
+
+def _pairs(packed: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while at < len(packed):
+        name, value = _lengths(packed, at)
+        at += 8
+        yield packed[at : at + name], packed[at + name : at + name + value]
+        at += name + value
+
+
+def _u64(number: int) -> int:
+    """A reference or position that C can take; what is out of range is one that no image has."""
+    return number if 0 <= number < 2**64 else ALL
+
+
+def _said(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")
