@@ -1,0 +1,207 @@
+"""Every byte of a package looked at: its header, each directory, inode and xattr, each data block uncompressed.
+
+What is found wrong does not end the search. Blocks that several files share are looked at once. Threads uncompress;
+few blocks are under way at a time, so an image of any size takes little memory.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from layerfs.errors import Corrupt
+from layerfs.pysquashfs import NO_XATTRS, DirEntry, Image, Inode, Piece, SquashfsError
+from layerfs.xar.header import Remark
+from layerfs.xar.package import Package, opened, reason
+
+WORKERS: Final = os.cpu_count() or 1
+UNDER_WAY: Final = 4 * WORKERS  # blocks; each is up to 1 MiB
+ENOUGH: Final = 100  # flaws; more of them say no more
+UNREADABLE: Final = -1  # instead of a block's length
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at and what is wrong with it; `size` is that of all files' data [bytes], shared or not."""
+
+    flaws: list[str] = field(default_factory=list)
+    remarks: tuple[Remark, ...] = ()
+    inodes: int = 0
+    blocks: int = 0
+    size: int = 0
+
+
+class _Enough(Exception):
+    """So much is wrong that the search ends."""
+
+
+def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, total: None) -> Report:
+    """Look at a whole package; `progress` is told how many of its inodes were seen.
+
+    Raises NotImage and OSError for what is no package; whatever is wrong in one is a flaw in the report.
+    """
+    report = Report()
+    try:
+        with opened(path) as package, ThreadPoolExecutor(WORKERS) as pool:
+            report.remarks = package.header.remarks if package.header else ()
+            try:
+                _Search(package, report, pool, progress).run()
+            except _Enough:
+                report.flaws.append("and so on: the search ends here")
+    except Corrupt as error:
+        report.flaws.append(error.message)
+    except SquashfsError as error:
+        report.flaws.append(reason(error))
+    return report
+
+
+def name_flaw(name: bytes, seen: set[bytes]) -> str:
+    """Return what is wrong with a name in a directory in which others were seen; nothing for a good one."""
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        return "is no name for a file"
+    return "is there twice" if name in seen else ""
+
+
+class _Search:
+    """One image being looked at."""
+
+    def __init__(
+        self, package: Package, report: Report, pool: ThreadPoolExecutor, progress: Callable[[int, int], None]
+    ) -> None:
+        self.image: Image = package.image
+        self.file_size = package.size - package.offset
+        self.report = report
+        self.pool = pool
+        self.progress = progress
+        self.seen: dict[int, int] = {}  # inode number -> its reference
+        self.blocks: dict[tuple[int, int], int] = {}  # where and how it is stored -> length [bytes]
+        self.coming: dict[tuple[int, int], tuple[Future[int], list[tuple[str, Piece]]]] = {}  # and what wants it
+        self.directories: list[tuple[bytes, Inode]] = []
+
+    def run(self) -> None:
+        superblock = self.image.superblock
+        if superblock.bytes_used > self.file_size:
+            self.flaw("the image", f"has {superblock.bytes_used} bytes, of which the file holds {self.file_size}")
+        self.visit(b"", self.image.root)
+        while self.directories:
+            self.directory(*self.directories.pop())
+        while self.coming:
+            self.settle()
+        if superblock.inode_count != len(self.seen) and not self.report.flaws:
+            self.flaw("the superblock", f"says {superblock.inode_count} inodes, there are {len(self.seen)}")
+        self.report.inodes, self.report.blocks = len(self.seen), len(self.blocks)
+
+    def flaw(self, where: str, said: str) -> None:
+        self.report.flaws.append(f"{where}: {said}")
+        if len(self.report.flaws) >= ENOUGH:
+            raise _Enough
+
+    def directory(self, path: bytes, inode: Inode) -> None:
+        shown = _shown(path)
+        try:
+            entries = self.image.readdir(inode.ref)
+        except SquashfsError as error:
+            return self.flaw(shown, reason(error))
+        names: set[bytes] = set()
+        for entry in entries:
+            wrong = name_flaw(entry.name, names)
+            names.add(entry.name)
+            if wrong:
+                self.flaw(shown, f"{_quoted(entry.name)} {wrong}")
+            self.entry(b"%s/%s" % (path, entry.name) if path else entry.name, entry)
+        ordered = [entry.name for entry in entries]
+        if ordered != sorted(ordered):
+            self.flaw(shown, "its names are not in order, so that the kernel does not find all of them")
+
+    def entry(self, path: bytes, entry: DirEntry) -> None:
+        try:
+            inode = self.image.inode(entry.ref)
+        except SquashfsError as error:
+            return self.flaw(_shown(path), reason(error))
+        if stat.S_IFMT(inode.mode) != stat.S_IFMT(entry.mode_type):
+            self.flaw(_shown(path), "its directory says another type than its inode")
+        if self.seen.get(inode.number, entry.ref) != entry.ref:
+            self.flaw(_shown(path), f"has the inode number {inode.number} of another file")
+        self.visit(path, inode)
+
+    def visit(self, path: bytes, inode: Inode) -> None:
+        """Look at an inode, once however often it is named."""
+        again = inode.number in self.seen
+        self.seen.setdefault(inode.number, inode.ref)
+        if again:
+            if stat.S_ISDIR(inode.mode):
+                self.flaw(_shown(path), "is a directory that has a second place in the tree")
+            return
+        self.progress(len(self.seen), self.image.superblock.inode_count)
+        try:
+            self.content(path, inode)
+            if inode.xattr != NO_XATTRS:
+                self.image.xattrs(inode.ref)
+        except SquashfsError as error:
+            self.flaw(_shown(path), reason(error))
+
+    def content(self, path: bytes, inode: Inode) -> None:
+        if stat.S_ISDIR(inode.mode):
+            self.directories.append((path, inode))
+        elif stat.S_ISLNK(inode.mode):
+            target = self.image.readlink(inode.ref)
+            if not target or b"\0" in target:
+                self.flaw(_shown(path), f"is a symlink to {_quoted(target)}")
+        elif stat.S_ISREG(inode.mode):
+            self.report.size += inode.size
+            self.file(_shown(path), inode)
+
+    def file(self, shown: str, inode: Inode) -> None:
+        end = 0
+        for piece in self.image.pieces(inode.ref):
+            if piece.offset != end:
+                self.flaw(shown, f"its data go on at byte {piece.offset}, after {end}")
+            end = piece.offset + piece.length
+            if piece.position >= 0:
+                self.piece(shown, piece)
+        if end != inode.size:
+            self.flaw(shown, f"has {inode.size} bytes, of which {end} are stored")
+
+    def piece(self, shown: str, piece: Piece) -> None:
+        """Have a block uncompressed unless it was, and compare its length with what a file wants of it."""
+        key = piece.position, piece.stored
+        if key in self.blocks:
+            return self.compare(shown, piece, self.blocks[key])
+        if key not in self.coming:
+            self.coming[key] = self.pool.submit(self.length, piece), []
+        self.coming[key][1].append((shown, piece))
+        while len(self.coming) >= UNDER_WAY:
+            self.settle()
+
+    def length(self, piece: Piece) -> int:
+        """Return how long a block is that is uncompressed; runs in a thread."""
+        return len(self.image.load(piece.position, piece.stored, self.image.superblock.block_size))
+
+    def settle(self) -> None:
+        """Wait for the block that is under way for longest."""
+        key = next(iter(self.coming))
+        future, wanted = self.coming.pop(key)
+        try:
+            self.blocks[key] = future.result()
+        except SquashfsError as error:
+            self.blocks[key] = UNREADABLE
+            self.flaw(wanted[0][0], reason(error))
+        for shown, piece in wanted[self.blocks[key] == UNREADABLE :]:
+            self.compare(shown, piece, self.blocks[key])
+
+    def compare(self, shown: str, piece: Piece, length: int) -> None:
+        if length == UNREADABLE:
+            self.flaw(shown, f"shares the unreadable block at byte {piece.position} of the image")
+        elif piece.start + piece.length > length:
+            wanted = f"bytes {piece.start} to {piece.start + piece.length}"
+            self.flaw(shown, f"wants {wanted} of the block at byte {piece.position} of the image, which has {length}")
+
+
+def _shown(path: bytes) -> str:
+    return f"/{os.fsdecode(path)}"
+
+
+def _quoted(name: bytes) -> str:
+    return repr(name.decode("utf-8", "backslashreplace"))
