@@ -43,10 +43,11 @@ class Ground:
 
 
 @contextmanager
-def ground(stack: Stack, place: bytes, household: Household) -> Iterator[Ground]:
+def ground(stack: Stack, place: bytes, household: Household | None) -> Iterator[Ground]:
     """Yield a stack whose images are mounts, for the overlay that is to be mounted at `place` meanwhile.
 
-    Raises LayerfsError, OSError, with nothing left; nothing is left either if no overlay was made.
+    Without a household there is no server: LoopsRefused then where there would be one. Raises other LayerfsErrors and
+    OSError, too, with nothing left; nothing is left either if no overlay was made.
     """
     images = tuple(filter(is_image, stack.lowers))
     if not images:
@@ -56,6 +57,8 @@ def ground(stack: Stack, place: bytes, household: Household) -> Iterator[Ground]
         try:
             mounts = mount_images(images)
         except LoopsRefused as refusal:
+            if household is None:
+                raise
             found = _served(stack, stack.lowers.index(images[0]), refusal, place, household, held)
         else:
             for mount in mounts.values():

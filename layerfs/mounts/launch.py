@@ -66,7 +66,10 @@ def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: 
         return
     from layerfs.mounts.images import ground
 
-    with ground(request.stack, request.mountpoint, household(process, inherited)) as found:
+    # Where nothing is written a server below the kernel's overlay is worth less than one alone (measured).
+    alone = request.driver is Driver.AUTO and request.stack.upper is None
+    home = None if alone else household(process, inherited)
+    with ground(request.stack, request.mountpoint, home) as found:
         mount_validated(found.stack, request.union, request.mountpoint, request.attach.flags)
     _record(request, f"{why}; {found.how}", found.server, log_of(process, found.server) if found.server else None)
 
