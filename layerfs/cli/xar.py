@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Final
 
 PARTS: Final = ("build", "info", "verify", "extract", "graph", "mount", "exec")
@@ -17,7 +16,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="A XAR is a file that runs: a header in text, then a squashfs image with the program and its tree.",
     )
     parts = parser.add_subparsers(prog="layerfs xar", metavar="VERB", dest="part", required=True)
-    for part in (asked,) if asked in PARTS else [part for part in PARTS if find_spec(f"layerfs.cli.xar_{part}")]:
+    for part in (asked,) if asked in PARTS else PARTS:
         import_module(f"layerfs.cli.xar_{part}").add_parser(parts)
 
 

@@ -51,7 +51,7 @@ def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, tota
             except _Enough:
                 report.flaws.append("and so on: the search ends here")
     except Corrupt as error:
-        report.flaws.append(error.message)
+        report.flaws.append(error.message.removeprefix(f"{os.fsdecode(path)}: "))
     except SquashfsError as error:
         report.flaws.append(reason(error))
     return report

@@ -1,0 +1,51 @@
+"""`layerfs xar verify`: whether packages are whole."""
+
+import argparse
+import os
+import sys
+
+from layerfs.cli.main import one_line
+from layerfs.cli.screen import bar, size
+from layerfs.errors import LayerfsError
+from layerfs.xar.verify import Report, verify
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb to the command line."""
+    parser = subparsers.add_parser(
+        "verify",
+        help="look for damage in XARs and squashfs images",
+        description="Read the header strictly, then every directory, inode and xattr, and uncompress every data block. "
+        "Exit status 1 if anything is wrong. What only one of the reference readers accepts is a warning.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="FILE")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify each file and say OK or what is wrong where."""
+    return max([_one(path) for path in arguments.paths])
+
+
+def _one(path: str) -> int:
+    try:
+        with bar(f"verifying {path}") as progress:
+            report = verify(os.fsencode(path), progress)
+    except LayerfsError as error:
+        print(f"layerfs: {one_line(str(error))}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"layerfs: {one_line(f'{path}: {error.strerror or error}')}", file=sys.stderr)
+        return 1
+    return _say(path, report)
+
+
+def _say(path: str, report: Report) -> int:
+    for remark in report.remarks:
+        said = f"{path}: warning: line {remark.line}: {remark.refuser.value} refuses it: {remark.said}"
+        print(one_line(said), file=sys.stderr)
+    for flaw in report.flaws:
+        print(one_line(f"{path}: {flaw}"))
+    if not report.flaws:
+        what = f"{report.inodes} inodes, {report.blocks} blocks, {size(report.size)} of data"
+        print(one_line(f"{path}: OK ({what})"))
+    return int(bool(report.flaws))
