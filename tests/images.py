@@ -1,0 +1,48 @@
+"""Images for tests, and what is left of them on the host: loop devices, servers."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+PATIENCE = 10.0  # s
+TIMEOUT = 60  # s
+
+
+def make_image(image: Path, tree: Path, *words: str) -> Path:
+    """Pack a directory with mksquashfs; whiteouts, owners and xattrs are kept."""
+    command: list[str | Path] = ["mksquashfs", tree, image, "-noappend", "-quiet", "-no-progress", "-processors", "1", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
+    return image
+
+
+def loops_below(place: Path) -> list[Path]:
+    """Return the loop devices (below /sys) whose files are at or below a path."""
+    found = []
+    for loop in Path("/sys/block").glob("loop*/loop"):
+        with suppress(OSError):  # freed at this moment
+            backing = (loop / "backing_file").read_text().rstrip("\n")
+            if backing == str(place) or backing.startswith(f"{place}/"):
+                found.append(loop)
+    return found
+
+
+def servers_below(place: Path) -> list[int]:
+    """Return the processes, zombies aside, that have a file below a path open or run with it as an argument."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if any(word.startswith(os.fsencode(place) + b"/") for word in words):
+                found.append(int(pid))
+    return found
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Return once something is true; fail when it does not become so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
