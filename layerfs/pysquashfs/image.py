@@ -238,7 +238,7 @@ class Image:
                     raise self._error(errno.EIO, why, _said(name), "SQFS_ERROR_LINK_LOOP")
                 seen.add(inode.ref)
                 prefix = name + b"/" if name else b""
-                stack.append((prefix + name, inode) for name, inode in self.scan(inode.ref))
+                stack.append(iter([(prefix + name, inode) for name, inode in self.scan(inode.ref)]))  # prefix changes
                 break
             else:
                 stack.pop()
