@@ -16,7 +16,7 @@ from layerfs.errors import LayerfsError
 if TYPE_CHECKING:
     import argparse
 
-VERBS = ("mount", "umount", "status", "diff", "run", "xar", "doctor", "bench", "completion")
+VERBS = ("mount", "umount", "status", "diff", "run", "xar", "cache", "doctor", "bench", "completion")
 GROUPS = ("xar",)  # verbs that have verbs of their own
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from layerfs.cli.words import take_apart
-from layerfs.errors import InvalidArgument, NotFound
+from layerfs.errors import InvalidArgument, LayerfsError, NotFound
 from layerfs.model import Driver
 from layerfs.mounts.launch import launch
-from layerfs.mounts.options import MountOptions, absolute, parse, request
+from layerfs.mounts.options import MountOptions, MountRequest, absolute, parse, request
+from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
 
 if TYPE_CHECKING:
@@ -19,16 +20,24 @@ if TYPE_CHECKING:
 
     Arguments = argparse.Namespace | SimpleNamespace
 
-DESCRIPTION: Final = """Mount LAYERs (top first) at MOUNTPOINT, writable where --upper is given.
+DESCRIPTION: Final = """Mount LAYERs (top first) at MOUNTPOINT, writable where --upper is given. A layer is a directory,
+a squashfs image, or a XAR, below which all that it depends on is mounted too (`layerfs xar graph` shows it).
 The drop-in form is `layerfs mount -o lowerdir=A:B,upperdir=U,workdir=W MOUNTPOINT`."""
-_SWITCHES: Final = {"-f": "foreground", "--foreground": "foreground", "--debug": "debug"}
+_SWITCHES: Final = {
+    "-f": "foreground",
+    "--foreground": "foreground",
+    "--debug": "debug",
+    "--no-deps": "no_deps",
+    "-q": "quiet",
+    "--quiet": "quiet",
+}
 _VALUED: Final = {"--upper": "upper", "--work": "work", "--driver": "driver", "--log": "log", "-o": "options"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add this verb to the command line."""
     parser = subparsers.add_parser("mount", help="mount a stack of layers", description=DESCRIPTION)
-    parser.add_argument("paths", nargs="*", metavar="LAYER... MOUNTPOINT", help="directories; the top layer first")
+    parser.add_argument("paths", nargs="*", metavar="LAYER... MOUNTPOINT", help="directories, images; top first")
     parser.add_argument("--upper", metavar="DIR", help="the writable layer; without it the mount is read-only")
     parser.add_argument(
         "--work", metavar="DIR", help="scratch directory on the upper's filesystem (UPPER.work, made if missing)"
@@ -44,7 +53,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
     parser.add_argument("--log", metavar="FILE", help="where the FUSE server writes its log")
     parser.add_argument("--debug", action="store_true", help="log every request")
+    add_package_options(parser)
     parser.set_defaults(usage=parser.error)
+
+
+def add_package_options(parser: "argparse.ArgumentParser") -> None:
+    """Add what can be said about the XARs among the layers."""
+    parser.add_argument("--no-deps", action="store_true", help="mount XARs without what they depend on")
+    parser.add_argument("-q", "--quiet", action="store_true", help="do not warn of files that several XARs provide")
 
 
 def quick(arguments: Sequence[str]) -> SimpleNamespace | None:
@@ -56,7 +72,7 @@ def quick(arguments: Sequence[str]) -> SimpleNamespace | None:
         paths=words.paths,
         options=words.values.get("options", []),
         **{name: words.last(name) for name in ("upper", "work", "driver", "log")},
-        **{name: name in words.switches for name in ("foreground", "debug")},
+        **{name: name in words.switches for name in ("foreground", "debug", "no_deps", "quiet")},
         usage=_usage,
     )
 
@@ -78,8 +94,31 @@ def run(arguments: "Arguments") -> int:
     options = _writable(arguments, replace(options, lowers=layers))
     cwd = os.getcwdb()
     log = absolute(os.fsencode(arguments.log), cwd) if arguments.log else None
-    launch(request(options, mountpoint, cwd), Process(arguments.foreground, arguments.debug or options.debug, log))
+    wanted = request(options, mountpoint, cwd)
+    found = Complete(wanted.stack) if arguments.no_deps else complete(wanted.stack)
+    process = Process(arguments.foreground, arguments.debug or options.debug, log)
+    mount(replace(wanted, stack=found.stack), process, Complete(found.stack) if arguments.quiet else found)
     leave()
+
+
+def mount(request: MountRequest, process: Process, found: Complete) -> None:
+    """Mount, and warn once the mount stands; before, if this process is to be the server."""
+    if process.foreground:
+        warn(found)
+    launch(request, process)
+    if not process.foreground:
+        warn(found)
+
+
+def warn(found: Complete) -> None:
+    """Tell on stderr which files several packages provide; what cannot be read for that is no reason to fail."""
+    from layerfs.cli.main import one_line
+
+    try:
+        for text in found.warnings():
+            print(f"layerfs: warning: {one_line(text)}", file=sys.stderr)
+    except (LayerfsError, OSError) as error:
+        print(f"layerfs: warning: conflicts were not looked for: {one_line(str(error))}", file=sys.stderr)
 
 
 def leave() -> NoReturn:

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Final
 
 from layerfs import __version__
-from layerfs.cli.mount import leave
+from layerfs.cli.mount import leave, mount
 from layerfs.cli.words import take_apart
 from layerfs.fuse.config import NAME
 from layerfs.model import Driver
-from layerfs.mounts.launch import launch
 from layerfs.mounts.options import MountOptions, parse, request
+from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
 
 USAGE: Final = """usage: layerfs-mount [-f] [-d] -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...] MOUNTPOINT
@@ -65,7 +65,8 @@ def run(arguments: Sequence[str]) -> int:
     source = os.fsencode(words.paths[0]) if len(words.paths) > 1 else NAME
     wanted = request(_with_source(options, source), os.fsencode(words.paths[-1]), os.getcwdb())
     process = Process(foreground=debug or "foreground" in words.switches, debug=debug)
-    launch(replace(wanted, driver=options.driver or Driver.FUSE), process)
+    found = complete(wanted.stack)
+    mount(replace(wanted, stack=found.stack, driver=options.driver or Driver.FUSE), process, found)
     leave()
 
 

@@ -4,10 +4,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from layerfs.cli.mount import make_work
+from layerfs.cli.mount import add_package_options, make_work, warn
 from layerfs.errors import InvalidArgument
 from layerfs.model import Driver, Stack
 from layerfs.mounts.options import absolute
+from layerfs.mounts.packages import Complete, complete
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -43,6 +44,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--driver", choices=[driver.value for driver in Driver], default="auto", help="who serves the mount"
     )
+    add_package_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,11 +55,14 @@ def run(args: argparse.Namespace) -> int:
 
     layers, command = _parse_words(args)
     stack = _stack(layers, args.upper, args.work)
+    found = Complete(stack) if args.no_deps else complete(stack)
+    if not args.quiet:
+        warn(found)
     with private_place() as place:
         return run_job(
             Job(
                 command=tuple(map(os.fsencode, command)),
-                stack=stack,
+                stack=found.stack,
                 place=place,
                 driver=Driver(args.driver),
                 chroot=args.root,

@@ -66,14 +66,6 @@ def sweep(cache: Cache, limit: int, mounted: Collection[bytes] = ()) -> Swept:
     return Swept(tuple(evicted), tuple(spared), clear(cache), size)
 
 
-def in_use(entry: Entry, mounted: Collection[bytes]) -> bool:
-    """Tell whether somebody reads an entry's file, as far as can be known; `mounted` are files known to be."""
-    fd = _alone(entry, mounted)
-    if fd is not None and fd >= 0:
-        os.close(fd)
-    return fd is None
-
-
 def clear(cache: Cache) -> int:
     """Remove what nobody needs: quarantine, notes of earlier boots, what killed processes left; return the count."""
     removed = _clear_incoming(cache)

@@ -1,6 +1,8 @@
 """XARs to resolve: a header of ours before what looks like an image, quickly written by the hundred."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -35,3 +37,31 @@ def order(resolution: Resolution) -> str:
 def resolved(*lowers: Path, path: Iterable[Path] = ()) -> Resolution:
     """Resolve without caches."""
     return resolve([os.fsencode(lower) for lower in lowers], Search([os.fsencode(place) for place in path]))
+
+
+def real(
+    place: Path, name: str, files: Mapping[str, str], depends: Iterable[str] = (), version: int = 1
+) -> Path:
+    """Write a XAR that can be mounted: files by their paths, directories as they are needed."""
+    tree = place / f"{name}.tree"
+    for file, content in {"": "", **files}.items():
+        (tree / file).parent.mkdir(parents=True, exist_ok=True)
+        if file:
+            (tree / file).write_text(content)
+    tree.mkdir(exist_ok=True)
+    image = place / f"{name}.image"
+    command = ["mksquashfs", tree, image, "-noappend", "-quiet", "-no-progress", "-all-root", "-root-mode", "755"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    path = fake(place, name, depends, version)
+    path.write_bytes(path.read_bytes()[:4096] + image.read_bytes())
+    image.unlink()
+    shutil.rmtree(tree)
+    return path
+
+
+def reals(place: Path, graph: Mapping[str, Iterable[str]]) -> Path:
+    """Write a graph of XARs that can be mounted: each has a file of its own name, `which`, and `same` in all."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name, depends in graph.items():
+        real(place, name, {f"lib/{name}": name, "which": name, "same": "same"}, depends)
+    return place

@@ -1,0 +1,260 @@
+"""`layerfs cache`: the packages that are kept for stacks to come, each content once."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from layerfs.cli.main import one_line
+from layerfs.errors import Corrupt, InvalidArgument, NotFound
+from layerfs.mounts import registry
+from layerfs.mounts.options import absolute
+from layerfs.xar import eviction
+from layerfs.xar.cache import Cache
+from layerfs.xar.entry import Entry
+from layerfs.xar.intake import Added
+
+DESCRIPTION: Final = """\
+Keep packages (XARs, squashfs images), each content once, where `layerfs mount` and the others find what a XAR depends
+on. A user's cache is ~/.cache/layerfs (XDG_CACHE_HOME), root's is /var/cache/layerfs, which all users read;
+LAYERFS_CACHE=DIR takes another one. It holds at most LAYERFS_CACHE_SIZE (10G): what was not used for the longest time
+leaves first, what is mounted never."""
+_SHORT: Final = 12  # digits of a digest that are shown, and may be given instead of a version from 8 on
+_LEAST: Final = 8
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb and its parts to the command line."""
+    parser = subparsers.add_parser(
+        "cache",
+        help="keep packages that others depend on",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parts = parser.add_subparsers(prog="layerfs cache", metavar="VERB", required=True)
+    for name, (about, do, add_arguments) in PARTS.items():
+        part = parts.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        add_arguments(part)
+        part.set_defaults(do=do)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the part that was asked for."""
+    do: Callable[[argparse.Namespace], int] = arguments.do
+    return do(arguments)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="FILE")
+    parser.add_argument(
+        "--deps",
+        action="store_true",
+        help="also add what FILEs depend on, and note which contents these are: FILEs in the cache then mean them, "
+        "whatever other versions it gets",
+    )
+    _add_json(parser, 'an object: stored, reused, evicted (lists), and stored_bytes, reused_bytes, "size" after it')
+
+
+def _ls_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_json(parser, "a list of objects")
+
+
+def _gc_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-size", metavar="SIZE", help="evict until no more is left, such as 500M, 10G, 0")
+
+
+def _path_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME[=VERSION]", help="VERSION may be 8 or more digits of the SHA-256")
+
+
+def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    """Add files, and evict what is too much then."""
+    from layerfs.xar.entry import hold
+    from layerfs.xar.intake import add
+
+    cache, limit, cwd = Cache.own(), eviction.bound(), os.getcwdb()
+    files = [absolute(os.fsencode(file), cwd) for file in arguments.paths]
+    wanted = _with_dependencies(files) if arguments.deps else [(file, {}) for file in dict.fromkeys(files)]
+    _refuse_too_much([file for file, _ in wanted], limit)
+    done: dict[bytes, Added] = {}
+    held = []
+    try:
+        for file, needs in wanted:
+            depends = {os.fsdecode(name): done[path].entry.sha256 for name, path in needs.items()}
+            done[file] = add(cache, file, depends if arguments.deps else None)
+            held.append(hold(done[file].entry.path))
+        swept = eviction.sweep(cache, limit, mounted_files())
+    finally:
+        for fd in held:
+            os.close(fd)
+    _report_added(list(done.values()), swept, arguments.json)
+    if swept.size > limit:
+        print(f"layerfs: warning: the cache holds {human(swept.size)}, all of it in use", file=sys.stderr)
+    return 0
+
+
+def _with_dependencies(files: Iterable[bytes]) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Return packages with what the names they depend on mean, each package behind those that it needs."""
+    from layerfs.xar.graph import resolve
+
+    found: dict[bytes, dict[bytes, bytes]] = {}
+    for file in files:
+        resolution = resolve([file])
+        paths = resolution.lowers
+        for index in reversed(range(len(paths))):
+            needs = {name: paths[lower] for name, lower in resolution.depends[index].items()}
+            found.setdefault(paths[index], needs)
+    return list(found.items())
+
+
+def _refuse_too_much(files: Iterable[bytes], limit: int) -> None:
+    size = sum(os.stat(file).st_size for file in files)
+    if size > limit:
+        raise InvalidArgument(
+            f"these packages have {human(size)}, but the cache may hold {human(limit)}",
+            f"set {eviction.VARIABLE} to more, such as {eviction.VARIABLE}=20G",
+        )
+
+
+def _report_added(added: list[Added], swept: eviction.Swept, as_json: bool) -> None:
+    stored = [one.entry for one in added if one.stored]
+    reused = [one.entry for one in added if not one.stored]
+    sizes = [sum(entry.size for entry in entries) for entries in (stored, reused)]
+    if as_json:
+        lists = {"stored": stored, "reused": reused, "evicted": swept.evicted}
+        shown: dict[str, Any] = {name: [_as_json(entry) for entry in entries] for name, entries in lists.items()}
+        print(json.dumps(shown | {"stored_bytes": sizes[0], "reused_bytes": sizes[1], "size": swept.size}, indent=2))
+        return
+    total = f"{len(added)} package{'s' if len(added) != 1 else ''}"
+    text = f"stored {len(stored)} of {total}, {human(sizes[0])}"
+    if reused:
+        text += f"; {len(reused)} {'was' if len(reused) == 1 else 'were'} there, {human(sizes[1])} reused"
+    print(text)
+    _print_evicted(swept)
+
+
+def _print_evicted(swept: eviction.Swept) -> None:
+    for entry in swept.evicted:
+        print(one_line(f"evicted {_title(entry)}, {human(entry.size)}"))
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    """List the entries of all caches that this user searches."""
+    rows = [(cache, entry) for cache in Cache.all() for entry in _entries(cache)]
+    if arguments.json:
+        print(json.dumps([_as_json(entry) | {"cache": os.fsdecode(cache.root)} for cache, entry in rows], indent=2))
+        return 0
+    for cache, entry in rows:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        print(one_line(f"{_title(entry)}  {human(entry.size)}  used {used}  {os.fsdecode(cache.root)}"))
+    print(f"{len(rows)} packages, {human(sum(entry.size for _, entry in rows))}")
+    return 0
+
+
+def _entries(cache: Cache) -> list[Entry]:
+    """Return a cache's entries, having told of those that are corrupt."""
+    entries, corrupt = cache.entries()
+    for error in corrupt:
+        print(f"layerfs: warning: {one_line(str(error))}", file=sys.stderr)
+    return entries
+
+
+def _verify(_arguments: argparse.Namespace) -> int:
+    """Read everything and compare it with its SHA-256."""
+    count = 0
+    bad: list[Corrupt] = []
+    for cache in Cache.all():
+        entries, corrupt = cache.entries()
+        bad += corrupt
+        for entry in entries:
+            try:
+                cache.verify(entry)
+                count += 1
+            except Corrupt as error:
+                bad.append(error)
+            except FileNotFoundError:  # evicted meanwhile
+                continue
+    print(f"{count} sound, {len(bad)} corrupt")
+    for said in bad:
+        print(f"layerfs: {one_line(str(said))}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _gc(arguments: argparse.Namespace) -> int:
+    """Evict what is too much, and clear what was left behind."""
+    limit = eviction.bound() if arguments.max_size is None else eviction.parse_size(arguments.max_size)
+    swept = eviction.sweep(Cache.own(), limit, mounted_files())
+    _print_evicted(swept)
+    spared = f", {len(swept.spared)} in use spared" if swept.spared else ""
+    print(f"evicted {len(swept.evicted)}, removed {swept.leftovers} leftovers{spared}; {human(swept.size)} left")
+    return 0
+
+
+def _path(arguments: argparse.Namespace) -> int:
+    """Print where a package is, once it is known to be sound."""
+    name, _, version = arguments.name.partition("=")
+    found = {e.sha256: (cache, e) for cache in reversed(Cache.all()) for e in cache.versions(os.fsencode(name))}
+    exact = {digest: pair for digest, pair in found.items() if version in ("", pair[1].version)}
+    if not exact and len(version) >= _LEAST:
+        exact = {digest: pair for digest, pair in found.items() if digest.startswith(version.lower())}
+    if not exact:
+        there = ", ".join(sorted(_title(entry) for _, entry in found.values()))
+        raise NotFound(f"the cache has no {arguments.name}", f"it has {there}" if there else "layerfs cache add FILE")
+    if len(exact) > 1:
+        there = ", ".join(sorted(_title(entry) for _, entry in exact.values()))
+        raise InvalidArgument(f"{arguments.name} is ambiguous: {there}", f"layerfs cache path {name}=VERSION")
+    cache, entry = next(iter(exact.values()))
+    print(os.fsdecode(cache.checked(entry)))
+    return 0
+
+
+def mounted_files() -> set[bytes]:
+    """Return the layers of all mounts on record that this user can read; servers' locks tell the rest."""
+    return {lower for entry in registry.entries() for lower in entry.stack.lowers}
+
+
+def _title(entry: Entry) -> str:
+    """Return what a person calls an entry: name, version, digest."""
+    return f"{os.fsdecode(entry.name)} {entry.version or '-'} ({entry.sha256[:_SHORT]})"
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": os.fsdecode(entry.name),
+        "version": entry.version or None,
+        "uuid": entry.uuid or None,
+        "size": entry.size,
+        "sha256": entry.sha256,
+        "xxh3": entry.xxh3,
+        "path": os.fsdecode(entry.path),
+        "added": entry.added,
+        "used": entry.used,
+        "depends": dict(entry.depends),
+    }
+
+
+def human(size: int) -> str:
+    """Return a number of bytes for people, in powers of 1000."""
+    number = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{size} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+_Part = tuple[str, Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None]]
+PARTS: Final[dict[str, _Part]] = {
+    "add": ("store packages, those that are there already once", _add, _add_arguments),
+    "ls": ("list what is there", _ls, _ls_arguments),
+    "verify": ("read all packages, and set aside what is corrupt (exit status 1)", _verify, lambda _: None),
+    "gc": ("evict packages beyond the bound, least recently used first, and clear leftovers", _gc, _gc_arguments),
+    "path": ("print the path of a package", _path, _path_arguments),
+}

@@ -1,0 +1,86 @@
+"""What the XARs among a stack's layers depend on, put into the stack before it is mounted.
+
+On the way of every mount: a directory costs one stat(2) here, a bare squashfs image four bytes, and only a XAR imports
+what resolves dependencies.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from layerfs.model import Stack
+
+if TYPE_CHECKING:
+    from layerfs.xar.graph import Resolution
+
+SHOWN: Final = 10  # conflicts that are told one by one
+_SQUASHFS: Final = b"hsqs"  # squashfs 4, little-endian: a bare image, which depends on nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """A stack with all that its layers depend on, top first, and how that was found; None if no layer is a XAR."""
+
+    stack: Stack
+    resolution: "Resolution | None" = None
+
+    def warnings(self) -> Iterator[str]:
+        """Tell which files several packages provide, if any package is there only because another one needs it.
+
+        Reads every directory of those images, so it is asked for once the mount stands. Equal files are not told of.
+        """
+        if self.resolution is None or not self.resolution.pulled:
+            return
+        from layerfs.xar.conflicts import find_conflicts
+
+        members = self.resolution.connected
+        names = [os.fsdecode(member.name) for member in members]
+        found = [c for c in find_conflicts([member.path for member in members]) if not c.equal]
+        for conflict in found[:SHOWN]:
+            seen, *hidden = (names[index] for index in conflict.providers)
+            yield f"/{os.fsdecode(conflict.path)} of {seen} hides that of {', '.join(hidden)}"
+        if len(found) > SHOWN:
+            yield f"and {len(found) - SHOWN} more files (`layerfs xar graph` shows them)"
+
+
+def complete(stack: Stack) -> Complete:
+    """Return a stack [absolute paths] with what its layers depend on.
+
+    Packages from a cache are checked, and kept from being evicted while this process lives. Raises what
+    `layerfs.xar.graph.resolve` raises; what cannot be looked at is left to who mounts it.
+    """
+    if not any(map(_is_package, stack.lowers)):
+        return Complete(stack)
+    from layerfs.xar.graph import resolve
+
+    resolution = resolve(stack.lowers)
+    _keep(resolution.lowers)
+    return Complete(replace(stack, lowers=resolution.lowers), resolution)
+
+
+def _is_package(path: bytes) -> bool:
+    """Tell whether a layer is a file that is no bare image."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:  # whoever opens the layer says what is wrong with it
+        return False
+    try:
+        return os.pread(fd, len(_SQUASHFS), 0) != _SQUASHFS
+    finally:
+        os.close(fd)
+
+
+def _keep(lowers: Sequence[bytes]) -> None:
+    """Check those layers that are in a cache and hold them until this process ends: the server holds them then."""
+    from layerfs.xar.cache import Cache
+    from layerfs.xar.entry import hold
+
+    for cache in Cache.all():
+        for path in lowers:
+            entry = cache.entry_at(path)
+            if entry is not None:
+                hold(cache.checked(entry))
