@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from benchmarks.place import Place
 
 
+IMAGES = ".sqfs"
+"""How the name of a tree ends whose layers are squashfs images instead of directories."""
+
+
 class Scale(Enum):
     """How much is asked: QUICK ends within two minutes, FULL takes hours."""
 
@@ -44,6 +48,11 @@ class Case:
     def get(self, name: str) -> str | int:
         """Return what the case sets for `name`."""
         return dict(self.vary)[name]
+
+    @property
+    def images(self) -> bool:
+        """Say whether the layers are images: not every subject can stack those."""
+        return self.tree.endswith(IMAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,8 @@ class Subject(Protocol):
     about: str
     owner: int
     """The uid that owns layers and upper: 0, or the unprivileged user of a rootless subject."""
+    images: bool
+    """Whether it can stack layers that are squashfs images."""
 
     @property
     def prefix(self) -> tuple[str, ...]:

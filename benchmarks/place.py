@@ -60,8 +60,12 @@ class Place:
         if started.status:
             raise BenchError(f"the mount command ended with {started.status}: {started.complaints}")
         self.started = started
-        self.pids = servers(self.home)
+        self.find_servers()
         return started
+
+    def find_servers(self) -> None:
+        """Note the processes that serve the mount now."""
+        self.pids = servers(self.home)
 
     def unmount(self, layers: Layers) -> Started:
         """Unmount and wait until the servers are gone."""
@@ -153,6 +157,11 @@ def release(home: Path) -> None:
 def rss(pids: list[int]) -> int:
     """Return the resident memory of `pids` [bytes]."""
     return status_sum(pids, "VmRSS:") * 1024
+
+
+def pss(pids: list[int]) -> int:
+    """Return the resident memory of `pids` [bytes], each shared page divided between those that map it."""
+    return sum(number(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in pids) * 1024
 
 
 def status_sum(pids: list[int], key: str) -> int:

@@ -22,7 +22,7 @@ from benchmarks.place import Place
 from benchmarks.questions import text
 from benchmarks.records import Writer
 from benchmarks.stats import histogram, quantiles
-from benchmarks.subjects import EXTRA
+from benchmarks.subjects import QUICK_IMAGES, is_extra
 
 PATIENCE = 5.0  # seconds that one sample waits for a quiet host
 DISTURBED = 0.25  # CPUs busy with something else, above which a sample is taken again
@@ -73,10 +73,19 @@ class Plan:
                         yield index, question, case, subject
 
     def asked(self, subject: Subject, cases: Sequence[Case]) -> Sequence[Case]:
-        """Return what a subject is asked: beyond the main ones, short of --full, the first setting on plain trees."""
-        if self.scale is Scale.FULL or self.trees or not (subject.name in EXTRA or subject.owner):
-            return cases
-        return [case for case in cases[:1] if case.tree in ("own", "big")]
+        """Return what a subject is asked: beyond the main ones, short of --full, the first setting on plain trees.
+
+        Images are asked of all that take them; --quick asks them of two subjects, and these nothing else.
+        """
+        packed = [case for case in cases if case.images and subject.images]
+        plain = [case for case in cases if not case.images]
+        if self.scale is Scale.FULL or self.trees:
+            return [*plain, *packed]
+        if is_extra(subject) or subject.owner:
+            plain = [case for case in plain[:1] if case.tree in ("own", "big")]
+        if self.scale is Scale.QUICK:
+            return packed if subject.name in QUICK_IMAGES else plain
+        return [*plain, *packed]
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from benchmarks.model import Case, Layers, Scale, Value
 from benchmarks.place import Place
-from benchmarks.questions.passes import cold_warm, standard_cases
+from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases
 
 CURVE = {Scale.QUICK: (10, 40), Scale.NORMAL: (1, 10, 40), Scale.FULL: (1, 2, 10, 40, 128)}
 
@@ -23,7 +23,7 @@ class Lookup:
 
     def cases(self, scale: Scale) -> list[Case]:
         curve = [Case(tree, count) for tree in ("own", "shared") for count in CURVE[scale]]
-        return list(dict.fromkeys([*standard_cases(scale), *curve]))
+        return list(dict.fromkeys([*standard_cases(scale), *curve, *packed_cases(scale)]))
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         yield from cold_warm(place, layers, "stat", layers.present, again=True)

@@ -2,6 +2,8 @@
 
 mounted: resident after the mount has answered. per-inode: growth while 10,000 files are held, by each. kept: what is
 still there, of that growth, after the kernel forgot them all. descriptors: open files of the servers while holding.
+On images, of all servers together: walked, after a cold walk; read, after every file was read to its end as well (in
+the tree mixed, two of 256 MiB among them); read.pss: the same with pages that processes share divided between them.
 """
 
 from __future__ import annotations
@@ -11,31 +13,48 @@ from collections.abc import Iterator
 
 from benchmarks import caches
 from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place, rss
+from benchmarks.place import Place, pss, rss
 
 
 class Memory:
-    """VmRSS from /proc. Drivers of the kernel have no server and no line here."""
+    """VmRSS and Pss from /proc. Drivers of the kernel have no server and no line here."""
 
     name = "memory"
     rounds = 0.5
 
     def cases(self, scale: Scale) -> list[Case]:
-        return [Case("own", 10)]
+        packed = [] if scale is Scale.QUICK else [Case("mixed.sqfs", 10), Case("shared.sqfs", 10)]
+        return [Case("own", 10), *packed]
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         with place.mounted(layers):
-            if not place.pids:
-                return
-            caches.settle(place.pids)
-            before = rss(place.pids)
-            yield Value("mounted", before / 1e6, "MB")
-            inodes = place.run("walk", layers.present).count
-            held = rss(place.pids)
-            yield Value("per-inode", (held - before) / inodes, "B")
-            yield Value("descriptors", descriptors(place.pids), "1")
-            if place.cold() == "cold":
-                yield Value("kept", (rss(place.pids) - before) / inodes, "B")
+            if place.pids:
+                caches.settle(place.pids)
+                yield from used(place, layers) if case.images else held(place, layers)
+
+
+def held(place: Place, layers: Layers) -> Iterator[Value]:
+    """Yield what inodes cost."""
+    before = rss(place.pids)
+    yield Value("mounted", before / 1e6, "MB")
+    inodes = place.run("walk", layers.present).count
+    holding = rss(place.pids)
+    yield Value("per-inode", (holding - before) / inodes, "B")
+    yield Value("descriptors", descriptors(place.pids), "1")
+    if place.cold() == "cold":
+        yield Value("kept", (rss(place.pids) - before) / inodes, "B")
+
+
+def used(place: Place, layers: Layers) -> Iterator[Value]:
+    """Yield what the servers of images hold after work."""
+    yield Value("mounted", rss(place.pids) / 1e6, "MB")
+    place.cold()
+    for op, measure in (("walk", "walked"), ("open", "read")):
+        place.run(op, layers.present)
+        place.find_servers()  # one that was started meanwhile counts
+        caches.settle(place.pids)
+        yield Value(measure, rss(place.pids) / 1e6, "MB")
+    yield Value("read.pss", pss(place.pids) / 1e6, "MB")
 
 
 def descriptors(pids: list[int]) -> int:

@@ -2,6 +2,8 @@
 
 returned: from the start of the mount command to its end; answered: to the first listing of the root. unmount: from the
 start of the unmount command until the last server has ended. Caches are warm: this is starting containers one by one.
+A stack of images counts from the first image's server or loop device, which are started one after another. Their root
+lists 200 directories, which an overlay looks up in ten images each; that of the tree deep lists one.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from collections.abc import Iterator
 
 from benchmarks.model import Case, Layers, Scale, Value
 from benchmarks.place import Place
+from benchmarks.questions.passes import packed_cases
 
 COUNTS = {Scale.QUICK: (10,), Scale.NORMAL: (10, 1, 40), Scale.FULL: (10, 1, 2, 40, 128)}
+PACKED = {Scale.QUICK: (), Scale.NORMAL: (1, 40), Scale.FULL: (1, 2, 40)}
 
 
 class Mount:
@@ -22,7 +26,9 @@ class Mount:
     rounds = 2.0
 
     def cases(self, scale: Scale) -> list[Case]:
-        return [Case("own", count) for count in COUNTS[scale]]
+        plain = [Case("own", count) for count in COUNTS[scale]]
+        deep = [] if scale is Scale.QUICK else [Case("deep.sqfs", 10)]
+        return [*plain, *packed_cases(scale), *deep, *(Case("own.sqfs", count) for count in PACKED[scale])]
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         with place.mounted(layers):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from benchmarks.model import Case, Layers, Scale, Value
 from benchmarks.place import Place
-from benchmarks.questions.passes import cold_warm, standard_cases
+from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases
 
 
 class Open:
@@ -19,7 +19,7 @@ class Open:
     rounds = 1.0
 
     def cases(self, scale: Scale) -> list[Case]:
-        return standard_cases(scale)
+        return [*standard_cases(scale), *packed_cases(scale)]
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         yield from cold_warm(place, layers, "open", layers.present)

@@ -9,6 +9,7 @@ from benchmarks import caches
 from benchmarks.model import Case, Layers, Scale, Value
 from benchmarks.place import Place
 
+PACKED = (("own.sqfs", 10), ("shared.sqfs", 10))
 TARGETED = (("own", 10), ("shared", 40), ("own", 1), ("own", 40))
 
 
@@ -16,6 +17,15 @@ def standard_cases(scale: Scale, writes: bool = False) -> list[Case]:
     """Return the trees and layer counts of the project's targets; in a hurry only the first."""
     wanted = TARGETED[:1] if scale is Scale.QUICK else TARGETED
     return [Case(tree, layers, writes=writes) for tree, layers in wanted]
+
+
+def packed_cases(scale: Scale) -> list[Case]:
+    """Return the trees of images; in a hurry only the first.
+
+    A FUSE server's own cache outlives the dropping of the kernel's. Cold samples have a fresh mount, whose servers have
+    answered one listing of the root and nothing else.
+    """
+    return [Case(tree, layers) for tree, layers in (PACKED[:1] if scale is Scale.QUICK else PACKED)]
 
 
 def one_pass(place: Place, op: str, names: Path, measure: str) -> Iterator[Value]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from benchmarks.model import Case, Layers, Scale, Value
 from benchmarks.place import Place
-from benchmarks.questions.passes import cold_warm, standard_cases
+from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases
 
 
 class Walk:
@@ -19,7 +19,8 @@ class Walk:
     rounds = 1.0
 
     def cases(self, scale: Scale) -> list[Case]:
-        return standard_cases(scale) + ([Case("shared", 40)] if scale is Scale.QUICK else [])
+        plain = standard_cases(scale) + ([Case("shared", 40)] if scale is Scale.QUICK else [])
+        return [*plain, *packed_cases(scale)]
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         yield from cold_warm(place, layers, "walk", layers.present, again=True)

@@ -32,7 +32,8 @@ METHOD = (
     "Passes are timed inside a C program; what its loop costs for each operation is under Host (loop ns).",
     "The digest of each subject's tree (names, kinds, modes, owners, sizes, times, targets, bytes) is compared with the"
     " same files on the host's filesystem without layers.",
-    "Loops and subjects run under SCHED_RR where that is allowed: other work of the host waits, not they.",
+    "Loops and subjects run at nice -20 where that is allowed. Not under SCHED_RR, which makes chains of FUSE servers"
+    " several times slower: it never wakes a server on its client's CPU.",
     "A busy host makes FUSE look better: a CPU that is awake serves a request sooner than one that sleeps. Beyond"
     " --quick each sample waits for a quiet host and is taken again, at most three times, if it was disturbed; how busy"
     " the rest of the host was is kept with it (`others`).",

@@ -26,11 +26,12 @@ COLOURS = {
     "fuse-overlayfs-2.0.0": "#ff7f0e",
     "layerfs-fuse": "#2ca02c",
     "layerfs-kernel": "#17becf",
-    "squashfuse+fuse-overlayfs": "#8c564b",
+    "squashfuse+fuse-overlayfs-1.10": "#8c564b",
+    "squashfuse+fuse-overlayfs-2.0.0": "#e377c2",
     "loop-squashfs": "#9467bd",
     "btrfs": "#bcbd22",
 }
-SPARE = ("#e377c2", "#7f7f7f", "#aec7e8", "#98df8a", "#c5b0d5", "#c49c94")
+SPARE = ("#7f7f7f", "#aec7e8", "#98df8a", "#c5b0d5", "#c49c94")
 HEAT = (
     ("lookup", "stat.cold"),
     ("lookup", "stat.warm"),

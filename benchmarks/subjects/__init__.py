@@ -15,8 +15,10 @@ from benchmarks.subjects.named import NamedPeer
 from benchmarks.subjects.rootless import Rootless
 from benchmarks.subjects.squashfs import LoopSquashfs, SquashFuse
 
-EXTRA = ("squashfuse+fuse-overlayfs", "loop-squashfs", "btrfs")
-"""Different storage, there for the full picture: left out by --quick, asked little short of --full."""
+EXTRA = ("squashfuse", "loop-squashfs", "btrfs")
+"""How the names begin of different storage, there for the full picture: asked little of directories short of --full."""
+QUICK_IMAGES = ("layerfs-fuse-rootless", "squashfuse+fuse-overlayfs-1.10-rootless")
+"""Of these --quick asks what it asks of images, and nothing else."""
 
 
 def all_subjects(cache: Path, peers: Sequence[str] = ()) -> list[Subject]:
@@ -28,12 +30,13 @@ def all_subjects(cache: Path, peers: Sequence[str] = ()) -> list[Subject]:
         *fuse,
         LayerfsMount("fuse"),
         LayerfsMount("kernel"),
-        SquashFuse(cache, fuse[0]),
+        *(SquashFuse(cache, one) for one in fuse),
         LoopSquashfs(cache),
         Btrfs(cache),
     ]
     rooted += [NamedPeer(peer) for peer in peers]
     plain: list[Subject] = [KernelOverlay(rootless=True), *fuse, LayerfsMount("fuse"), LayerfsMount("kernel")]
+    plain += [SquashFuse(cache, one) for one in fuse]
     return rooted + [Rootless(subject, cache) for subject in plain]
 
 
@@ -46,5 +49,10 @@ def chosen(subjects: Sequence[Subject], names: Sequence[str], quick: bool) -> li
     if names:
         return [known[name] for name in names]
     if quick:
-        return [one for name, one in known.items() if name not in EXTRA and not one.owner]
+        return [one for one in subjects if one.name in QUICK_IMAGES or not (one.owner or is_extra(one))]
     return list(known.values())
+
+
+def is_extra(subject: Subject) -> bool:
+    """Say whether a subject is other storage than directories under an overlay."""
+    return subject.name.startswith(EXTRA)

@@ -16,6 +16,8 @@ from benchmarks.subjects.plain import Plain
 class LayerfsMount(Plain):
     """`layerfs mount --driver=...` of the installation that runs this harness."""
 
+    images = True
+
     def __init__(self, driver: str) -> None:
         self.driver = driver
         self.name = f"layerfs-{driver}"

@@ -18,6 +18,7 @@ class Plain:
     about = ""
     prefix: tuple[str, ...] = ()
     owner = 0
+    images = False
 
     def missing(self) -> str | None:
         """Need root, as most that mounts does."""

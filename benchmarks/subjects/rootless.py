@@ -24,6 +24,7 @@ class Rootless:
         self.inner = inner
         self.name = f"{inner.name}-rootless"
         self.about = f"{inner.about}, by an unprivileged user in a user namespace"
+        self.images = inner.images
         self.owner = UID if os.geteuid() == 0 else os.geteuid()
         self.cache = cache
         self.holder: subprocess.Popen[bytes] | None = None

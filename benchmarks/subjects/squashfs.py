@@ -1,8 +1,10 @@
-"""Layers as squashfs images: loop mounts under kernel overlayfs, squashfuse_ll under fuse-overlayfs."""
+"""Layers as squashfs images: loop mounts under kernel overlayfs, squashfuse_ll under fuse-overlayfs.
+
+A tree of directories is packed into images first, untimed; a tree of images is taken as it is.
+"""
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -11,16 +13,19 @@ from benchmarks.model import Case, Layers
 from benchmarks.place import Place
 from benchmarks.subjects.fuse_overlayfs import FuseOverlayfs
 from benchmarks.subjects.plain import UMOUNT, Plain, need_program
+from benchmarks.trees import images
 
-COMPRESSION = ("-comp", "zstd", "-Xcompression-level", "3", "-b", "131072")
+LOOPS = 256  # loop devices in use at once
 
 
 class LoopSquashfs(Plain):
-    """One loop mount for each layer, kernel overlayfs on top."""
+    """One loop mount for each layer, one after another, kernel overlayfs on top."""
 
     name = "loop-squashfs"
     about = "kernel overlayfs over one loop-mounted squashfs image for each layer (zstd, 128 KiB blocks)"
     single = "/usr/bin/mount -t squashfs -o loop,ro {image} {point}"
+    release = UMOUNT
+    images = True
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache
@@ -34,26 +39,16 @@ class LoopSquashfs(Plain):
         if case.tree in ("million", "huge"):
             return "images of this tree would take too long to make"
         concurrency = dict(case.vary).get("concurrency", 1)
-        return "too many loop devices" if case.layers * int(concurrency) > 256 else None
+        return "too many loop devices" if case.layers * int(concurrency) > LOOPS else None
 
     def prepare(self, layers: Layers, place: Place, case: Case) -> None:
         """Make the images that are missing, and the directories they are mounted on."""
-        for index, lower in enumerate(layers.lowers):
-            image = self.image(layers, lower)
-            if not image.exists():
-                image.parent.mkdir(parents=True, exist_ok=True)
-                fresh = image.with_suffix(f".{os.getpid()}")
-                subprocess.run(
-                    ["mksquashfs", str(lower), str(fresh), *COMPRESSION, "-noappend", "-quiet", "-no-progress"],
-                    check=True,
-                    capture_output=True,
-                )
-                fresh.rename(image)
+        for index, _ in enumerate(self.images_of(layers)):
             self.point(place, index).mkdir(parents=True, exist_ok=True)
 
-    def image(self, layers: Layers, lower: Path) -> Path:
-        """Return where the image of a layer is kept."""
-        return self.cache / "images" / layers.tree / str(len(layers.lowers)) / f"{lower.name}.sqfs"
+    def images_of(self, layers: Layers) -> list[Path]:
+        """Return the images of all layers, made now where they are missing."""
+        return [lower if lower.is_file() else images.image(layers, lower, self.cache) for lower in layers.lowers]
 
     def point(self, place: Place, index: int) -> Path:
         """Return where the image of a layer is mounted."""
@@ -62,8 +57,8 @@ class LoopSquashfs(Plain):
     def mount_command(self, layers: Layers, place: Place) -> list[str]:
         """Mount all images, then the overlay, in one shell."""
         lines = [
-            self.single.format(image=shlex.quote(str(self.image(layers, lower))), point=self.point(place, index))
-            for index, lower in enumerate(layers.lowers)
+            self.single.format(image=shlex.quote(str(image)), point=self.point(place, index))
+            for index, image in enumerate(self.images_of(layers))
         ]
         names = ":".join(f"{index:03d}" for index in range(len(layers.lowers)))
         options = f"lowerdir={names},upperdir={place.upper},workdir={place.work}"
@@ -76,18 +71,23 @@ class LoopSquashfs(Plain):
     def unmount_command(self, layers: Layers, place: Place) -> list[str]:
         """Unmount the overlay, then the images."""
         points = " ".join(str(self.point(place, index)) for index in range(len(layers.lowers)))
-        return ["/bin/sh", "-ec", f"{UMOUNT} {place.mnt}\n{UMOUNT} {points}"]
+        return ["/bin/sh", "-ec", f"{UMOUNT} {place.mnt}\n{self.release} {points}"]
 
 
 class SquashFuse(LoopSquashfs):
-    """The same without the kernel: squashfuse_ll for each image, fuse-overlayfs on top."""
+    """The same without the kernel: squashfuse_ll for each image, fuse-overlayfs on top.
 
-    name = "squashfuse+fuse-overlayfs"
+    The servers are started one after another, as a script or a package's own start-up does it: squashfuse_ll returns
+    when it has mounted, and only then comes the next.
+    """
+
     single = "squashfuse_ll {image} {point}"
+    release = f"{UMOUNT} -l"  # fuse-overlayfs still holds them when its own umount has returned
 
     def __init__(self, cache: Path, overlay: FuseOverlayfs) -> None:
         super().__init__(cache)
         self.overlay = overlay
+        self.name = f"squashfuse+{overlay.name}"
         self.about = f"{overlay.name} over one squashfuse_ll for each layer"
 
     def missing(self) -> str | None:
@@ -102,7 +102,7 @@ class SquashFuse(LoopSquashfs):
 
     def refuses(self, case: Case) -> str | None:
         """Decline what starts hundreds of servers."""
-        return super().refuses(case) or ("too many servers" if case.layers > 10 else None)
+        return super().refuses(case) or ("too many servers" if case.layers > 40 else None)
 
     def stack(self, options: str, mnt: Path) -> str:
         """Return the command that stacks the mounted images; paths are resolved from their directory."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.model import BenchError, Layers
-from benchmarks.trees import debian, real, synthetic, work
+from benchmarks.model import IMAGES, BenchError, Layers
+from benchmarks.trees import debian, images, real, synthetic, work
 
 ROOTS = ("real", "repo", "csrc", "debian")
 """Trees that belong to root and exist for no other owner."""
 
 
 def build(name: str, layers: int, cache: Path, owner: int = 0) -> Layers:
-    """Return the tree called `name` over `layers` layers, made now if the cache lacks it."""
+    """Return the tree called `name` over `layers` layers, made now if the cache lacks it.
+
+    `own.sqfs` is the tree `own` with each layer packed into a squashfs image.
+    """
+    if name.endswith(IMAGES):
+        return images.of_layers(build(name.removesuffix(IMAGES), layers, cache, owner), cache)
     if name == "real":
         return real.build(layers, cache)
     if name == "debian":
