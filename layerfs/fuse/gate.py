@@ -108,8 +108,11 @@ class Gate(trio.abc.Instrument):
     current_task = staticmethod(trio.lowlevel.current_task)
     current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
 
-    def __init__(self, hand_over: Callable[[], None]) -> None:
-        """Let libfuse serve the one request of its introduction, then call `hand_over`, then wait for the device."""
+    def __init__(self, hand_over: Callable[[], bool]) -> None:
+        """Let libfuse serve the request of its introduction, call `hand_over` until that is done, wait for the device.
+
+        As long as it is not done, there is one more request to read.
+        """
         self.lowlevel = self
         self.wait_readable: Callable[[int], Awaitable[None]] = self._introduce
         self._hand_over = hand_over
@@ -157,7 +160,8 @@ class Gate(trio.abc.Instrument):
 
     async def _meet(self, fd: int) -> None:
         """Put the device in place, now that libfuse has answered."""
-        self._hand_over()
+        if not self._hand_over():
+            return
         epoll = _trio_epoll()
         if epoll is None:
             log.info("trio's epoll is not to be found: every request goes through its scheduler")

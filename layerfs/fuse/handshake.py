@@ -14,9 +14,12 @@ import socket
 import struct
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from layerfs.errors import Unsupported
+
+if TYPE_CHECKING:
+    from layerfs.union.options import UnionOptions
 
 MAJOR = 7
 # The highest minor whose messages libfuse 3.14 knows (its own fuse_kernel.h). Later kernels change nothing below
@@ -87,6 +90,11 @@ class Wanted:
 
     writeback: bool = False
     posix_acl: bool = False
+
+    @classmethod
+    def of(cls, options: "UnionOptions", *, read_only: bool) -> Self:
+        """Return what the options of a union choose."""
+        return cls(options.writeback and not read_only, options.acl)
 
     @property
     def flags(self) -> Flag:
@@ -161,9 +169,11 @@ class Introduction:
     Give `path` to pyfuse3.init, let it serve one request, then call `hand_over`, before libfuse reads again.
     """
 
-    def __init__(self, device: int) -> None:
-        """Own `device` from now on."""
+    def __init__(self, device: int, held: bytes | None = None) -> None:
+        """Own `device` from now on; `held` is a request that was read from it and not answered."""
         self._device = device
+        self._held = held
+        self._introduced = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours = ours
         self.fd = theirs.detach()  # libfuse's from pyfuse3.init on; pyfuse3.close closes it
@@ -174,18 +184,34 @@ class Introduction:
         """Return the mountpoint by which libfuse takes a descriptor that is open already."""
         return f"/dev/fd/{self.fd}"
 
-    def hand_over(self) -> None:
-        """Take libfuse's answer off the socket and put the device in the socket's place.
+    def hand_over(self) -> bool:
+        """Take libfuse's answer off the socket and put the device in the socket's place; True when that is done.
 
+        False: the request that was held is on the socket, and this is to be called again once libfuse has read it.
         Raises OSError with libfuse's error when it refused, EAGAIN when it has not answered.
         """
-        answer = self._ours.recv(ROOM_FOR_INIT, socket.MSG_DONTWAIT)
-        _, error, _ = REPLY_HEADER.unpack_from(answer)
-        if error:
-            raise OSError(-error, os.strerror(-error), "libfuse refused FUSE_INIT")
+        if not self._introduced:
+            answer = self._ours.recv(ROOM_FOR_INIT, socket.MSG_DONTWAIT)
+            _, error, _ = REPLY_HEADER.unpack_from(answer)
+            if error:
+                raise OSError(-error, os.strerror(-error), "libfuse refused FUSE_INIT")
+            self._introduced = True
+            if self._held is not None:
+                self._ours.send(self._held)
+                return False
+        elif self._held is not None:
+            self._pass_answer()
         os.set_blocking(self._device, False)  # gate.Workers says why
         os.dup2(self._device, self.fd, inheritable=False)
         self.close()
+        return True
+
+    def _pass_answer(self) -> None:
+        """Give the kernel the answer to what was held; one that is not there yet will go to the device by itself."""
+        try:
+            os.write(self._device, self._ours.recv(ROOM_FOR_INIT, socket.MSG_DONTWAIT))
+        except (BlockingIOError, FileNotFoundError):  # not yet; whoever asked was killed
+            pass
 
     def close(self) -> None:
         """Close what is still ours; libfuse's descriptor is not."""

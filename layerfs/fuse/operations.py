@@ -28,6 +28,7 @@ from layerfs.fuse import threads
 from layerfs.fuse.ahead import CHUNK, COLD, FEED, PROBE, WINDOW, Ahead
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.pagecache import PageCache
+from layerfs.fuse.prelude import Listing
 from layerfs.fuse.reply import blank_entry, guard, reply_bare
 from layerfs.fuse.warm import Warmers
 from layerfs.sys.copy import write_all
@@ -47,21 +48,17 @@ SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does
 MAX_IO = 1 << 20  # bytes; max_write of the handshake
 
 
-class Listing:
-    """One opendir: the names as they were at the last rewind. A cookie is the position of the next name, plus two."""
-
-    __slots__ = ("ino", "names")
-
-    def __init__(self, ino: int) -> None:
-        self.ino = ino
-        self.names: list[bytes] | None = None
-
-
 @guard
 class Operations(pyfuse3.Operations):
     """Every request of the kernel, answered from one union."""
 
-    def __init__(self, union: Union, config: ServeConfig, pages: PageCache | None = None) -> None:
+    def __init__(
+        self,
+        union: Union,
+        config: ServeConfig,
+        pages: PageCache | None = None,
+        listings: dict[int, Listing] | None = None,
+    ) -> None:
         super().__init__()
         self.union = union
         self._pages = pages
@@ -69,8 +66,8 @@ class Operations(pyfuse3.Operations):
         self._warmers = Warmers(union.ov.trees)
         union.ov.together = self._warmers.together
         self._ahead = Ahead()
-        self._listings: dict[int, Listing] = {}
-        self._next_listing = 1
+        self._listings = dict(listings or {})  # those that were opened before
+        self._next_listing = max(self._listings, default=0) + 1
         self._locks: dict[int, trio.Lock] = {}
         self._buffer = bytearray(MAX_IO)
         self._view = memoryview(self._buffer)

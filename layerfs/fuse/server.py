@@ -21,6 +21,7 @@ from layerfs.fuse.gate import Gate, install
 from layerfs.fuse.handshake import Introduction, Wanted, negotiate
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
+from layerfs.fuse.prelude import Prelude
 from layerfs.sys.libc import call
 from layerfs.sys.mounts import unmount
 from layerfs.union.union import Union
@@ -33,31 +34,30 @@ WORKERS = 32  # more requests than this wait in the kernel; only byte work takes
 log = logging.getLogger(__name__)
 
 
-def serve(device: int, union: Union, config: ServeConfig) -> None:
-    """Serve `union` on a mounted /dev/fuse descriptor until it is unmounted, or SIGTERM or SIGINT unmounts it.
-
-    Owns `device` and `union`. To be called once in a process, in its main thread.
-    Raises Unsupported when the kernel is too old.
-    """
+def go_on(device: int, union: Union, config: ServeConfig, prelude: Prelude) -> None:
+    """Serve where a prelude left off, until the mount ends; see `prelude.serve`."""
     with closing(union), closing(PageCache(device)) as pages:
         prepare(config)
-        wanted = Wanted(union.options.writeback and not config.read_only, union.options.acl)
-        with closing(Operations(union, config, pages)) as operations:
-            run(device, operations, wanted, config)
+        with closing(Operations(union, config, pages, prelude.listings)) as operations:
+            _introduce(device, operations, config, prelude.held)
 
 
 def run(device: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:
-    """Serve any operations, which must be guarded already; otherwise as `serve`."""
+    """Serve any operations, which must be guarded already, from FUSE_INIT on; otherwise as `serve`."""
     try:
-        agreed = negotiate(device, wanted)
+        log.debug("%s", negotiate(device, wanted))
     except OSError as error:
         os.close(device)
         if error.errno != errno.ENODEV:
             raise
         return  # unmounted before we came
-    log.debug("%s", agreed)
+    _introduce(device, operations, config, None)
+
+
+def _introduce(device: int, operations: pyfuse3.Operations, config: ServeConfig, held: bytes | None) -> None:
+    """Have libfuse take over the device, and a request that was held."""
     try:
-        with Introduction(device) as introduction:
+        with Introduction(device, held) as introduction:
             _answer(introduction, operations, config)
     finally:
         _bury(config.mountpoint)

@@ -170,7 +170,7 @@ class Server:
         os.umask(0)  # the caller's umask was applied by the kernel; ours must not be
         start_logging(process, entry.log)
         try:
-            from layerfs.fuse.server import serve
+            from layerfs.fuse.prelude import serve
 
             gc.enable()  # the command line began without
             idle = process.idle and self._only_ours(process.idle)

@@ -268,7 +268,7 @@ def _serve(device: int, union: "Union", config: "ServeConfig", said: int, mask: 
         os.write(said, _READY)
         os.close(said)
         os.umask(0)
-        from layerfs.fuse.server import serve
+        from layerfs.fuse.prelude import serve
 
         serve(device, union, config)
     finally:

@@ -1,0 +1,7 @@
+"""An import that takes as long as the test wants: until the file named by the environment is there."""
+
+import os
+import time
+
+while not os.path.exists(os.environ["LAYERFS_TEST_IMPORTED"]):
+    time.sleep(0.001)
