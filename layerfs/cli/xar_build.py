@@ -7,7 +7,7 @@ from typing import Final
 from layerfs.cli.main import one_line
 from layerfs.cli.screen import bar, complain, size
 
-COMPRESSIONS: Final = ("zstd", "gzip", "xz", "lz4")
+COMPRESSIONS: Final = ("zstd", "gzip", "xz", "lz4", "none")
 LARGEST: Final = 1 << 20  # bytes; squashfs 4 knows powers of two from 4 KiB up to this
 UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20}
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         output=os.fsencode(arguments.output),
         target=arguments.target,
         depends=tuple(map(os.fsencode, arguments.depends)),
-        compressor=Compressor[arguments.compression.upper()],
+        compressor=None if arguments.compression == "none" else Compressor[arguments.compression.upper()],
         level=arguments.level,
         block_size=arguments.block_size,
         version=arguments.version,
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     with bar(f"building {arguments.output}") as progress:
         built = build(recipe, progress)
     complain([f"warning: /{os.fsdecode(path)}: only its owner may use it, who is nobody" for path in built.closed])
+    complain([f"warning: /{os.fsdecode(path)}: no {os.fsdecode(key)} in squashfs" for path, key in built.dropped])
     what = f"{built.entries} entries, {size(built.size)}, UUID {built.header.uuid}, VERSION {built.header.version}"
     print(one_line(f"{arguments.output}: {what}"))
     return 0

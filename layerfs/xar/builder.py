@@ -8,7 +8,7 @@ uncompressed and everything belongs to nobody.
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -16,9 +16,9 @@ from typing import Final
 import xxhash
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.pysquashfs import Compressor, Entry, WriteOptions, write_image
+from layerfs.pysquashfs import Compressor, WriteOptions, write_image
 from layerfs.xar.contents import gather, is_closed, target_in
-from layerfs.xar.header import MAGIC, PAGE, Header, make_header, parse_header
+from layerfs.xar.header import MAGIC, Header, make_header, parse_header
 
 NOBODY: Final = 65534  # nobody and nogroup, as mksquashfs -force-uid and -force-gid are told
 BLOCK_SIZE: Final = 256 << 10  # bytes; the reference builder's
@@ -34,7 +34,7 @@ class Recipe:
     output: bytes
     target: str | None = None
     depends: tuple[bytes, ...] = ()
-    compressor: Compressor = Compressor.ZSTD
+    compressor: Compressor | None = Compressor.ZSTD
     level: int | None = None
     block_size: int = BLOCK_SIZE
     version: int | None = None
@@ -46,31 +46,37 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What was built: sizes in bytes, the image's XXH3-128, and what nobody but its owner can read in it."""
+    """What was built: the file's size [bytes] and the image's XXH3-128.
+
+    `closed` may be used by its owner only, who is nobody in the package; `dropped` are xattrs (path, name) that
+    squashfs cannot hold, such as ACLs.
+    """
 
     header: Header
     entries: int
     size: int
     digest: str
     closed: tuple[bytes, ...]
+    dropped: tuple[tuple[bytes, bytes], ...]
 
 
 def build(recipe: Recipe, progress: Callable[[int, int], None] = lambda done, total: None) -> Built:
-    """Write a XAR atomically; `progress` is told how many of all entries the writer has taken.
+    """Write a XAR atomically; `progress` is told how many of all bytes of content the writer has taken.
 
     Raises InvalidArgument for a recipe that makes no package, OSError; what stood at the output is then unchanged.
     """
     output = _output(recipe)
     depends = _depends(recipe.depends, os.path.basename(output))
-    entries = gather(recipe.inputs, keep_owners=recipe.keep_owners)
-    by_path = {entry.path: entry for entry in entries}
-    target = None if recipe.target is None else target_in(by_path, recipe.target)
-    newest = _epoch(entries)
+    contents = gather(recipe.inputs, keep_root=recipe.keep_owners)
+    target = None if recipe.target is None else target_in(contents, recipe.target)
+    options = _options(recipe)
+    latest = options.latest()
+    time = contents.newest if latest is None else latest
 
     def header(uuid: str) -> bytes:
         return make_header(
             uuid=recipe.uuid or uuid,
-            version=str(newest if recipe.version is None else recipe.version),
+            version=str(time if recipe.version is None else recipe.version),
             target=target,
             dependencies=depends,
             mount_root=recipe.mount_root,
@@ -78,45 +84,32 @@ def build(recipe: Recipe, progress: Callable[[int, int], None] = lambda done, to
         )
 
     offset = len(header("00000000"))
+    total = contents.size
     with _staged(output) as fd:
-        write_image(fd, _told(entries, progress), _options(recipe, newest), offset=offset)
-        size = -(-os.fstat(fd).st_size // PAGE) * PAGE  # a loop device shows whole sectors only
-        os.ftruncate(fd, size)
+        size = offset + write_image(
+            fd, contents.entries, options, offset=offset, on_progress=lambda done: progress(done, total)
+        )
         digest = _digest(fd, offset)
         text = header(digest[:8])
         os.pwrite(fd, text, 0)
-    closed = () if recipe.keep_owners else tuple(entry.path for entry in entries if is_closed(entry))
-    return Built(parse_header(text + MAGIC, output), len(entries), size, digest, closed)
+    closed = () if recipe.keep_owners else tuple(entry.path for entry in contents.entries if is_closed(entry))
+    dropped = tuple(contents.dropped)
+    return Built(parse_header(text + MAGIC, output), len(contents.entries), size, digest, closed, dropped)
 
 
-def _epoch(entries: Iterable[Entry]) -> int:
-    """Return the time of the build [s]: SOURCE_DATE_EPOCH, or the newest mtime."""
-    said = os.environ.get("SOURCE_DATE_EPOCH")
-    if said is None:
-        return max(0, *(entry.mtime for entry in entries))
-    if not (said.isascii() and said.isdecimal()):
-        raise InvalidArgument(f"SOURCE_DATE_EPOCH is {said!r}, not a number of seconds")
-    return int(said)
-
-
-def _options(recipe: Recipe, newest: int) -> WriteOptions:
+def _options(recipe: Recipe) -> WriteOptions:
     owner = None if recipe.keep_owners else NOBODY
     return WriteOptions(
-        compressor=recipe.compressor,
+        # Without compression the number of one is written all the same: the one that every reader knows.
+        compressor=recipe.compressor or Compressor.GZIP,
         level=recipe.level,
         block_size=recipe.block_size,
+        compress_data=recipe.compressor is not None,
         compress_inodes=False,
         compress_xattrs=False,
         force_uid=owner,
         force_gid=owner,
     )
-
-
-def _told(entries: Sequence[Entry], progress: Callable[[int, int], None]) -> Iterator[Entry]:
-    for number, entry in enumerate(entries):
-        progress(number, len(entries))
-        yield entry
-    progress(len(entries), len(entries))
 
 
 def _depends(names: Iterable[bytes], own: bytes) -> tuple[str, ...]:

@@ -3,20 +3,46 @@
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from layerfs.errors import InvalidArgument
 from layerfs.pysquashfs import Entry, entries_of
+from layerfs.pysquashfs.entries import XATTR_PREFIXES
+from layerfs.sys import dirs
 
 LINKS: Final = 40  # symlinks on the way to a target, as the kernel's MAXSYMLINKS
 
 
-def gather(inputs: Sequence[bytes], *, keep_owners: bool = False) -> list[Entry]:
-    """Return the entries of a package, its root first."""
+@dataclass(slots=True)
+class Contents:
+    """The entries of a package, its root first, and the extended attributes that squashfs cannot hold."""
+
+    entries: list[Entry] = field(default_factory=list)
+    dropped: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes of content."""
+        return sum(entry.seen.st_size for entry in self.entries if entry.seen)
+
+    @property
+    def newest(self) -> int:
+        """The newest mtime [s], 0 if there is none after 1970."""
+        return max([0, *(entry.mtime for entry in self.entries)])
+
+
+def gather(inputs: Sequence[bytes], *, keep_root: bool = False) -> Contents:
+    """Return what is in one directory, or several inputs by their names.
+
+    The root directory is open to everybody (0755) unless `keep_root` says that it stays as the one input is.
+    """
+    contents = Contents()
     if len(inputs) == 1 and os.path.isdir(inputs[0]):
-        root, *entries = entries_of(inputs[0])
-        return [root if keep_owners else replace(root, mode=stat.S_IFDIR | 0o755), *entries]
+        contents.entries += entries_of(inputs[0], on_dropped=lambda *what: contents.dropped.append(what))
+        if not keep_root:
+            contents.entries[0].mode = stat.S_IFDIR | 0o755
+        return contents
     named: dict[bytes, bytes] = {}
     for path in inputs:
         name = os.path.basename(os.path.abspath(path))
@@ -24,30 +50,35 @@ def gather(inputs: Sequence[bytes], *, keep_owners: bool = False) -> list[Entry]
             said = f"{os.fsdecode(named[name])} and {os.fsdecode(path)} are both called {os.fsdecode(name)}"
             raise InvalidArgument(said, "rename one, or put both into one directory")
         named[name] = path
-    entries = [entry for name in sorted(named) for entry in _input(named[name], name)]
-    newest = max((entry.mtime for entry in entries), default=0)
-    return [Entry(b"", stat.S_IFDIR | 0o755, mtime=newest), *entries]
+    for name in sorted(named):
+        _add(contents, named[name], name)
+    contents.entries.insert(0, Entry(b"", stat.S_IFDIR | 0o755, mtime=contents.newest))
+    return contents
 
 
-def _input(path: bytes, name: bytes) -> list[Entry]:
-    """Return the entries of one of several inputs, below its name."""
+def _add(contents: Contents, path: bytes, name: bytes) -> None:
+    """Add one of several inputs, and what is below it, under its name."""
     st = os.lstat(path)
     if stat.S_ISDIR(st.st_mode):
-        return [_below(name, entry) for entry in entries_of(path)]
-    xattrs = {}
-    for key in os.listxattr(path, follow_symlinks=False):
-        xattrs[os.fsencode(key)] = os.getxattr(path, key, follow_symlinks=False)
-    entry = Entry(name, st.st_mode, uid=st.st_uid, gid=st.st_gid, mtime=int(st.st_mtime), xattrs=xattrs)
+
+        def below(inner: bytes) -> bytes:
+            return b"%s/%s" % (name, inner) if inner else name
+
+        for entry in entries_of(path, on_dropped=lambda inner, key: contents.dropped.append((below(inner), key))):
+            entry.path = below(entry.path)
+            entry.link = None if entry.link is None else below(entry.link)
+            contents.entries.append(entry)
+        return
+    entry = Entry(name, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns // 10**9, rdev=st.st_rdev)
     if stat.S_ISREG(st.st_mode):
-        return [replace(entry, source=path)]
-    if stat.S_ISLNK(st.st_mode):
-        return [replace(entry, target=os.readlink(path))]
-    return [replace(entry, rdev=st.st_rdev)]
-
-
-def _below(name: bytes, entry: Entry) -> Entry:
-    link = None if entry.link is None else b"%s/%s" % (name, entry.link)
-    return replace(entry, path=b"%s/%s" % (name, entry.path) if entry.path else name, link=link)
+        entry.source, entry.seen = path, st
+    elif stat.S_ISLNK(st.st_mode):
+        entry.target = os.readlink(path)
+    keys = {os.fsencode(key) for key in dirs.xattrs(path)}
+    held = {key for key in keys if key.startswith(XATTR_PREFIXES)}
+    contents.dropped += [(name, key) for key in sorted(keys - held)]
+    entry.xattrs = {key: os.getxattr(path, key, follow_symlinks=False) for key in sorted(held)}
+    contents.entries.append(entry)
 
 
 def is_closed(entry: Entry) -> bool:
@@ -57,8 +88,10 @@ def is_closed(entry: Entry) -> bool:
     return stat.S_ISREG(entry.mode) and not entry.mode & stat.S_IROTH
 
 
-def target_in(entries: Mapping[bytes, Entry], target: str) -> str:
+def target_in(contents: Contents, target: str) -> str:
     """Return a target as the header holds it; InvalidArgument unless it is an executable file in the tree."""
+    entries = {entry.path: entry for entry in contents.entries}
+    entries |= {entry.path: entries[entry.link] for entry in contents.entries if entry.link is not None}
     if target.startswith("/"):
         raise InvalidArgument(f"the target {target} is absolute", "name it as seen from the root of the package")
     entry = _resolve(target, entries)
@@ -89,7 +122,7 @@ def _resolve(target: str, entries: Mapping[bytes, Entry]) -> Entry:
             here.append(part)
             continue
         links += 1
-        to = entry.target or b""
+        to = entry.target
         if to.startswith(b"/") or links > LINKS:
             what = "goes round in circles" if links > LINKS else f"leads out of the package, to {os.fsdecode(to)}"
             raise InvalidArgument(f"the target {target} {what}")
