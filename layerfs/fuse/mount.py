@@ -82,6 +82,7 @@ def check_mountpoint(mountpoint: bytes) -> int:
     """Return the mountpoint's type, having seen that it is a directory that answers; else NotFound, InvalidArgument."""
     try:
         mode = os.stat(mountpoint).st_mode
+        os.statvfs(mountpoint)  # asks the server of a FUSE mount, whatever the kernel has cached
     except FileNotFoundError:
         raise NotFound(f"no such mountpoint: {os.fsdecode(mountpoint)}", "make the directory first") from None
     except OSError as error:
