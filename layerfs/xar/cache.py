@@ -207,6 +207,6 @@ class Cache:
 
 
 def _read(path: bytes) -> bytes:
-    with suppress(FileNotFoundError, NotADirectoryError), open(path, "rb") as file:
+    with suppress(OSError), open(path, "rb") as file:  # a note that cannot be read says nothing
         return file.read()
     return b""

@@ -50,7 +50,7 @@ def real(
             (tree / file).write_text(content)
     tree.mkdir(exist_ok=True)
     image = place / f"{name}.image"
-    command = ["mksquashfs", tree, image, "-noappend", "-quiet", "-no-progress", "-all-root", "-root-mode", "755"]
+    command: list[str | Path] = ["mksquashfs", tree, image, "-noappend", "-quiet", "-no-progress", "-all-root", "-root-mode", "755"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     path = fake(place, name, depends, version)
     path.write_bytes(path.read_bytes()[:4096] + image.read_bytes())

@@ -1,0 +1,437 @@
+"""The package cache: each content once, whole or not at all, sound or refused, and bounded."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerfs.errors import Corrupt, InvalidArgument, NotFound, NotReady
+from layerfs.xar import cache as cache_module
+from layerfs.xar import eviction, intake
+from layerfs.xar.cache import Cache
+from layerfs.xar.entry import Entry, hold
+from tests.host import PROJECT, require
+from tests.xar.packages import fake
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    """An empty cache, the only one there is."""
+    monkeypatch.setenv("LAYERFS_CACHE", str(tmp_path / "cache"))
+    return Cache.own()
+
+
+def add(cache: Cache, path: Path, **depends: str) -> Entry:
+    return intake.add(cache, os.fsencode(path), depends or None).entry
+
+
+def names(cache: Cache) -> list[str]:
+    """Names and versions of what is there."""
+    entries, corrupt = cache.entries()
+    assert corrupt == []
+    return [f"{os.fsdecode(entry.name).removesuffix('.xar')}{entry.version}" for entry in entries]
+
+
+def incoming(cache: Cache) -> list[str]:
+    return os.listdir(os.fsdecode(cache.place(b"incoming")))
+
+
+def spoil(entry: Entry, place: int = -1) -> None:
+    """Change one byte, as a disk might; size and mtime stay."""
+    os.chmod(entry.path, 0o644)
+    st = os.stat(entry.path)
+    with open(entry.path, "r+b") as file:
+        file.seek(place, os.SEEK_END)
+        file.write(b"\xff")
+    os.utime(entry.path, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+def test_content_is_stored_once_and_versions_stand_side_by_side(cache: Cache, tmp_path: Path) -> None:
+    one = fake(tmp_path, "f", version=1)
+    assert intake.add(cache, os.fsencode(one)).stored
+    assert not intake.add(cache, os.fsencode(one)).stored
+    assert intake.add(cache, os.fsencode(fake(tmp_path, "f", version=2))).stored
+    assert names(cache) == ["f1", "f2"]
+    assert incoming(cache) == []
+
+
+def test_entry_is_the_package_with_its_facts(cache: Cache, tmp_path: Path) -> None:
+    path = fake(tmp_path, "f", version=7)
+    entry = add(cache, path)
+    assert Path(os.fsdecode(entry.path)).read_bytes() == path.read_bytes()
+    assert os.stat(entry.path).st_mode & 0o777 == 0o444
+    assert (entry.name, entry.version, entry.uuid, entry.size) == (b"f.xar", "7", "8f583eae", path.stat().st_size)
+    assert cache.get(b"f.xar", entry.sha256) == entry == cache.entry_at(entry.path)
+    assert cache.get(b"f.xar", "0" * 64) is None
+    assert cache.entry_at(os.fsencode(path)) is None
+
+
+def test_what_names_mean_can_be_noted_later_and_stays(cache: Cache, tmp_path: Path) -> None:
+    path = fake(tmp_path, "a", ["f"])
+    add(cache, path)
+    for digest in ("1" * 64, "2" * 64):
+        assert add(cache, path, **{"f.xar": digest}).depends == {"f.xar": digest}
+        assert add(cache, path).depends == {"f.xar": digest}
+    assert incoming(cache) == []
+
+
+@pytest.mark.parametrize("name", ["text", ".hidden.xar", "directory"])
+def test_what_is_no_package_is_refused(cache: Cache, tmp_path: Path, name: str) -> None:
+    (tmp_path / "text").write_text("text\n")
+    (tmp_path / "directory").mkdir()
+    fake(tmp_path, ".hidden")
+    with pytest.raises(InvalidArgument):
+        add(cache, tmp_path / name)
+    assert names(cache) == []
+
+
+ADDING = """
+import os, sys
+from layerfs.xar.cache import Cache
+from layerfs.xar.intake import add
+sys.stdin.read(1)
+print(add(Cache.own(), os.fsencode(sys.argv[1])).stored)
+"""
+
+
+def test_concurrent_adds_store_once(cache: Cache, tmp_path: Path) -> None:
+    path = fake(tmp_path, "f", content="x" * (4 << 20))
+    command = [sys.executable, "-c", ADDING, str(path)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": PROJECT, "text": True}
+    children = [subprocess.Popen(command, **pipes) for _ in range(6)]
+    with ThreadPoolExecutor(len(children)) as pool:
+        said = [out.strip() for out, _ in pool.map(lambda child: child.communicate("x"), children)]
+    assert sorted(said) == ["False"] * 5 + ["True"]
+    assert names(cache) == ["f1"]
+    assert incoming(cache) == []
+
+
+STEPS = ("open", "mkdir", "makedirs", "rename", "unlink", "fsync", "fchmod", "chmod", "pwrite")
+
+
+def killed_at(step: int, act: Callable[[], object]) -> bool:
+    """Act in a child that kills itself at its step'th system call of STEPS; tell whether it came so far."""
+    pid = os.fork()
+    if pid == 0:
+        left = step
+
+        def dying(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                nonlocal left
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+                return real(*arguments, **options)
+
+            return call
+
+        for name in STEPS:
+            setattr(os, name, dying(getattr(os, name)))
+        try:
+            act()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+def test_sigkill_at_any_step_of_an_add_leaves_the_cache_whole(cache: Cache, tmp_path: Path) -> None:
+    path = fake(tmp_path, "f")
+    step = 0
+    while killed_at(step, lambda: add(cache, path)):
+        assert names(cache) in ([], ["f1"])
+        for entry in cache.entries()[0]:
+            cache.verify(entry)
+        if step % 2:  # every other time somebody clears away before the next add
+            eviction.sweep(cache, 1 << 30)
+            assert not os.path.isdir(cache.place(b"incoming")) or incoming(cache) == []
+        cache.checked(add(cache, path))
+        assert names(cache) == ["f1"]
+        eviction.sweep(cache, 0)
+        assert (names(cache), incoming(cache)) == ([], [])
+        step += 1
+    assert step > 15, "an add takes more steps than that"
+
+
+def test_sigkill_at_any_step_of_a_sweep_leaves_the_cache_whole(cache: Cache, tmp_path: Path) -> None:
+    paths = [fake(tmp_path, name) for name in "fg"]
+    step = 0
+    while True:
+        for path in paths:
+            add(cache, path)
+        if not killed_at(step, lambda: eviction.sweep(cache, 0)):
+            break
+        for entry in cache.entries()[0]:
+            cache.verify(entry)
+        eviction.sweep(cache, 0)
+        assert (names(cache), incoming(cache)) == ([], [])
+        step += 1
+    assert step > 5
+
+
+def test_changed_source_is_not_stored(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fake(tmp_path, "f")
+
+    def changing(source: int, target: int, size: int) -> None:
+        os.pwrite(target, os.pread(source, size, 0)[:-1] + b"?", 0)
+
+    monkeypatch.setattr(intake, "copy_data", changing)
+    with pytest.raises(NotReady, match="changed while it was added"):
+        add(cache, path)
+    assert (names(cache), incoming(cache)) == ([], [])
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first use", "used before"])
+def test_corrupt_entry_is_refused_and_set_aside(cache: Cache, tmp_path: Path, again: bool) -> None:
+    path = fake(tmp_path, "f")
+    entry = add(cache, path)
+    if again:
+        cache.checked(entry)
+    spoil(entry)
+    with pytest.raises(Corrupt, match=r"f\.xar in the cache .* is corrupt: its content is not what was added"):
+        cache.checked(entry)
+    assert names(cache) == []
+    assert len(os.listdir(cache.place(b"quarantine"))) == 1
+    assert intake.add(cache, os.fsencode(path)).stored
+    cache.checked(entry)
+
+
+def test_corrupt_entry_is_replaced_by_an_add(cache: Cache, tmp_path: Path) -> None:
+    path = fake(tmp_path, "f")
+    spoil(add(cache, path))
+    added = intake.add(cache, os.fsencode(path))
+    assert added.stored
+    cache.verify(added.entry)
+
+
+DAMAGES: dict[str, Callable[[Entry], object]] = {
+    "cut short": lambda entry: os.truncate(entry.path, 10),
+    "no facts": lambda entry: os.unlink(os.path.join(entry.directory, b".entry.json")),
+    "bad facts": lambda entry: Path(os.fsdecode(entry.directory), ".entry.json").write_text("{"),
+    "others' facts": lambda entry: Path(os.fsdecode(entry.directory), ".entry.json").write_text(
+        json.dumps(json.loads(entry.facts()) | {"sha256": "0" * 64})
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_found_and_told_once(cache: Cache, tmp_path: Path, damage: Callable[[Entry], object]) -> None:
+    entry = add(cache, fake(tmp_path, "f"))
+    os.chmod(entry.path, 0o644)
+    damage(entry)
+    with pytest.raises(Corrupt):
+        for left in cache.versions(b"f.xar"):
+            cache.checked(left)
+    assert names(cache) == []
+
+
+def test_content_is_read_at_the_first_use_and_after_a_change_only(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = add(cache, fake(tmp_path, "f"))
+    reads: list[int] = []
+
+    def reading(fd: int) -> str:
+        reads.append(fd)
+        return entry.xxh3
+
+    monkeypatch.setattr("layerfs.xar.digest.quick", reading)
+    cache.checked(entry)
+    assert len(reads) == 0, "what was just stored was compared then"
+    os.utime(entry.path)
+    cache.checked(entry)
+    cache.checked(entry)
+    assert len(reads) == 1
+    monkeypatch.setattr("layerfs.xar.entry.boot", lambda: b"another boot")
+    cache.checked(entry)
+    assert len(reads) == 2
+
+
+def test_verify_compares_what_names_the_entry(cache: Cache, tmp_path: Path) -> None:
+    entry = add(cache, fake(tmp_path, "f"))
+    cache.verify(entry)
+    spoil(entry)
+    with pytest.raises(Corrupt, match="SHA-256"):
+        cache.verify(entry)
+
+
+@pytest.fixture
+def shelf(cache: Cache, tmp_path: Path) -> Iterator[dict[str, Entry]]:
+    """Three entries of equal sizes; `a` was used last, `c` before, `b` the longest time ago."""
+    entries = {name: add(cache, fake(tmp_path, name)) for name in "abc"}
+    for age, name in enumerate("acb"):
+        when = 1_000_000_000 - age
+        directory = entries[name].directory
+        os.utime(os.path.join(directory, b".used"), (when, when))
+        os.utime(entries[name].path, (when, when))
+        facts = json.loads(entries[name].facts()) | {"added": 1.0}
+        Path(os.fsdecode(directory), ".entry.json").write_text(json.dumps(facts))
+    yield entries
+
+
+def test_least_recently_used_leave_first(cache: Cache, shelf: dict[str, Entry]) -> None:
+    size = shelf["a"].size
+    swept = eviction.sweep(cache, 2 * size)
+    assert ([entry.name for entry in swept.evicted], swept.size) == ([b"b.xar"], 2 * size)
+    cache.checked(shelf["c"])  # a use
+    assert [entry.name for entry in eviction.sweep(cache, 2 * size - 1).evicted] == [b"a.xar"]
+    assert names(cache) == ["c1"]
+    assert eviction.sweep(cache, 0).size == 0
+    assert os.listdir(cache.place(b"packages")) == []
+
+
+def test_locked_entry_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
+    fd = hold(shelf["b"].path)
+    try:
+        swept = eviction.sweep(cache, 0)
+    finally:
+        os.close(fd)
+    assert [entry.name for entry in swept.spared] == [b"b.xar"]
+    assert names(cache) == ["b1"]
+    eviction.sweep(cache, 0)
+    assert names(cache) == []
+
+
+def test_layer_on_record_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
+    eviction.sweep(cache, 0, [shelf["c"].path])
+    assert names(cache) == ["c1"]
+
+
+def test_file_of_a_loop_device_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
+    require("root", "losetup")
+    command = ["losetup", "--find", "--show", "--read-only", os.fsdecode(shelf["a"].path)]
+    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        eviction.sweep(cache, 0)
+        assert names(cache) == ["a1"]
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_hold_tells_of_an_eviction_and_waits_for_nobody(cache: Cache, shelf: dict[str, Entry]) -> None:
+    fd = os.open(shelf["a"].path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.close(hold(shelf["a"].path))
+    finally:
+        os.close(fd)
+    eviction.sweep(cache, 0)
+    with pytest.raises(FileNotFoundError):
+        hold(shelf["a"].path)
+
+
+def test_hold_refuses_what_has_no_name_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fake(tmp_path, "f")
+    real = fcntl.flock
+
+    def evicted(fd: int, how: int) -> None:
+        path.unlink()
+        real(fd, how)
+
+    monkeypatch.setattr("layerfs.xar.entry.fcntl.flock", evicted)
+    with pytest.raises(NotFound, match="evicted just now"):
+        hold(os.fsencode(path))
+
+
+def test_sweep_clears_quarantine_and_notes_of_earlier_boots(cache: Cache, shelf: dict[str, Entry]) -> None:
+    spoil(shelf["a"])
+    with pytest.raises(Corrupt):
+        cache.checked(shelf["a"])
+    notes = Path(os.fsdecode(cache.place(b"verified")))
+    notes.mkdir()
+    (notes / "old").write_text("another boot 1 2 3\n")
+    assert eviction.sweep(cache, 1 << 30).leftovers == 1
+    assert os.listdir(cache.place(b"quarantine")) == []
+    assert os.listdir(notes) == []
+
+
+HOSTILE: dict[str, tuple[str, int]] = {
+    "the root is open to all": ("", 0o777),
+    "a group may write to the root": ("", 0o775),
+    "the packages are open to all": ("packages", 0o777),
+    "a name is open to all": ("packages/f.xar", 0o1777),
+}
+
+
+@pytest.mark.parametrize(("where", "mode"), HOSTILE.values(), ids=HOSTILE)
+def test_directory_that_others_can_write_to_is_refused(cache: Cache, tmp_path: Path, where: str, mode: int) -> None:
+    path = fake(tmp_path, "f")
+    entry = add(cache, path)
+    (tmp_path / "cache" / where).chmod(mode)
+    for act in (lambda: cache.versions(b"f.xar"), lambda: cache.get(b"f.xar", entry.sha256), lambda: add(cache, path)):
+        with pytest.raises(InvalidArgument, match="is not safe") as caught:
+            act()
+        assert "LAYERFS_CACHE" in caught.value.hint
+
+
+def test_strangers_directory_and_links_are_refused(cache: Cache, tmp_path: Path) -> None:
+    require("root")
+    entry = add(cache, fake(tmp_path, "f"))
+    os.chown(cache.root, 4711, 4711)
+    with pytest.raises(InvalidArgument, match="uid 4711"):
+        cache.versions(b"f.xar")
+    os.chown(cache.root, 0, 0)
+    os.rename(cache.place(b"packages"), tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", cache.place(b"packages"))
+    with pytest.raises(InvalidArgument, match="is not safe"):
+        cache.get(b"f.xar", entry.sha256)
+
+
+def test_file_that_others_can_write_to_is_refused(cache: Cache, tmp_path: Path) -> None:
+    entry = add(cache, fake(tmp_path, "f"))
+    os.chmod(entry.path, 0o666)
+    with pytest.raises(InvalidArgument, match="is not safe"):
+        cache.checked(entry)
+
+
+def test_users_search_their_own_cache_then_the_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAYERFS_CACHE", raising=False)
+    monkeypatch.setattr(cache_module, "NODE", os.fsencode(tmp_path / "node"))
+    monkeypatch.setattr(cache_module, "in_user_namespace", lambda: True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert [os.fsdecode(cache.root) for cache in Cache.all()] == [f"{tmp_path}/xdg/layerfs", f"{tmp_path}/node"]
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert Cache.own().root == os.fsencode(tmp_path / "home/.cache/layerfs")
+    if os.geteuid() == 0:
+        monkeypatch.setattr(cache_module, "in_user_namespace", lambda: False)
+        assert [cache.root for cache in Cache.all()] == [os.fsencode(tmp_path / "node")]
+
+
+def test_what_was_found_sound_in_the_nodes_cache_is_noted_in_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, node = Cache(os.fsencode(tmp_path / "own")), Cache(os.fsencode(tmp_path / "node"))
+    monkeypatch.setattr(Cache, "all", classmethod(lambda cls: [own, node]))
+    entry = add(node, fake(tmp_path, "f"))
+    add(own, fake(tmp_path, "g"))
+    os.unlink(os.path.join(entry.directory, b".verified"))
+    os.mkdir(os.path.join(entry.directory, b".verified"))  # as good as not writable
+    node.checked(entry)
+    assert os.listdir(own.place(b"verified")) == [os.fsencode(entry.sha256)]
+    monkeypatch.setattr("layerfs.xar.digest.quick", lambda fd: pytest.fail("it was read again"))
+    node.checked(entry)
+
+
+SIZES = [("0", 0), ("1", 1), ("500K", 512000), ("1.5G", 3 << 29), ("10GiB", 10 << 30), (" 2 mb", 2 << 20)]
+
+
+@pytest.mark.parametrize(("text", "size"), SIZES)
+def test_sizes_are_read(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert eviction.parse_size(text) == size
+    monkeypatch.setenv("LAYERFS_CACHE_SIZE", text)
+    assert eviction.bound() == size
+
+
+@pytest.mark.parametrize("text", ["", "many", "-1", "10X", "1e3"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        eviction.parse_size(text)
