@@ -57,13 +57,6 @@ def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, tota
     return report
 
 
-def name_flaw(name: bytes, seen: set[bytes]) -> str:
-    """Return what is wrong with a name in a directory in which others were seen; nothing for a good one."""
-    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-        return "is no name for a file"
-    return "is there twice" if name in seen else ""
-
-
 class _Search:
     """One image being looked at."""
 
@@ -104,16 +97,8 @@ class _Search:
             entries = self.image.readdir(inode.ref)
         except SquashfsError as error:
             return self.flaw(shown, reason(error))
-        names: set[bytes] = set()
         for entry in entries:
-            wrong = name_flaw(entry.name, names)
-            names.add(entry.name)
-            if wrong:
-                self.flaw(shown, f"{_quoted(entry.name)} {wrong}")
             self.entry(b"%s/%s" % (path, entry.name) if path else entry.name, entry)
-        ordered = [entry.name for entry in entries]
-        if ordered != sorted(ordered):
-            self.flaw(shown, "its names are not in order, so that the kernel does not find all of them")
 
     def entry(self, path: bytes, entry: DirEntry) -> None:
         try:
