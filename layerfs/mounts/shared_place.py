@@ -91,9 +91,10 @@ def _walk(path: bytes) -> int:
             os.close(fd)
         fd = step
         st = os.fstat(fd)
-        if st.st_uid not in trusted or (st.st_mode & _OTHERS and not st.st_mode & stat.S_ISVTX):
+        wrong = _wrong(st, trusted, sticky=True)
+        if wrong:
             os.close(fd)
-            raise _Refused(f"{os.fsdecode(so_far)} is open to others ({_describe(st)})")
+            raise _Refused(f"{os.fsdecode(so_far)} {wrong}")
     return fd
 
 
@@ -107,14 +108,19 @@ def _see_ours(at: int, name: bytes, path: bytes) -> None:
         raise _Refused(f"{os.fsdecode(path)} is not a directory") from None
     st = os.fstat(fd)
     os.close(fd)
-    if st.st_uid != os.geteuid():
-        raise _Refused(f"{os.fsdecode(path)} belongs to somebody else ({_describe(st)})")
-    if st.st_mode & _OTHERS:
-        raise _Refused(f"{os.fsdecode(path)} is open to others ({_describe(st)})")
+    wrong = _wrong(st, {os.geteuid()}, sticky=False)
+    if wrong:
+        raise _Refused(f"{os.fsdecode(path)} {wrong}")
 
 
-def _describe(st: os.stat_result) -> str:
-    return f"owner {st.st_uid}, mode {stat.S_IMODE(st.st_mode):04o}"
+def _wrong(st: os.stat_result, trusted: set[int], *, sticky: bool) -> str:
+    """Return what is wrong with a directory in which nobody but the trusted may change names; `sticky` will do."""
+    facts = f"(owner {st.st_uid}, mode {stat.S_IMODE(st.st_mode):04o})"
+    if st.st_uid not in trusted:
+        return f"belongs to somebody else {facts}"
+    if st.st_mode & _OTHERS and not (sticky and st.st_mode & stat.S_ISVTX):
+        return f"is open to others {facts}"
+    return ""
 
 
 def outside_id(uid: int) -> int:
