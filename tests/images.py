@@ -13,8 +13,8 @@ TIMEOUT = 60  # s
 
 def make_image(image: Path, tree: Path, *words: str) -> Path:
     """Pack a directory with mksquashfs; whiteouts, owners and xattrs are kept."""
-    command: list[str | Path] = ["mksquashfs", tree, image, "-noappend", "-quiet", "-no-progress", "-processors", "1", *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
+    quiet = ["-noappend", "-quiet", "-no-progress", "-processors", "1"]
+    subprocess.run(["mksquashfs", tree, image, *quiet, *words], check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
     return image
 
 
@@ -30,7 +30,7 @@ def loops_below(place: Path) -> list[Path]:
 
 
 def servers_below(place: Path) -> list[int]:
-    """Return the processes, zombies aside, that have a file below a path open or run with it as an argument."""
+    """Return the processes, zombies aside, that name something below a path on their command lines."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):

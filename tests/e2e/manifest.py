@@ -1,5 +1,6 @@
 """Everything that can be seen of a tree, as JSON: run by whoever may look (root may not see another's FUSE mount)."""
 
+import errno
 import hashlib
 import json
 import os
@@ -36,7 +37,12 @@ def describe(path: str, first_names: dict[tuple[int, int], str], name: str) -> F
 
 
 def xattrs(path: str) -> dict[str, str]:
-    names = sorted(os.listxattr(path, follow_symlinks=False))
+    try:
+        names = sorted(os.listxattr(path, follow_symlinks=False))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:  # the kernel's answer for a squashfs image in which nothing has any
+            raise
+        return {}
     return {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in names if name not in HIDDEN}
 
 
