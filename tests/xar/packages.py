@@ -39,9 +39,7 @@ def resolved(*lowers: Path, path: Iterable[Path] = ()) -> Resolution:
     return resolve([os.fsencode(lower) for lower in lowers], Search([os.fsencode(place) for place in path]))
 
 
-def real(
-    place: Path, name: str, files: Mapping[str, str], depends: Iterable[str] = (), version: int = 1
-) -> Path:
+def real(place: Path, name: str, files: Mapping[str, str], depends: Iterable[str] = (), version: int = 1) -> Path:
     """Write a XAR that can be mounted: files by their paths, directories as they are needed."""
     tree = place / f"{name}.tree"
     for file, content in {"": "", **files}.items():
@@ -50,8 +48,8 @@ def real(
             (tree / file).write_text(content)
     tree.mkdir(exist_ok=True)
     image = place / f"{name}.image"
-    command: list[str | Path] = ["mksquashfs", tree, image, "-noappend", "-quiet", "-no-progress", "-all-root", "-root-mode", "755"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    options = ["-noappend", "-quiet", "-no-progress", "-all-root", "-root-mode", "755"]
+    subprocess.run(["mksquashfs", tree, image, *options], check=True, stdout=subprocess.DEVNULL)
     path = fake(place, name, depends, version)
     path.write_bytes(path.read_bytes()[:4096] + image.read_bytes())
     image.unlink()

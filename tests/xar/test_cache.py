@@ -1,57 +1,24 @@
 """The package cache: each content once, whole or not at all, sound or refused, and bounded."""
 
-import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from layerfs.errors import Corrupt, InvalidArgument, NotFound, NotReady
+from layerfs.errors import Corrupt, InvalidArgument, NotReady
 from layerfs.xar import cache as cache_module
 from layerfs.xar import eviction, intake
 from layerfs.xar.cache import Cache
-from layerfs.xar.entry import Entry, hold
+from layerfs.xar.entry import Entry
 from tests.host import PROJECT, require
+from tests.xar.caches import add, incoming, killed_at, names, spoil
 from tests.xar.packages import fake
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
-    """An empty cache, the only one there is."""
-    monkeypatch.setenv("LAYERFS_CACHE", str(tmp_path / "cache"))
-    return Cache.own()
-
-
-def add(cache: Cache, path: Path, **depends: str) -> Entry:
-    return intake.add(cache, os.fsencode(path), depends or None).entry
-
-
-def names(cache: Cache) -> list[str]:
-    """Names and versions of what is there."""
-    entries, corrupt = cache.entries()
-    assert corrupt == []
-    return [f"{os.fsdecode(entry.name).removesuffix('.xar')}{entry.version}" for entry in entries]
-
-
-def incoming(cache: Cache) -> list[str]:
-    return os.listdir(os.fsdecode(cache.place(b"incoming")))
-
-
-def spoil(entry: Entry, place: int = -1) -> None:
-    """Change one byte, as a disk might; size and mtime stay."""
-    os.chmod(entry.path, 0o644)
-    st = os.stat(entry.path)
-    with open(entry.path, "r+b") as file:
-        file.seek(place, os.SEEK_END)
-        file.write(b"\xff")
-    os.utime(entry.path, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
 def test_content_is_stored_once_and_versions_stand_side_by_side(cache: Cache, tmp_path: Path) -> None:
@@ -114,35 +81,6 @@ def test_concurrent_adds_store_once(cache: Cache, tmp_path: Path) -> None:
     assert incoming(cache) == []
 
 
-STEPS = ("open", "mkdir", "makedirs", "rename", "unlink", "fsync", "fchmod", "chmod", "pwrite")
-
-
-def killed_at(step: int, act: Callable[[], object]) -> bool:
-    """Act in a child that kills itself at its step'th system call of STEPS; tell whether it came so far."""
-    pid = os.fork()
-    if pid == 0:
-        left = step
-
-        def dying(real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any, **options: Any) -> Any:
-                nonlocal left
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left -= 1
-                return real(*arguments, **options)
-
-            return call
-
-        for name in STEPS:
-            setattr(os, name, dying(getattr(os, name)))
-        try:
-            act()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    return os.WIFSIGNALED(status)
-
-
 def test_sigkill_at_any_step_of_an_add_leaves_the_cache_whole(cache: Cache, tmp_path: Path) -> None:
     path = fake(tmp_path, "f")
     step = 0
@@ -159,22 +97,6 @@ def test_sigkill_at_any_step_of_an_add_leaves_the_cache_whole(cache: Cache, tmp_
         assert (names(cache), incoming(cache)) == ([], [])
         step += 1
     assert step > 15, "an add takes more steps than that"
-
-
-def test_sigkill_at_any_step_of_a_sweep_leaves_the_cache_whole(cache: Cache, tmp_path: Path) -> None:
-    paths = [fake(tmp_path, name) for name in "fg"]
-    step = 0
-    while True:
-        for path in paths:
-            add(cache, path)
-        if not killed_at(step, lambda: eviction.sweep(cache, 0)):
-            break
-        for entry in cache.entries()[0]:
-            cache.verify(entry)
-        eviction.sweep(cache, 0)
-        assert (names(cache), incoming(cache)) == ([], [])
-        step += 1
-    assert step > 5
 
 
 def test_changed_source_is_not_stored(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,96 +185,6 @@ def test_verify_compares_what_names_the_entry(cache: Cache, tmp_path: Path) -> N
         cache.verify(entry)
 
 
-@pytest.fixture
-def shelf(cache: Cache, tmp_path: Path) -> Iterator[dict[str, Entry]]:
-    """Three entries of equal sizes; `a` was used last, `c` before, `b` the longest time ago."""
-    entries = {name: add(cache, fake(tmp_path, name)) for name in "abc"}
-    for age, name in enumerate("acb"):
-        when = 1_000_000_000 - age
-        directory = entries[name].directory
-        os.utime(os.path.join(directory, b".used"), (when, when))
-        os.utime(entries[name].path, (when, when))
-        facts = json.loads(entries[name].facts()) | {"added": 1.0}
-        Path(os.fsdecode(directory), ".entry.json").write_text(json.dumps(facts))
-    yield entries
-
-
-def test_least_recently_used_leave_first(cache: Cache, shelf: dict[str, Entry]) -> None:
-    size = shelf["a"].size
-    swept = eviction.sweep(cache, 2 * size)
-    assert ([entry.name for entry in swept.evicted], swept.size) == ([b"b.xar"], 2 * size)
-    cache.checked(shelf["c"])  # a use
-    assert [entry.name for entry in eviction.sweep(cache, 2 * size - 1).evicted] == [b"a.xar"]
-    assert names(cache) == ["c1"]
-    assert eviction.sweep(cache, 0).size == 0
-    assert os.listdir(cache.place(b"packages")) == []
-
-
-def test_locked_entry_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
-    fd = hold(shelf["b"].path)
-    try:
-        swept = eviction.sweep(cache, 0)
-    finally:
-        os.close(fd)
-    assert [entry.name for entry in swept.spared] == [b"b.xar"]
-    assert names(cache) == ["b1"]
-    eviction.sweep(cache, 0)
-    assert names(cache) == []
-
-
-def test_layer_on_record_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
-    eviction.sweep(cache, 0, [shelf["c"].path])
-    assert names(cache) == ["c1"]
-
-
-def test_file_of_a_loop_device_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
-    require("root", "losetup")
-    command = ["losetup", "--find", "--show", "--read-only", os.fsdecode(shelf["a"].path)]
-    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    try:
-        eviction.sweep(cache, 0)
-        assert names(cache) == ["a1"]
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
-
-
-def test_hold_tells_of_an_eviction_and_waits_for_nobody(cache: Cache, shelf: dict[str, Entry]) -> None:
-    fd = os.open(shelf["a"].path, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        os.close(hold(shelf["a"].path))
-    finally:
-        os.close(fd)
-    eviction.sweep(cache, 0)
-    with pytest.raises(FileNotFoundError):
-        hold(shelf["a"].path)
-
-
-def test_hold_refuses_what_has_no_name_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = fake(tmp_path, "f")
-    real = fcntl.flock
-
-    def evicted(fd: int, how: int) -> None:
-        path.unlink()
-        real(fd, how)
-
-    monkeypatch.setattr("layerfs.xar.entry.fcntl.flock", evicted)
-    with pytest.raises(NotFound, match="evicted just now"):
-        hold(os.fsencode(path))
-
-
-def test_sweep_clears_quarantine_and_notes_of_earlier_boots(cache: Cache, shelf: dict[str, Entry]) -> None:
-    spoil(shelf["a"])
-    with pytest.raises(Corrupt):
-        cache.checked(shelf["a"])
-    notes = Path(os.fsdecode(cache.place(b"verified")))
-    notes.mkdir()
-    (notes / "old").write_text("another boot 1 2 3\n")
-    assert eviction.sweep(cache, 1 << 30).leftovers == 1
-    assert os.listdir(cache.place(b"quarantine")) == []
-    assert os.listdir(notes) == []
-
-
 HOSTILE: dict[str, tuple[str, int]] = {
     "the root is open to all": ("", 0o777),
     "a group may write to the root": ("", 0o775),
@@ -419,19 +251,3 @@ def test_what_was_found_sound_in_the_nodes_cache_is_noted_in_the_users_own(
     assert os.listdir(own.place(b"verified")) == [os.fsencode(entry.sha256)]
     monkeypatch.setattr("layerfs.xar.digest.quick", lambda fd: pytest.fail("it was read again"))
     node.checked(entry)
-
-
-SIZES = [("0", 0), ("1", 1), ("500K", 512000), ("1.5G", 3 << 29), ("10GiB", 10 << 30), (" 2 mb", 2 << 20)]
-
-
-@pytest.mark.parametrize(("text", "size"), SIZES)
-def test_sizes_are_read(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert eviction.parse_size(text) == size
-    monkeypatch.setenv("LAYERFS_CACHE_SIZE", text)
-    assert eviction.bound() == size
-
-
-@pytest.mark.parametrize("text", ["", "many", "-1", "10X", "1e3"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument):
-        eviction.parse_size(text)

@@ -1,0 +1,140 @@
+"""What leaves a package cache, in which order, and what is spared."""
+
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerfs.errors import Corrupt, InvalidArgument, NotFound
+from layerfs.xar import eviction
+from layerfs.xar.cache import Cache
+from layerfs.xar.entry import Entry, hold
+from tests.host import require
+from tests.xar.caches import add, incoming, killed_at, names, spoil
+from tests.xar.packages import fake
+
+
+@pytest.fixture
+def shelf(cache: Cache, tmp_path: Path) -> Iterator[dict[str, Entry]]:
+    """Three entries of equal sizes; `a` was used last, `c` before, `b` the longest time ago."""
+    entries = {name: add(cache, fake(tmp_path, name)) for name in "abc"}
+    for age, name in enumerate("acb"):
+        when = 1_000_000_000 - age
+        directory = entries[name].directory
+        os.utime(os.path.join(directory, b".used"), (when, when))
+        os.utime(entries[name].path, (when, when))
+        facts = json.loads(entries[name].facts()) | {"added": 1.0}
+        Path(os.fsdecode(directory), ".entry.json").write_text(json.dumps(facts))
+    yield entries
+
+
+def test_least_recently_used_leave_first(cache: Cache, shelf: dict[str, Entry]) -> None:
+    size = shelf["a"].size
+    swept = eviction.sweep(cache, 2 * size)
+    assert ([entry.name for entry in swept.evicted], swept.size) == ([b"b.xar"], 2 * size)
+    cache.checked(shelf["c"])  # a use
+    assert [entry.name for entry in eviction.sweep(cache, 2 * size - 1).evicted] == [b"a.xar"]
+    assert names(cache) == ["c1"]
+    assert eviction.sweep(cache, 0).size == 0
+    assert os.listdir(cache.place(b"packages")) == []
+
+
+def test_locked_entry_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
+    fd = hold(shelf["b"].path)
+    try:
+        swept = eviction.sweep(cache, 0)
+    finally:
+        os.close(fd)
+    assert [entry.name for entry in swept.spared] == [b"b.xar"]
+    assert names(cache) == ["b1"]
+    eviction.sweep(cache, 0)
+    assert names(cache) == []
+
+
+def test_layer_on_record_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
+    eviction.sweep(cache, 0, [shelf["c"].path])
+    assert names(cache) == ["c1"]
+
+
+def test_file_of_a_loop_device_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
+    require("root", "losetup")
+    command = ["losetup", "--find", "--show", "--read-only", os.fsdecode(shelf["a"].path)]
+    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        eviction.sweep(cache, 0)
+        assert names(cache) == ["a1"]
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_hold_tells_of_an_eviction_and_waits_for_nobody(cache: Cache, shelf: dict[str, Entry]) -> None:
+    fd = os.open(shelf["a"].path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.close(hold(shelf["a"].path))
+    finally:
+        os.close(fd)
+    eviction.sweep(cache, 0)
+    with pytest.raises(FileNotFoundError):
+        hold(shelf["a"].path)
+
+
+def test_hold_refuses_what_has_no_name_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fake(tmp_path, "f")
+    real = fcntl.flock
+
+    def evicted(fd: int, how: int) -> None:
+        path.unlink()
+        real(fd, how)
+
+    monkeypatch.setattr("layerfs.xar.entry.fcntl.flock", evicted)
+    with pytest.raises(NotFound, match="evicted just now"):
+        hold(os.fsencode(path))
+
+
+def test_sweep_clears_quarantine_and_notes_of_earlier_boots(cache: Cache, shelf: dict[str, Entry]) -> None:
+    spoil(shelf["a"])
+    with pytest.raises(Corrupt):
+        cache.checked(shelf["a"])
+    notes = Path(os.fsdecode(cache.place(b"verified")))
+    notes.mkdir()
+    (notes / "old").write_text("another boot 1 2 3\n")
+    assert eviction.sweep(cache, 1 << 30).leftovers == 1
+    assert os.listdir(cache.place(b"quarantine")) == []
+    assert os.listdir(notes) == []
+
+
+def test_sigkill_at_any_step_of_a_sweep_leaves_the_cache_whole(cache: Cache, tmp_path: Path) -> None:
+    paths = [fake(tmp_path, name) for name in "fg"]
+    step = 0
+    while True:
+        for path in paths:
+            add(cache, path)
+        if not killed_at(step, lambda: eviction.sweep(cache, 0)):
+            break
+        for entry in cache.entries()[0]:
+            cache.verify(entry)
+        eviction.sweep(cache, 0)
+        assert (names(cache), incoming(cache)) == ([], [])
+        step += 1
+    assert step > 5
+
+
+SIZES = [("0", 0), ("1", 1), ("500K", 512000), ("1.5G", 3 << 29), ("10GiB", 10 << 30), (" 2 mb", 2 << 20)]
+
+
+@pytest.mark.parametrize(("text", "size"), SIZES)
+def test_sizes_are_read(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert eviction.parse_size(text) == size
+    monkeypatch.setenv("LAYERFS_CACHE_SIZE", text)
+    assert eviction.bound() == size
+
+
+@pytest.mark.parametrize("text", ["", "many", "-1", "10X", "1e3"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        eviction.parse_size(text)
