@@ -30,6 +30,12 @@
 #include "write.h"
 
 #define CHUNK (1 << 20)    /* bytes a read(2); guessed, not yet measured */
+/* Blocks that wait for threads, by their bytes, but within limits. The end of a file counts as a block until it is in a
+   fragment block, so that with few of them only one thread has work. Measured: 20,000 files of 2 to 18 KiB in blocks of
+   128 KiB, zstd, two threads: 27 s with 20 blocks, 12 s with 512. */
+#define BACKLOG (64 << 20)
+#define BACKLOG_LEAST 128
+#define BACKLOG_MOST 1024
 #define CANDIDATES 64      /* earlier blocks with the same hash that are tried: bounds the time of hostile content */
 #define NONE UINT64_MAX    /* end of a chain */
 #define MAX_BLOCKS (1 << 29) /* of one file; 2 GiB of block list */
@@ -141,6 +147,55 @@ static sqfs_compressor_t stored = {
 	.do_block = stored_block,
 };
 
+/* ---- the compressor of the threads, and a way to hurry them: after `*given_up` nothing is compressed any more ---- */
+
+struct hurried {
+	sqfs_compressor_t base;
+	sqfs_compressor_t *inner; /* owned */
+	const bool *given_up;
+};
+
+static void hurried_destroy(sqfs_object_t *object)
+{
+	sqfs_destroy(((struct hurried *)object)->inner);
+	free(object);
+}
+
+static sqfs_s32 hurried_block(sqfs_compressor_t *compressor, const sqfs_u8 *in, sqfs_u32 size, sqfs_u8 *out,
+			      sqfs_u32 out_size)
+{
+	struct hurried *h = (struct hurried *)compressor;
+
+	return __atomic_load_n(h->given_up, __ATOMIC_RELAXED) ? 0 : h->inner->do_block(h->inner, in, size, out, out_size);
+}
+
+static sqfs_object_t *hurried_copy(const sqfs_object_t *object);
+
+/* Takes `inner`, also when there is no memory. */
+static sqfs_compressor_t *hurried_create(sqfs_compressor_t *inner, const bool *given_up)
+{
+	struct hurried *h = calloc(1, sizeof(*h));
+
+	if (h == NULL || inner == NULL) {
+		free(h);
+		sqfs_destroy(inner);
+		return NULL;
+	}
+	h->base = stored; /* only blocks are asked of it */
+	h->base.base = (sqfs_object_t){.destroy = hurried_destroy, .copy = hurried_copy};
+	h->base.do_block = hurried_block;
+	h->inner = inner;
+	h->given_up = given_up;
+	return &h->base;
+}
+
+static sqfs_object_t *hurried_copy(const sqfs_object_t *object)
+{
+	const struct hurried *h = (const struct hurried *)object;
+
+	return (sqfs_object_t *)hurried_create(sqfs_copy(h->inner), h->given_up);
+}
+
 /* ---- block writer: libsquashfs's own compares each file with all blocks before it, which is quadratic; this one looks
    the file's first block up. Blocks lie in the file without gaps, so equal runs of blocks are equal ranges of bytes. ---- */
 
@@ -165,6 +220,7 @@ struct block_writer {
 	uint64_t file_start;  /* where the current file began, and its first block */
 	uint64_t file_first;
 	bool in_file;
+	bool given_up; /* nothing is written any more */
 };
 
 static struct chain *chain_of(struct block_writer *b, uint64_t hash)
@@ -310,6 +366,9 @@ static int block_write(sqfs_block_writer_t *base, void *user, sqfs_u32 size, sqf
 	int error;
 
 	(void)user;
+	*location = b->target->size;
+	if (b->given_up)
+		return 0;
 	if (flags & SQFS_BLK_FIRST_BLOCK) {
 		b->file_start = b->target->size;
 		b->file_first = b->count;
@@ -317,7 +376,6 @@ static int block_write(sqfs_block_writer_t *base, void *user, sqfs_u32 size, sqf
 	} else if (b->in_file == ((flags & SQFS_BLK_FRAGMENT_BLOCK) != 0)) {
 		return SQFS_ERROR_SEQUENCE; /* a file's blocks come together, or else runs were no ranges */
 	}
-	*location = b->target->size;
 	if (size != 0 && !(flags & SQFS_BLK_IS_SPARSE)) {
 		uint64_t hash = (uint64_t)size << 33 | (uint64_t)!!(flags & SQFS_BLK_IS_COMPRESSED) << 32 | checksum;
 
@@ -362,6 +420,8 @@ struct sw_writer {
 	sqfs_super_t super;
 	sqfs_compressor_t *compressor, *uncompressor;
 	sqfs_compressor_t *for_inodes, *for_xattrs; /* borrowed: compressor or stored */
+	sqfs_compressor_t *for_threads;
+	uint32_t backlog; /* blocks that may wait for a thread */
 	sqfs_frag_table_t *fragments;
 	sqfs_block_processor_t *processor;
 	sqfs_id_table_t *ids;
@@ -398,12 +458,24 @@ static void content_free(struct content *content)
 	free(content);
 }
 
+/* libsquashfs loses the memory of blocks that are in its threads' hands when a processor is destroyed. */
+static void give_up(sw_writer *w)
+{
+	uint32_t tries = w->backlog + 1; /* each ends with the error of a block, which is then gone */
+
+	__atomic_store_n(&w->blocks.given_up, true, __ATOMIC_RELAXED);
+	while (sqfs_block_processor_sync(w->processor) != 0 && tries > 0)
+		--tries;
+}
+
 void sw_destroy(sw_writer *w)
 {
 	size_t i;
 
 	if (w == NULL)
 		return;
+	if (w->processor != NULL)
+		give_up(w);
 	sqfs_destroy(w->processor); /* before what its threads use */
 	sqfs_destroy(w->directory);
 	sqfs_destroy(w->directory_table);
@@ -412,6 +484,7 @@ void sw_destroy(sw_writer *w)
 	sqfs_destroy(w->ids);
 	sqfs_destroy(w->fragments);
 	sqfs_destroy(w->uncompressor);
+	sqfs_destroy(w->for_threads);
 	sqfs_destroy(w->compressor);
 	for (i = 0; i < w->contents.count; ++i)
 		content_free(w->contents.items[i]);
@@ -467,21 +540,35 @@ static int begin_file(sw_writer *w, int compressor)
 	return done < 0 ? done : 0;
 }
 
+static uint32_t backlog_of(uint32_t block_size, uint32_t threads)
+{
+	uint32_t blocks = BACKLOG / block_size;
+
+	if (blocks < BACKLOG_LEAST)
+		blocks = BACKLOG_LEAST;
+	if (blocks > BACKLOG_MOST)
+		blocks = BACKLOG_MOST; /* libsquashfs keeps them in a list */
+	return blocks + 4 * threads;
+}
+
 static int make_processor(sw_writer *w, uint32_t threads)
 {
+	uint32_t backlog = backlog_of(w->block_size, threads);
 	sqfs_block_processor_desc_t wanted = {
 		.size = sizeof(wanted),
 		.max_block_size = w->block_size,
 		.num_workers = threads,
-		.max_backlog = 10 * threads, /* blocks; guessed, not yet measured */
-		.cmp = w->compressor,
+		.max_backlog = backlog,
+		.cmp = hurried_create(sqfs_copy(w->compressor), &w->blocks.given_up),
 		.wr = &w->blocks.base,
 		.tbl = w->fragments,
 		.file = &w->target.base,
 		.uncmp = w->uncompressor,
 	};
 
-	return sqfs_block_processor_create_ex(&wanted, &w->processor);
+	w->backlog = backlog;
+	w->for_threads = wanted.cmp;
+	return wanted.cmp == NULL ? SQFS_ERROR_ALLOC : sqfs_block_processor_create_ex(&wanted, &w->processor);
 }
 
 static int make_tables(sw_writer *w)
