@@ -58,7 +58,7 @@ class Graph:
     def _cycle(self, placed: set[int]) -> InvalidArgument:
         """Return the error that names a cycle: whoever was not placed has a dependant who was not placed either."""
         left = [index for index in self.edges if index not in placed]
-        dependant = {lower: index for index in left for lower in self.edges[index]}
+        dependant = {lower: index for index in reversed(left) for lower in self.edges[index]}  # the first one stays
         trail = _until_repeated(left[0], dependant)
         downwards = trail[::-1]
         first = min(range(len(downwards)), key=lambda at: left.index(downwards[at]))
