@@ -137,6 +137,8 @@ def _output(recipe: Recipe) -> bytes:
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(output).st_mode):
             raise InvalidArgument(f"the output {shown} is there and is not a regular file")
+    if not os.path.isdir(os.path.dirname(output)):
+        raise NotFound(f"no such directory: {os.fsdecode(os.path.dirname(output))}")
     for path in map(os.path.realpath, recipe.inputs):
         if os.path.commonpath([path, output]) == path:
             raise InvalidArgument(f"the output {shown} lies in the input {os.fsdecode(path)}", "write it elsewhere")
