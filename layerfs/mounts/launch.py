@@ -56,16 +56,16 @@ def _has_images(request: MountRequest) -> bool:
 
 def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
     """Mount with kernel overlayfs and record it."""
-    from layerfs.mounts.kernel import mount_validated
-    from layerfs.union.validate import validate
+    from layerfs.mounts.kernel import mount_kernel, mount_validated
 
-    validate(request.stack, request.mountpoint)  # overlayfs itself would hide a layer behind its own mount
     if not _has_images(request):
-        mount_validated(request.stack, request.union, request.mountpoint, request.attach.flags)
+        mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
         _record(request, why)
         return
     from layerfs.mounts.images import ground
+    from layerfs.union.validate import validate
 
+    validate(request.stack, request.mountpoint)  # overlayfs itself would hide a layer behind its own mount
     # Where nothing is written a server below the kernel's overlay is worth less than one alone (measured).
     alone = request.driver is Driver.AUTO and request.stack.upper is None
     home = None if alone else household(process, inherited)
