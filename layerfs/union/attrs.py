@@ -139,7 +139,13 @@ def get_xattr(ov: Overlay, node: Node, name: bytes) -> bytes:
     if is_private(text):
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
     tree, ref = _reach(ov, node)
-    return tree.getxattr(ref, text)
+    try:
+        return tree.getxattr(ref, text)
+    except OSError as error:
+        # A layer whose filesystem has no ACLs: to its client FUSE would make every permission check fail with this.
+        if error.errno == errno.EOPNOTSUPP and text in ACLS:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA)) from None
+        raise
 
 
 def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:

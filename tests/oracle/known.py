@@ -32,7 +32,15 @@ def _is_unlinked(operation: Operation, kernel: Answer, subject: Answer) -> bool:
     return bool(subject[1][3] == 0 and (*kernel[1][:3], 0, *kernel[1][4:]) == subject[1])
 
 
+def _is_squashfs_name(operation: Operation, kernel: Answer, subject: Answer) -> bool:
+    paths = [word for word in operation[1:] if isinstance(word, bytes)]
+    too_long = any(len(name) == 256 for path in paths for name in path.split(b"/"))
+    return too_long and (kernel, subject) == (("error", "ENOENT"), ("error", "ENAMETOOLONG"))
+
+
 TABLE = (
+    Difference("absent names of 256 bytes", "The kernel's squashfs allows them, and so an overlay of it does; to "
+               "layerfs they are too long unless an image has them.", _is_squashfs_name),
     Difference("st_ino and st_dev", "Kernel overlayfs changes st_ino at copy-up across filesystems and st_dev per "
                "layer; layerfs promises constant numbers, which world.py checks by themselves."),
     Difference("nlink and size of directories", "Kernel overlayfs shows 1 for merged directories and the upper "

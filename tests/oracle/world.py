@@ -325,6 +325,7 @@ def _packed(place: Place, *, mount: bool) -> Place:
     lowers = []
     for lower in place.lowers:
         image = lower + b".sqfs"
+        os.setxattr(lower, "user.image", b"")  # the kernel's listxattr(2) fails in an image without any
         _run("mksquashfs", lower, image, "-noappend", "-quiet", "-no-progress", "-comp", "lz4")
         lowers.append(image)
         if mount:
