@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerfs.xar.graph import Resolution
 
 SHOWN: Final = 10  # conflicts that are told one by one
+_CACHED: Final = b"/packages/"  # in the path of every entry of a cache (layerfs.xar.cache)
 _SQUASHFS: Final = b"hsqs"  # squashfs 4, little-endian: a bare image, which depends on nothing
 
 
@@ -76,6 +77,9 @@ def _is_package(path: bytes) -> bool:
 
 def _keep(lowers: Sequence[bytes]) -> None:
     """Check those layers that are in a cache and hold them until this process ends: the server holds them then."""
+    lowers = [lower for lower in lowers if _CACHED in os.path.realpath(lower)]
+    if not lowers:
+        return
     from layerfs.xar.cache import Cache
     from layerfs.xar.entry import hold
 

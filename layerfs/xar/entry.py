@@ -1,7 +1,6 @@
 """One entry of a package cache: what is known of it, whether it can be trusted, and that it is in use."""
 
 import fcntl
-import json
 import os
 import stat
 from collections.abc import Mapping
@@ -51,6 +50,8 @@ class Entry:
 
     def facts(self) -> bytes:
         """Return what .entry.json holds."""
+        import json  # not needed by those who only look whether a path is an entry's
+
         return json.dumps({key: value for key, value in asdict(self).items() if key != "path"}, indent=1).encode()
 
 
@@ -59,12 +60,16 @@ def hold(path: bytes) -> int:
 
     Raises NotFound if it was just evicted, and OSError.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    evicted = NotFound(f"{os.fsdecode(path)} was evicted just now", "add it again")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise evicted from None
     with suppress(BlockingIOError):  # a lock of another kind may be anybody's; it must not make us wait
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     if os.fstat(fd).st_nlink == 0:
         os.close(fd)
-        raise NotFound(f"{os.fsdecode(path)} was evicted just now", "try again, or add it again")
+        raise evicted
     return fd
 
 
@@ -79,6 +84,8 @@ def touch(path: bytes) -> None:
 
 def read_entry(path: bytes, sha256: str) -> Entry:
     """Return the entry of a package from the .entry.json beside it; raises ValueError if that is none, OSError."""
+    import json
+
     with open(os.path.join(os.path.dirname(path), FACTS), "rb") as file:
         facts = json.loads(file.read())
     kinds = {"version": str, "uuid": str, "size": int, "xxh3": str, "sha256": str, "added": float, "depends": dict}

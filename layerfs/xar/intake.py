@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from layerfs.errors import Corrupt, InvalidArgument, LayerfsError, NotReady
+from layerfs.errors import Corrupt, InvalidArgument, NotReady
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
 from layerfs.sys.fsmount import AT_FDCWD
@@ -62,10 +62,12 @@ def add(cache: Cache, path: bytes, depends: Mapping[str, str] | None = None) -> 
 
 
 def _make(cache: Cache) -> None:
-    """Make the cache's directories, where they are missing: root's are for all to read."""
+    """Make the cache's directories, where they are missing: root's are for all to read, whatever the umask is."""
     mode = 0o755 if os.geteuid() == 0 else 0o700
     for place in (cache.root, cache.place(PACKAGES), cache.place(INCOMING)):
-        os.makedirs(place, mode, exist_ok=True)
+        with suppress(FileExistsError):
+            os.makedirs(place, mode)
+            os.chmod(place, mode)
     for place in (PACKAGES, INCOMING):
         cache.names(place)  # refuses a cache that others can write to
 
@@ -123,7 +125,7 @@ def _store(cache: Cache, source: int, entry: Entry) -> Entry:
         _write(os.path.join(staged, FACTS), entry.facts())
         _sync(staged)
         _publish(cache, staged, entry)
-    except (OSError, LayerfsError):
+    except BaseException:
         dirs.remove(AT_FDCWD, staged)
         raise
     cache.checked(entry)

@@ -16,7 +16,8 @@ Where anybody may put files (/tmp), a file beside counts only if it is root's, t
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound
@@ -57,19 +58,17 @@ class MissingPackage(NotFound):
 class Search:
     """The places, and what was compared so far: files are taken to be at rest while it lives."""
 
-    def __init__(self, path: Iterable[bytes] = (), caches: "Iterable[Cache]" = ()) -> None:
+    def __init__(self, path: Iterable[bytes] = (), caches: "Callable[[], list[Cache]]" = list) -> None:
         self._path = tuple(path)
-        self._caches = tuple(caches)
+        self._list_caches = caches  # later: most packages depend on nothing
         self._equal: dict[frozenset[tuple[int, int]], bool] = {}
 
     @classmethod
     def from_environment(cls) -> "Search":
         """Return the places that this process's environment and user have."""
-        from layerfs.xar.cache import Cache
-
         cwd = os.getcwdb()
         words = os.environb.get(VARIABLE, b"").split(b":")
-        return cls([os.path.join(cwd, word) for word in words if word], Cache.all())
+        return cls([os.path.join(cwd, word) for word in words if word], _all_caches)
 
     def find(self, name: bytes, dependant: bytes) -> bytes:
         """Return the path of the package that a dependant [absolute path] means by a name.
@@ -98,6 +97,10 @@ class Search:
         if key not in self._equal:
             self._equal[key] = _compare(one.path, other.path)
         return self._equal[key]
+
+    @cached_property
+    def _caches(self) -> "list[Cache]":
+        return self._list_caches()
 
     def _directories(self, dependant: bytes) -> dict[bytes, str]:
         """Return the directories to look in, in order, with how to call them."""
@@ -137,6 +140,12 @@ class Search:
         if others:
             raise ambiguous(_need(name, dependant), [first, *others])
         return first.path
+
+
+def _all_caches() -> "list[Cache]":
+    from layerfs.xar.cache import Cache
+
+    return Cache.all()
 
 
 def look(directory: bytes, name: bytes) -> Candidate | None:

@@ -79,7 +79,7 @@ def test_hold_tells_of_an_eviction_and_waits_for_nobody(cache: Cache, shelf: dic
     finally:
         os.close(fd)
     eviction.sweep(cache, 0)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(NotFound, match="evicted just now"):
         hold(shelf["a"].path)
 
 

@@ -25,7 +25,7 @@ def place(tmp_path: Path) -> Path:
 
 def found(place: Path, dependant: str = "beside/a.xar") -> str:
     """Where f.xar is found for a dependant, below `place`."""
-    search = Search([os.fsencode(place / "path1"), os.fsencode(place / "path2")], caches(place))
+    search = Search([os.fsencode(place / "path1"), os.fsencode(place / "path2")], lambda: caches(place))
     return os.path.relpath(os.fsdecode(search.find(b"f.xar", os.fsencode(place / dependant))), place)
 
 
