@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, targets
 from benchmarks.records import Record, Results
 from tests.benchmarks.samples import head, sample
 
@@ -49,6 +49,17 @@ def test_markdown_says_what_was_measured_and_what_was_not(written: Path) -> None
     assert "| layerfs-fuse | 40 (38 to 42, 0.50x) |" in text
     assert "- failed: bind: no (lookup own/2)" in text
     assert "In plain words." in text
+
+
+def test_images_have_a_headline_of_their_own_with_ratios_to_the_pipeline(tmp_path: Path) -> None:
+    subjects = {targets.TWIN: 25.0, targets.PIPELINE: 100.0}
+    records = head(*subjects)
+    for subject, cost in subjects.items():
+        records += sample(subject, "stat.cold", [cost], case="own.sqfs/10")
+    report.write(Results.of(records), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "## Headline: images" in text and "## Headline\n" not in text
+    assert "| layerfs-fuse-rootless | 25 (0.25x) |" in text
 
 
 def test_plots_exist_as_svg_and_png(written: Path) -> None:

@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 from benchmarks.model import BenchError, Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.place import Place, servers
 from benchmarks.questions.passes import cold_warm, one_pass
 from benchmarks.records import Results, Writer
 from benchmarks.runner import Plan, Run
 from benchmarks.subjects.bind import Bind
+from benchmarks.subjects.fuse_overlayfs import FuseOverlayfs
 from benchmarks.subjects.kernel_overlay import KernelOverlay
+from benchmarks.subjects.layerfs_mount import LayerfsMount
 from benchmarks.subjects.named import NamedPeer
 from benchmarks.subjects.plain import Plain
 from benchmarks.subjects.rootless import Rootless
-from benchmarks.trees import build
+from benchmarks.subjects.squashfs import LoopSquashfs, SquashFuse
+from benchmarks.trees import build, images
 from tests.conftest import mounts_below
 
 
@@ -31,6 +34,13 @@ class Tiny:
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         yield from cold_warm(place, layers, "stat", layers.present)
+
+
+class Packed(Tiny):
+    """Asks the same of the tree as three images."""
+
+    def cases(self, scale: Scale) -> list[Case]:
+        return [Case("tiny.sqfs", 3)]
 
 
 class Writing(Tiny):
@@ -155,6 +165,34 @@ def test_rootless_subjects_are_measured_in_their_own_namespace(scratch: Path, re
     assert [one["subject"] for one in found.kind("sample")] == ["kernel-overlay-rootless"] * 2
     assert [one["same"] for one in found.kind("digest")] == [True]
     assert subject.holder is None
+
+
+def test_images_show_the_same_tree_to_all_that_stack_them(scratch: Path, require: Callable[..., None]) -> None:
+    require("squashfuse_ll", "mksquashfs", "fuse-overlayfs", "fuse")
+    peer = SquashFuse(scratch / "cache", FuseOverlayfs(Path("/usr/bin/fuse-overlayfs")))
+    subjects = [Bind(), LoopSquashfs(scratch / "cache"), peer, LayerfsMount("fuse")]
+    found = plan(scratch, *subjects, question=Packed())
+    assert {one["subject"]: one["same"] for one in found.kind("digest")} == {one.name: True for one in subjects[1:]}
+    assert not [*found.kind("failed"), *found.kind("refused")]
+
+
+def test_rootless_servers_of_images_are_measured_and_end(scratch: Path, require: Callable[..., None]) -> None:
+    require("squashfuse_ll", "mksquashfs", "fuse-overlayfs", "fuse", "userns")
+    cache = scratch / "cache"
+    peer = SquashFuse(cache, FuseOverlayfs(Path("/usr/bin/fuse-overlayfs")))
+    found = plan(scratch, Rootless(LayerfsMount("fuse"), cache), Rootless(peer, cache), question=Packed())
+    assert [one["same"] for one in found.kind("digest")] == [True, True]
+    assert servers(cache) == []
+
+
+def test_images_are_made_once_and_anew_when_anything_changes(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build("tiny.sqfs", 3, scratch)
+    made = [lower.stat().st_mtime_ns for lower in first.lowers]
+    assert [lower.stat().st_mtime_ns for lower in build("tiny.sqfs", 3, scratch).lowers] == made
+    monkeypatch.setattr(images, "OPTIONS", ("-comp", "gzip"))
+    other = build("tiny.sqfs", 3, scratch)
+    assert not set(first.lowers) & set(other.lowers)
+    assert (other.tree, other.count, other.flat) == ("tiny.sqfs", 200, first.flat)
 
 
 def test_trees_of_any_layer_count_merge_to_the_same_files(scratch: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.records import Key
-from benchmarks.targets import OURS, Target, judge, targets, verdicts
+from benchmarks.targets import OURS, PIPELINE, TWIN, Target, judge, targets, verdicts
 from tests.benchmarks.samples import results
 
 STAT = Key("lookup", "own/10", "stat.cold")
@@ -32,7 +32,13 @@ def test_what_nobody_measured_has_no_verdict() -> None:
 
 def test_every_target_has_a_measure_of_its_own() -> None:
     names = [(target.key, target.against, target.against_case) for target in targets()]
-    assert len(set(names)) == len(names) == 30
+    assert len(set(names)) == len(names) == 47
+
+
+def test_on_images_the_rootless_mount_is_judged_by_the_pipeline_of_today() -> None:
+    found = results({OURS: [9.0], TWIN: [50.0], PIPELINE: [100.0]}, case="own.sqfs/10")
+    [one] = [one for one in verdicts(found) if one.found]
+    assert (one.target.title, one.ours, one.theirs, one.met) == ("cold stat, own, 10 images", 50.0, 100.0, True)
 
 
 @pytest.mark.parametrize(("unit", "best"), [("us", 0.5), ("MB/s", 2.0)])
