@@ -43,6 +43,8 @@ def _say(path: str, report: Report) -> int:
     for remark in report.remarks:
         said = f"{path}: warning: line {remark.line}: {remark.refuser.value} refuses it: {remark.said}"
         print(one_line(said), file=sys.stderr)
+    for warning in report.warnings:
+        print(one_line(f"{path}: warning: {warning}"), file=sys.stderr)
     for flaw in report.flaws:
         print(one_line(f"{path}: {flaw}"))
     if not report.flaws:

@@ -121,6 +121,7 @@ class _Extraction:
         self.metadata = Metadata(image, wishes.owners, self.leave_out, self.waive)
         self.stack: list[_Open] = []
         self.directories = {image.root.number}
+        self.room = image.listing_room()  # bytes that the listings of directories can have together
         self.first_names: dict[int, bytes] = {}  # inode number of a file with several names -> the first one's path
 
     def leave_out(self, path: bytes, why: str) -> None:
@@ -173,6 +174,9 @@ class _Extraction:
         if inode.number in self.directories:
             return self.leave_out(path, "is a directory that has a second place in the tree")
         self.directories.add(inode.number)
+        self.room -= max(inode.size - 3, 0)  # an empty directory has 3 bytes (squashfs_fs.h)
+        if self.room < 0:  # or a small image could fill the disk with names
+            return self.leave_out(path, "its listing overlaps with another directory's")
         entries = iter(self.image.readdir(inode.ref))
         try:
             os.mkdir(name, 0o700, dir_fd=self.at)

@@ -4,6 +4,7 @@ What is found wrong does not end the search. Blocks that several files share are
 few blocks are under way at a time, so an image of any size takes little memory.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -28,6 +29,7 @@ class Report:
 
     flaws: list[str] = field(default_factory=list)
     remarks: tuple[Remark, ...] = ()
+    warnings: list[str] = field(default_factory=list)
     inodes: int = 0
     blocks: int = 0
     size: int = 0
@@ -48,6 +50,7 @@ def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, tota
             report.remarks = package.header.remarks if package.header else ()
             try:
                 _Search(package, report, pool, progress).run()
+                report.warnings += _warnings(package)
             except _Enough:
                 report.flaws.append("and so on: the search ends here")
     except Corrupt as error:
@@ -72,11 +75,13 @@ class _Search:
         self.blocks: dict[tuple[int, int], int] = {}  # where and how it is stored -> length [bytes]
         self.coming: dict[tuple[int, int], tuple[Future[int], list[tuple[str, Piece]]]] = {}  # and what wants it
         self.directories: list[tuple[bytes, Inode]] = []
+        self.room = 0  # bytes that the listings still to come can have
 
     def run(self) -> None:
         superblock = self.image.superblock
         if superblock.bytes_used > self.file_size:
             self.flaw("the image", f"has {superblock.bytes_used} bytes, of which the file holds {self.file_size}")
+        self.room = self.image.listing_room()
         self.visit(b"", self.image.root)
         while self.directories:
             self.directory(*self.directories.pop())
@@ -93,6 +98,9 @@ class _Search:
 
     def directory(self, path: bytes, inode: Inode) -> None:
         shown = _shown(path)
+        self.room -= max(inode.size - 3, 0)  # an empty directory has 3 bytes (squashfs_fs.h)
+        if self.room < 0:  # or a small image could have any number of names
+            return self.flaw(shown, "its listing overlaps with another directory's")
         try:
             entries = self.image.readdir(inode.ref)
         except SquashfsError as error:
@@ -182,6 +190,18 @@ class _Search:
         elif piece.start + piece.length > length:
             wanted = f"bytes {piece.start} to {piece.start + piece.length}"
             self.flaw(shown, f"wants {wanted} of the block at byte {piece.position} of the image, which has {length}")
+
+
+def _warnings(package: Package) -> list[str]:
+    """Return what is no damage, but will not work: a target that no package can have."""
+    header = package.header
+    if header is None or header.target is None or header.dependencies:  # the target may be in what it depends on
+        return []
+    try:
+        package.image.lookup(os.fsencode(header.target))
+    except SquashfsError as error:
+        return [f"the target {header.target} is not in the image"] if error.errno == errno.ENOENT else []
+    return []
 
 
 def _shown(path: bytes) -> str:

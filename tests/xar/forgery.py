@@ -50,3 +50,16 @@ class Forgery:
         """Let a directory say another inode of the same metadata block under a name."""
         (offset,) = struct.unpack_from("<H", self.data, self.name(other) - 8)
         self.put(self.name(name) - 8, "<H", offset)
+
+
+def overlapping(path: Path) -> Forgery:
+    """An image in which many directories have one long listing: a small file with any number of names."""
+    more = [b"more%02d" % number for number in range(20)]
+    names = [file(b"many/%04d" % number, b"") for number in range(900)]
+    forgery = Forgery(path, [directory(b""), directory(b"many"), *names, *map(directory, more)])
+    source = forgery.inode(b"many")
+    for name in more:
+        at = forgery.inode(name)
+        for start, length in ((16, 4), (24, 4)):  # the listing's metadata block; its size and place in it
+            forgery.put(at + start, f"{length}s", bytes(forgery.data[source + start : source + start + length]))
+    return forgery

@@ -18,7 +18,7 @@ from layerfs.xar.package import opened
 from tests.e2e.manifest import Facts, manifest
 from tests.host import BIN, Person, require
 from tests.images import make_image
-from tests.xar.forgery import Forgery, directory, file, symlink
+from tests.xar.forgery import Forgery, directory, file, overlapping, symlink
 
 TIMEOUT = 60  # s
 NOISE = os.urandom(300_000)
@@ -279,6 +279,12 @@ def test_a_directory_in_itself_ends(scratch: Path) -> None:
     forgery.swap(b"down", b"deep")
     outcome = take_out(forgery.path, scratch / "out")
     assert outcome.left_out == [(b"deep/down", "is a directory that has a second place in the tree")]
+
+
+def test_directories_that_share_a_listing_do_not_fill_the_disk(scratch: Path) -> None:
+    outcome = take_out(overlapping(scratch / "image").path, scratch / "out")
+    assert 18 <= len([why for _, why in outcome.left_out if "overlaps" in why]) <= 20
+    assert len(names(scratch / "out")) < 3 * 901
 
 
 @contextmanager

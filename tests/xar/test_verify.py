@@ -9,7 +9,7 @@ import pytest
 from layerfs.pysquashfs import Compressor, WriteOptions, write_image
 from layerfs.xar.header import NotImage, make_header
 from layerfs.xar.verify import ENOUGH, Report, verify
-from tests.xar.forgery import Forgery, directory, file, symlink
+from tests.xar.forgery import Forgery, directory, file, overlapping, symlink
 from tests.xar.readers import lines_of, xar
 
 NOISE = bytes(range(256)) * 256  # 64 KiB
@@ -113,3 +113,22 @@ def test_the_search_ends_when_very_much_is_wrong(scratch: Path) -> None:
         forgery.put(forgery.name(b"%04d" % number) - 8, "<H", 8100)
     flaws = look(forgery.path).flaws
     assert (len(flaws), flaws[-1]) == (ENOUGH + 1, "and so on: the search ends here")
+
+
+def test_a_target_that_is_nowhere_is_a_warning(scratch: Path) -> None:
+    write_image(scratch / "image", [directory(b""), file(b"run", mode=0o755)])
+    image = (scratch / "image").read_bytes()
+    warnings = {}
+    for target, depends in (("run", ()), ("walk", ()), ("run/x", ()), ("walk", ("legs.xar",)), (None, ())):
+        header = make_header(uuid="8f583eae", version="1", target=target, dependencies=depends)
+        (scratch / "app.xar").write_bytes(header + image)
+        warnings[target, depends] = look(scratch / "app.xar").warnings
+    assert {key: said for key, said in warnings.items() if said} == {
+        ("walk", ()): ["the target walk is not in the image"]
+    }
+
+
+def test_listings_that_overlap_end_the_search(scratch: Path) -> None:
+    forgery = overlapping(scratch / "image")
+    flaws = look(forgery.path).flaws
+    assert any(flaw.endswith("its listing overlaps with another directory's") for flaw in flaws), flaws
