@@ -61,7 +61,7 @@ def bestiary(block: int = 131072) -> list[Entry]:
         Entry(b"0hard", link=b"text-%d" % (block + 1)),
         Entry(b"a/fifo", link=b"fifo"),
         Entry(b"a/link", link=b"link-long"),
-        Entry(b"x1", FILE, xattrs={b"user.a": b"", b"user.b": noise(300), b"trusted.a": b"1", b"security.a": b"2"}),
+        Entry(b"x1", FILE, xattrs={b"user.a": b"", b"user.b": noise(300), b"trusted.d": b"1", b"security.e": b"2"}),
         Entry(b"x2", FILE, xattrs={b"user.b": noise(300), b"user.c": noise(3000)}),  # shares a value
         Entry(b"x3", FILE, data=b"3", xattrs={b"user.b": noise(300), b"user.c": noise(3000)}),  # shares all
     ]
@@ -149,6 +149,8 @@ def make_tree(top: Path) -> None:
     os.setxattr(top / "a", "user.directory", b"1")
     os.setxattr(top / "a" / "file", "trusted.file", b"2")
     os.setxattr(top / "symlink", "security.symlink", b"3", follow_symlinks=False)
+    for name in ("user.same", "trusted.same", "security.same"):
+        os.setxattr(top / "z", name, name.encode())
     os.chown(top / "z", 1234, 4321)
     os.utime(top / "z", (1, 1_000_000_000.75))
     with open(top / "sparse", "wb") as file:
