@@ -39,18 +39,22 @@ def find_conflicts(files: Sequence[bytes]) -> list[Conflict]:
         found = [
             Conflict(path, tuple(index for index, _ in places), _are_equal(images, places))
             for path, places in _provided(images).items()
-            if len(places) > 1 and not all(stat.S_ISDIR(inode.mode) for _, inode in places)
+            if not all(stat.S_ISDIR(inode.mode) for _, inode in places)
         ]
     return sorted(found, key=lambda conflict: (conflict.equal, conflict.path))
 
 
 def _provided(images: Sequence[Image]) -> dict[bytes, list[_Place]]:
-    """Return who provides each path, top first."""
+    """Return who provides each path that more than one provides, top first."""
+    first: dict[bytes, _Place] = {}
     found: dict[bytes, list[_Place]] = {}
     for index, image in enumerate(images):
         for path, inode in image.walk():
-            if not _is_whiteout(path, inode):
-                found.setdefault(path, []).append((index, inode))
+            if _is_whiteout(path, inode):
+                continue
+            upper = first.setdefault(path, (index, inode))
+            if upper[0] != index:
+                found.setdefault(path, [upper]).append((index, inode))
     return found
 
 
