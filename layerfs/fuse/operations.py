@@ -351,10 +351,10 @@ class Operations(pyfuse3.Operations):
         image = opened.foreign(self.union.data_fd(ino))
         assert image is not None
         data = image.ready(off, size)
-        if data is not None:
-            return data
-        with self.union.busy(self.union.file(ino)):
-            return await threads.run(image.read, off, size)
+        if data is None:
+            with self.union.busy(self.union.file(ino)):
+                data = await threads.run(image.read, off, size)
+        return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         ino = fh & NUMBER

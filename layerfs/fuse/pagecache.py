@@ -18,7 +18,7 @@ class PageCache:
     def __init__(self, device: int) -> None:
         self._device = os.dup(device)
 
-    def store(self, ino: int, data: bytes) -> None:
+    def store(self, ino: int, data: bytes | memoryview) -> None:
         """Store a file's whole content. Only for data that cannot be dirty in the kernel; a refusal costs nothing."""
         size = len(data)
         header = _HEADER.pack(_HEADER.size + size, NOTIFY_STORE, 0, ino, 0, size, 0)

@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from layerfs.sys import dirs
 from layerfs.union.shown import Attributes
 from layerfs.union.whiteout import PLAIN, DirMarks, is_whiteout, marks_of, names_whiteout
 
-Ref = bytes | int  # of a DirTree: a path that is not followed, or a descriptor
+Ref = Any  # a tree's own; of a DirTree: a path that is not followed (bytes), or a descriptor
 
 
 class Kind(IntEnum):

@@ -35,10 +35,10 @@ class Foreign(Protocol):
     def readlink(self) -> bytes:
         """Return a symlink's target."""
 
-    def ready(self, offset: int, size: int) -> bytes | None:
+    def ready(self, offset: int, size: int) -> bytes | memoryview | None:
         """Return the bytes of a range if they take no time worth a thread; else None."""
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return the bytes of a range, fewer at the end of the file; any thread may call it."""
 
     def copy(self, target: int, size: int) -> None:

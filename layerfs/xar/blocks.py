@@ -10,11 +10,11 @@ Locks: one, never held while a block is read or uncompressed. Any thread may cal
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
-LIMIT: Final = 16 << 20  # bytes; guessed: a few files' read-ahead, and far less than the interpreter takes
+LIMIT: Final = 8 << 20  # bytes; guessed: a few files' read-ahead
 WORKERS: Final = 4  # at most, else one a CPU
 
 Key = tuple[int, int]  # an image's number, a block's position in it
@@ -22,17 +22,22 @@ Load = Callable[[], bytes]
 
 
 class _Coming:
-    """A block on its way; `block` or `failure` is set before `over`."""
+    """A block on its way; `block` or `failure` is set before `over` is released (an Event costs ten times as much)."""
 
     __slots__ = ("block", "failure", "over")
 
     def __init__(self) -> None:
-        self.over = threading.Event()
+        self.over = threading.Lock()
+        self.over.acquire()
         self.block = b""
         self.failure: BaseException | None = None
 
-    def wait(self) -> bytes:
-        self.over.wait()
+    def wait(self) -> None:
+        with self.over:
+            pass
+
+    def result(self) -> bytes:
+        self.wait()
         if self.failure is not None:
             raise self.failure
         return self.block
@@ -47,7 +52,7 @@ class BlockCache:
         self._blocks: OrderedDict[Key, bytes] = OrderedDict()
         self._size = 0
         self._coming: dict[Key, _Coming] = {}
-        self._jobs: SimpleQueue[tuple[Key, Load]] = SimpleQueue()
+        self._jobs: SimpleQueue[list[tuple[Key, Load]]] = SimpleQueue()
         self._workers = 0
 
     @property
@@ -76,7 +81,7 @@ class BlockCache:
                 coming = self._coming[key] = _Coming()
         if mine:
             self._fetch(key, coming, load)
-        return coming.wait()
+        return coming.result()
 
     def _fetch(self, key: Key, coming: _Coming, load: Load) -> None:
         try:
@@ -87,7 +92,7 @@ class BlockCache:
             del self._coming[key]
             if coming.failure is None:
                 self._put(key, coming.block)
-        coming.over.set()
+        coming.over.release()
 
     def _put(self, key: Key, block: bytes) -> None:
         former = self._blocks.pop(key, None)
@@ -97,32 +102,31 @@ class BlockCache:
             _, oldest = self._blocks.popitem(last=False)
             self._size -= len(oldest)
 
-    def foresee(self, wanted: Iterable[tuple[Key, Load]]) -> None:
-        """Have threads load blocks that will be asked for; what fails is asked for again by whoever needs it."""
-        for key, load in wanted:
-            with self._lock:
-                if key in self._blocks or key in self._coming:
-                    continue
-            if self._workers < min(os.cpu_count() or 1, WORKERS):
-                self._workers += 1
-                threading.Thread(target=self._work, name="layerfs-blocks", daemon=True).start()
-            self._jobs.put((key, load))
+    def foresee(self, wanted: list[tuple[Key, Load]]) -> None:
+        """Have one thread load blocks that will be asked for; what fails is asked for again by whoever needs it."""
+        if not wanted:
+            return
+        if self._workers < min(os.cpu_count() or 1, WORKERS):
+            self._workers += 1
+            threading.Thread(target=self._work, name="layerfs-blocks", daemon=True).start()
+        self._jobs.put(wanted)
 
     def _work(self) -> None:
         while True:
-            key, load = self._jobs.get()
-            try:
-                self.take(key, load)
-            except OSError:
-                pass  # a corrupt block, or an image that was closed meanwhile: who asks for it is told
-            del load
+            wanted = self._jobs.get()
+            for key, load in wanted:
+                try:
+                    self.take(key, load)
+                except OSError:
+                    pass  # a corrupt block, or an image that was closed meanwhile: who asks for it is told
+            del wanted, load
 
     def forget(self, image: int) -> None:
         """Drop an image's blocks, once nobody is loading one of them."""
         with self._lock:
             coming = [each for key, each in self._coming.items() if key[0] == image]
         for each in coming:
-            each.over.wait()
+            each.wait()
         with self._lock:
             for key in [key for key in self._blocks if key[0] == image]:
                 self._size -= len(self._blocks.pop(key))

@@ -15,9 +15,11 @@ from layerfs.xar.blocks import CACHE, Key, Load
 if TYPE_CHECKING:
     from layerfs.xar.lower import SquashLower
 
-AHEAD: Final = 1 << 20  # bytes read ahead in a file that is read in order; guessed
+AHEAD: Final = 2 << 20  # bytes read ahead in a file that is read in order; guessed
 HOLE: Final = -1  # the position of a piece that is not stored
 CHUNK: Final = 1 << 20  # bytes that a copy moves at once
+
+Bytes = bytes | memoryview
 
 
 class ImageStat(Shown):
@@ -43,14 +45,18 @@ class ImageStat(Shown):
 class ImageFile:
     """An open object of an image (`layerfs.union.opened.Foreign`)."""
 
-    __slots__ = ("_next", "_pieces", "inode", "ref", "tree")
+    __slots__ = ("_foreseen", "_next", "_pieces", "inode", "tree")
 
     def __init__(self, tree: "SquashLower", inode: Inode) -> None:
         self.tree = tree
         self.inode = inode
-        self.ref: Ref = inode.ref
         self._pieces: Sequence[Piece] | None = None
         self._next = 0  # where one who reads in order goes on
+        self._foreseen = 0  # up to where threads were told to read
+
+    @property
+    def ref(self) -> Ref:
+        return self.inode
 
     def stat(self) -> ImageStat:
         return ImageStat(self.inode, self.tree.device)
@@ -58,28 +64,36 @@ class ImageFile:
     def readlink(self) -> bytes:
         return self.tree.image.readlink(self.inode.ref)
 
-    def ready(self, offset: int, size: int) -> bytes | None:
+    def ready(self, offset: int, size: int) -> Bytes | None:
         end = min(offset + size, self.inode.size)
         if offset >= end:
             return b""
         in_order = offset == self._next and end < self.inode.size
         self._next = end
         if in_order:
-            coming = self._within(offset, min(end + AHEAD, self.inode.size))
-            CACHE.foresee(self._job(piece) for piece in coming if piece.position != HOLE)
-        blocks: list[bytes | None] = []
-        missing = 0
-        for piece in self._within(offset, end):
-            block = b"" if piece.position == HOLE else CACHE.peek(self._key(piece))
-            missing += block is None
-            blocks.append(block)
+            self._look_ahead(offset, end)
+        pieces = self._within(offset, end)
+        blocks = [b"" if piece.position == HOLE else CACHE.peek(self._key(piece)) for piece in pieces]
+        missing = blocks.count(None)
         if missing > 1 or (missing and (in_order or not self.tree.quick)):
             return None
-        return self._join(offset, end, blocks)
+        return self._join(offset, end, pieces, blocks)
 
-    def read(self, offset: int, size: int) -> bytes:
+    def _look_ahead(self, offset: int, end: int) -> None:
+        """Have threads read on, half a window at a time: every word to a thread costs it and us a switch."""
+        if self._foreseen < offset or end + AHEAD < self._foreseen:  # went on elsewhere
+            self._foreseen = offset
+        half = AHEAD // 2
+        while self._foreseen < min(end + half, self.inode.size):
+            begin, self._foreseen = self._foreseen, min(self._foreseen + half, self.inode.size)
+            CACHE.foresee([self._job(piece) for piece in self._within(begin, self._foreseen) if piece.position != HOLE])
+
+    def read(self, offset: int, size: int) -> Bytes:
         end = min(offset + size, self.inode.size)
-        return self._join(offset, end, None) if offset < end else b""
+        if offset >= end:
+            return b""
+        pieces = self._within(offset, end)
+        return self._join(offset, end, pieces, [None] * len(pieces))
 
     def copy(self, target: int, size: int) -> None:
         offset = 0
@@ -108,20 +122,19 @@ class ImageFile:
         length = self.tree.image.superblock.block_size
         return self._key(piece), partial(load, piece.position, piece.stored, length)
 
-    def _join(self, offset: int, end: int, blocks: Sequence[bytes | None] | None) -> bytes:
-        """Put a range together; `blocks` are those of its pieces that are here already."""
-        found = []
-        for index, piece in enumerate(self._within(offset, end)):
+    def _join(self, offset: int, end: int, pieces: Sequence[Piece], blocks: Sequence[bytes | None]) -> Bytes:
+        """Put a range together from its pieces; `blocks` are those that are here already."""
+        found: list[Bytes] = []
+        for piece, block in zip(pieces, blocks, strict=True):
             low = max(offset - piece.offset, 0)
             high = min(end - piece.offset, piece.length)
             if piece.position == HOLE:
-                found.append(memoryview(bytes(high - low)))
+                found.append(bytes(high - low))
                 continue
-            block = blocks[index] if blocks is not None else None
             if block is None:
                 block = self._take(piece)
             found.append(memoryview(block)[piece.start + low : piece.start + high])
-        return bytes(found[0]) if len(found) == 1 else b"".join(found)
+        return found[0] if len(found) == 1 else b"".join(found)
 
     def _take(self, piece: Piece) -> bytes:
         block = self.tree.noted(partial(CACHE.take, *self._job(piece)))

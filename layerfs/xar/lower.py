@@ -17,7 +17,7 @@ from functools import partial
 from itertools import count
 from typing import Final, NoReturn, TypeVar
 
-from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode
+from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsError
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.union import opened
 from layerfs.union.layers import Kind, Ref
@@ -54,6 +54,7 @@ class SquashLower:
         self._root = self.image.root.ref
         self._inodes = {self._root: self.image.root}  # of open directories
         self._holders = {self._root: 1}
+        self._above: dict[int, int] = {}  # where each directory was met; a loop would have no end
         self._listings: OrderedDict[int, dict[bytes, Inode]] = OrderedDict()
         self._listed = 0
         self._trusted: bool | None = None
@@ -65,6 +66,8 @@ class SquashLower:
         inode = self._find(at, name)
         if not stat.S_ISDIR(inode.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        if inode.ref == self._root or self._above.setdefault(inode.ref, at) != at:
+            self.complain(f"a directory is in two directories, at {os.fsdecode(name)} in the second")
         self._inodes[inode.ref] = inode
         return self.hold_dir(inode.ref)
 
@@ -92,7 +95,7 @@ class SquashLower:
         return found
 
     def _is_whiteout(self, inode: Inode) -> bool:
-        return names_whiteout([os.fsdecode(name) for name in self._all_xattrs(inode)])
+        return names_whiteout([os.fsdecode(name) for name in self._xattrs(inode)])
 
     def _listing(self, handle: int) -> dict[bytes, Inode]:
         listing = self._listings.get(handle)
@@ -107,12 +110,12 @@ class SquashLower:
         return listing
 
     def noted(self, read: Callable[[], T]) -> T:
-        """Read, and log what is corrupt: the errno that a program gets says less."""
+        """Read; what is corrupt is logged, and EIO for who asked: any other errno would say something of the name."""
         try:
             return read()
-        except OSError as error:
-            log.warning("%s: %s", os.fsdecode(self.path), error)
-            raise
+        except SquashfsError as error:
+            log.warning("%s", str(error))  # the error itself would keep the image open
+            raise OSError(errno.EIO, os.strerror(errno.EIO), self.path) from None
 
     def complain(self, what: str) -> NoReturn:
         """Log what is corrupt, and raise EIO."""
@@ -129,7 +132,7 @@ class SquashLower:
         inode = self._inodes[handle]
         if inode.xattr == NO_XATTRS:
             return PLAIN
-        found = {os.fsdecode(name): value for name, value in self._all_xattrs(inode).items()}
+        found = {os.fsdecode(name): value for name, value in self._xattrs(inode).items()}
         return marks_of(list(found), found.get)
 
     def lstat(self, at: int, name: bytes) -> ImageStat:
@@ -148,29 +151,27 @@ class SquashLower:
         return self.noted(partial(self.image.readlink, self._find(at, name).ref))
 
     def reach(self, at: int, name: bytes) -> Ref:
-        return self._find(at, name).ref
+        return self._find(at, name)
 
     def reach_dir(self, handle: int) -> Ref:
-        return handle
+        return self._inodes[handle]
 
     def listxattr(self, ref: Ref) -> list[str]:
-        names = [os.fsdecode(name) for name in self._xattrs_at(ref)]
+        if ref.xattr == NO_XATTRS:
+            return []
+        names = [os.fsdecode(name) for name in self._xattrs(ref)]
         if self._trusted is None:
             self._trusted = trusted_xattrs()
         return names if self._trusted else [name for name in names if not name.startswith("trusted.")]
 
     def getxattr(self, ref: Ref, key: str) -> bytes:
-        value = self._xattrs_at(ref).get(os.fsencode(key))
+        value = self._xattrs(ref).get(os.fsencode(key))
         if value is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         return value
 
-    def _xattrs_at(self, ref: Ref) -> dict[bytes, bytes]:
-        assert isinstance(ref, int)
-        return self.noted(partial(self.image.xattrs, ref))
-
-    def _all_xattrs(self, inode: Inode) -> dict[bytes, bytes]:
-        return {} if inode.xattr == NO_XATTRS else self._xattrs_at(inode.ref)
+    def _xattrs(self, inode: Inode) -> dict[bytes, bytes]:
+        return {} if inode.xattr == NO_XATTRS else self.noted(partial(self.image.xattrs, inode.ref))
 
     def open(self, at: int, name: bytes, flags: int) -> int:
         if flags & os.O_ACCMODE != os.O_RDONLY:
@@ -193,6 +194,11 @@ def _open_image(path: bytes) -> tuple[Image, os.stat_result]:
     try:
         with suppress(OSError):  # no locks on this filesystem, or about to be evicted
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return Image(fd, offset=image_offset(path)), os.fstat(fd)
+        image = Image(fd, offset=image_offset(path))
+        image.name = path
+        return image, os.fstat(fd)
+    except SquashfsError as error:
+        error.filename = path
+        raise
     finally:
         os.close(fd)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from layerfs.model import Stack
+from layerfs.union import opened
 from layerfs.union.attrs import Change
 from layerfs.union.inodes import File, Node
 from layerfs.union.mutate import Caller
@@ -143,7 +144,12 @@ class Box:
 
     def read(self, path: bytes) -> bytes:
         with self.opened(path) as node:
-            return os.pread(self.union.data_fd(node.ino), 1 << 20, 0)
+            return self._data(node.ino)
+
+    def _data(self, ino: int) -> bytes:
+        handle = self.union.data_fd(ino)
+        held = opened.foreign(handle)
+        return os.pread(handle, 1 << 20, 0) if held is None else bytes(held.read(0, 1 << 20))
 
     def write(self, path: bytes, data: bytes, offset: int = 0) -> None:
         with self.opened(path, os.O_RDWR) as node:
@@ -210,7 +216,7 @@ class Box:
                 found[path] = ("link", self.union.readlink(node.ino))
             elif stat.S_ISREG(st.st_mode):
                 self.union.open_file(node.ino, os.O_RDONLY)
-                found[path] = os.pread(self.union.data_fd(node.ino), 1 << 20, 0)
+                found[path] = self._data(node.ino)
                 self.union.release(node.ino)
             else:
                 found[path] = (stat.filemode(st.st_mode)[0], st.st_rdev)

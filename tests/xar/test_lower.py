@@ -1,0 +1,222 @@
+"""Images as lowers, without a mount: the same union as over directories, every byte, and no trust in what they say."""
+
+import errno
+import os
+import random
+import stat
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from layerfs.model import Stack
+from layerfs.pysquashfs import Image
+from layerfs.union import opened
+from layerfs.union.options import UnionOptions
+from layerfs.union.union import Union
+from layerfs.xar.lower import SquashLower
+from layerfs.xar.trees import open_tree
+from tests.host import require
+from tests.oracle.trees import Kind, Layer, Node, build, directory, file, symlink
+from tests.union.box import Box
+
+BLOCK = 4096  # bytes; -b of the images here, the smallest there is
+PLAIN = ("-noI", "-noD", "-noF", "-noX")
+
+
+def pack(tree: Path, *options: str) -> bytes:
+    """The image of a directory, beside it."""
+    image = tree.with_suffix(".sqfs")
+    words = ["-noappend", "-quiet", "-no-progress", "-b", str(BLOCK), *options]
+    subprocess.run(["mksquashfs", tree, image, *words], check=True, capture_output=True, timeout=60)
+    return os.fsencode(image)
+
+
+class Packed(Box):
+    """A Box whose lowers are packed into images first."""
+
+    def _open(self) -> Union:
+        lowers = tuple(pack(Path(os.fsdecode(lower))) for lower in self.stack.lowers)
+        return Union.open(Stack(lowers, self.stack.upper, self.stack.work), self.options, open_tree=open_tree)
+
+
+@pytest.fixture
+def tree(scratch: Path) -> Path:
+    require("mksquashfs")
+    place = scratch / "tree"
+    place.mkdir()
+    return place
+
+
+GONE = Node(Kind.WHITEOUT)
+LAYERS: tuple[Layer, ...] = (
+    {b"d": directory(), b"d/top": file(b"1"), b"gone": GONE, b"only": directory(opaque=True), b"only/new": file()},
+    {b"d": directory(0o700), b"d/low": file(b"2" * 10_000), b"gone": file(b"3"), b"only/old": file()},
+    {b"d": directory(), b"d/link": symlink(b"low"), b"d/low": file(b"hidden"), b"deep/er": directory()},
+)
+
+
+def test_a_union_of_images_is_the_union_of_their_directories(scratch: Path) -> None:
+    require("mksquashfs")
+    (scratch / "d").mkdir()
+    (scratch / "i").mkdir()
+    with Box(scratch / "d", *LAYERS) as expected, Packed(scratch / "i", *LAYERS) as actual:
+        assert actual.tree() == expected.tree()
+        for box in (expected, actual):
+            box.rename(b"d/low", b"d/lower")
+            box.create(b"deep/er/new", b"data")
+            box.write(b"d/lower", b"changed")
+            box.unlink(b"d/link")
+        assert actual.tree() == expected.tree()
+
+
+def read(tree: SquashLower, name: bytes, offset: int, size: int) -> bytes:
+    handle = tree.open(tree.root(), name, os.O_RDONLY)
+    try:
+        held = opened.foreign(handle)
+        assert held is not None
+        data = held.ready(offset, size)
+        return bytes(held.read(offset, size) if data is None else data)
+    finally:
+        opened.close(handle)
+
+
+@pytest.fixture
+def files(tree: Path) -> Iterator[tuple[SquashLower, dict[bytes, bytes]]]:
+    """An image with files of every make: none, fragments, whole blocks, tails, holes at every place."""
+    chance = random.Random(0)
+    sizes = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 7 * BLOCK + 11, 64 * BLOCK]
+    content = {b"f%d" % size: chance.randbytes(size) for size in sizes}
+    hole = bytes(3 * BLOCK)
+    content |= {b"begins": hole + b"data" * 3000, b"ends": b"data" * 3000 + hole, b"wholly": hole * 100}
+    content[b"amid"] = b"x" * BLOCK + hole + b"y" * BLOCK
+    for name, data in content.items():
+        (tree / os.fsdecode(name)).write_bytes(data)
+    with closing(SquashLower(pack(tree), 1)) as lower:
+        yield lower, content
+
+
+def test_every_byte_is_read_at_every_place(files: tuple[SquashLower, dict[bytes, bytes]]) -> None:
+    lower, content = files
+    chance = random.Random(1)
+    for name, data in content.items():
+        assert read(lower, name, 0, len(data) + 10) == data
+        for _ in range(50):
+            offset, size = chance.randrange(len(data) + 2), chance.randrange(3 * BLOCK)
+            assert read(lower, name, offset, size) == data[offset : offset + size]
+
+
+def test_threads_read_side_by_side(files: tuple[SquashLower, dict[bytes, bytes]]) -> None:
+    lower, content = files
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda name: read(lower, name, 0, 2 << 20), [*content] * 20))
+    assert found == [*content.values()] * 20
+
+
+def test_holes_stay_holes_in_a_copy(files: tuple[SquashLower, dict[bytes, bytes]], scratch: Path) -> None:
+    lower, content = files
+    for name, data in content.items():
+        handle = lower.open(lower.root(), name, os.O_RDONLY)
+        with open(scratch / "copy", "w+b") as target:
+            opened.copy(handle, target.fileno(), len(data))
+            target.seek(0)
+            assert target.read() == data
+            stored = os.fstat(target.fileno()).st_blocks * 512
+        opened.close(handle)
+        assert stored <= len(data.replace(bytes(BLOCK), b"")) + 2 * BLOCK, name
+
+
+def test_attributes_are_those_of_the_kernels_squashfs(tree: Path) -> None:
+    require("root")
+    (tree / "file").write_bytes(bytes(100) + b"x" * 9000)
+    (tree / "sparse").touch()
+    os.truncate(tree / "sparse", 1 << 20)
+    (tree / "link").symlink_to("file")
+    os.link(tree / "file", tree / "hard")
+    os.mknod(tree / "device", 0o640 | stat.S_IFBLK, os.makedev(300, 70000))
+    os.mkfifo(tree / "fifo")
+    os.chown(tree / "fifo", 70000, 80000)
+    (tree / "d/e").mkdir(parents=True)
+    os.utime(tree / "d", (5, 7))
+    image, mounted = pack(tree), tree.parent / "mounted"
+    mounted.mkdir()
+    subprocess.run(["mount", "-t", "squashfs", "-o", "loop,ro", image, mounted], check=True, timeout=30)
+    fields = ("ino", "mode", "nlink", "uid", "gid", "rdev", "size", "blocks", "mtime_ns", "ctime_ns")
+    with closing(SquashLower(image, 1)) as lower:
+        for name in map(os.fsencode, os.listdir(mounted)):
+            wanted, found = os.lstat(os.path.join(os.fsencode(mounted), name)), lower.lstat(lower.root(), name)
+            for field in fields:
+                assert getattr(found, f"st_{field}") == getattr(wanted, f"st_{field}"), (name, field)
+
+
+def test_a_corrupt_block_is_eio_and_a_line_in_the_log(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tree / "broken").write_bytes(random.Random(2).randbytes(BLOCK // 2) * 8)
+    (tree / "well").write_bytes(b"w" * 9000)
+    image = pack(tree, "-comp", "gzip")
+    with Image(image) as opened_image:
+        position = opened_image.pieces(opened_image.lookup(b"broken").ref)[0].position
+    with open(image, "r+b") as damaged:
+        damaged.seek(position + 10)
+        damaged.write(b"\xff" * 40)
+    with closing(SquashLower(image, 1)) as lower:
+        with pytest.raises(OSError) as failure:
+            read(lower, b"broken", 0, BLOCK)
+        assert failure.value.errno == errno.EIO
+        assert read(lower, b"well", 0, 9000) == b"w" * 9000
+    assert os.fsdecode(image) in caplog.text
+
+
+def test_directories_in_a_circle_are_refused(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tree / "above/circular").mkdir(parents=True)
+    image = pack(tree, *PLAIN)
+    with Image(image) as intact:
+        above = intact.lookup(b"above").ref
+    data = bytearray(Path(os.fsdecode(image)).read_bytes())
+    at = data.index(b"circular") - 8  # squashfs_dir_entry: where its inode is in the metadata block, then its kin
+    data[at : at + 2] = (above & 0xFFFF).to_bytes(2, "little")
+    Path(os.fsdecode(image)).write_bytes(data)
+    with closing(Union.open(Stack((image,)), UnionOptions(), open_tree=open_tree)) as union:
+        outer, _ = union.lookup(1, b"above")
+        with pytest.raises(OSError) as failure:
+            inner, _ = union.lookup(outer.ino, b"circular")
+            union.names(inner.ino)
+        assert failure.value.errno == errno.EIO
+    assert "in two directories" in caplog.text
+
+
+def test_listings_beyond_the_bound_are_read_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerfs.xar.lower.LISTED", 10)
+    for number in range(8):
+        (tree / f"d{number}").mkdir()
+        (tree / f"d{number}/f").write_bytes(b"%d" % number)
+    with closing(SquashLower(pack(tree), 1)) as lower:
+        for _ in range(2):
+            for number in range(8):
+                handle = lower.open_dir(lower.root(), b"d%d" % number)
+                assert lower.lstat(handle, b"f").st_size == 1
+                lower.close_dir(handle)
+
+
+def test_xattrs_are_read_and_those_of_root_only_by_root(tree: Path) -> None:
+    (tree / "f").touch()
+    os.setxattr(tree / "f", "user.word", b"value")
+    with closing(SquashLower(pack(tree), 1)) as lower:
+        ref = lower.reach(lower.root(), b"f")
+        assert lower.listxattr(ref) == ["user.word"]
+        assert lower.getxattr(ref, "user.word") == b"value"
+        with pytest.raises(OSError) as failure:
+            lower.getxattr(ref, "user.none")
+        assert failure.value.errno == errno.ENODATA
+
+
+def test_a_large_directory_that_was_built_is_the_one_that_is_seen(tree: Path) -> None:
+    names = {b"%05d" % number for number in range(20_000)}
+    build(os.fsencode(tree / "l"), {b"many": directory()} | {b"many/" + name: file() for name in names})
+    with closing(Union.open(Stack((pack(tree),)), UnionOptions(), open_tree=open_tree)) as union:
+        layer, _ = union.lookup(1, b"l")
+        many, _ = union.lookup(layer.ino, b"many")
+        assert set(union.names(many.ino)) == names
+        assert union.lookup(many.ino, b"19999")[1].st_size == 0
