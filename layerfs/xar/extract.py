@@ -54,10 +54,11 @@ def extract(
     nothing more can be written (ENOSPC, EDQUOT, EROFS); whatever else goes wrong is in the outcome.
     """
     chosen = _chosen(image, wishes.paths)
-    fresh = _prepare(target, wishes.force)
-    fd = os.open(target, _DIRECTORY & ~os.O_NOFOLLOW)
     with FileData(image) as data:
-        return _Extraction(image, fd, wishes, chosen, data, progress).run(fresh)
+        extraction = _Extraction(image, wishes, chosen, data, progress)
+        entries = image.readdir(image.root.ref)  # an image without a root to read leaves no trace
+        fresh = _prepare(target, wishes.force)
+        return extraction.run(os.open(target, _DIRECTORY & ~os.O_NOFOLLOW), entries, fresh)
 
 
 def _chosen(image: Image, paths: Collection[bytes]) -> dict[bytes, bool] | None:
@@ -108,11 +109,11 @@ class _Extraction:
     """One image being written; `at` is the one directory that is open, the last of `stack`."""
 
     def __init__(
-        self, image: Image, fd: int, wishes: Wishes, chosen: dict[bytes, bool] | None, data: FileData,
+        self, image: Image, wishes: Wishes, chosen: dict[bytes, bool] | None, data: FileData,
         progress: Callable[[int, int], None],
     ) -> None:  # fmt: skip
         self.image = image
-        self.at = fd
+        self.at = -1
         self.force = wishes.force
         self.chosen = chosen
         self.data = data
@@ -130,19 +131,23 @@ class _Extraction:
     def waive(self, path: bytes, why: str) -> None:
         self.outcome.waived.append((path, why))
 
-    def run(self, fresh: bool) -> Outcome:
-        root = os.dup(self.at)
+    def run(self, fd: int, entries: list[DirEntry], fresh: bool) -> Outcome:
+        """Fill the open directory, which is then closed, with the root's entries."""
+        self.at = fd
         try:
-            entries = iter(self.image.readdir(self.image.root.ref))
-            self.stack.append(_Open(b"", self.image.root, _identity(root), entries, self.chosen is None, fresh))
-            while self.stack:
-                entry = next(self.stack[-1].entries, None)
-                if entry is None:
-                    self.leave()
-                else:
-                    self.guarded(root, entry)
+            root = os.dup(fd)
+            try:
+                whole = self.chosen is None
+                self.stack.append(_Open(b"", self.image.root, _identity(root), iter(entries), whole, fresh))
+                while self.stack:
+                    entry = next(self.stack[-1].entries, None)
+                    if entry is None:
+                        self.leave()
+                    else:
+                        self.guarded(root, entry)
+            finally:
+                os.close(root)
         finally:
-            os.close(root)
             os.close(self.at)
         return self.outcome
 

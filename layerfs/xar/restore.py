@@ -10,6 +10,7 @@ from layerfs.pysquashfs import NO_XATTRS, Image, Inode
 from layerfs.sys import dirs
 
 Note = Callable[[bytes, str], None]
+UNCHANGED: Final = 0xFFFFFFFF  # (uid_t) -1: chown(2) would leave the owner as it is, and a setuid bit be root's
 _PRIVILEGED: Final = stat.S_ISUID | stat.S_ISGID
 _REFUSED: Final = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -56,6 +57,8 @@ class Metadata:
         if not (self._insists or self._privileged):
             return self._plain(path, mode)
         try:
+            if UNCHANGED in (inode.uid, inode.gid):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             chown()
         except OSError as error:
             if error.errno not in _REFUSED:

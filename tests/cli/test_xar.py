@@ -125,7 +125,8 @@ def test_info_of_a_bare_image_and_of_what_one_reader_refuses(place: Path) -> Non
 def test_verify_says_ok_or_what_is_wrong_where(place: Path) -> None:
     forgery = Forgery(place / "bad", [directory(b""), file(b"tall"), file(b"wide")])
     forgery.put(forgery.name(b"wide") - 8, "<H", 8000)
-    (place / "odd.xar").write_bytes(xar(lines_of(VERSION=None), image=(place / "app.xar").read_bytes()[4096:]))
+    image = (place / "app.xar").read_bytes()[4096:]
+    (place / "odd.xar").write_bytes(xar(lines_of(VERSION=None, XAREXEC_TARGET="bin/app"), image=image))
     done = run("verify", "app.xar", "bad", "odd.xar", cwd=place)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [

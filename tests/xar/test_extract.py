@@ -156,6 +156,16 @@ def test_owners_that_are_insisted_on_and_cannot_be_set_are_a_failure(person: Per
     assert (person.home / "out/a").read_text() == "data\n"
 
 
+def test_an_owner_that_cannot_be_lends_no_rights(scratch: Path) -> None:
+    require("root")
+    entry = file(b"suid", mode=0o6755)
+    entry.uid = 0xFFFFFFFF
+    write_image(scratch / "image", [directory(b""), entry])
+    outcome = take_out(scratch / "image", scratch / "out")
+    assert [path for path, _ in outcome.waived] == [b"suid", b"suid"]
+    assert stat.S_IMODE((scratch / "out/suid").stat().st_mode) == 0o755
+
+
 TREE = [
     directory(b""), directory(b"a"), directory(b"a/b"), file(b"a/b/c"), file(b"a/d"), directory(b"e"), file(b"e/f"),
     file(b"g"),
@@ -235,9 +245,9 @@ def test_the_target_may_be_a_symlink_but_not_a_file(scratch: Path) -> None:
 
 
 def test_a_deep_tree_comes_out(scratch: Path) -> None:
-    entries = [directory(b"/".join([b"d"] * depth)) for depth in range(1, 1500)]
+    entries = [directory(b"/".join([b"d"] * depth)) for depth in range(1, 1100)]
     write_image(scratch / "image", [directory(b""), *entries, file(entries[-1].path + b"/f")])
-    assert take_out(scratch / "image", scratch / "out") == Outcome(entries=1500)
+    assert take_out(scratch / "image", scratch / "out") == Outcome(entries=1100)
     subprocess.run(["rm", "-r", scratch / "out"], check=True, timeout=TIMEOUT)  # too deep for shutil
 
 
