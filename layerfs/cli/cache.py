@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from layerfs.cli.main import one_line
+from layerfs.cli.screen import bar, complain, size
 from layerfs.errors import Corrupt, InvalidArgument, NotFound
 from layerfs.mounts import registry
 from layerfs.mounts.options import absolute
@@ -82,21 +83,23 @@ def _add(arguments: argparse.Namespace) -> int:
     cache, limit, cwd = Cache.own(), eviction.bound(), os.getcwdb()
     files = [absolute(os.fsencode(file), cwd) for file in arguments.paths]
     wanted = _with_dependencies(files) if arguments.deps else [(file, {}) for file in dict.fromkeys(files)]
-    _refuse_too_much([file for file, _ in wanted], limit)
+    total = _total([file for file, _ in wanted], limit)
     done: dict[bytes, Added] = {}
     held = []
     try:
-        for file, needs in wanted:
-            depends = {os.fsdecode(name): done[path].entry.sha256 for name, path in needs.items()}
-            done[file] = add(cache, file, depends if arguments.deps else None)
-            held.append(hold(done[file].entry.path))
+        with bar("adding") as tell:
+            for file, needs in wanted:
+                depends = {os.fsdecode(name): done[path].entry.sha256 for name, path in needs.items()}
+                done[file] = add(cache, file, depends if arguments.deps else None)
+                held.append(hold(done[file].entry.path))
+                tell(sum(added.entry.size for added in done.values()), total)
         swept = eviction.sweep(cache, limit, mounted_files())
     finally:
         for fd in held:
             os.close(fd)
     _report_added(list(done.values()), swept, arguments.json)
     if swept.size > limit:
-        print(f"layerfs: warning: the cache holds {human(swept.size)}, all of it in use", file=sys.stderr)
+        print(f"layerfs: warning: the cache holds {size(swept.size)}, all of it in use", file=sys.stderr)
     return 0
 
 
@@ -114,13 +117,15 @@ def _with_dependencies(files: Iterable[bytes]) -> list[tuple[bytes, dict[bytes, 
     return list(found.items())
 
 
-def _refuse_too_much(files: Iterable[bytes], limit: int) -> None:
-    size = sum(os.stat(file).st_size for file in files)
-    if size > limit:
+def _total(files: Iterable[bytes], limit: int) -> int:
+    """Return how large files are together [bytes]; refuse what the cache cannot hold at once."""
+    total = sum(os.stat(file).st_size for file in files)
+    if total > limit:
         raise InvalidArgument(
-            f"these packages have {human(size)}, but the cache may hold {human(limit)}",
+            f"these packages have {size(total)}, but the cache may hold {size(limit)}",
             f"set {eviction.VARIABLE} to more, such as {eviction.VARIABLE}=20G",
         )
+    return total
 
 
 def _report_added(added: list[Added], swept: eviction.Swept, as_json: bool) -> None:
@@ -133,16 +138,16 @@ def _report_added(added: list[Added], swept: eviction.Swept, as_json: bool) -> N
         print(json.dumps(shown | {"stored_bytes": sizes[0], "reused_bytes": sizes[1], "size": swept.size}, indent=2))
         return
     total = f"{len(added)} package{'s' if len(added) != 1 else ''}"
-    text = f"stored {len(stored)} of {total}, {human(sizes[0])}"
+    text = f"stored {len(stored)} of {total}, {size(sizes[0])}"
     if reused:
-        text += f"; {len(reused)} {'was' if len(reused) == 1 else 'were'} there, {human(sizes[1])} reused"
+        text += f"; {len(reused)} {'was' if len(reused) == 1 else 'were'} there, {size(sizes[1])} reused"
     print(text)
     _print_evicted(swept)
 
 
 def _print_evicted(swept: eviction.Swept) -> None:
     for entry in swept.evicted:
-        print(one_line(f"evicted {_title(entry)}, {human(entry.size)}"))
+        print(one_line(f"evicted {_title(entry)}, {size(entry.size)}"))
 
 
 def _ls(arguments: argparse.Namespace) -> int:
@@ -153,8 +158,8 @@ def _ls(arguments: argparse.Namespace) -> int:
         return 0
     for cache, entry in rows:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        print(one_line(f"{_title(entry)}  {human(entry.size)}  used {used}  {os.fsdecode(cache.root)}"))
-    print(f"{len(rows)} packages, {human(sum(entry.size for _, entry in rows))}")
+        print(one_line(f"{_title(entry)}  {size(entry.size)}  used {used}  {os.fsdecode(cache.root)}"))
+    print(f"{len(rows)} packages, {size(sum(entry.size for _, entry in rows))}")
     return 0
 
 
@@ -168,22 +173,26 @@ def _entries(cache: Cache) -> list[Entry]:
 
 def _verify(_arguments: argparse.Namespace) -> int:
     """Read everything and compare it with its SHA-256."""
-    count = 0
     bad: list[Corrupt] = []
+    found: list[tuple[Cache, Entry]] = []
     for cache in Cache.all():
         entries, corrupt = cache.entries()
+        found += [(cache, entry) for entry in entries]
         bad += corrupt
-        for entry in entries:
+    done, total, sound = 0, sum(entry.size for _, entry in found), 0
+    with bar("reading") as tell:
+        for cache, entry in found:
             try:
                 cache.verify(entry)
-                count += 1
+                sound += 1
             except Corrupt as error:
                 bad.append(error)
             except FileNotFoundError:  # evicted meanwhile
                 continue
-    print(f"{count} sound, {len(bad)} corrupt")
-    for said in bad:
-        print(f"layerfs: {one_line(str(said))}", file=sys.stderr)
+            done += entry.size
+            tell(done, total)
+    print(f"{sound} sound, {len(bad)} corrupt")
+    complain([str(said) for said in bad])
     return 1 if bad else 0
 
 
@@ -193,7 +202,7 @@ def _gc(arguments: argparse.Namespace) -> int:
     swept = eviction.sweep(Cache.own(), limit, mounted_files())
     _print_evicted(swept)
     spared = f", {len(swept.spared)} in use spared" if swept.spared else ""
-    print(f"evicted {len(swept.evicted)}, removed {swept.leftovers} leftovers{spared}; {human(swept.size)} left")
+    print(f"evicted {len(swept.evicted)}, removed {swept.leftovers} leftovers{spared}; {size(swept.size)} left")
     return 0
 
 
@@ -238,16 +247,6 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "used": entry.used,
         "depends": dict(entry.depends),
     }
-
-
-def human(size: int) -> str:
-    """Return a number of bytes for people, in powers of 1000."""
-    number = float(size)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{size} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
 
 
 _Part = tuple[str, Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None]]

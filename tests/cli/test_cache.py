@@ -36,10 +36,10 @@ def listed(place: Place) -> list[dict[str, Any]]:
 
 
 def test_rebuilding_one_module_of_a_graph_adds_one_file(place: Place) -> None:
-    assert cache(place, "add", "--deps", "a.xar") == "stored 6 of 6 packages, 24.6 kB\n"
-    assert cache(place, "add", "--deps", "a.xar") == "stored 0 of 6 packages, 0 bytes; 6 were there, 24.6 kB reused\n"
+    assert cache(place, "add", "--deps", "a.xar") == "stored 6 of 6 packages, 24.0 KiB\n"
+    assert cache(place, "add", "--deps", "a.xar") == "stored 0 of 6 packages, 0 bytes; 6 were there, 24.0 KiB reused\n"
     fake(place.base, "f", version=2)
-    assert cache(place, "add", "a.xar", "--deps") == "stored 1 of 6 packages, 4.1 kB; 5 were there, 20.5 kB reused\n"
+    assert cache(place, "add", "a.xar", "--deps") == "stored 1 of 6 packages, 4.0 KiB; 5 were there, 20.0 KiB reused\n"
     assert [(e["name"], e["version"]) for e in listed(place)][-2:] == [("f.xar", "1"), ("f.xar", "2")]
 
 
@@ -65,8 +65,8 @@ def test_list_is_for_people(place: Place) -> None:
     assert cache(place, "ls") == "0 packages, 0 bytes\n"
     cache(place, "add", "f.xar")
     first, last = cache(place, "ls").splitlines()
-    assert re.fullmatch(rf"f\.xar 1 \([0-9a-f]{{12}}\)  4\.1 kB  used [\d-]+ [\d:]+  {place.base}/cache", first)
-    assert last == "1 packages, 4.1 kB"
+    assert re.fullmatch(rf"f\.xar 1 \([0-9a-f]{{12}}\)  4\.0 KiB  used [\d-]+ [\d:]+  {place.base}/cache", first)
+    assert last == "1 packages, 4.0 KiB"
 
 
 def test_path_is_that_of_the_version_asked_for(place: Place) -> None:
@@ -83,9 +83,9 @@ def test_path_is_that_of_the_version_asked_for(place: Place) -> None:
 def test_bound_is_kept_by_add_and_gc(place: Place) -> None:
     cache(place, "add", "b.xar", "c.xar")
     said = cache(place, "add", "d.xar", LAYERFS_CACHE_SIZE="9K")
-    assert re.match(r"stored 1 of 1 package, 4.1 kB\nevicted b.xar 1 \(\w+\), 4.1 kB\n$", said)
+    assert re.match(r"stored 1 of 1 package, 4.0 KiB\nevicted b.xar 1 \(\w+\), 4.0 KiB\n$", said)
     assert "set LAYERFS_CACHE_SIZE to more" in refused(place, "add", "--deps", "a.xar", LAYERFS_CACHE_SIZE="9K")
-    assert cache(place, "gc").endswith("evicted 0, removed 0 leftovers; 8.2 kB left\n")
+    assert cache(place, "gc").endswith("evicted 0, removed 0 leftovers; 8.0 KiB left\n")
     assert cache(place, "gc", "--max-size", "0").endswith("evicted 2, removed 0 leftovers; 0 bytes left\n")
     assert "is no size" in refused(place, "gc", "--max-size", "much")
 
@@ -142,7 +142,7 @@ def test_what_is_mounted_is_not_evicted(owner: Place, driver: str) -> None:
     owner.do("mount", "--quiet", "--driver", driver, "a.xar", "mnt")
     entry = json.loads(owner.do("cache", "ls", "--json"))[0]
     assert entry["path"] in owner.status()["layers"]
-    assert owner.do("cache", "gc", "--max-size", "0").endswith("1 in use spared; 8.2 kB left\n")
+    assert owner.do("cache", "gc", "--max-size", "0").endswith("1 in use spared; 8.0 KiB left\n")
     owner.do("umount", "mnt")
     assert owner.do("cache", "gc", "--max-size", "0").endswith("; 0 bytes left\n")
 
@@ -150,4 +150,4 @@ def test_what_is_mounted_is_not_evicted(owner: Place, driver: str) -> None:
 def test_eviction_sees_a_server_that_is_not_on_record(owner: Place) -> None:
     owner.do("mount", "--quiet", "--driver", "fuse", "a.xar", "mnt")
     os.rename(owner.base.parent / "home/runtime/layerfs", owner.base / "aside")
-    assert owner.do("cache", "gc", "--max-size", "0").endswith("1 in use spared; 8.2 kB left\n")
+    assert owner.do("cache", "gc", "--max-size", "0").endswith("1 in use spared; 8.0 KiB left\n")
