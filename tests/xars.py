@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +93,7 @@ class Desk:
         return done.stdout
 
     @contextmanager
-    def started(self, *words: str | Path, program: str = "layerfs") -> "Iterator[subprocess.Popen[str]]":
+    def started(self, *words: str | Path, program: str = "layerfs") -> Iterator["subprocess.Popen[str]"]:
         """Run it with pipes while the context lasts; its stdin is closed at the end."""
         command = self.command(*words, program=program)
         pipe = subprocess.PIPE
@@ -108,10 +110,26 @@ class Desk:
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT).stdout
 
     def server(self, mountpoint: Path) -> int:
-        """Return the process that serves a mount, by the registry."""
+        """Return the process that serves a mount."""
+        return next(pid for _, where, pid in self._servers() if where == mountpoint)
+
+    def _servers(self) -> list[tuple[Path, Path, int]]:
+        """Return the registry's files on mounts below `root`, with the mountpoint and the process that serves it."""
         place = self.person.home / "runtime/layerfs" if self.person else Path("/run/layerfs")
-        entries = [json.loads(path.read_text()) for path in place.glob("*.json")]
-        return next(int(entry["pid"]) for entry in entries if entry["mountpoint"] == str(mountpoint))
+        found = []
+        for path in place.glob("*.json"):
+            with suppress(FileNotFoundError):  # another one's, that ends at this moment
+                entry = json.loads(path.read_text())
+                found.append((path, Path(entry["mountpoint"]), int(entry["pid"])))
+        return [entry for entry in found if self.root in entry[1].parents]
+
+    def close(self) -> None:
+        """Kill the servers: to end in order they would first have to import what they need to serve."""
+        for path, _, pid in self._servers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: not Path(f"/proc/{pid}/exe").exists())  # type: ignore[misc]
+            path.unlink(missing_ok=True)
 
     def mounts(self) -> list[Path]:
         """Return what is mounted below `root`."""
@@ -120,12 +138,24 @@ class Desk:
         return [point for point in points if self.root in point.parents]
 
 
-def make_desk(base: Path, person: Person | None) -> Desk:
-    """Set up a desk for root, or for somebody else."""
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, and fail when it does not come true."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@contextmanager
+def a_desk(base: Path, person: Person | None) -> Iterator[Desk]:
+    """Set up a desk for root, or for somebody else, and end what was started there."""
     desk = Desk(base, person)
     base.mkdir(parents=True)
     desk.root.mkdir()
     desk.root.chmod(0o1777)
     if person is not None:
         os.chown(base, person.uid, person.gid)
-    return desk
+    try:
+        yield desk
+    finally:
+        desk.close()

@@ -4,7 +4,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from layerfs.errors import NotFound
@@ -13,6 +13,7 @@ from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
 from layerfs.mounts.launch import launch
 from layerfs.mounts.options import MountRequest
+from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
 from layerfs.mounts.removal import tear_down
 from layerfs.mounts.shared import Package, answers, examine, place, read_strictly
@@ -30,25 +31,32 @@ def mount_anew(file: bytes, package: Package, path: bytes, timeout: float) -> bo
 
     False, with nothing left, if a file changed meanwhile: nobody knows then what would be shown. Raises LayerfsError.
     """
+    _sweep(path)
+    with ExitStack() as undo:
+        undo.callback(remove_mountpoint, path)
+        if _mount(file, package, path, timeout):
+            undo.callback(tear_down, path)
+            if package.is_same(examine(file, anew=True)):
+                undo.pop_all()
+                return True
+    return False
+
+
+def _mount(file: bytes, package: Package, path: bytes, timeout: float) -> bool:
+    """Read strictly what was only glanced at, and mount it; False if it is not what it was."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         read_strictly(fd, file)
     finally:
         os.close(fd)
-    _sweep(path)
+    stack = complete(Stack(package.graph.lowers[:1])).stack
+    if stack.lowers != package.graph.lowers:
+        return False
     make_mountpoint(path)
-    try:
-        idle = Idle(timeout, partial(leave, path)) if timeout else None
-        request = MountRequest(Stack(package.graph.lowers), path, UnionOptions(), AttachOptions(FLAGS), Driver.FUSE)
-        launch(request, Process(idle=idle))
-    except BaseException:
-        remove_mountpoint(path)
-        raise
-    if package.is_same(examine(file, anew=True)):
-        return True
-    tear_down(path)
-    remove_mountpoint(path)
-    return False
+    idle = Idle(timeout, partial(leave, path)) if timeout else None
+    request = MountRequest(stack, path, UnionOptions(), AttachOptions(FLAGS), Driver.FUSE)
+    launch(request, Process(idle=idle))
+    return True
 
 
 def leave(path: bytes, unused: Callable[[], bool]) -> bool:
@@ -72,8 +80,11 @@ def unmount_now(file: bytes) -> None:
     if not os.path.lexists(path + LOCK):
         raise NotFound(f"{os.fsdecode(file)} is not mounted", "a XAR that has changed since then is another one")
     with locked(path):
-        tear_down(path)
-        remove_mountpoint(path)
+        try:
+            tear_down(path)
+        finally:  # unmounted it may be, and its server live on for another mount namespace
+            if not answers(path):
+                remove_mountpoint(path)
 
 
 def _sweep(new: bytes) -> None:

@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.host import BIN, Person, require
-from tests.xars import Desk, make_desk
+from tests.xars import Desk, a_desk, until
 
 PATIENCE = 30  # s
 SOON = "0.4"  # s without use
@@ -20,27 +19,22 @@ CALLS: dict[str, Call] = {"layerfs xar exec": ("layerfs", ("xar", "exec")), "xar
 
 
 @pytest.fixture(params=["root", "person"])
-def desk(request: pytest.FixtureRequest, scratch: Path, person: Person) -> Desk:
+def desk(request: pytest.FixtureRequest, scratch: Path, person: Person) -> Iterator[Desk]:
     require("mksquashfs", "fuse", *(("root",) if request.param == "root" else ()))
-    return make_desk(scratch / "desk", person if request.param == "person" else None)
+    with a_desk(scratch / "desk", person if request.param == "person" else None) as desk:
+        yield desk
 
 
 @pytest.fixture
-def persons_desk(scratch: Path, person: Person) -> Desk:
+def persons_desk(scratch: Path, person: Person) -> Iterator[Desk]:
     require("mksquashfs", "fuse")
-    return make_desk(scratch / "desk", person)
+    with a_desk(scratch / "desk", person) as desk:
+        yield desk
 
 
 @pytest.fixture(params=list(CALLS))
 def call(request: pytest.FixtureRequest) -> Call:
     return CALLS[request.param]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def run(desk: Desk, call: Call, *words: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":

@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.host import BIN, Person, require
-from tests.xars import Desk, make_desk, make_xar
+from tests.xars import Desk, a_desk, make_xar, until
 
 CALLERS = 16
 PATIENCE = 30  # s
@@ -19,22 +18,17 @@ FILES = {"hello": "hello\n", "run": "#!/bin/sh\ncat \"${0%/*}/hello\"\n"}
 
 
 @pytest.fixture(params=["root", "person"])
-def desk(request: pytest.FixtureRequest, scratch: Path, person: Person) -> Desk:
+def desk(request: pytest.FixtureRequest, scratch: Path, person: Person) -> Iterator[Desk]:
     require("mksquashfs", "fuse", *(("root",) if request.param == "root" else ()))
-    return make_desk(scratch / "desk", person if request.param == "person" else None)
+    with a_desk(scratch / "desk", person if request.param == "person" else None) as desk:
+        yield desk
 
 
 @pytest.fixture
-def persons_desk(scratch: Path, person: Person) -> Desk:
+def persons_desk(scratch: Path, person: Person) -> Iterator[Desk]:
     require("mksquashfs", "fuse")
-    return make_desk(scratch / "desk", person)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+    with a_desk(scratch / "desk", person) as desk:
+        yield desk
 
 
 def leftovers(desk: Desk) -> list[str]:

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from layerfs.mounts import shared, shared_place, shared_serve
 from layerfs.mounts.shared import Package, examine, place
 from layerfs.mounts.shared_place import find_home, locked
 from tests.host import require
-from tests.xars import make_xar
+from tests.xars import make_xar, until
 
 PATIENCE = 20  # s
 HERE = b"uid-%d" % shared_place.outside_id(os.geteuid())
@@ -138,13 +137,6 @@ def _somebody_waits() -> bool:
     """Tell whether this process waits for a flock(2), as proc_locks(5) shows it."""
     lines = Path("/proc/locks").read_bytes().split(b"\n")
     return any(b"->" in line and b" %d " % os.getpid() in line for line in lines)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def test_a_lock_whose_file_was_removed_is_taken_anew(root: Path) -> None:
