@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from layerfs.errors import LayerfsError
+from layerfs.sys.later import put_off
 
 if TYPE_CHECKING:
     import argparse
@@ -42,24 +42,13 @@ def xarexec_fuse(arguments: Sequence[str] | None = None) -> int:
     return guard(lambda: _run_xar(words))
 
 
-class _Later(ModuleType):
-    """A module that is imported when something is asked of it (importlib's LazyLoader already does for its name)."""
-
-    def __getattr__(self, name: str) -> Any:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        module = import_module(self.__name__)
-        vars(self).update(vars(module))
-        return getattr(module, name)
-
-
 def _hurry() -> None:
     """Save a fifth of the start: no garbage is looked for (the server does again), and `inspect` is not imported.
 
     dataclasses imports it for the signatures of classes without a docstring, which we have none of.
     """
     gc.disable()
-    sys.modules.setdefault("inspect", _Later("inspect"))
+    put_off("inspect")
 
 
 def guard(run: Callable[[], int]) -> int:

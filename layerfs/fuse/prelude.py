@@ -21,6 +21,7 @@ from typing import Final
 from layerfs.errors import LayerfsError
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.handshake import MAX_WRITE, REPLY_HEADER, REQUEST_HEADER, Wanted, negotiate
+from layerfs.sys.later import put_off
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
@@ -260,6 +261,7 @@ def _play(prelude: Prelude, device: int) -> None:
     former = sys.getswitchinterval()
 
     def fetch() -> None:
+        put_off("ssl", "hmac")  # trio has uses for them, we have none for those: 5 MB
         try:
             import_module(SERVER)
         except BaseException as error:

@@ -23,6 +23,7 @@ from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prelude import Prelude
 from layerfs.sys.libc import call
+from layerfs.sys.limits import one_arena
 from layerfs.sys.mounts import unmount
 from layerfs.union.union import Union
 
@@ -99,6 +100,7 @@ def prepare(config: ServeConfig) -> None:
         name.write(b"layerfs")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    one_arena()
     gc.collect()
     gc.freeze()  # what was imported stays for ever, so that no collection walks it
 

@@ -13,6 +13,11 @@ def raise_open_files() -> int:
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
+def one_arena() -> None:
+    """Have all threads share one C heap (mallopt(3), M_ARENA_MAX): one of each keeps what it ever needed."""
+    libc.call("mallopt", -8, 1)
+
+
 def trim_memory() -> None:
     """Give free memory of the C heap back to the system (malloc_trim(3))."""
     libc.call("malloc_trim", 0)

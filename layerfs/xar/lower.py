@@ -7,7 +7,6 @@ read again when they are needed: an image does not change.
 
 import errno
 import fcntl
-import logging
 import os
 import stat
 from collections import OrderedDict
@@ -33,7 +32,6 @@ _SLOW: Final = (Compressor.XZ, Compressor.LZMA)
 
 _numbers = count()
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 class SquashLower:
@@ -114,12 +112,12 @@ class SquashLower:
         try:
             return read()
         except SquashfsError as error:
-            log.warning("%s", str(error))  # the error itself would keep the image open
+            _log("%s", str(error))  # the error itself would keep the image open
             raise OSError(errno.EIO, os.strerror(errno.EIO), self.path) from None
 
     def complain(self, what: str) -> NoReturn:
         """Log what is corrupt, and raise EIO."""
-        log.warning("%s: %s", os.fsdecode(self.path), what)
+        _log("%s: %s", os.fsdecode(self.path), what)
         raise OSError(errno.EIO, os.strerror(errno.EIO), self.path)
 
     def _find(self, at: int, name: bytes) -> Inode:
@@ -187,6 +185,12 @@ class SquashLower:
     def close(self) -> None:
         CACHE.forget(self.number)
         self.image.close()
+
+
+def _log(form: str, *words: str) -> None:
+    import logging  # 5 ms that a mount does not wait for
+
+    logging.getLogger(__name__).warning(form, *words)
 
 
 def _open_image(path: bytes) -> tuple[Image, os.stat_result]:

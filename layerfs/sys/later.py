@@ -1,0 +1,23 @@
+"""Imports that are put off: what somebody imports but nobody here asks anything of need not be loaded."""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class _Later(ModuleType):
+    """A module that is imported when something is asked of it (importlib's LazyLoader already does for its name)."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        module = import_module(self.__name__)
+        vars(self).update(vars(module))
+        return getattr(module, name)
+
+
+def put_off(*names: str) -> None:
+    """Have modules imported no sooner than something is asked of them; those that are there already stay."""
+    for name in names:
+        sys.modules.setdefault(name, _Later(name))
