@@ -47,10 +47,10 @@ def _drawn_rooms(drawing: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def readme_commands() -> list[tuple[str, set[str]]]:
-    """The `layerfs VERB ... --flags` lines of README's fenced blocks: the verb and its long options."""
+    """The `layerfs VERB ... --flags` lines of README's fenced blocks: the verb (or two) and its long options."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text("README.md"), re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    calls = [re.search(r"(?:^|[/ ($])layerfs ([a-z]+)\b([^#|;]*)", line) for line in lines]
+    calls = [re.search(r"(?:^|[/ ($])layerfs ((?:(?:xar|cache) )?[a-z]+)\b([^#|;]*)", line) for line in lines]
     return [(call[1], set(re.findall(r"(--[a-z-]+)", call[2].split(" -- ")[0]))) for call in calls if call]
 
 
@@ -58,7 +58,8 @@ def test_readme_shows_only_verbs_and_flags_that_exist() -> None:
     shown = readme_commands()
     assert {"mount", "run", "status", "umount", "diff", "doctor"} <= {verb for verb, _ in shown}
     for verb, flags in shown:
-        told = subprocess.run([BIN / "layerfs", verb, "--help"], capture_output=True, text=True, check=True).stdout
+        words = [str(BIN / "layerfs"), *verb.split(), "--help"]
+        told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         assert {flag for flag in flags if flag not in told} == set(), verb
 
 
