@@ -108,16 +108,16 @@ class Cache:
 
     def entry_at(self, path: bytes) -> Entry | None:
         """Return the entry that a path leads to; None for one that leads elsewhere."""
-        *above, name, digest, file = os.path.realpath(path).rsplit(b"/", 3)
-        if name != file or len(digest) != 64 or not _HEX.issuperset(digest):
-            return None
-        if b"/".join(above) != os.path.join(os.path.realpath(self.root), PACKAGES):
+        shelf = os.path.join(os.path.realpath(self.root), PACKAGES, b"")
+        real = os.path.realpath(path)
+        name, _, digest = os.path.dirname(real).removeprefix(shelf).partition(b"/")
+        if real != os.path.join(shelf, name, digest, name) or len(digest) != 64 or not _HEX.issuperset(digest):
             return None
         return self.get(name, os.fsdecode(digest))
 
     def checked(self, entry: Entry) -> bytes:
         """Return an entry's path, once its content is known to be sound, and record the use. Raises Corrupt."""
-        fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = self._open(entry)
         try:
             now = stamp(os.fstat(fd))
             if not self._is_remembered(entry, now):
@@ -130,9 +130,7 @@ class Cache:
 
     def verify(self, entry: Entry) -> None:
         """Compare an entry with the SHA-256 that names it; Corrupt, and it is in quarantine, where it differs."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        owned = os.stat(entry.path).st_uid == os.geteuid()
-        fd = os.open(entry.path, flags | (os.O_NOATIME if owned else 0))  # looking is no use
+        fd = self._open(entry, os.O_NOATIME)  # looking is no use
         try:
             self._examine(entry, fd, whole=True)
             self._remember(entry, stamp(os.fstat(fd)))
@@ -150,6 +148,18 @@ class Cache:
         except OSError as error:
             raise Corrupt(f"{said}; it stays there: {error.strerror}", "tell who may write to the cache") from None
         raise Corrupt(f"{said}; it is in {os.fsdecode(QUARANTINE)} now", "add it again: layerfs cache add FILE")
+
+    def _open(self, entry: Entry, flags: int = 0) -> int:
+        """Open an entry's file. Raises FileNotFoundError if the entry is gone, Corrupt if only its file is."""
+        flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            return os.open(entry.path, flags)
+        except PermissionError:  # O_NOATIME is for the owner only
+            return os.open(entry.path, flags & ~os.O_NOATIME)
+        except OSError as error:
+            if not os.path.isdir(entry.directory):
+                raise
+            self.condemn(entry.directory, f"its file cannot be opened: {error.strerror}")
 
     def _examine(self, entry: Entry, fd: int, *, whole: bool) -> None:
         from layerfs.xar.digest import quick, trusted
@@ -169,9 +179,12 @@ class Cache:
 
     def _remember(self, entry: Entry, stamp: bytes) -> None:
         """Write down that a file is sound; in place, since a torn line says nothing."""
+        own = Cache.own()
+        if own.root != self.root:
+            with suppress(OSError):
+                os.makedirs(own.place(VERIFIED), 0o700, exist_ok=True)
         for path in self._memories(entry):
             with suppress(OSError):  # read-only or another's: it is read again next time
-                os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
                 with open(fd, "wb") as file:
                     file.write(stamp)
@@ -181,7 +194,7 @@ class Cache:
         """Return where it may be written that an entry is sound: at the entry, else in this user's own cache."""
         own = Cache.own()
         found = [os.path.join(entry.directory, SOUND)]
-        if own.root != self.root and own._is_safe():
+        if own.root != self.root and own._is_safe(VERIFIED):
             found.append(own.place(VERIFIED, os.fsencode(entry.sha256)))
         return found
 

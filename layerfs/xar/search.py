@@ -24,6 +24,7 @@ from layerfs.errors import InvalidArgument, LayerfsError, NotFound
 
 if TYPE_CHECKING:
     from layerfs.xar.cache import Cache
+    from layerfs.xar.entry import Entry
 
 VARIABLE: Final = b"LAYERFS_XAR_PATH"
 CHOOSE: Final = "name the one that you mean as a layer, below what depends on it"
@@ -42,7 +43,7 @@ class MissingPackage(NotFound):
     """A package that is in none of the places."""
 
     def __init__(self, name: bytes, dependant: bytes, searched: Sequence[str]) -> None:
-        self.need = f"{os.fsdecode(name)}, which {os.fsdecode(dependant)} depends on"
+        self.need = f"{os.fsdecode(name)}, which {os.fsdecode(os.path.basename(dependant))} depends on"
         self.searched = searched
         super().__init__(f"there is no {self.need}; searched: {', '.join(searched)}", _SUPPLY)
 
@@ -75,19 +76,22 @@ class Search:
 
         Raises MissingPackage, InvalidArgument where the name is ambiguous, Corrupt for a damaged cache entry.
         """
-        found: list[Candidate] = []
+        entry = next(filter(None, (cache.entry_at(dependant) for cache in self._caches)), None)
+        found = [self._added_with(entry, name)] if entry and os.fsdecode(name) in entry.depends else []
         searched: list[str] = []
-        for directory, shown in self._directories(dependant).items():
+        for directory, shown in self._directories(None if entry else dependant).items():
             searched.append(shown)
             candidate = look(directory, name)
             if candidate is not None:
                 _refuse_stranger(candidate, directory, dependant)
                 found.append(candidate)
-        found += self._pinned(name, dependant)
-        if not found:
-            searched += [f"the cache {os.fsdecode(cache.root)}" for cache in self._caches]
-            return self._cached(name, dependant) or _missing(name, dependant, searched)
-        return self._one_of(found, name, dependant)
+        if found:
+            return self._one_of(found, name, dependant)
+        searched += [f"the cache {os.fsdecode(cache.root)}" for cache in self._caches]
+        cached = self._cached(name, dependant)
+        if cached is None:
+            raise MissingPackage(name, dependant, searched)
+        return cached
 
     def equal(self, one: Candidate, other: Candidate) -> bool:
         """Tell whether two files are one or have the same bytes."""
@@ -102,26 +106,21 @@ class Search:
     def _caches(self) -> "list[Cache]":
         return self._list_caches()
 
-    def _directories(self, dependant: bytes) -> dict[bytes, str]:
-        """Return the directories to look in, in order, with how to call them."""
-        beside = [os.path.dirname(dependant), os.path.dirname(os.path.realpath(dependant))]
-        shown = {place: f"{os.fsdecode(place)}" for place in beside if not self._is_entry(dependant)}
-        return {**shown, **{place: f"{os.fsdecode(place)} (LAYERFS_XAR_PATH)" for place in self._path}}
+    def _directories(self, dependant: bytes | None) -> dict[bytes, str]:
+        """Return the directories to look in, in order, with how to call them; beside the dependant if it is given."""
+        beside = [os.path.dirname(dependant), os.path.dirname(os.path.realpath(dependant))] if dependant else []
+        path = {directory: f"{os.fsdecode(directory)} (LAYERFS_XAR_PATH)" for directory in self._path}
+        return {directory: os.fsdecode(directory) for directory in beside} | path
 
-    def _is_entry(self, path: bytes) -> bool:
-        return any(cache.entry_at(path) for cache in self._caches)
-
-    def _pinned(self, name: bytes, dependant: bytes) -> list[Candidate]:
-        """Return what a dependant in a cache was added with under a name, if it was added with anything."""
-        entry = next(filter(None, (cache.entry_at(dependant) for cache in self._caches)), None)
-        digest = entry and entry.depends.get(os.fsdecode(name))
-        if not digest:
-            return []
-        for cache in self._caches:
-            entry = cache.get(name, digest)
+    def _added_with(self, dependant: "Entry", name: bytes) -> Candidate:
+        """Return the package that a cache's entry was added with under a name."""
+        digest = dependant.depends[os.fsdecode(name)]
+        entries = ((cache, cache.get(name, digest)) for cache in self._caches)
+        for cache, entry in entries:
             if entry is not None:
-                return [_candidate(cache.checked(entry))]
-        raise MissingPackage(name, dependant, [f"the cache, for the one of SHA-256 {digest[:16]}... it was added with"])
+                return _candidate(cache.checked(entry))
+        where = f"the cache, for the one with which it was added (SHA-256 {digest[:12]}...)"
+        raise MissingPackage(name, dependant.path, [where])
 
     def _cached(self, name: bytes, dependant: bytes) -> bytes | None:
         """Return the only content that the caches have under a name; None if they have none."""
@@ -190,10 +189,6 @@ def _version(path: bytes) -> str:
 
 def _need(name: bytes, dependant: bytes) -> str:
     return f"{os.fsdecode(name)}, which {os.fsdecode(os.path.basename(dependant))} depends on,"
-
-
-def _missing(name: bytes, dependant: bytes, searched: Sequence[str]) -> bytes:
-    raise MissingPackage(name, os.path.basename(dependant), searched)
 
 
 def _refuse_stranger(candidate: Candidate, directory: bytes, dependant: bytes) -> None:

@@ -38,7 +38,8 @@ def test_entry_is_the_package_with_its_facts(cache: Cache, tmp_path: Path) -> No
     assert (entry.name, entry.version, entry.uuid, entry.size) == (b"f.xar", "7", "8f583eae", path.stat().st_size)
     assert cache.get(b"f.xar", entry.sha256) == entry == cache.entry_at(entry.path)
     assert cache.get(b"f.xar", "0" * 64) is None
-    assert cache.entry_at(os.fsencode(path)) is None
+    for elsewhere in (os.fsencode(path), b"/f.xar", b"/", entry.directory, entry.path + b"/f.xar"):
+        assert cache.entry_at(elsewhere) is None
 
 
 def test_what_names_mean_can_be_noted_later_and_stays(cache: Cache, tmp_path: Path) -> None:
@@ -134,7 +135,14 @@ def test_corrupt_entry_is_replaced_by_an_add(cache: Cache, tmp_path: Path) -> No
     cache.verify(added.entry)
 
 
+def replace_by_symlink(path: bytes) -> None:
+    os.unlink(path)
+    os.symlink(b"/etc/passwd", path)
+
+
 DAMAGES: dict[str, Callable[[Entry], object]] = {
+    "no file": lambda entry: os.unlink(entry.path),
+    "a symlink": lambda entry: replace_by_symlink(entry.path),
     "cut short": lambda entry: os.truncate(entry.path, 10),
     "no facts": lambda entry: os.unlink(os.path.join(entry.directory, b".entry.json")),
     "bad facts": lambda entry: Path(os.fsdecode(entry.directory), ".entry.json").write_text("{"),
@@ -244,7 +252,6 @@ def test_what_was_found_sound_in_the_nodes_cache_is_noted_in_the_users_own(
     own, node = Cache(os.fsencode(tmp_path / "own")), Cache(os.fsencode(tmp_path / "node"))
     monkeypatch.setattr(Cache, "all", classmethod(lambda cls: [own, node]))
     entry = add(node, fake(tmp_path, "f"))
-    add(own, fake(tmp_path, "g"))
     os.unlink(os.path.join(entry.directory, b".verified"))
     os.mkdir(os.path.join(entry.directory, b".verified"))  # as good as not writable
     node.checked(entry)

@@ -147,7 +147,7 @@ def test_dependant_in_a_cache_means_what_it_was_added_with(place: Path) -> None:
 def test_what_a_dependant_was_added_with_is_missing_rather_than_another_version(place: Path) -> None:
     cached(place, "own", fake(place / "else", "f"))
     dependant = cached(place, "own", place / "beside/a.xar", f="0" * 64)
-    with pytest.raises(NotFound, match="it was added with"):
+    with pytest.raises(NotFound, match="with which it was added"):
         found(place, f"own/packages/a.xar/{dependant}/a.xar")
 
 
