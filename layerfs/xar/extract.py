@@ -25,6 +25,8 @@ from layerfs.xar.restore import Metadata
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing more can be written: the end, not an omission
+# A directory that its own mode closed to us, what is another filesystem, and too many names of one file.
+_UNLINKABLE: Final = (errno.EACCES, errno.EPERM, errno.EXDEV, errno.EMLINK)
 
 
 @dataclass(slots=True)
@@ -251,7 +253,7 @@ class _Extraction:
             return
 
     def link(self, root: int, path: bytes, name: bytes, inode: Inode) -> bool:
-        """Make a further name of a file that is there; False if its first name is out of reach."""
+        """Make a further name of a file that is there; False if that cannot be."""
         *above, first = self.first_names[inode.number].split(b"/")
         fd = os.dup(root)
         try:
@@ -260,8 +262,10 @@ class _Extraction:
                 os.close(fd)
                 fd = below
             os.link(first, name, src_dir_fd=fd, dst_dir_fd=self.at, follow_symlinks=False)
-        except PermissionError:  # a directory that its own mode closed to us
-            self.waive(path, f"is a copy, since /{os.fsdecode(self.first_names[inode.number])} cannot be reached")
+        except OSError as error:
+            if error.errno not in _UNLINKABLE:
+                raise
+            self.waive(path, f"is a copy: no link to /{os.fsdecode(self.first_names[inode.number])}: {error.strerror}")
             return False
         finally:
             os.close(fd)

@@ -231,6 +231,14 @@ def test_dependencies_are_base_names_in_order_and_each_once(scratch: Path) -> No
         make(tree, depends=(os.fsencode(path), b"z.xar"))
 
 
+def test_many_dependencies_take_a_longer_header(scratch: Path) -> None:
+    depends = tuple(b"%0100d.xar" % number for number in range(50))
+    built, data = make(application(scratch), target="bin/app", depends=depends)
+    assert (built.header.offset, len(built.header.dependencies)) == (8192, 50)
+    assert set(accepting(data)) == {"XarParser"}
+    assert verify(os.fsencode(scratch / "app.xar")).flaws == []
+
+
 def test_names_that_clash_are_refused(scratch: Path) -> None:
     tree = application(scratch)
     inputs = (os.fsencode(tree / "lib"), os.fsencode(scratch / "tree/bin/../lib"))
