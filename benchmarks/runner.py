@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import operator
 import os
 import subprocess
 import time
@@ -61,21 +62,26 @@ class Plan:
         ]
 
     def steps(self, subjects: Sequence[Subject]) -> Iterator[Step]:
-        """Yield every sample to take, in order."""
+        """Yield every sample to take, in order; --quick asks the first case of every question before any second."""
         for index in range(self.rounds * 2):
+            ranked: list[tuple[int, Step]] = []
             for question in self.questions:
                 if index >= max(1, round(self.rounds * question.rounds)):
                     continue
                 turn = index % max(len(subjects), 1)
                 cases = self.cases(question)
                 for case, subject in itertools.product(cases, [*subjects[turn:], *subjects[:turn]]):
-                    if case in self.asked(subject, cases):
-                        yield index, question, case, subject
+                    if case in self.asked(subject, cases, index):
+                        ranked.append((cases.index(case), (index, question, case, subject)))
+            if self.scale is Scale.QUICK:
+                ranked.sort(key=operator.itemgetter(0))
+            yield from (step for _, step in ranked)
 
-    def asked(self, subject: Subject, cases: Sequence[Case]) -> Sequence[Case]:
+    def asked(self, subject: Subject, cases: Sequence[Case], index: int = 0) -> Sequence[Case]:
         """Return what a subject is asked: beyond the main ones, short of --full, the first setting on plain trees.
 
-        Images are asked of all that take them; --quick asks them of two subjects, and these nothing else.
+        Images are asked of all that take them; --quick asks them of two subjects, in the first round, and these
+        nothing else: a pipeline takes seconds for each sample.
         """
         packed = [case for case in cases if case.images and subject.images]
         plain = [case for case in cases if not case.images]
@@ -84,7 +90,7 @@ class Plan:
         if is_extra(subject) or subject.owner:
             plain = [case for case in plain[:1] if case.tree in ("own", "big")]
         if self.scale is Scale.QUICK:
-            return packed if subject.name in QUICK_IMAGES else plain
+            return plain if subject.name not in QUICK_IMAGES else [] if index else packed
         return [*plain, *packed]
 
 

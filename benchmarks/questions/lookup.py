@@ -23,7 +23,7 @@ class Lookup:
 
     def cases(self, scale: Scale) -> list[Case]:
         curve = [Case(tree, count) for tree in ("own", "shared") for count in CURVE[scale]]
-        return list(dict.fromkeys([*standard_cases(scale), *curve, *packed_cases(scale)]))
+        return list(dict.fromkeys([*standard_cases(scale), *packed_cases(scale), *curve]))
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         yield from cold_warm(place, layers, "stat", layers.present, again=True)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import caches
 from benchmarks.model import Case, Layers, Scale, Value
 from benchmarks.place import Place
 
@@ -34,8 +35,12 @@ class Read:
             Path(name.name).chmod(0o644)
             state = place.cold()
             for measure in (f"sequential.{state}", "sequential.warm"):
+                before = caches.cpu_time(place.pids)
                 done = place.run("sequential", Path(name.name))
-                yield Value(measure, done.rate, "MB/s", done.times)
+                used = caches.cpu_time(place.pids) - before
+                yield Value(measure, done.rate, "MB/s", done.times, done.others(used))
+                if place.pids:
+                    yield Value(f"{measure}.server-cpu", used / max(len(done.times), 1) / 1000)
 
 
 QUESTION = Read()

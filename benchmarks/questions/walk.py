@@ -19,8 +19,8 @@ class Walk:
     rounds = 1.0
 
     def cases(self, scale: Scale) -> list[Case]:
-        plain = standard_cases(scale) + ([Case("shared", 40)] if scale is Scale.QUICK else [])
-        return [*plain, *packed_cases(scale)]
+        more = [Case("shared", 40)] if scale is Scale.QUICK else []
+        return [*standard_cases(scale), *packed_cases(scale), *more]
 
     def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
         yield from cold_warm(place, layers, "walk", layers.present, again=True)
