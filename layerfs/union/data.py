@@ -27,7 +27,7 @@ def fd_of(ov: Overlay, node: File, *, write: bool = False) -> int:
     if extra.fd >= 0:
         extra.retired.append(extra.fd)
     extra.fd, extra.writable = fd, write
-    if node.place is not None:
+    if node.place is not None and fd < opened.FOREIGN:  # only descriptors are scarce
         ov.files.add(node)
     return fd
 
