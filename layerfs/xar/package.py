@@ -34,7 +34,7 @@ def opened(path: bytes) -> Iterator[Package]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us
     try:
         header = read_header(fd, path) if offset_of(fd, path) else None
-        size = os.fstat(fd).st_size
+        size = os.lseek(fd, 0, os.SEEK_END)  # that of a block device, too
         with _image(fd, header.offset if header else 0, path) as image:
             yield Package(path, os.path.basename(path), header, image, size)
     finally:
