@@ -78,7 +78,7 @@ class Tree:
 
     def _add_root(self, entry: Entry) -> Node:
         if self.rooted or entry.link is not None or not stat.S_ISDIR(entry.mode):
-            raise refused(errno.EINVAL, b"", "the root is one directory")
+            raise refused(errno.EINVAL, b"", "is one directory, given once")
         self.rooted = True
         self.root.describe(entry)
         return self.root

@@ -61,7 +61,7 @@ def bestiary(block: int = 131072) -> list[Entry]:
         Entry(b"0hard", link=b"text-%d" % (block + 1)),
         Entry(b"a/fifo", link=b"fifo"),
         Entry(b"a/link", link=b"link-long"),
-        Entry(b"x1", FILE, xattrs={b"user.a": b"", b"user.b": noise(300), b"trusted.d": b"1", b"security.e": b"2"}),
+        Entry(b"x1", FILE, xattrs={b"user.a": b"a", b"user.b": noise(300), b"trusted.d": b"1", b"security.e": b"2"}),
         Entry(b"x2", FILE, xattrs={b"user.b": noise(300), b"user.c": noise(3000)}),  # shares a value
         Entry(b"x3", FILE, data=b"3", xattrs={b"user.b": noise(300), b"user.c": noise(3000)}),  # shares all
     ]
@@ -146,7 +146,7 @@ def make_tree(top: Path) -> None:
     os.symlink("a/b", top / "symlink")
     os.mkfifo(top / "fifo")
     os.mknod(top / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    os.setxattr(top / "a", "user.directory", b"1")
+    os.setxattr(top / "a", "user.directory", b"")
     os.setxattr(top / "a" / "file", "trusted.file", b"2")
     os.setxattr(top / "symlink", "security.symlink", b"3", follow_symlinks=False)
     for name in ("user.same", "trusted.same", "security.same"):

@@ -56,7 +56,10 @@ def by_kernel(image: Path) -> dict[bytes, Facts]:
 
 
 def by_squashfuse(image: Path) -> dict[bytes, Facts]:
-    """squashfuse (0.1.105) takes trusted for security and the reverse, in mksquashfs's images too; put right here."""
+    """squashfuse (0.1.105) takes trusted for security and the reverse, in mksquashfs's images too; put right here.
+
+    Nor does it find an attribute without value, or two of the same name in two spaces: it is shown none.
+    """
     place = image.with_suffix(".fuse")
     place.mkdir()
     run("squashfuse_ll", image, place)  # the other one numbers names, not inodes
