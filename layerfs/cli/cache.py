@@ -77,7 +77,6 @@ def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _add(arguments: argparse.Namespace) -> int:
     """Add files, and evict what is too much then."""
-    from layerfs.xar.entry import hold
     from layerfs.xar.intake import add
 
     cache, limit, cwd = Cache.own(), eviction.bound(), os.getcwdb()
@@ -85,18 +84,16 @@ def _add(arguments: argparse.Namespace) -> int:
     wanted = _with_dependencies(files) if arguments.deps else [(file, {}) for file in dict.fromkeys(files)]
     total = _total([file for file, _ in wanted], limit)
     done: dict[bytes, Added] = {}
-    held = []
     try:
         with bar("adding") as tell:
             for file, needs in wanted:
                 depends = {os.fsdecode(name): done[path].entry.sha256 for name, path in needs.items()}
                 done[file] = add(cache, file, depends if arguments.deps else None)
-                held.append(hold(done[file].entry.path))
-                tell(sum(added.entry.size for added in done.values()), total)
+                tell(sum(one.entry.size for one in done.values()), total)
         swept = eviction.sweep(cache, limit, mounted_files())
     finally:
-        for fd in held:
-            os.close(fd)
+        for added in done.values():
+            os.close(added.held)
     _report_added(list(done.values()), swept, arguments.json)
     if swept.size > limit:
         print(f"layerfs: warning: the cache holds {size(swept.size)}, all of it in use", file=sys.stderr)

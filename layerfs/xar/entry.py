@@ -55,18 +55,19 @@ class Entry:
         return json.dumps({key: value for key, value in asdict(self).items() if key != "path"}, indent=1).encode()
 
 
-def hold(path: bytes) -> int:
+def hold(path: bytes, *, wait: bool = False) -> int:
     """Return a descriptor that keeps `gc` from evicting a file of a cache for as long as it is open.
 
-    Raises NotFound if it was just evicted, and OSError.
+    Only with `wait` it waits for a `gc` that has its eye on the file: a lock of that kind may be anybody's, in a cache
+    that all may read. Raises NotFound if it was just evicted, and OSError.
     """
     evicted = NotFound(f"{os.fsdecode(path)} was evicted just now", "add it again")
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise evicted from None
-    with suppress(BlockingIOError):  # a lock of another kind may be anybody's; it must not make us wait
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    with suppress(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
     if os.fstat(fd).st_nlink == 0:
         os.close(fd)
         raise evicted

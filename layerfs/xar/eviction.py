@@ -24,6 +24,7 @@ VARIABLE: Final = "LAYERFS_CACHE_SIZE"
 DEFAULT: Final = 10 << 30  # bytes; guessed
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _TRASH: Final = b"trash-"
+_SWEEP: Final = "sweep"  # the lock of whoever sweeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +52,25 @@ def bound() -> int:
 
 def sweep(cache: Cache, limit: int, mounted: Collection[bytes] = ()) -> Swept:
     """Evict until at most `limit` [bytes] are left, least recently used first; `mounted` are files that must stay."""
-    entries, _ = cache.entries()
+    if not os.path.isdir(cache.place(INCOMING)):  # nothing was ever added
+        return Swept((), (), 0, 0)
     used = loop_files() | set(mounted)
-    size = sum(entry.size for entry in entries)
     evicted, spared = [], []
-    for entry in sorted(entries, key=lambda entry: entry.used):
-        if size <= limit:
-            break
-        if _evict(cache, entry, used):
-            evicted.append(entry)
-            size -= entry.size
-        else:
-            spared.append(entry)
-    return Swept(tuple(evicted), tuple(spared), clear(cache), size)
+    with claim(cache, _SWEEP):  # two at once would remove the same leftovers
+        entries, _ = cache.entries()
+        size = sum(entry.size for entry in entries)
+        for entry in sorted(entries, key=lambda entry: entry.used):
+            if size <= limit:
+                break
+            if _evict(cache, entry, used):
+                evicted.append(entry)
+                size -= entry.size
+            else:
+                spared.append(entry)
+        return Swept(tuple(evicted), tuple(spared), _clear(cache), size)
 
 
-def clear(cache: Cache) -> int:
+def _clear(cache: Cache) -> int:
     """Remove what nobody needs: quarantine, notes of earlier boots, what killed processes left; return the count."""
     removed = _clear_incoming(cache)
     for name in cache.names(QUARANTINE):
@@ -117,7 +121,6 @@ def _evict(cache: Cache, entry: Entry, mounted: Collection[bytes]) -> bool:
         return False
     if fd >= 0:
         try:
-            os.makedirs(cache.place(INCOMING), 0o700, exist_ok=True)
             trash = cache.place(INCOMING, _TRASH + os.urandom(8).hex().encode())
             with suppress(FileNotFoundError):  # another sweep was here
                 os.rename(entry.directory, trash)
@@ -131,7 +134,8 @@ def _clear_incoming(cache: Cache) -> int:
     """Remove from `incoming` what nobody works at."""
     removed = 0
     names = cache.names(INCOMING)
-    for digest in {os.fsdecode(name.split(b".")[0]) for name in names if not name.startswith(_TRASH)}:
+    work = {os.fsdecode(name.split(b".")[0]) for name in names if not name.startswith(_TRASH)}
+    for digest in work - {_SWEEP}:
         with suppress(BlockingIOError), claim(cache, digest, wait=False):
             for name in (os.fsencode(digest), os.fsencode(digest) + DRAFT):
                 removed += os.path.lexists(cache.place(INCOMING, name))

@@ -12,17 +12,17 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from layerfs.errors import Corrupt, InvalidArgument, NotReady
+from layerfs.errors import Corrupt, InvalidArgument, NotFound, NotReady
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
 from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.xar.cache import INCOMING, PACKAGES, Cache
 from layerfs.xar.digest import Digests, both, trusted
-from layerfs.xar.entry import FACTS, USED, Entry, touch
+from layerfs.xar.entry import FACTS, USED, Entry, hold, touch
 from layerfs.xar.header import Header, offset_of, read_header
 
 DRAFT: Final = b".draft"
@@ -31,10 +31,14 @@ _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Added(NamedTuple):
-    """An entry, and whether it was stored now; else the cache had it already."""
+    """An entry, and whether it was stored now; else the cache had it already.
+
+    While `held`, a descriptor of its file that the caller closes, is open, it is not evicted.
+    """
 
     entry: Entry
     stored: bool
+    held: int
 
 
 def add(cache: Cache, path: bytes, depends: Mapping[str, str] | None = None) -> Added:
@@ -53,10 +57,8 @@ def add(cache: Cache, path: bytes, depends: Mapping[str, str] | None = None) -> 
         digests = both(source)
         _make(cache)
         with claim(cache, digests.sha256):
-            entry = _there(cache, name, digests.sha256)
-            if entry is not None:
-                return Added(_pin(cache, entry, depends), False)
-            return Added(_store(cache, source, _describe(cache, name, header, digests, depends)), True)
+            added = _there(cache, name, digests.sha256, depends)
+            return added or _store(cache, source, _describe(cache, name, header, digests, depends))
     finally:
         os.close(source)
 
@@ -90,13 +92,19 @@ def claim(cache: Cache, sha256: str, *, wait: bool = True) -> Iterator[None]:
             os.close(fd)
 
 
-def _there(cache: Cache, name: bytes, sha256: str) -> Entry | None:
+def _there(cache: Cache, name: bytes, sha256: str, depends: Mapping[str, str] | None) -> Added | None:
     """Return the sound entry of a content, now used; None if there is none (any more)."""
-    with suppress(Corrupt):  # it is in quarantine now, and the good one at hand takes its place
+    with suppress(Corrupt, NotFound):  # in quarantine now, so that the good one at hand takes its place; or evicted
         entry = cache.get(name, sha256)
-        if entry is not None:
+        if entry is None:
+            return None
+        with ExitStack() as undo:
+            held = hold(entry.path, wait=True)
+            undo.callback(os.close, held)
             cache.checked(entry)
-        return entry
+            entry = _pin(cache, entry, depends)
+            undo.pop_all()
+            return Added(entry, False, held)
     return None
 
 
@@ -115,21 +123,23 @@ def _describe(
     )
 
 
-def _store(cache: Cache, source: int, entry: Entry) -> Entry:
+def _store(cache: Cache, source: int, entry: Entry) -> Added:
     """Copy a package into the cache under its lock."""
     staged = cache.place(INCOMING, os.fsencode(entry.sha256))
     dirs.remove(AT_FDCWD, staged)  # of one who was killed
     os.mkdir(staged, 0o755)
-    try:
-        _copy(source, os.path.join(staged, entry.name), entry)
+    with ExitStack() as undo:
+        undo.callback(dirs.remove, AT_FDCWD, staged)
+        path = os.path.join(staged, entry.name)
+        _copy(source, path, entry)
         _write(os.path.join(staged, FACTS), entry.facts())
         _sync(staged)
+        held = hold(path)
+        undo.callback(os.close, held)
         _publish(cache, staged, entry)
-    except BaseException:
-        dirs.remove(AT_FDCWD, staged)
-        raise
-    cache.checked(entry)
-    return entry
+        cache.checked(entry)
+        undo.pop_all()
+    return Added(entry, True, held)
 
 
 def _copy(source: int, path: bytes, entry: Entry) -> None:

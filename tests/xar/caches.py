@@ -39,8 +39,15 @@ def killed_at(step: int, act: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
+def take(cache: Cache, path: Path, **depends: str) -> tuple[Entry, bool]:
+    """Add a package; return its entry, and whether it was stored."""
+    added = intake.add(cache, os.fsencode(path), depends or None)
+    os.close(added.held)
+    return added.entry, added.stored
+
+
 def add(cache: Cache, path: Path, **depends: str) -> Entry:
-    return intake.add(cache, os.fsencode(path), depends or None).entry
+    return take(cache, path, **depends)[0]
 
 
 def names(cache: Cache) -> list[str]:

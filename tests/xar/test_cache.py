@@ -17,15 +17,15 @@ from layerfs.xar import eviction, intake
 from layerfs.xar.cache import Cache
 from layerfs.xar.entry import Entry
 from tests.host import PROJECT, require
-from tests.xar.caches import add, incoming, killed_at, names, spoil
+from tests.xar.caches import add, incoming, killed_at, names, spoil, take
 from tests.xar.packages import fake
 
 
 def test_content_is_stored_once_and_versions_stand_side_by_side(cache: Cache, tmp_path: Path) -> None:
     one = fake(tmp_path, "f", version=1)
-    assert intake.add(cache, os.fsencode(one)).stored
-    assert not intake.add(cache, os.fsencode(one)).stored
-    assert intake.add(cache, os.fsencode(fake(tmp_path, "f", version=2))).stored
+    assert take(cache, one)[1]
+    assert not take(cache, one)[1]
+    assert take(cache, fake(tmp_path, "f", version=2))[1]
     assert names(cache) == ["f1", "f2"]
     assert incoming(cache) == []
 
@@ -123,16 +123,16 @@ def test_corrupt_entry_is_refused_and_set_aside(cache: Cache, tmp_path: Path, ag
         cache.checked(entry)
     assert names(cache) == []
     assert len(os.listdir(cache.place(b"quarantine"))) == 1
-    assert intake.add(cache, os.fsencode(path)).stored
+    assert take(cache, path)[1]
     cache.checked(entry)
 
 
 def test_corrupt_entry_is_replaced_by_an_add(cache: Cache, tmp_path: Path) -> None:
     path = fake(tmp_path, "f")
     spoil(add(cache, path))
-    added = intake.add(cache, os.fsencode(path))
-    assert added.stored
-    cache.verify(added.entry)
+    entry, stored = take(cache, path)
+    assert stored
+    cache.verify(entry)
 
 
 def replace_by_symlink(path: bytes) -> None:

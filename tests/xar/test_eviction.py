@@ -4,13 +4,13 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound
-from layerfs.xar import eviction
+from layerfs.xar import eviction, intake
 from layerfs.xar.cache import Cache
 from layerfs.xar.entry import Entry, hold
 from tests.host import require
@@ -122,6 +122,43 @@ def test_sigkill_at_any_step_of_a_sweep_leaves_the_cache_whole(cache: Cache, tmp
         assert (names(cache), incoming(cache)) == ([], [])
         step += 1
     assert step > 5
+
+
+def test_adds_uses_and_sweeps_at_once_disturb_nobody(cache: Cache, tmp_path: Path) -> None:
+    paths = [fake(tmp_path, name, content=name * 100_000) for name in "abc"]
+
+    def adding(turn: int) -> None:
+        added = intake.add(cache, os.fsencode(paths[turn % 3]), {"f.xar": "%064d" % turn} if turn % 2 else None)
+        cache.verify(added.entry)  # held, so it is there
+        os.close(added.held)
+
+    def sweeping(turn: int) -> None:
+        eviction.sweep(cache, turn % 3 * 100_000)
+
+    children = [in_child(act) for act in (adding, adding, adding, sweeping, sweeping)]
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * len(children)
+    eviction.sweep(cache, 0)
+    assert (names(cache), incoming(cache)) == ([], [])
+
+
+def in_child(act: Callable[[int], None], rounds: int = 20) -> int:
+    """Act many times in a child; its exit status tells whether all went well."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            for turn in range(rounds):
+                act(turn + os.getpid())
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def test_sweep_of_what_is_no_cache_touches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("p")
+    assert eviction.sweep(Cache(os.fsencode(tmp_path)), 0).leftovers == 0
+    assert os.listdir(tmp_path) == ["precious"]
 
 
 SIZES = [("0", 0), ("1", 1), ("500K", 512000), ("1.5G", 3 << 29), ("10GiB", 10 << 30), (" 2 mb", 2 << 20)]

@@ -8,9 +8,9 @@ import pytest
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.xar.cache import Cache
-from layerfs.xar.intake import add
 from layerfs.xar.search import Search
 from tests.host import require
+from tests.xar.caches import add
 from tests.xar.packages import fake
 
 
@@ -35,8 +35,7 @@ def caches(place: Path) -> list[Cache]:
 
 def cached(place: Path, cache: str, path: Path, **depends: str) -> str:
     """Put a package into a cache, and return its digest."""
-    needs = {f"{name}.xar": digest for name, digest in depends.items()}
-    return add(Cache(os.fsencode(place / cache)), os.fsencode(path), needs or None).entry.sha256
+    return add(Cache(os.fsencode(place / cache)), path, **{f"{n}.xar": digest for n, digest in depends.items()}).sha256
 
 
 PLACES = {
