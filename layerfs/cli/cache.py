@@ -222,7 +222,8 @@ def _path(arguments: argparse.Namespace) -> int:
 
 
 def mounted_files() -> set[bytes]:
-    """Return the layers of all mounts on record that this user can read; servers' locks tell the rest."""
+    """Return the layers of this user's mounts on record; the locks of servers tell of other users' mounts."""
+    registry.prune()
     return {lower for entry in registry.entries() for lower in entry.stack.lowers}
 
 

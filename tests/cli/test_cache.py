@@ -151,3 +151,15 @@ def test_eviction_sees_a_server_that_is_not_on_record(owner: Place) -> None:
     owner.do("mount", "--quiet", "--driver", "fuse", "a.xar", "mnt")
     os.rename(owner.base.parent / "home/runtime/layerfs", owner.base / "aside")
     assert owner.do("cache", "gc", "--max-size", "0").endswith("1 in use spared; 8.0 KiB left\n")
+
+
+def test_images_of_kernel_mounts_are_not_evicted(scratch: Path) -> None:
+    require("root", "kernel overlay", "mksquashfs")
+    place = Place(reals(scratch / "real", DIAMOND))
+    place.mnt.mkdir()
+    cache(place, "add", "f.xar")
+    path = cache(place, "path", "f.xar").strip()
+    place.do("mount", "--quiet", "--driver", "kernel", path, place.mnt)
+    assert cache(place, "gc", "--max-size", "0").endswith("1 in use spared; 8.0 KiB left\n")
+    place.do("umount", place.mnt)
+    assert cache(place, "gc", "--max-size", "0").endswith("; 0 bytes left\n")

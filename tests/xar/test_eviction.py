@@ -128,7 +128,7 @@ def test_adds_uses_and_sweeps_at_once_disturb_nobody(cache: Cache, tmp_path: Pat
     paths = [fake(tmp_path, name, content=name * 100_000) for name in "abc"]
 
     def adding(turn: int) -> None:
-        added = intake.add(cache, os.fsencode(paths[turn % 3]), {"f.xar": "%064d" % turn} if turn % 2 else None)
+        added = intake.add(cache, os.fsencode(paths[turn % 3]), {"f.xar": f"{turn:064}"} if turn % 2 else None)
         cache.verify(added.entry)  # held, so it is there
         os.close(added.held)
 
