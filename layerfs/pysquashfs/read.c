@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define IDLE_MOST 8 /* workers kept for the next block; more threads than that make their own */
+#define IDLE_MOST 4 /* workers kept for the next block, each with a block's room; more threads make their own */
 #define STORED_SIZE 0xffffff
 #define STORED_PLAIN (1 << 24)
 

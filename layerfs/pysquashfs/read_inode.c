@@ -97,6 +97,7 @@ static int64_t take_link(squash_image *image, struct inode *inode, const unsigne
 static int64_t take_kind(squash_image *image, struct inode *inode, const unsigned char *p, unsigned kind)
 {
 	struct record *record = &inode->record;
+	const unsigned char *xattr = p + 4;
 	bool extended = kind >= SQFS_INODE_EXT_DIR;
 
 	switch (record->mode & S_IFMT) {
@@ -105,18 +106,18 @@ static int64_t take_kind(squash_image *image, struct inode *inode, const unsigne
 		return 0;
 	case S_IFREG:
 		take_file(inode, p, extended);
-		return 0;
+		return record->size > INT64_MAX ? corrupt(WHY_FILE_SIZE) : 0;
 	case S_IFLNK:
 		return take_link(image, inode, p, extended);
 	case S_IFBLK:
 	case S_IFCHR:
 		record->rdev = le32(p + 4);
-		p += 4; /* the xattr index is one field later */
+		xattr = p + 8;
 		break;
 	}
-	record->nlink = le32(p - ((record->mode & S_IFMT) == S_IFBLK || (record->mode & S_IFMT) == S_IFCHR ? 4 : 0));
+	record->nlink = le32(p);
 	if (extended)
-		record->xattr = le32(p + 4);
+		record->xattr = le32(xattr);
 	return 0;
 }
 
@@ -250,7 +251,7 @@ int64_t squash_blocks_start(squash_image *image, uint64_t ref, squash_blocks *bl
 			blocks->total++;
 		else if (inode.record.size % block_size)
 			status = take_fragment(image, &inode, blocks);
-		if (status == 0 && (inode.record.size > INT64_MAX || !list_fits(image, blocks->total)))
+		if (status == 0 && !list_fits(image, blocks->total))
 			status = failure(SQFS_ERROR_OVERFLOW, WHY_FILE_SIZE, 0);
 	}
 	pthread_mutex_unlock(&image->lock);

@@ -120,43 +120,54 @@ int64_t meta_skip(squash_image *image, struct cursor *cursor, size_t length)
 	return move(image, cursor, NULL, length);
 }
 
-/* Entry `index` of a table: `table` is where the list of its blocks' positions begins; entries never cross blocks. */
-int64_t meta_entry(squash_image *image, uint64_t table, uint64_t index, void *data, size_t length)
+/* The start of a table's block: `table` is where the list of its blocks' positions lies, behind all of them. */
+static int64_t table_block(const squash_image *image, uint64_t table, uint64_t number, struct cursor *cursor)
 {
-	uint64_t each = META_SIZE / length, slot = index / each * 8;
 	unsigned char place[8];
-	struct cursor cursor = {.limit = table, .offset = index % each * length};
 	int64_t status;
 
-	if (table == NOWHERE || !image_holds(image, table, slot + 8))
+	if (table == NOWHERE || !image_holds(image, table, (number + 1) * sizeof(place)))
 		return failure(SQFS_ERROR_OUT_OF_BOUNDS, WHY_TABLE, 0);
-	status = image_read(image, table + slot, place, sizeof(place));
-	if (status < 0)
-		return status;
-	cursor.block = le64(place);
-	return meta_read(image, &cursor, data, length);
+	status = image_read(image, table + number * sizeof(place), place, sizeof(place));
+	*cursor = (struct cursor){.block = le64(place), .limit = table};
+	return status;
+}
+
+/* Entry `index` of a table; `length` divides META_SIZE, so that none lies in two blocks. */
+int64_t meta_entry(squash_image *image, uint64_t table, uint64_t index, void *data, size_t length)
+{
+	uint64_t each = META_SIZE / length;
+	struct cursor cursor;
+	int64_t status = table_block(image, table, index / each, &cursor);
+
+	cursor.offset = index % each * length;
+	return status < 0 ? status : meta_read(image, &cursor, data, length);
 }
 
 int64_t meta_ids(squash_image *image)
 {
-	uint32_t count = image->super.id_count;
-	uint32_t *ids;
+	const uint32_t each = META_SIZE / 4, count = image->super.id_count;
+	unsigned char *raw;
+	int64_t status = 0;
 
 	if (image->ids)
 		return 0;
-	ids = malloc(count * sizeof(*ids));
-	if (!ids)
+	raw = malloc(count * 4);
+	if (!raw)
 		return failure(SQFS_ERROR_ALLOC, WHY_MEMORY, 0);
-	for (uint32_t i = 0; i < count; i++) {
-		unsigned char id[4];
-		int64_t status = meta_entry(image, image->super.id_table, i, id, sizeof(id));
-		if (status < 0) {
-			free(ids);
-			return status;
-		}
-		ids[i] = le32(id);
+	for (uint32_t i = 0; status == 0 && i < count; i += each) {
+		struct cursor cursor;
+		status = table_block(image, image->super.id_table, i / each, &cursor);
+		if (status == 0)
+			status = meta_read(image, &cursor, raw + i * 4, (count - i < each ? count - i : each) * 4);
 	}
-	image->ids = ids;
+	if (status < 0) {
+		free(raw);
+		return status;
+	}
+	image->ids = (uint32_t *)raw;
+	for (uint32_t i = 0; i < count; i++)
+		image->ids[i] = le32(raw + i * 4);
 	return 0;
 }
 

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,8 +66,12 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 def prose(size: int, seed: int = 0) -> bytes:
     """Bytes that compress by about half, the same each time."""
-    words = [noise(3, word).hex().encode() for word in range(500)]
-    return b" ".join(random.Random(seed).choices(words, k=size // 7 + 1))[:size]
+    return b" ".join(random.Random(seed).choices(_words(), k=size // 7 + 1))[:size]
+
+
+@cache
+def _words() -> list[bytes]:
+    return [noise(3, word).hex().encode() for word in range(500)]
 
 
 def _files(place: Path) -> None:
