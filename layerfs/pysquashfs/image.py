@@ -213,6 +213,10 @@ class Image:
             )
         return data[piece.start + begin : piece.start + stop]
 
+    def listing_room(self) -> int:
+        """Return how many bytes all listings can have together; directories whose sizes less 3 sum to more overlap."""
+        return self._check(lib.squash_listing_room(self._open()), "directory table", self.superblock.directory_table)
+
     def walk(self, path: bytes = b"") -> Iterator[tuple[bytes, Inode]]:
         """Go through a directory and all below, parents first, by name; paths are relative to it, itself is b"".
 
@@ -223,7 +227,7 @@ class Image:
         yield b"", top
         if not S_ISDIR(top.mode):
             return
-        left = self._check(lib.squash_listing_room(self._open()), "directory table", self.superblock.directory_table)
+        left = self.listing_room()
         seen: set[int] = set()
         stack: list[Iterator[tuple[bytes, Inode]]] = [iter([(b"", top)])]
         while stack:
