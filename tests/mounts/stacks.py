@@ -160,6 +160,8 @@ main(sys.argv[1:])
 def spoil(place: Place, kind: str) -> Path:
     """Make a layer that cannot be mounted."""
     path = place.base / kind
+    if kind == "lzma":
+        return make_image(path, place.base / "middle", "-comp", "lzma")
     content = (place.base / "middle.sqfs").read_bytes()
     (used,) = _BYTES_USED.unpack_from(content)
     contents = {

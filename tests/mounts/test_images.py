@@ -126,6 +126,7 @@ def test_older_kernels_take_the_mounts_from_a_namespace_of_their_own(
         ("superblock", Unsupported, "the kernel does not mount the image"),
         ("tables", Unsupported, "the kernel does not mount the image"),
         ("unpadded", Unsupported, "within a sector of 512 bytes"),
+        ("lzma", Unsupported, '"lzma" compression'),
     ],
 )
 def test_image_that_cannot_be_mounted_is_named_and_nothing_is_left(
@@ -143,11 +144,12 @@ def test_image_that_cannot_be_mounted_is_named_and_nothing_is_left(
             mount_images((os.fsencode(place.images[0]), os.fsencode(path)))
 
 
-def test_auto_takes_fuse_for_an_image_that_loop_devices_cannot_show(place: Place) -> None:
-    place.do("mount", place.stack[0], spoil(place, "unpadded"), place.mnt)
+@pytest.mark.parametrize(("kind", "words"), [("unpadded", "within a sector of 512 bytes"), ("lzma", '"lzma" compression')])
+def test_auto_takes_fuse_for_an_image_that_the_kernel_cannot_mount(place: Place, kind: str, words: str) -> None:
+    place.do("mount", place.stack[0], spoil(place, kind), place.mnt)
     status = place.status()
     assert (status["driver"], (place.mnt / "file").read_text()) == ("fuse", "middle")
-    assert "within a sector of 512 bytes" in status["why"]
+    assert words in status["why"]
     place.do("umount", place.mnt)
 
 
