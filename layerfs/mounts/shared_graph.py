@@ -58,6 +58,7 @@ def _recall(memo: bytes, path: bytes) -> Graph | None:
 
 def _find(memo: bytes, path: bytes) -> Graph:
     """Resolve a graph and write its memo. What changes while we look must not go unnoticed: stamps are taken first."""
+    from contextlib import suppress
     from hashlib import blake2b
 
     from layerfs.xar.graph import resolve
@@ -74,11 +75,17 @@ def _find(memo: bytes, path: bytes) -> Graph:
     stamps = tuple(before[lower] for lower in lowers)
     digest = blake2b(spell(*stamps), digest_size=16).hexdigest().encode()
     rows = (b" ".join([place.hex().encode(), *(b"%d" % n for n in before[place])]) for place in (*lowers, *places))
-    draft = b"%s.%d" % (memo, os.getpid())
-    with open(draft, "wb") as file:
-        file.write(b"\n".join([b"%s %d" % (digest, len(lowers)), around, *rows]))
-    os.rename(draft, memo)
+    with suppress(OSError):  # where nothing can be written the graph is resolved again
+        _write(memo, b"\n".join([b"%s %d" % (digest, len(lowers)), around, *rows]))
     return Graph(lowers, stamps, digest)
+
+
+def _write(path: bytes, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    draft = b"%s.%d" % (path, os.getpid())
+    with open(draft, "wb") as file:
+        file.write(content)
+    os.rename(draft, path)
 
 
 def _places(lowers: tuple[bytes, ...]) -> list[bytes]:

@@ -35,7 +35,7 @@ def mount_anew(file: bytes, package: Package, path: bytes, timeout: float) -> bo
     with ExitStack() as undo:
         undo.callback(remove_mountpoint, path)
         if _mount(file, package, path, timeout):
-            undo.callback(tear_down, path)
+            undo.callback(unmount, path, lazy=True)  # nobody was told of it yet
             if package.is_same(examine(file, anew=True)):
                 undo.pop_all()
                 return True

@@ -123,6 +123,30 @@ def test_a_replaced_file_shows_what_is_new_and_the_old_mount_what_was(persons_de
     assert (persons_desk.read(before / "text"), persons_desk.read(after / "text")) == ("old", "new")
 
 
+SWAP = """
+import os
+from layerfs.mounts import shared, shared_serve
+mount = shared_serve._mount
+def swap(file, *rest):
+    done = mount(file, *rest)
+    if os.path.exists("new.xar"):
+        os.rename("new.xar", file)
+    return done
+shared_serve._mount = swap
+print(os.fsdecode(shared.mount(b"a.xar").path))
+"""
+
+
+def test_a_file_that_is_replaced_while_it_is_mounted_is_never_taken_for_the_other(persons_desk: Desk) -> None:
+    """Its name was made of the old file's stamp, and nobody knows which of the two was opened."""
+    persons_desk.xar("a.xar", {"text": "old"})
+    persons_desk.xar("new.xar", {"text": "new"})
+    where = Path(persons_desk.do("-c", SWAP, program="python").strip())
+    assert persons_desk.read(where / "text") == "new"
+    assert persons_desk.mounts() == [where]
+    assert sorted(leftovers(persons_desk)) == [where.name, f"{where.name}.lock"]
+
+
 def test_dependencies_are_in_it(persons_desk: Desk) -> None:
     persons_desk.xar("D.xar", {"d": "d", "both": "below"})
     persons_desk.xar("B.xar", {"b": "b"}, depends=["D.xar"])
