@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Self
 
@@ -11,7 +12,7 @@ from layerfs.pysquashfs.options import LZ4_HIGH, WriteOptions
 from layerfs.pysquashfs.values import Compressor
 
 PADDING = 4096  # bytes; a loop device ends at a multiple of its blocks, and a kernel's page is the largest
-SLICE = 1 << 23  # bytes a call, so that signals and progress get their turn; guessed, not yet measured
+SLICE = 1 << 20  # bytes a call, which may wait for as many to be compressed, before signals and progress get their turn
 
 
 class Common(NamedTuple):
@@ -32,6 +33,7 @@ class Session:
     def __init__(self, fd: int, position: int, options: WriteOptions, name: bytes) -> None:
         """Raises SquashfsError. `name` is the image's, for errors. Close it, finished or not."""
         self._name = name
+        self._in_thread = threading.Lock()  # held while another thread uses the writer
         out = ffi.new("sw_writer **")
         level = -1 if options.level is None or options.compressor is Compressor.LZ4 else options.level
         how = (options.compressor.value, level, options.block_size, options.thread_count, _flags(options))
@@ -43,9 +45,12 @@ class Session:
             raise error
 
     def close(self) -> None:
-        """Wait for the threads and free the writer. What was written stays in the file."""
-        lib.sw_destroy(self._writer)
-        self._writer = ffi.NULL
+        """Drop what is not written yet and free the writer. What was written stays in the file."""
+        writer, self._writer = self._writer, ffi.NULL
+        if writer:
+            lib.sw_give_up(writer)
+        with self._in_thread:
+            lib.sw_destroy(writer)
 
     def __enter__(self) -> Self:
         return self
@@ -79,8 +84,20 @@ class Session:
         return self._check(lib.sw_file_end(self._writer), "data blocks")
 
     def end_of_content(self) -> None:
-        """Wait for all blocks to be written; after it comes metadata."""
-        self._check(lib.sw_content_end(self._writer), "data blocks")
+        """Wait for all blocks to be written; after it comes metadata.
+
+        Hundreds may have to be compressed yet. A thread of its own waits for them, so that a signal can end it here.
+        """
+        done: list[int] = []
+        waiting = threading.Thread(target=self._wait_for_content, args=(done,), name="squashfs")
+        waiting.start()
+        waiting.join()
+        self._check(done[0], "data blocks")
+
+    def _wait_for_content(self, done: list[int]) -> None:
+        with self._in_thread:
+            if self._writer:  # else it was closed before this thread began
+                done.append(lib.sw_content_end(self._writer))
 
     def xattrs(self, attributes: Mapping[bytes, bytes]) -> int:
         """Store a set of extended attributes and return its index."""

@@ -32,7 +32,10 @@ def replacing(path: bytes) -> Iterator[int]:
         if temporary:
             removal.callback(os.unlink, temporary, dir_fd=directory)
         yield fd
-        os.fsync(fd)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
         if not temporary:
             temporary = _spare_name(name)
             os.link(f"/proc/self/fd/{fd}", temporary, dst_dir_fd=directory, follow_symlinks=True)
@@ -45,7 +48,8 @@ def replacing(path: bytes) -> Iterator[int]:
 def _new_file(directory: int, above: bytes, name: bytes) -> tuple[int, bytes]:
     """Create a file; its name is empty if it has none yet."""
     try:
-        return os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666, dir_fd=directory), b""
+        if os.path.exists("/proc/self/fd"):  # through which it gets its name
+            return os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666, dir_fd=directory), b""
     except OSError as error:
         if error.errno not in NO_UNNAMED:
             raise OSError(error.errno, error.strerror, os.path.join(above, name)) from None

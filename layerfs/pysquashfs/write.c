@@ -367,7 +367,7 @@ static int block_write(sqfs_block_writer_t *base, void *user, sqfs_u32 size, sqf
 
 	(void)user;
 	*location = b->target->size;
-	if (b->given_up)
+	if (__atomic_load_n(&b->given_up, __ATOMIC_RELAXED))
 		return 0;
 	if (flags & SQFS_BLK_FIRST_BLOCK) {
 		b->file_start = b->target->size;
@@ -458,12 +458,17 @@ static void content_free(struct content *content)
 	free(content);
 }
 
+void sw_give_up(sw_writer *w)
+{
+	__atomic_store_n(&w->blocks.given_up, true, __ATOMIC_RELAXED);
+}
+
 /* libsquashfs loses the memory of blocks that are in its threads' hands when a processor is destroyed. */
-static void give_up(sw_writer *w)
+static void drain(sw_writer *w)
 {
 	uint32_t tries = w->backlog + 1; /* each ends with the error of a block, which is then gone */
 
-	__atomic_store_n(&w->blocks.given_up, true, __ATOMIC_RELAXED);
+	sw_give_up(w);
 	while (sqfs_block_processor_sync(w->processor) != 0 && tries > 0)
 		--tries;
 }
@@ -475,7 +480,7 @@ void sw_destroy(sw_writer *w)
 	if (w == NULL)
 		return;
 	if (w->processor != NULL)
-		give_up(w);
+		drain(w);
 	sqfs_destroy(w->processor); /* before what its threads use */
 	sqfs_destroy(w->directory);
 	sqfs_destroy(w->directory_table);

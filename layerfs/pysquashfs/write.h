@@ -32,6 +32,8 @@ int64_t sw_copy(sw_writer *w, int fd, uint64_t position, uint64_t end, uint64_t 
 int64_t sw_file_end(sw_writer *w);
 /* Wait for the last block; afterwards no more content. */
 int sw_content_end(sw_writer *w);
+/* From any thread: blocks are neither compressed nor written any more, so that whoever waits for them returns soon. */
+void sw_give_up(sw_writer *w);
 
 /* Then inodes, children before parents. References are 48 bit. */
 int sw_xattr_begin(sw_writer *w);

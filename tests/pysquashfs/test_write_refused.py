@@ -6,6 +6,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,6 +155,31 @@ def test_what_an_iterator_raises_passes_and_leaves_nothing(reason: BaseException
     assert os.listdir(scratch) == ["image"]
     assert (scratch / "image").read_bytes() == b"old"
     assert len(os.listdir("/proc/self/task")) == 1
+
+
+def test_interrupt_ends_the_wait_for_the_last_blocks(scratch: Path) -> None:
+    """All content is given, and half a minute of compression left, when the signal comes."""
+    size, given = 60 << 20, threading.Event()
+
+    def interrupt() -> None:
+        given.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def watch(done: int) -> None:
+        if done == size:
+            given.set()
+
+    killer = threading.Thread(target=interrupt)
+    killer.start()
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    entry = Entry(b"x", FILE, data=(text * (size // len(text) + 1))[:size])
+    options = WriteOptions(Compressor.XZ, level=9, block_size=1 << 20, threads=2)
+    before = time.process_time()
+    with pytest.raises(KeyboardInterrupt):
+        write_image(scratch / "image", [entry], options, on_progress=watch)
+    assert time.process_time() - before < 6  # s of both CPUs; a block takes half a second
+    killer.join()
+    assert os.listdir(scratch) == []
 
 
 def test_what_progress_raises_passes_and_leaves_nothing(scratch: Path) -> None:
