@@ -56,11 +56,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also add what FILEs depend on, and note which contents these are: FILEs in the cache then mean them, "
         "whatever other versions it gets",
     )
-    _add_json(parser, 'an object: stored, reused, evicted (lists), and stored_bytes, reused_bytes, "size" after it')
+    _add_json(parser, "an object: stored, reused, evicted (lists as of ls), stored_bytes, reused_bytes, size (of all)")
 
 
 def _ls_arguments(parser: argparse.ArgumentParser) -> None:
-    _add_json(parser, "a list of objects")
+    _add_json(parser, "a list of objects: name, version, uuid, size, sha256, xxh3, path, added, used, depends, cache")
 
 
 def _gc_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,8 @@ from layerfs.xar.graph import Member, Resolution, resolve
 
 DESCRIPTION: Final = """\
 Print the dependency graph of FILEs, which are stacked as `layerfs mount FILE... MOUNTPOINT` would: every package above
-what it depends on. Files that several packages provide are conflicts; the one of the upper package is seen.
+what it depends on. Files that several packages provide are conflicts; the one of the upper package is seen. What a
+package depends on is looked for beside it, in LAYERFS_XAR_PATH (colon separated) and in the cache (layerfs cache).
 
 JSON: an object with the keys
   packages   a list, top first: name, path, version, uuid (null for what is no XAR), digest (SHA-256 of the file; null
@@ -50,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     resolution = resolve([absolute(os.fsencode(path), cwd) for path in arguments.paths])
     found = None
     if arguments.conflicts:
-        connected = [member.path for member in resolution.connected]
-        found = [_Named(conflict, connected) for conflict in find_conflicts(connected)]
+        images = [member.path for member in resolution.members if not member.directory]
+        found = [_Named(conflict, images) for conflict in find_conflicts(images)]
     shown = FORMATS[arguments.format](resolution, found)
     if arguments.output is None:
         sys.stdout.write(shown)
