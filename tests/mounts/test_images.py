@@ -144,7 +144,9 @@ def test_image_that_cannot_be_mounted_is_named_and_nothing_is_left(
             mount_images((os.fsencode(place.images[0]), os.fsencode(path)))
 
 
-@pytest.mark.parametrize(("kind", "words"), [("unpadded", "within a sector of 512 bytes"), ("lzma", '"lzma" compression')])
+@pytest.mark.parametrize(
+    ("kind", "words"), [("unpadded", "within a sector of 512 bytes"), ("lzma", '"lzma" compression')]
+)
 def test_auto_takes_fuse_for_an_image_that_the_kernel_cannot_mount(place: Place, kind: str, words: str) -> None:
     place.do("mount", place.stack[0], spoil(place, kind), place.mnt)
     status = place.status()
