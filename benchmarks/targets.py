@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from benchmarks.model import IMAGES
 from benchmarks.records import Key, Results
 from benchmarks.stats import Spread, ratio, spread
 
@@ -17,6 +18,11 @@ KERNEL = "kernel-overlay"
 TWIN = "layerfs-fuse-rootless"
 PIPELINE = "squashfuse+fuse-overlayfs-1.10-rootless"
 """What people do today with images and without root: a squashfuse_ll for each image, fuse-overlayfs over them."""
+
+
+def peer_of(key: Key) -> str:
+    """Return whom tables and plots compare with, for a measure: what people use today for such layers."""
+    return PIPELINE if f"{IMAGES}/" in key.case else DEBIAN
 
 
 @dataclass(frozen=True, slots=True)

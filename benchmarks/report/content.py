@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks import targets
-from benchmarks.model import IMAGES
 from benchmarks.records import Key, Results
 from benchmarks.report.document import Bullets, Cell, Document, Figure, Heading, Table, Text
 from benchmarks.stats import ratio, spread
@@ -200,7 +199,7 @@ def measured(results: Results, key: Key, subject: str, small: bool = True) -> Ce
     if not values:
         return Cell("")
     found = spread(list(values.values()))
-    peer = targets.PIPELINE if f"{IMAGES}/" in key.case else targets.DEBIAN
+    peer = targets.peer_of(key)
     against = ratio(values, results.of_subject(key, peer)) if subject != peer else None
     times = f"{against.median:.2f}x" if against and not key.measure.endswith(SERVER) else ""
     spread_words = f"{found.low:.4g} to {found.high:.4g}" if found.n > 1 and small else ""

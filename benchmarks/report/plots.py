@@ -48,6 +48,8 @@ HEAT = (
     ("read", "sequential.cold"),
     ("read", "sequential.warm"),
     ("mount", "answered"),
+    ("memory", "read"),
+    ("memory", "read.pss"),
 )
 DISTRIBUTIONS = (("lookup", "stat.cold"), ("lookup", "absent.cold"), ("open", "open.cold"), ("copyup", "append.cold"))
 
@@ -72,7 +74,7 @@ def draw(results: Results, directory: Path) -> list[Figure]:
     )
     directory.mkdir(parents=True, exist_ok=True)
     figures = []
-    for make in (by_layers, by_concurrency, heat_map, distributions):
+    for make in (by_layers, by_concurrency, ratios, ratios_of_images, distributions):
         figure = make(results, directory)
         if figure:
             figures.append(figure)
@@ -205,17 +207,39 @@ def by_concurrency(results: Results, directory: Path) -> Figure | None:
     return save(figure, directory, "mount-by-concurrency", "Mount cost against concurrency, 10 layers, ms")
 
 
-def heat_map(results: Results, directory: Path) -> Figure | None:
-    """Draw every telling measure as a ratio to Debian's fuse-overlayfs; green is better than it."""
-    subjects = [subject for subject in results.subjects() if subject != targets.DEBIAN]
+def ratios(results: Results, directory: Path) -> Figure | None:
+    """Draw every telling measure on directories as a ratio to Debian's fuse-overlayfs."""
+    words = (
+        "Time as a ratio to Debian's fuse-overlayfs, paired by round (below 1, green: faster than it; rates are turned"
+        " round)"
+    )
+    return heat_map(results, directory, "ratios", targets.DEBIAN, words)
+
+
+def ratios_of_images(results: Results, directory: Path) -> Figure | None:
+    """Draw every telling measure on images as a ratio to the pipeline of today."""
+    words = (
+        "Images: time, or memory, as a ratio to fuse-overlayfs over a squashfuse_ll for each image, rootless, paired by"
+        " round (below 1, green: better than it; rates are turned round)"
+    )
+    return heat_map(results, directory, "ratios-of-images", targets.PIPELINE, words)
+
+
+def heat_map(results: Results, directory: Path, name: str, peer: str, caption: str) -> Figure | None:
+    """Draw measures that are compared with `peer`, subjects across; green is better than it."""
     rows = [
         key
         for question, measure in HEAT
         for key in results.values
-        if (key.question, key.measure) == (question, measure) and results.of_subject(key, targets.DEBIAN)
+        if (key.question, key.measure) == (question, measure) and results.of_subject(key, peer)
     ]
-    rows = [key for key in rows if " " not in key.case]
-    if not rows or not subjects:
+    rows = [key for key in rows if targets.peer_of(key) == peer and ("=" not in key.case or "data=" in key.case)]
+    subjects = [
+        subject
+        for subject in results.subjects()
+        if subject != peer and any(results.of_subject(key, subject) for key in rows)
+    ]
+    if not subjects:
         return None
     table = [[factor(results, key, subject) for subject in subjects] for key in rows]
     figure, [axis] = canvas(2.6 + 1.05 * len(subjects), 1.6 + 0.27 * len(rows))
@@ -229,18 +253,12 @@ def heat_map(results: Results, directory: Path) -> Figure | None:
             axis.text(x, y, f"{value:.2f}" if value else "", ha="center", va="center", fontsize=7.5, color="black")
     bar = figure.colorbar(image, ax=axis, shrink=0.6, ticks=[-3, -2, -1, 0, 1, 2, 3])
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
-    return save(
-        figure,
-        directory,
-        "ratios",
-        "Time as a ratio to Debian's fuse-overlayfs, paired by round (below 1,"
-        " green: faster than it; rates are turned round)",
-    )
+    return save(figure, directory, name, caption)
 
 
 def factor(results: Results, key: Key, subject: str) -> float | None:
-    """Return the paired ratio to Debian's fuse-overlayfs; rates turned round, so that below 1 is better."""
-    ours, theirs = results.of_subject(key, subject), results.of_subject(key, targets.DEBIAN)
+    """Return the paired ratio to the peer; rates turned round, so that below 1 is better."""
+    ours, theirs = results.of_subject(key, subject), results.of_subject(key, targets.peer_of(key))
     found = ratio(theirs, ours) if results.better_more[key] else ratio(ours, theirs)
     return found.median if found and found.median > 0 else None
 

@@ -24,7 +24,7 @@ CHROMIUM = (
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of results made by hand, with data for every plot."""
-    records: list[Record] = head(*SUBJECTS)
+    records: list[Record] = head(*SUBJECTS, targets.TWIN, targets.PIPELINE)
     for subject, cost in SUBJECTS.items():
         for tree in ("own", "shared"):
             for layers in (1, 10, 40):
@@ -35,6 +35,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for measure in ("all", "each"):
                 where = f"own/10 concurrency={count}"
                 records += sample(subject, measure, [cost * count], question="concurrency", case=where, unit="ms")
+    for subject, cost in ((targets.TWIN, 25.0), (targets.PIPELINE, 100.0)):
+        records += sample(subject, "stat.cold", [cost, cost], case="own.sqfs/10")
     where_not = {"question": "lookup", "case": "own/2", "subject": "bind", "round": 0}
     records.append({"kind": "failed", "error": "no", **where_not})
     out = tmp_path_factory.mktemp("report")
@@ -63,7 +65,7 @@ def test_images_have_a_headline_of_their_own_with_ratios_to_the_pipeline(tmp_pat
 
 
 def test_plots_exist_as_svg_and_png(written: Path) -> None:
-    names = {"lookup-by-layers", "mount-by-concurrency", "ratios", "latency-distributions"}
+    names = {"lookup-by-layers", "mount-by-concurrency", "ratios", "ratios-of-images", "latency-distributions"}
     files = {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
     assert {path.name for path in (written / "plots").iterdir()} == files
 
@@ -96,8 +98,8 @@ def chromium(profile: Path, *arguments: str) -> str:
 def test_a_real_browser_shows_tables_and_plots(written: Path, scratch: Path, require: Callable[..., None]) -> None:
     require("chromium")
     dom = chromium(scratch / "profile", "--dump-dom", (written / "report.html").as_uri())
-    assert dom.count("<figure") == 4
-    assert dom.count("<svg") == 4
+    assert dom.count("<figure") == 5
+    assert dom.count("<svg") == 5
     assert "&lt;odd &amp; name&gt;" in dom
     assert re.search(r'<td class="good">0.5', dom)
     ids = re.findall(r'\bid="([^"]+)"', dom)
