@@ -8,7 +8,6 @@ Layouts and numbers: include/uapi/linux/fuse.h, protocol 7.38.
 """
 
 import errno
-import logging
 import os
 import select
 import struct
@@ -38,7 +37,6 @@ _DIRENT: Final = struct.Struct("=QQII")  # fuse_dirent: ino, off, namelen, type
 _FORGET: Final = struct.Struct("=QQ")  # fuse_forget_one; fuse_batch_forget_in is as long
 _STATFS: Final = struct.Struct("=QQQQQIIII24x")  # fuse_kstatfs
 _NS: Final = 1_000_000_000
-log = logging.getLogger(__name__)
 
 
 class Listing:
@@ -103,7 +101,7 @@ class Prelude:
         except (OSError, LayerfsError) as error:
             failure = error.errno or errno.EIO
         except Exception:
-            log.exception("request %d failed", opcode)
+            _log_bug(opcode)
             failure = errno.EIO
         if body is not None or failure:
             body = body or b""
@@ -218,6 +216,12 @@ class Prelude:
         return self._entry(ino, st) + entry
 
 
+def _log_bug(opcode: int) -> None:
+    import logging  # 5 ms that the first requests do not wait for
+
+    logging.getLogger(__name__).exception("request %d failed", opcode)
+
+
 def _access(_: int, __: bytes) -> bytes:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # default_permissions: the kernel checks
 
@@ -233,16 +237,16 @@ def _attributes(ino: int, st: Attributes | None) -> bytes:
     return _ATTRIBUTES.pack(ino, st.st_size, st.st_blocks, *times, *ids)
 
 
-def serve(device: int, union: Union, config: ServeConfig) -> None:
+def serve(device: int, union: Union, config: ServeConfig, beside: Callable[[], None] | None = None) -> None:
     """Serve `union` on a mounted /dev/fuse descriptor until it is unmounted, or SIGTERM or SIGINT unmounts it.
 
-    Owns `device` and `union`. To be called once in a process, in its main thread.
-    Raises Unsupported when the kernel is too old.
+    Owns `device` and `union`. To be called once in a process, in its main thread; `beside` is called in another one
+    once requests are answered. Raises Unsupported when the kernel is too old.
     """
     prelude = Prelude(union)
     try:
         negotiate(device, Wanted.of(union.options, read_only=config.read_only))
-        _play(prelude, device)
+        _play(prelude, device, beside)
     except BaseException as error:
         os.close(device)
         union.close()
@@ -254,7 +258,7 @@ def serve(device: int, union: Union, config: ServeConfig) -> None:
     go_on(device, union, config, prelude)
 
 
-def _play(prelude: Prelude, device: int) -> None:
+def _play(prelude: Prelude, device: int, beside: Callable[[], None] | None) -> None:
     """Answer what comes while a thread imports the server. Raises ENODEV, and what the import raises."""
     imported = os.eventfd(0, os.EFD_CLOEXEC)
     failures: list[BaseException] = []
@@ -263,6 +267,8 @@ def _play(prelude: Prelude, device: int) -> None:
     def fetch() -> None:
         put_off("ssl", "hmac")  # trio has uses for them, we have none for those: 5 MB
         try:
+            if beside is not None:
+                beside()
             import_module(SERVER)
         except BaseException as error:
             failures.append(error)

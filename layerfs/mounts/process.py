@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from layerfs.fuse.config import Idle, ServeConfig
@@ -165,10 +166,7 @@ class Server:
 
     def _serve(self, process: Process, entry: registry.Entry) -> None:
         """Import what is heavy and serve until the end; whatever goes wrong is logged."""
-        import logging
-
         os.umask(0)  # the caller's umask was applied by the kernel; ours must not be
-        start_logging(process, entry.log)
         try:
             from layerfs.fuse.prelude import serve
 
@@ -176,8 +174,10 @@ class Server:
             idle = process.idle and self._only_ours(process.idle)
             config = ServeConfig(entry.mountpoint, self._request.read_only, process.debug, idle)
             device, self._device = self._device, -1
-            serve(device, self._union, config)
+            serve(device, self._union, config, partial(start_logging, process, entry.log))
         except Exception:
+            import logging
+
             logging.getLogger(__name__).exception("the server ended by a bug")
             raise
 
