@@ -158,7 +158,7 @@ def test_what_an_iterator_raises_passes_and_leaves_nothing(reason: BaseException
 
 
 def test_interrupt_ends_the_wait_for_the_last_blocks(scratch: Path) -> None:
-    """All content is given, and half a minute of compression left, when the signal comes."""
+    """All content is given, and ten seconds of compression left, when the signal comes."""
     size, given = 60 << 20, threading.Event()
 
     def interrupt() -> None:
@@ -177,7 +177,7 @@ def test_interrupt_ends_the_wait_for_the_last_blocks(scratch: Path) -> None:
     before = time.process_time()
     with pytest.raises(KeyboardInterrupt):
         write_image(scratch / "image", [entry], options, on_progress=watch)
-    assert time.process_time() - before < 6  # s of both CPUs; a block takes half a second
+    assert time.process_time() - before < 6  # s of both CPUs; a block takes a fifth of one
     killer.join()
     assert os.listdir(scratch) == []
 
