@@ -33,7 +33,7 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
         raise InvalidArgument(text, "umount(8) unmounts it")
     server = _open_server(entry)
     try:
-        _unmount(mountpoint, lazy)
+        unmount_patiently(mountpoint, lazy=lazy)
         if server is not None and not lazy:
             _wait(server, info)
     finally:
@@ -69,8 +69,8 @@ def _open_server(entry: Entry | None) -> int | None:
     return None
 
 
-def _unmount(mountpoint: bytes, lazy: bool) -> None:
-    """Unmount; what looks into all mounts for a moment, as our own `status` does, is waited for."""
+def unmount_patiently(mountpoint: bytes, *, lazy: bool) -> None:
+    """Unmount; what looks into all mounts for a moment, as our own `status` does, is waited for. NotReady if busy."""
     deadline = time.monotonic() + BUSY_PATIENCE
     while True:
         try:

@@ -15,7 +15,7 @@ from layerfs.mounts.launch import launch
 from layerfs.mounts.options import MountRequest
 from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
-from layerfs.mounts.removal import tear_down
+from layerfs.mounts.removal import unmount_patiently
 from layerfs.mounts.shared import Package, answers, examine, place, read_strictly
 from layerfs.mounts.shared_graph import MEMO
 from layerfs.mounts.shared_place import LOCK, locked, make_mountpoint, remove_mountpoint
@@ -75,16 +75,15 @@ def leave(path: bytes, unused: Callable[[], bool]) -> bool:
 
 
 def unmount_now(file: bytes) -> None:
-    """Unmount a XAR and wait until its server is gone. Raises NotFound, NotReady (busy), OSError."""
+    """Unmount a XAR; its server ends by itself. Raises NotFound, NotReady (busy), OSError."""
     path = place(examine(file))
-    if not os.path.lexists(path + LOCK):
-        raise NotFound(f"{os.fsdecode(file)} is not mounted", "a XAR that has changed since then is another one")
     with locked(path):
-        try:
-            tear_down(path)
-        finally:  # unmounted it may be, and its server live on for another mount namespace
-            if not answers(path):
-                remove_mountpoint(path)
+        mounted = answers(path)
+        if mounted:
+            unmount_patiently(path, lazy=False)
+        remove_mountpoint(path)
+    if not mounted:
+        raise NotFound(f"{os.fsdecode(file)} is not mounted", "a XAR that has changed since then is another one")
 
 
 def _sweep(new: bytes) -> None:
