@@ -194,10 +194,12 @@ class Image:
 
     def read(self, ref: int, offset: int, size: int) -> bytes:
         """Return a part of a file; it is short where the file ends."""
+        if offset < 0 or size < 0:
+            raise self._error(errno.EINVAL, "no such range of a file", f"file {ref:#x}", "SQFS_ERROR_ARG_INVALID")
         end = min(offset + size, self.inode(ref).size)
         block_size = self.superblock.block_size
         pieces, parts = self.pieces(ref), []
-        for index in range(max(offset, 0) // block_size, -(-end // block_size)):
+        for index in range(offset // block_size, -(-end // block_size)):
             piece = pieces[index]
             begin, stop = max(offset - piece.offset, 0), min(end - piece.offset, piece.length)
             parts.append(self._part(ref, piece, begin, stop))

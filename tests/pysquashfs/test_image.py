@@ -226,6 +226,13 @@ def test_wild_reference_is_an_error(ref: int, packed: Path) -> None:
                 question(ref)
 
 
+def test_range_before_a_file_is_an_error(packed: Path) -> None:
+    with Image(packed) as image:
+        for offset, size in ((-1, 5), (0, -1)):
+            with pytest.raises(SquashfsError, match="no such range"):
+                image.read(image.lookup(b"text").ref, offset, size)
+
+
 def test_blocks_are_loaded_within_bounds(packed: Path) -> None:
     with Image(packed) as image:
         piece = image.pieces(image.lookup(b"text").ref)[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Image, Piece
+from layerfs.pysquashfs import Image, Piece, write_tree
 from tests.host import require
 from tests.pysquashfs.images import make_image, mounted
 
@@ -103,6 +103,26 @@ def test_large_file_is_entered_anywhere(large: Path) -> None:
             data = image.read(inode.ref, offset, 100)
             hole = max(0, HOLE - offset)
             assert data == bytes(hole) + expected(offset + hole, length - hole)
+
+
+def test_islands_beyond_4_gib_are_found(scratch: Path) -> None:
+    """Sizes and places that 32 bits do not hold. mksquashfs would read all of the hole, so the image is ours."""
+    islands = {at: b"island %d" % at for at in (0, 2**31 - 5, 2**32 - 3, 2**32 + 2**20)}
+    (scratch / "tree").mkdir()
+    with open(scratch / "tree/islands", "wb") as file:
+        for at, data in islands.items():
+            os.pwrite(file.fileno(), data, at)
+        file.truncate(2**32 + 2**21 + 5)
+    write_tree(scratch / "tree", scratch / "image")
+    require("root")
+    with Image(scratch / "image") as image, mounted(scratch / "image", scratch / "mount") as place:
+        inode = image.lookup(b"islands")
+        assert inode.size == 2**32 + 2**21 + 5
+        with open(place / "islands", "rb") as theirs:
+            for at, data in islands.items():
+                assert image.read(inode.ref, at, len(data)) == data == os.pread(theirs.fileno(), len(data), at)
+                assert image.read(inode.ref, max(at - 9, 100), 5) == bytes(5)
+        assert image.read(inode.ref, inode.size - 3, 100) == bytes(3)
 
 
 def test_pieces_are_shared_by_threads(large: Path) -> None:
