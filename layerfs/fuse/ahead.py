@@ -1,4 +1,4 @@
-"""Read-ahead across names: threads look at those of a directory, and into small files, before they are asked for.
+"""Read-ahead across names: threads look at those of a directory before they are asked for.
 
 A disk answers three reads at once almost as soon as one, but a lookup waits for its own alone. Where the names of one
 directory lie in many layers, nearly each costs a read. Nothing that a thread finds is used: it is advice to the
@@ -10,22 +10,18 @@ paid.
 """
 
 import os
-import stat
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
-from layerfs.union.inodes import Directory, Where
-from layerfs.union.layers import DirTree, Part
+from layerfs.union.inodes import Directory
+from layerfs.union.layers import DirTree
 
 THREADS = 3  # guessed: a disk here answers three reads at once; more threads only take the interpreter
 PROBE = 6  # names; what they took tells whether the rest is worth it
 COLD = 40e-6  # seconds a name; more, and nearly each had to wait for a disk
 CHUNK = 8  # names that one thread looks at in a row
-FEED = 32 << 10  # bytes; guessed: files up to this size are mostly read whole
 WINDOW = 256  # names; about what one READDIRPLUS holds
-
-FILES = 64  # small files that are read into the host's page cache at a time
 
 Place = tuple[int, bytes]
 Look = Callable[[int, bytes], object]
@@ -38,22 +34,13 @@ class Ahead:
         self._jobs: SimpleQueue[tuple[Look, list[Place]]] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._stats = _Misses()
-        self._reads = _Misses()
 
     def waited(self, parent: Directory) -> None:
         """Note a lookup that had to wait for a disk; several in one directory foretell more."""
         if self._stats.add(parent.ino) == PROBE and parent.listing is not None:
             self.look(parent, list(parent.listing)[:WINDOW])
 
-    def read(self, parent: Directory, name: bytes) -> None:
-        """Note a small file whose data had to be waited for; the files after it in a listing are likely to follow."""
-        if self._reads.add(parent.ino) % PROBE or parent.listing is None:
-            return
-        names = list(parent.listing)
-        here = names.index(name) if name in parent.listing else 0
-        self.look(parent, names[here + 2 : here + 2 + FILES], _read)
-
-    def look(self, parent: Directory, names: Sequence[bytes], look: Look | None = None) -> None:
+    def look(self, parent: Directory, names: Sequence[bytes]) -> None:
         """Send threads to names of a directory whose listing is loaded."""
         if self._jobs.qsize() or parent.parts is None or parent.listing is None:
             return  # still at the last one
@@ -64,8 +51,8 @@ class Ahead:
             self._threads.append(thread)
             thread.start()
         for start in range(0, len(names), CHUNK):
-            places = [_place(parent.parts, parent.listing.get(name), name) for name in names[start : start + CHUNK]]
-            self._jobs.put((look or _stat, [place for place in places if place is not None]))
+            places = [place_of(parent, name) for name in names[start : start + CHUNK]]
+            self._jobs.put((_stat, [place for place in places if place is not None]))
 
     def _work(self) -> None:
         while True:
@@ -96,19 +83,10 @@ def _stat(at: int, name: bytes) -> object:
     return os.lstat(name, dir_fd=at)
 
 
-def _read(at: int, name: bytes) -> object:
-    if not stat.S_ISREG(os.lstat(name, dir_fd=at).st_mode):
-        return None  # opening a device is more than looking
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-    try:
-        return os.pread(fd, FEED, 0)
-    finally:
-        os.close(fd)
-
-
-def _place(parts: list[Part | None], where: Where | None, name: bytes) -> Place | None:
-    """Return the open directory of the host in which a listed name stands."""
-    if where is None:
+def place_of(parent: Directory, name: bytes) -> Place | None:
+    """Return the open directory of the host in which a name of a merged directory stands."""
+    where = (parent.listing or {}).get(name)
+    if where is None or parent.parts is None:
         return None
-    part = parts[where] if isinstance(where, int) else parts[where[0]]
+    part = parent.parts[where] if isinstance(where, int) else parent.parts[where[0]]
     return (part.fd, name) if part is not None and part.fd >= 0 and isinstance(part.tree, DirTree) else None

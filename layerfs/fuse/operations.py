@@ -25,11 +25,12 @@ from pyfuse3 import (
 )
 
 from layerfs.fuse import threads
-from layerfs.fuse.ahead import CHUNK, COLD, FEED, PROBE, WINDOW, Ahead
+from layerfs.fuse.ahead import CHUNK, COLD, PROBE, WINDOW, Ahead
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prelude import Listing
 from layerfs.fuse.reply import blank_entry, guard, reply_bare
+from layerfs.fuse.stream import FEED, Stream
 from layerfs.fuse.warm import Warmers
 from layerfs.sys.copy import write_all
 from layerfs.union import opened
@@ -66,6 +67,7 @@ class Operations(pyfuse3.Operations):
         self._warmers = Warmers(union.ov.trees)
         union.ov.together = self._warmers.together
         self._ahead = Ahead()
+        self._stream = Stream()
         self._listings = dict(listings or {})  # those that were opened before
         self._next_listing = max(self._listings, default=0) + 1
         self._locks: dict[int, trio.Lock] = {}
@@ -312,8 +314,9 @@ class Operations(pyfuse3.Operations):
         if 0 < size <= FEED:
             began = perf_counter()
             data = os.pread(fd, size, 0)
-            if perf_counter() - began > COLD and node.parent is not None:
-                self._ahead.read(node.parent, node.name)
+            waited = perf_counter() - began > COLD
+            if node.parent is not None:
+                self._stream.opened(node.parent, node.name, waited=waited)
             if len(data) == size:
                 self._pages.store(node.ino, data)
 

@@ -57,25 +57,6 @@ def test_waits_in_other_directories_count_for_themselves(root: Directory) -> Non
     assert looking._threads == []
 
 
-def test_files_after_one_that_was_waited_for_are_read(root: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bytes] = []
-    monkeypatch.setattr(ahead, "_read", lambda _, name: seen.append(name))
-    looking, names = Ahead(), list(root.listing or {})
-    for name in names[:PROBE]:
-        looking.read(root, name)
-    wanted = names[PROBE + 1 :]
-    assert _looked_at(looking, seen, len(wanted)) == sorted(wanted)
-
-
-def test_a_device_or_fifo_is_never_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    at = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        assert ahead._read(at, b"fifo") is None
-    finally:
-        os.close(at)
-
-
 def test_advice_that_comes_too_late_ends_no_thread(root: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Semaphore(0)
 
