@@ -46,7 +46,7 @@ def _say(path: str, report: Report) -> int:
     for warning in report.warnings:
         print(one_line(f"{path}: warning: {warning}"), file=sys.stderr)
     for flaw in report.flaws:
-        print(one_line(f"{path}: {flaw}"))
+        print(f"layerfs: {one_line(f'{path}: {flaw}')}", file=sys.stderr)
     if not report.flaws:
         what = f"{report.inodes} inodes, {report.blocks} blocks, {size(report.size)} of data"
         print(one_line(f"{path}: OK ({what})"))
