@@ -172,7 +172,7 @@ class Run:
             values, layers = self.attempt(question, case, subject)
             if not best or disturbance(values) < disturbance(best):
                 best = values
-            if disturbance(best) < DISTURBED:
+            if disturbance(best) < DISTURBED or self.late(("", "", "")):
                 break
         self.keep(index, question, case, subject, best)
         self.verify(case, subject, layers)
