@@ -23,7 +23,7 @@ from layerfs.pysquashfs import Image, Inode, Piece, SquashfsError
 
 MEMORY = 512 << 20  # bytes of address space; Python alone has 60 MiB
 RESIDENT = 160 << 20  # bytes
-CASE_TIME = 10  # s; what is normal is a millisecond
+CASE_TIME = 5  # s of CPU: by the wall a busy machine stops longer. What is normal is a millisecond
 LOOKS = 400  # how much of one image is looked at in detail
 
 # Superblock fields: position and size; squashfs 4.0.
@@ -149,7 +149,7 @@ def campaign(images: Sequence[bytes], seed: int, numbers: Iterable[int], at: int
         image = damage(images[number % len(images)], dice)
         os.ftruncate(file, 0)
         os.pwrite(file, image, 0)
-        signal.setitimer(signal.ITIMER_REAL, CASE_TIME)
+        signal.setitimer(signal.ITIMER_PROF, CASE_TIME)
         begin = time.process_time()
         try:
             with Image(file) as opened:
@@ -157,7 +157,7 @@ def campaign(images: Sequence[bytes], seed: int, numbers: Iterable[int], at: int
         except SquashfsError:
             pass
         slowest = max(slowest, (time.process_time() - begin, number))
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     return slowest
 
 
