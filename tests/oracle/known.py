@@ -32,6 +32,11 @@ def _is_unlinked(operation: Operation, kernel: Answer, subject: Answer) -> bool:
     return bool(subject[1][3] == 0 and (*kernel[1][:3], 0, *kernel[1][4:]) == subject[1])
 
 
+def changes_acl(operation: Operation) -> bool:
+    """Whether an operation sets or removes an ACL, which the kernel's squashfs has none of."""
+    return operation[0] in ("setxattr", "removexattr") and bool(operation[2].startswith("system.posix_acl"))
+
+
 def _is_squashfs_name(operation: Operation, kernel: Answer, subject: Answer) -> bool:
     paths = [word for word in operation[1:] if isinstance(word, bytes)]
     too_long = any(len(name) == 256 for path in paths for name in path.split(b"/"))
@@ -41,6 +46,8 @@ def _is_squashfs_name(operation: Operation, kernel: Answer, subject: Answer) -> 
 TABLE = (
     Difference("absent names of 256 bytes", "The kernel's squashfs allows them, and so an overlay of it does; to "
                "layerfs they are too long unless an image has them.", _is_squashfs_name),
+    Difference("ACLs for what is in an image only", "Kernel overlayfs refuses them (ENOTSUP), since squashfs has none; "
+               "layerfs copies up and changes them. The campaign draws none with images."),
     Difference("st_ino and st_dev", "Kernel overlayfs changes st_ino at copy-up across filesystems and st_dev per "
                "layer; layerfs promises constant numbers, which world.py checks by themselves."),
     Difference("nlink and size of directories", "Kernel overlayfs shows 1 for merged directories and the upper "
