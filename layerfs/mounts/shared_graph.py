@@ -8,6 +8,7 @@ whenever the mount has to be made.
 
 import os
 
+from layerfs.model import Stack
 from layerfs.mounts.shared_place import find_home
 
 MEMO = b".graph"
@@ -61,17 +62,17 @@ def _find(memo: bytes, path: bytes) -> Graph:
     from contextlib import suppress
     from hashlib import blake2b
 
-    from layerfs.xar.graph import resolve
+    from layerfs.mounts.packages import complete
 
     around = _around()
     lowers: tuple[bytes, ...] = ()
     while True:
         places = _places(lowers)
         before = {place: _look(place) for place in (*lowers, *places)}
-        found = resolve([path])
-        if found.lowers == lowers:
+        found = complete(Stack((path,))).stack.lowers
+        if found == lowers:
             break
-        lowers = found.lowers  # now it is known what to look at
+        lowers = found  # now it is known what to look at
     stamps = tuple(before[lower] for lower in lowers)
     digest = blake2b(spell(*stamps), digest_size=16).hexdigest().encode()
     rows = (b" ".join([place.hex().encode(), *(b"%d" % n for n in before[place])]) for place in (*lowers, *places))
