@@ -8,7 +8,6 @@ whenever the mount has to be made.
 
 import os
 
-from layerfs.model import Stack
 from layerfs.mounts.shared_place import find_home
 
 MEMO = b".graph"
@@ -62,6 +61,7 @@ def _find(memo: bytes, path: bytes) -> Graph:
     from contextlib import suppress
     from hashlib import blake2b
 
+    from layerfs.model import Stack
     from layerfs.mounts.packages import complete
 
     around = _around()
