@@ -16,7 +16,7 @@ BROTHERS = 12
 
 
 class Forger:
-    """An image to change. Its metadata are not compressed and its tables have one block each, but for the inodes."""
+    """An image to change. Its metadata are not compressed and its tables have one block each, but for the inodes and listings."""
 
     def __init__(self, image: Path) -> None:
         self.data = bytearray(image.read_bytes())
@@ -25,8 +25,11 @@ class Forger:
 
     def inode(self, path: bytes) -> int:
         """Where in the image the inode of a path lies."""
-        ref = self.true.lookup(path).ref
-        return self.block.inode_table + (ref >> 16) + 2 + (ref & 0xFFFF)
+        return self.inode_block(path) + 2 + (self.true.lookup(path).ref & 0xFFFF)
+
+    def inode_block(self, path: bytes) -> int:
+        """Where the metadata block with a path's inode begins."""
+        return self.block.inode_table + (self.true.lookup(path).ref >> 16)
 
     def entry(self, name: bytes) -> int:
         """Where the directory entry with a name lies, which is the only one of that name."""
@@ -54,6 +57,9 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tree / "crowd").mkdir()
     for number in range(60):
         (tree / f"crowd/of-a-name-so-long-that-few-fill-a-block-{number:03}").symlink_to("x")
+    (tree / "indexed").mkdir()
+    for number in range(400):
+        (tree / f"indexed/so-many-that-they-fill-a-block-{number:03}").symlink_to("x")
     (tree / "blocks").write_bytes(noise(300_000))
     (tree / "tail").write_bytes(prose(100))
     (tree / "link").symlink_to("target")
@@ -93,6 +99,20 @@ def long_xattr(forger: Forger) -> None:
     forger.put(at + 4, "I", 2**31)
 
 
+def wild_index(forger: Forger) -> None:
+    at = forger.inode(b"indexed")
+    (count,) = struct.unpack_from("<H", forger.data, at + 32)
+    at += 40
+    for _ in range(count):
+        forger.put(at, "I", 2**31)
+        at += 13 + struct.unpack_from("<I", forger.data, at + 8)[0]
+
+
+def mark(forger: Forger, back: int, layout: str, value: object) -> None:
+    """Change what lies some bytes before the one xattr's name."""
+    forger.put(forger.data.index(b"mark" + struct.pack("<I", 50)) - back, layout, value)
+
+
 def block_sizes(forger: Forger, word: int) -> None:
     forger.put(forger.inode(b"blocks") + 32, "I", word)
 
@@ -111,6 +131,10 @@ def scan(path: bytes) -> Callable[[Image], object]:
 
 def look(path: bytes) -> Callable[[Image], object]:
     return lambda image: image.lookup(path)
+
+
+def find(path: bytes, name: bytes) -> Callable[[Image], object]:
+    return lambda image: image.find(image.lookup(path).ref, name)
 
 
 def marks(image: Image) -> object:
@@ -153,10 +177,22 @@ LIES: dict[str, tuple[Lie, Callable[[Image], object], str]] = {
         lambda f: f.put(f.block.xattr_table + 8, "I", 0), marks, "index"),
     "xattrs are many": (many_xattrs, marks, "metadata|xattr"),
     "an xattr is long": (long_xattr, marks, "impossible size"),
+    "an xattr is of no kind": (lambda f: mark(f, 4, "H", 7), marks, "prefix"),
+    "an xattr's name has an end": (lambda f: mark(f, 0, "4s", b"ma\0k"), marks, "impossible name"),
+    "an xattr has no name": (lambda f: mark(f, 2, "H", 0), marks, "impossible name"),
+    "an xattr's value is elsewhere": (lambda f: mark(f, 4, "H", 0x100), marks, "outside"),
+    "xattrs begin outside": (lambda f: f.put(f.block.xattr_table, "Q", 2**62), marks, "outside"),
+    "xattrs are elsewhere": (lambda f: f.put(f.table(f.block.xattr_table + 16), "Q", 2**60), marks, "outside"),
+    "an index leads away": (wild_index, find(b"indexed", b"zzz"), "directory index"),
+    "an index has a long name": (
+        lambda f: f.put(f.inode(b"indexed") + 48, "I", 2**31), find(b"indexed", b"zzz"), "directory index"),
+    "a link's target has an end": (
+        lambda f: f.put(f.inode(b"link") + 26, "c", b"\0"), lambda image: image.readlink(image.lookup(b"link").ref),
+        "length"),
     "metadata are a bomb": (
-        lambda f: f.put(f.block.inode_table, "H", 0x7FFF), look(b"tail"), "impossible size"),
+        lambda f: f.put(f.inode_block(b"tail"), "H", 0x7FFF), look(b"tail"), "impossible size"),
     "metadata are nothing": (
-        lambda f: f.put(f.block.inode_table, "H", 0x8000), look(b"tail"), "impossible size"),
+        lambda f: f.put(f.inode_block(b"tail"), "H", 0x8000), look(b"tail"), "impossible size"),
     "ids are elsewhere": (lambda f: f.put(f.block.id_table, "Q", 2**63), look(b"tail"), "outside"),
     "tables are exchanged": (lambda f: f.put(64, "QQ", 2**40, 2**40 - 1), look(b""), "contradicts"),
     "there are 2**32 fragments": (many_fragments, pieces(b"tail"), "table"),

@@ -209,6 +209,18 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         Image(10**6)
 
 
+def test_what_cannot_be_read_says_why(packed: Path) -> None:
+    fd = os.open(packed, os.O_WRONLY)
+    with pytest.raises(SquashfsError, match="cannot be read"):
+        Image(fd)
+    os.close(fd)
+    for offset, size in ((-1, None), (0, -1), (2**63, None)):
+        with pytest.raises(SquashfsError, match="no such range"):
+            Image(packed, offset=offset, size=size)
+    with pytest.raises(SquashfsError, match="too small"):
+        Image(packed, offset=10**9)
+
+
 def test_errors_survive_pickling(packed: Path) -> None:
     with Image(packed) as image, pytest.raises(SquashfsError) as caught:
         image.lookup(b"link/x")
