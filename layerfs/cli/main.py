@@ -49,6 +49,22 @@ def _hurry() -> None:
     """
     gc.disable()
     put_off("inspect")
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_standard()
+
+
+def _open_standard() -> None:
+    """Open /dev/null for what the caller has closed: no file of ours may be taken for it, and printing goes on.
+
+    A program that we become (`xar exec`) finds them closed again.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) < 2:
+        pass
+    if fd > 2:
+        os.close(fd)
+    sys.stdin = sys.stdin or open(0, closefd=False)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def guard(run: Callable[[], int]) -> int:

@@ -132,3 +132,19 @@ import inspect as again
 assert again.signature(_hurry) and again is not inspect
 """
     subprocess.run([sys.executable, "-S", "-c", code], check=True, timeout=TIMEOUT, cwd=PROJECT)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_matter(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    for words in ("xar build tree -o a.xar", "xar verify a.xar", "xar graph a.xar", "status"):
+        command = ["sh", "-c", f"exec {BIN / 'layerfs'} {words} {closed}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_run_finds_closed_streams_closed() -> None:
+    program = "import os; from layerfs.cli import main; main._hurry(); os.execlp('ls', 'ls', '/proc/self/fd')"
+    command = ["sh", "-c", f'exec {sys.executable} -c "{program}" <&- 2>&-']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert done.stdout.split() == ["0", "1"]  # 0 is how `ls` reads that directory
