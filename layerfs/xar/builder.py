@@ -135,7 +135,7 @@ def _output(recipe: Recipe) -> bytes:
     output = os.path.realpath(recipe.output)
     shown = os.fsdecode(recipe.output)
     with suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(output).st_mode):
+        if not stat.S_ISREG(os.stat(recipe.output).st_mode):
             raise InvalidArgument(f"the output {shown} is there and is not a regular file")
     if not os.path.isdir(os.path.dirname(output)):
         raise NotFound(f"no such directory: {os.fsdecode(os.path.dirname(output))}")

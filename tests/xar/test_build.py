@@ -220,6 +220,17 @@ def test_a_mistake_is_named_and_leaves_no_trace(changes: dict[str, object], said
     assert (scratch / "app.xar").read_text() == "old"
 
 
+@pytest.mark.parametrize("output", ["/dev/full", "/dev/fd/{}", "sub"])
+def test_what_is_no_file_is_not_written_to(output: str, scratch: Path) -> None:
+    (scratch / "sub").mkdir()
+    reader, writer = os.pipe()
+    path = scratch / output.format(writer)
+    with pytest.raises(InvalidArgument, match=f"the output {path} is there and is not a regular file"):
+        make(application(scratch), output=os.fsencode(path))
+    os.close(reader)
+    os.close(writer)
+
+
 def test_dependencies_are_base_names_in_order_and_each_once(scratch: Path) -> None:
     tree = application(scratch)
     path = scratch / "libs/z.xar"
