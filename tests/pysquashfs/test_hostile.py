@@ -16,7 +16,7 @@ BROTHERS = 12
 
 
 class Forger:
-    """An image to change. Its metadata are not compressed and its tables have one block each, but for the inodes and listings."""
+    """An image to change. Its metadata are plain, and its tables have one block each, but for inodes and listings."""
 
     def __init__(self, image: Path) -> None:
         self.data = bytearray(image.read_bytes())
