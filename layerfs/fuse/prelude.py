@@ -10,6 +10,7 @@ Layouts and numbers: include/uapi/linux/fuse.h, protocol 7.38.
 import errno
 import os
 import select
+import signal
 import struct
 import sys
 import threading
@@ -28,6 +29,7 @@ ROOM: Final = MAX_WRITE + 8192  # bytes; the kernel hands out no request to whoe
 SERVER: Final = "layerfs.fuse.server"
 SWITCH: Final = 100e-6  # seconds; how soon the importing thread lets go of the interpreter (its default: 5 ms)
 NAME_MAX: Final = 255
+UNKNOWN: Final = 0xFFFFFFFF  # a number in a listing, as libfuse has it (FUSE_UNKNOWN_INO); glibc drops names with 0
 _ATTRIBUTES: Final = struct.Struct("=QQQqqqIIIIIIIIII")  # fuse_attr
 _ENTRY: Final = struct.Struct("=QQQQII")  # fuse_entry_out, its attributes aside
 _ATTR: Final = struct.Struct("=QII")  # fuse_attr_out, likewise
@@ -74,6 +76,7 @@ class Prelude:
 
     def answer(self, device: int, until: int) -> None:
         """Answer requests until `until` is readable, or one comes that is not for us. OSError: ENODEV if unmounted."""
+        os.set_blocking(device, False)  # gate.Workers says why; and `until` would not be seen
         poll = select.poll()
         poll.register(device, select.POLLIN)
         poll.register(until, select.POLLIN)
@@ -205,6 +208,8 @@ class Prelude:
                 ino = node.ino
         except FileNotFoundError:
             return b""
+        except OSError:
+            return _bare(place, name, plus)
         entry = _DIRENT.pack(ino, place + 1, len(name), st.st_mode >> 12) + name
         entry += bytes(-len(entry) % 8)
         if not plus:
@@ -214,6 +219,12 @@ class Prelude:
         if node is not None:  # of `.` and `..` the kernel takes no count
             union.remember(node)
         return self._entry(ino, st) + entry
+
+
+def _bare(place: int, name: bytes, plus: bool) -> bytes:
+    """Return an entry for a name that cannot be looked at now: node 0 means "ask me later" in READDIRPLUS."""
+    entry = _DIRENT.pack(UNKNOWN, place + 1, len(name), 0) + name + bytes(-len(name) % 8)
+    return bytes(_ENTRY.size + _ATTRIBUTES.size) + entry if plus else entry
 
 
 def _log_bug(opcode: int) -> None:
@@ -244,6 +255,7 @@ def serve(device: int, union: Union, config: ServeConfig, beside: Callable[[], N
     once requests are answered. Raises Unsupported when the kernel is too old.
     """
     prelude = Prelude(union)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # until the session can unmount
     try:
         negotiate(device, Wanted.of(union.options, read_only=config.read_only))
         _play(prelude, device, beside)

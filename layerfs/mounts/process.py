@@ -152,6 +152,7 @@ class Server:
     @contextmanager
     def _recorded(self, process: Process) -> Iterator[registry.Entry]:
         """Have the mount in the registry while it lasts, and leave neither mount nor entry."""
+        hold_signals()
         request = self._request
         words = ",".join(generic_words(request.attach.flags))
         entry = registry.new_entry(request.mountpoint, Driver.FUSE, self._why, request.stack, words)
@@ -180,6 +181,13 @@ class Server:
 
             logging.getLogger(__name__).exception("the server ended by a bug")
             raise
+
+
+def hold_signals() -> None:
+    """Have what would end the server wait until it can unmount; until then it would leave a mount that is dead."""
+    import signal  # half a millisecond, which who mounts by the kernel need not wait for
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
 
 
 def redirect_stdio(log: int | None) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,8 @@ from layerfs.fuse import prelude
 from layerfs.fuse.config import AttachOptions, ServeConfig
 from layerfs.fuse.mount import attach
 from layerfs.sys.mounts import unmount
+from layerfs.union.inodes import Node
+from layerfs.union.state import Attributes
 from tests.host import require
 from tests.oracle.trees import directory, file
 from tests.union.box import Box
@@ -61,7 +64,13 @@ def slow(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     box = Box(scratch, {b"top": file(b"1")}, {b"low": file(b"two"), b"d": directory(), b"d/e": file(b"")} | many)
     os.symlink("low", scratch / "l2/link")
     os.setxattr(scratch / "l2/low", "user.word", b"value")
-    mount = Slow(box, scratch / "m", scratch / "imported", monkeypatch)
+    with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
+        yield mount
+
+
+@contextmanager
+def running(mount: Slow) -> Iterator[Slow]:
+    """End a mount's server, whatever became of it."""
     try:
         yield mount
     finally:
@@ -108,6 +117,36 @@ def test_a_directory_that_was_opened_before_is_read_on_after(slow: Slow) -> None
         (slow.target / "new").touch()
         assert sorted(first + [entry.name for entry in entries]) == [f"{number:03}" for number in range(NAMES)]
     assert slow.end() == 0
+
+
+def test_a_name_that_cannot_be_looked_at_is_listed(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bad name made the whole directory unreadable, and what was listed before it was never forgotten."""
+    require("fuse")
+    box = Box(scratch, {b"good": file(b""), b"bad": file(b"")})
+    look = box.union.lookup
+
+    def lookup(parent: int, name: bytes) -> tuple[Node, Attributes]:
+        if name == b"bad":
+            raise OSError(errno.EIO, "damaged")
+        return look(parent, name)
+
+    monkeypatch.setattr(box.union, "lookup", lookup)
+    with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
+        assert sorted(os.listdir(mount.target)) == ["bad", "good"]
+        with pytest.raises(OSError) as failure:
+            os.lstat(mount.target / "bad")
+        assert failure.value.errno == errno.EIO
+        assert mount.end() == 0
+
+
+def test_told_to_end_during_the_import_the_server_unmounts(slow: Slow) -> None:
+    """It died at once, and left a mount that answered ENOTCONN."""
+    assert "low" in os.listdir(slow.target)
+    os.kill(slow.pid, signal.SIGTERM)
+    assert "e" in os.listdir(slow.target / "d")
+    slow.imported()
+    assert os.waitstatus_to_exitcode(os.waitpid(slow.pid, 0)[1]) == 0
+    assert not os.path.ismount(slow.target)
 
 
 def test_a_mount_that_ends_during_the_import_ends_the_server(slow: Slow) -> None:
