@@ -10,7 +10,7 @@ from layerfs.union import opened
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.data import SXID, drop_overridden_sxid, killed, truncate
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.layers import DirTree, Ref, Tree
+from layerfs.union.layers import Ref, Tree
 from layerfs.union.lookup import attributes
 from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes, Overlay
@@ -118,11 +118,10 @@ def _reach(ov: Overlay, node: Node) -> tuple[Tree, Ref]:
         return top.tree, top.tree.reach_dir(ov.fd(top))
     assert isinstance(node, File)
     if node.place is None:
-        held = opened.foreign(node.opened().anchor())
-        if held is not None:
-            return held.tree, held.ref
-        tree = next(tree for tree in ov.trees if isinstance(tree, DirTree))
-        return tree, b"/proc/self/fd/%d" % node.opened().anchor()
+        extra = node.opened()
+        tree = extra.orphan_of or ov.trees[0]
+        assert tree is not None
+        return tree, opened.ref(extra.anchor())
     return node.place.tree, node.place.tree.reach(ov.fd(node.place), node.name)
 
 

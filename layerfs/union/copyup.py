@@ -15,7 +15,7 @@ from layerfs.sys.copy import begin_settling, settle
 from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
-from layerfs.union.layers import DirTree, Part, Ref, Tree, getxattr_or_none, xattrs
+from layerfs.union.layers import Part, Ref, Tree, getxattr_or_none, xattrs
 from layerfs.union.metacopy import data_of
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.state import Attributes, Overlay
@@ -80,23 +80,16 @@ class Staged:
 def _source(ov: Overlay, node: File) -> tuple[Tree, int, bytes]:
     if node.place is not None:
         return node.place.tree, ov.fd(node.place), node.name
-    held = opened.foreign(node.opened().anchor())
-    if held is not None:
-        return held.tree, -1, b""
-    return next(tree for tree in ov.trees[1:] if isinstance(tree, DirTree)), -1, b""
-
-
-def reach_open(handle: int) -> Ref:
-    """Return what an open file's xattrs are read by."""
-    held = opened.foreign(handle)
-    return b"/proc/self/fd/%d" % handle if held is None else held.ref
+    tree = node.opened().orphan_of
+    assert tree is not None
+    return tree, -1, b""
 
 
 def needs_copy_up(node: File) -> bool:
     """Tell whether a file must be copied up before it is changed."""
     if node.place is not None:
         return node.place.tree.index != 0
-    return node.extra is not None and node.extra.lower_orphan
+    return node.extra is not None and node.extra.orphan_of is not None
 
 
 def copy_up(ov: Overlay, node: File, size: int | None = None, *, keep_open: bool = False) -> None:
@@ -121,7 +114,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     work, _ = ov.writable()
     path = dirs.path_of(work.fd, staged.name)
     if node.place is None:
-        _finish_metadata(ov, staged, path, reach_open(node.opened().anchor()))
+        _finish_metadata(ov, staged, path, opened.ref(node.opened().anchor()))
         _become_anonymous(ov, staged)
         return
     _finish_metadata(ov, staged, path, staged.tree.reach(ov.fd(node.place), node.name))
@@ -135,9 +128,6 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))
     _note_upper(ov, node.parent, node.name)
     node.place = part
-    if keep_open and staged.fd >= 0:
-        node.opened()
-        ov.files.add(node)
     _switch_data(staged, keep_open=keep_open)
     keep_beside(ov, node)
     for parent, name in names:
@@ -189,10 +179,11 @@ def _publish(ov: Overlay, part: Part, rename: Callable[[int], None]) -> None:
 def _switch_data(staged: Staged, *, keep_open: bool) -> None:
     """Let an open file go on with the upper's data: its readers must see what is written from now on."""
     extra = staged.node.extra
-    if extra is not None and (extra.fd >= 0 or keep_open) and staged.fd >= 0:
-        if extra.fd >= 0:
-            extra.retired.append(extra.fd)
+    if staged.fd >= 0 and (keep_open or (extra is not None and extra.fd >= 0)):
+        extra = staged.node.opened()
+        extra.retire()
         extra.fd, extra.writable, staged.fd = staged.fd, True, -1
+        staged.ov.files.add(staged.node)  # a file of an image had no descriptor before
     staged.close()
 
 
@@ -203,11 +194,10 @@ def _become_anonymous(ov: Overlay, staged: Staged) -> None:
     if staged.fd < 0:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
     os.unlink(staged.name, dir_fd=work.fd)
-    if extra.fd >= 0:
-        extra.retired.append(extra.fd)
+    extra.retire()
     extra.unpin()
     extra.fd, extra.writable, staged.fd = staged.fd, True, -1
-    extra.lower_orphan = False
+    extra.orphan_of = None
     staged.close()
 
 

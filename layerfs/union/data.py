@@ -24,8 +24,7 @@ def fd_of(ov: Overlay, node: File, *, write: bool = False) -> int:
     if extra.fd >= 0 and (extra.writable or not write) and extra.opens:
         return extra.fd
     fd = _open_place(ov, node, write=write) if node.place is not None else _reopen(extra.anchor(), write=write)
-    if extra.fd >= 0:
-        extra.retired.append(extra.fd)
+    extra.retire()
     extra.fd, extra.writable = fd, write
     if node.place is not None and fd < opened.FOREIGN:  # only descriptors are scarce
         ov.files.add(node)
@@ -74,8 +73,7 @@ def adopt_fd(ov: Overlay, node: File, fd: int) -> None:
     """Open a file with a descriptor that its maker already has."""
     extra = node.opened()
     extra.opens += 1
-    if extra.fd >= 0:
-        extra.retired.append(extra.fd)
+    extra.retire()
     extra.fd, extra.writable = fd, True
     ov.files.add(node)
 

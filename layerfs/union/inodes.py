@@ -14,7 +14,7 @@ from itertools import islice
 
 from layerfs.sys.limits import trim_memory
 from layerfs.union import opened
-from layerfs.union.layers import Handles, Part
+from layerfs.union.layers import Handles, Part, Tree
 
 ROOT = 1  # FUSE_ROOT_ID
 FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
@@ -43,7 +43,7 @@ class Node:
 class Opened:
     """The rarer state of a file: its data descriptor, who has it open, its further names."""
 
-    __slots__ = ("aliases", "busy", "fd", "lower_orphan", "opens", "pinned", "retired", "sxid", "writable")
+    __slots__ = ("aliases", "busy", "fd", "opens", "orphan_of", "pinned", "retired", "sxid", "writable")
 
     def __init__(self) -> None:
         self.fd = -1  # as all of these, a handle of `opened`
@@ -53,12 +53,20 @@ class Opened:
         self.busy = 0  # threads that use the descriptor now
         self.retired: list[int] = []
         self.aliases: dict[tuple[Directory, bytes], None] = {}  # its names but the one in the node, in order
-        self.lower_orphan = False
+        self.orphan_of: Tree | None = None  # the lower that still has it, when only descriptors here reach it
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
 
     def anchor(self) -> int:
         """Return a descriptor by which a file without a name is reached."""
         return self.fd if self.fd >= 0 else self.pinned
+
+    def retire(self) -> None:
+        """Set the data descriptor aside: a thread may use it. Who uses a file in an image holds the file itself."""
+        if self.fd >= opened.FOREIGN:
+            opened.close(self.fd)
+        elif self.fd >= 0:
+            self.retired.append(self.fd)
+        self.fd = -1
 
     def unpin(self) -> None:
         """Let go: the file has a name again, or is gone."""

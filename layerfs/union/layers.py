@@ -266,12 +266,9 @@ class Handles:
         except OSError as error:
             if error.errno != errno.EMFILE or self._held:
                 raise
-            self.shrink(len(self._queue) // 2, self._owner_of(at))
+            self.shrink(len(self._queue) // 2, part.parent)
             part.fd = part.tree.open_dir(at, part.name)
         self._enqueue(part)
-
-    def _owner_of(self, fd: int) -> Part | None:
-        return next((part for part in self._queue if part.fd == fd), None)
 
     def keep(self, part: Part, fd: int) -> None:
         """Take over a handle that was opened elsewhere."""

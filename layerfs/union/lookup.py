@@ -97,7 +97,7 @@ def _revive(ov: Overlay, node: File, parent: Directory, name: bytes, place: Part
     ov.table.move(node, parent, name)
     node.place = place
     extra = node.opened()
-    extra.lower_orphan = False
+    extra.orphan_of = None
     extra.unpin()
 
 
@@ -138,7 +138,7 @@ def drop_name(ov: Overlay, node: File, parent: Directory, name: bytes) -> bool:
         parent.kids -= 1
         return True
     if node.place is not None and (node.lookups or extra is not None):
-        node.opened().lower_orphan = bool(node.place.tree.index)
+        node.opened().orphan_of = node.place.tree if node.place.tree.index else None
     node.place = None
     return False
 
@@ -199,12 +199,11 @@ def _file_attributes(ov: Overlay, node: File) -> Attributes:
         st = place.tree.lstat(at, node.name)
         return st if ov.owners.identity else ov.owners.show(place.tree, place.tree.reach(at, node.name), st)
     extra = node.opened()
-    fd = extra.anchor()
-    st = opened.stat(fd)
-    if extra.lower_orphan:
-        return Shown(st, nlink=0)
-    upper = ov.trees[0]
-    return st if ov.owners.identity or upper is None else ov.owners.show(upper, b"/proc/self/fd/%d" % fd, st)
+    handle = extra.anchor()
+    st = opened.stat(handle)
+    tree = extra.orphan_of or ov.trees[0]
+    shown = st if ov.owners.identity or tree is None else ov.owners.show(tree, opened.ref(handle), st)
+    return Shown(shown, nlink=0) if extra.orphan_of is not None else shown
 
 
 def _directory_attributes(ov: Overlay, node: Directory) -> Attributes:

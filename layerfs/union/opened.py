@@ -86,6 +86,11 @@ def readlink(handle: int) -> bytes:
     return _files[handle].readlink() if handle >= FOREIGN else os.readlink(b"", dir_fd=handle)
 
 
+def ref(handle: int) -> "Ref":
+    """Return what an open file's xattrs are read by."""
+    return _files[handle].ref if handle >= FOREIGN else b"/proc/self/fd/%d" % handle
+
+
 def copy(handle: int, target: int, size: int) -> None:
     """Copy the first `size` bytes of an open file into an empty file of the host; any thread may call it."""
     if handle >= FOREIGN:

@@ -137,7 +137,7 @@ class Union:
         if change != Change(mtime_ns=change.mtime_ns, drop_sxid=change.drop_sxid):
             return False
         node = self.ov.node(ino)
-        if isinstance(node, File) and node.place is None and node.extra is not None and node.extra.lower_orphan:
+        if isinstance(node, File) and node.place is None and node.extra is not None and node.extra.orphan_of:
             return True
         return change.mtime_ns is None or change.mtime_ns == attributes(self.ov, node).st_mtime_ns
 

@@ -62,7 +62,7 @@ class ImageFile:
         return ImageStat(self.inode, self.tree.device)
 
     def readlink(self) -> bytes:
-        return self.tree.image.readlink(self.inode.ref)
+        return self.tree.noted(partial(self.tree.image.readlink, self.inode.ref))
 
     def ready(self, offset: int, size: int) -> Bytes | None:
         end = min(offset + size, self.inode.size)
@@ -110,9 +110,10 @@ class ImageFile:
     def _within(self, offset: int, end: int) -> Sequence[Piece]:
         """Return the pieces that a range of bytes touches; the range is not empty and inside the file."""
         if self._pieces is None:
-            self._pieces = self.tree.image.pieces(self.inode.ref)
+            self._pieces = self.tree.noted(partial(self.tree.image.pieces, self.inode.ref))
         size = self.tree.image.superblock.block_size
-        return self._pieces[offset // size : (end - 1) // size + 1]
+        asked, pieces = slice(offset // size, (end - 1) // size + 1), self._pieces
+        return self.tree.noted(lambda: pieces[asked])
 
     def _key(self, piece: Piece) -> Key:
         return self.tree.number, piece.position

@@ -47,6 +47,24 @@ def test_squashed_ids_are_shown_and_the_real_ones_stay(scratch: Path) -> None:
         assert os.stat(os.path.join(box.upper, b"f")).st_uid == 7
 
 
+@pytest.mark.parametrize("name", [b"f", b"kept"])
+def test_an_open_file_of_a_lower_keeps_its_owner_when_its_name_goes(scratch: Path, name: bytes) -> None:
+    """It was shown as its layer has it."""
+    kept = Node(Kind.FILE, mode=0o600, uid=99, gid=99, xattrs=((NAME, b"7:8:0640"),))
+    layer = {b"f": file(mode=0o640, uid=1000, gid=1000), b"kept": kept}
+    maps = (IdRange(7, 1000, 1), IdRange(3, 7, 1)), (IdRange(8, 1000, 1), IdRange(4, 8, 1))
+    with Box(scratch, {}, layer, options=UnionOptions(uid_map=maps[0], gid_map=maps[1])) as box:
+        box.union.ov.trees[2].override = NAME  # type: ignore[union-attr]
+        with box.node(name) as node, box.opened(name):
+            before = box.stat(name)
+            box.unlink(name)
+            after = box.union.attributes(node.ino)
+            assert [(st.st_uid, st.st_gid, st.st_mode) for st in (after,)] == [
+                (before.st_uid, before.st_gid, before.st_mode)
+            ]
+            assert (after.st_nlink, after.st_uid) == (0, 7 if name == b"f" else 3)
+
+
 @pytest.mark.parametrize("override", [OverrideStat.CONTAINERS, OverrideStat.PRIVILEGED])
 def test_owner_and_mode_are_kept_beside_everything(scratch: Path, override: OverrideStat) -> None:
     """A FIFO carries no user.* xattrs: making one, or copying one up, failed."""

@@ -7,7 +7,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from layerfs.model import Stack
 from layerfs.pysquashfs import Image
 from layerfs.union import opened
+from layerfs.union.attrs import Change
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 from layerfs.xar.lower import SquashLower
@@ -71,6 +72,20 @@ def test_a_union_of_images_is_the_union_of_their_directories(scratch: Path) -> N
             box.write(b"d/lower", b"changed")
             box.unlink(b"d/link")
         assert actual.tree() == expected.tree()
+
+
+def test_files_that_were_open_as_they_were_copied_up_are_few_descriptors(scratch: Path) -> None:
+    """A file of an image has none, so it was not counted; its copy's was not counted either."""
+    require("mksquashfs")
+    names = [b"%d" % number for number in range(9)]
+    with Packed(scratch, {name: file(name) for name in names}) as box, ExitStack() as using:
+        box.union.ov.files.limit = 2
+        nodes = [using.enter_context(box.opened(name)) for name in names]
+        for name in names:
+            box.change(name, Change(mode=0o600))
+        held = [node for node in nodes if node.opened().fd in range(opened.FOREIGN)]
+        assert len(held) == 2
+        assert box.tree() == {name: name for name in names}
 
 
 def read(tree: SquashLower, name: bytes, offset: int, size: int) -> bytes:
