@@ -1,6 +1,7 @@
 """What is large stays quick: 100,000 names in a directory, and a file of more than 2 GiB."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Image, Piece, write_tree
+from layerfs.pysquashfs import Compressor, Entry, Image, Piece, WriteOptions, write_image, write_tree
 from tests.host import require
-from tests.pysquashfs.images import make_image, mounted
+from tests.pysquashfs.images import make_image, mounted, noise, seen_in_directory, seen_in_image
 
 NAMES = 100_000
 LINE = b"layerfs 0123456789\n"
@@ -123,6 +124,32 @@ def test_islands_beyond_4_gib_are_found(scratch: Path) -> None:
                 assert image.read(inode.ref, at, len(data)) == data == os.pread(theirs.fileno(), len(data), at)
                 assert image.read(inode.ref, max(at - 9, 100), 5) == bytes(5)
         assert image.read(inode.ref, inode.size - 3, 100) == bytes(3)
+
+
+def test_tables_of_many_blocks_are_read(scratch: Path) -> None:
+    """As many owners, fragments, xattrs and numbers as files, each table longer than a block of metadata holds."""
+    count = 2200
+    root = Entry(b"", stat.S_IFDIR | 0o755)
+    files = [
+        Entry(
+            b"%04d" % number, stat.S_IFREG | 0o644, uid=number, gid=10**9 + number, data=noise(3000, number),
+            xattrs={b"user.number": b"%d" % number},
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    write_image(scratch / "image", [root, *files], WriteOptions(block_size=4096, compressor=Compressor.LZ4))
+    with Image(scratch / "image") as image:
+        assert image.superblock.fragment_count > 2 * 512
+        assert image.superblock.id_count > 2 * 2048
+        ours = seen_in_image(image)
+        for entry in files:
+            assert ours[entry.path][1:3] == (entry.uid, entry.gid)
+            assert dict(ours[entry.path].xattrs) == entry.xattrs
+        for name, inode in image.scan(image.root.ref):
+            assert image.by_number(inode.number) == inode, name
+        require("root")
+        with mounted(scratch / "image", scratch / "mount") as place:
+            assert seen_in_directory(place) == ours
 
 
 def test_pieces_are_shared_by_threads(large: Path) -> None:
