@@ -144,7 +144,9 @@ def _run_xar(words: list[str]) -> int:
 
 
 def _sentence(error: OSError) -> str:
-    """Return what an operating system's error says, with the path it is about."""
+    """Return what an operating system's error says, with the path it is about; some say it better by themselves."""
+    if type(error).__str__ is not OSError.__str__:
+        return str(error)
     said = error.strerror or str(error)
     name = error.filename
     return f"{os.fsdecode(name)}: {said}" if isinstance(name, str | bytes) else said
