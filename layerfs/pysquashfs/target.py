@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -69,6 +70,9 @@ def within(fd: int, offset: int) -> Iterator[None]:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "an image is written to a regular file only")
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if flags & os.O_ACCMODE != os.O_RDWR or flags & os.O_APPEND:  # duplicates are read back; pwrite(2) would append
+        raise OSError(errno.EINVAL, "an image is written to a descriptor open for reading and writing, not appending")
     if offset < 0:
         raise OSError(errno.EINVAL, f"offset {offset}")
     try:

@@ -111,6 +111,16 @@ def test_bad_source_date_epoch_is_refused(epoch: str, scratch: Path, monkeypatch
     assert os.listdir(scratch) == []
 
 
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDONLY, os.O_RDWR | os.O_APPEND])
+def test_descriptor_needs_to_be_open_for_both(flags: int, scratch: Path) -> None:
+    (scratch / "file").write_bytes(b"old")
+    fd = os.open(scratch / "file", flags)
+    with pytest.raises(OSError, match="open for reading and writing, not appending"):
+        write_image(fd, TREE)
+    os.close(fd)
+    assert (scratch / "file").read_bytes() == b"old"
+
+
 def test_offset_needs_a_regular_file(scratch: Path) -> None:
     with pytest.raises(SquashfsError, match="an offset needs a descriptor"):
         write_image(scratch / "image", TREE, offset=4096)
