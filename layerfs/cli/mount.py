@@ -154,6 +154,8 @@ def make_work(upper: bytes) -> bytes:
     """Make and return the work directory UPPER.work, beside the upper and so most likely on its filesystem."""
     place = os.path.realpath(upper)
     if not os.path.isdir(place):
+        if os.path.exists(place):
+            raise InvalidArgument(f"the upper {os.fsdecode(upper)} is not a directory", "changes go into a directory")
         raise NotFound(f"no such upper: {os.fsdecode(upper)}", "make the directory first")
     if os.path.ismount(place):
         raise InvalidArgument(

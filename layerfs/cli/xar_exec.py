@@ -47,7 +47,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_timeout(parser)
     parser.add_argument("file", metavar="FILE", help="the XAR")
     # Everything behind FILE is the program's, also what looks like an option of ours.
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="the program's arguments")
+    rest = parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="the program's arguments"
+    )
+    rest.required = False  # or a usage error would ask for it
 
 
 def run(args: "argparse.Namespace") -> int:

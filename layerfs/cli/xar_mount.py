@@ -32,6 +32,7 @@ def add_timeout(parser: "argparse.ArgumentParser") -> None:
     """Add the option that `mount` and `exec` share."""
     parser.add_argument(
         "--timeout",
+        type=_known,
         metavar="SECONDS",
         help="unmount after this time without use, 0 for never; of whoever makes the mount "
         f"($XAR_MOUNT_TIMEOUT, else {TIMEOUT:.0f})",
@@ -63,6 +64,18 @@ def print_mount(file: str, timeout: float) -> int:
     print(os.fsdecode(shared.path))
     sys.stdout.flush()
     os._exit(0)  # the interpreter's farewell takes longer than all of this
+
+
+def _known(text: str) -> str:
+    """Return an option's value if it is a time; ValueError is argparse's word for a usage error."""
+    try:
+        seconds(text)
+    except InvalidArgument as error:
+        raise ValueError from error
+    return text
+
+
+_known.__name__ = "time"  # what argparse calls it: invalid time value
 
 
 def seconds(given: str | None) -> float:

@@ -56,7 +56,7 @@ def _has_images(request: MountRequest) -> bool:
 
 def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
     """Mount with kernel overlayfs and record it."""
-    from layerfs.mounts.kernel import mount_kernel, mount_validated
+    from layerfs.mounts.kernel import explain, mount_kernel, mount_validated
 
     if not _has_images(request):
         mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
@@ -69,8 +69,11 @@ def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: 
     # Where nothing is written a server below the kernel's overlay is worth less than one alone (measured).
     alone = request.driver is Driver.AUTO and request.stack.upper is None
     home = None if alone else household(process, inherited)
-    with ground(request.stack, request.mountpoint, home) as found:
-        mount_validated(found.stack, request.union, request.mountpoint, request.attach.flags)
+    try:
+        with ground(request.stack, request.mountpoint, home) as found:
+            mount_validated(found.stack, request.union, request.mountpoint, request.attach.flags)
+    except PermissionError as error:
+        raise explain(error, request.stack) from error
     _record(request, f"{why}; {found.how}", found.server, log_of(process, found.server) if found.server else None)
 
 

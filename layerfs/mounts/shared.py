@@ -17,7 +17,9 @@ This module is what every start of a program in a XAR costs, so it imports next 
 
 import errno
 import os
+import stat
 
+from layerfs.errors import InvalidArgument
 from layerfs.mounts.shared_graph import Graph, Stamp, graph_of, spell, stamp_of
 from layerfs.mounts.shared_place import find_home, locked
 
@@ -65,6 +67,8 @@ def examine(file: bytes, *, anew: bool = False) -> Package:
     """
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise InvalidArgument(f"{os.fsdecode(file)} is not a file", "give a XAR")
         values = _glance(fd, file)
         stamp = stamp_of(os.fstat(fd))
     finally:

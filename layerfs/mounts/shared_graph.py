@@ -11,6 +11,7 @@ import os
 from layerfs.mounts.shared_place import find_home
 
 MEMO = b".graph"
+MEMOS = 256  # at most; about a kilobyte each
 Stamp = tuple[int, ...]
 
 
@@ -78,7 +79,20 @@ def _find(memo: bytes, path: bytes) -> Graph:
     rows = (b" ".join([place.hex().encode(), *(b"%d" % n for n in before[place])]) for place in (*lowers, *places))
     with suppress(OSError):  # where nothing can be written the graph is resolved again
         _write(memo, b"\n".join([b"%s %d" % (digest, len(lowers)), around, *rows]))
+        _forget_old(os.path.dirname(memo))
     return Graph(lowers, stamps, digest)
+
+
+def _forget_old(home: bytes) -> None:
+    """Keep the newest memos; a XAR that is built again and again leaves one each time."""
+    with os.scandir(home) as entries:
+        memos = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries if _is_memo(entry)]
+    for _, path in sorted(memos)[:-MEMOS]:
+        os.unlink(path)
+
+
+def _is_memo(entry: "os.DirEntry[bytes]") -> bool:
+    return entry.name.endswith(MEMO)
 
 
 def _write(path: bytes, content: bytes) -> None:

@@ -210,8 +210,9 @@ def test_a_mount_that_fails_leaves_nothing(persons_desk: Desk) -> None:
 WRONG = {
     "a file that is none": (["xar", "mount", "/etc/hostname"], 1, "/etc/hostname is not a XAR"),
     "a file that is not there": (["xar", "mount", "absent.xar"], 1, "absent.xar: No such file or directory"),
-    "a time that is none": (["xar", "mount", "--timeout", "soon", "/etc/hostname"], 1, '"soon" is no time'),
-    "a negative time": (["xar", "exec", "--timeout=-1", "/etc/hostname"], 1, '"-1" is no time'),
+    "a time that is none": (["xar", "mount", "--timeout", "soon", "/etc/hostname"], 2, "invalid time value: 'soon'"),
+    "a negative time": (["xar", "exec", "--timeout=-1", "/etc/hostname"], 2, "invalid time value: '-1'"),
+    "a directory": (["xar", "mount", "/etc"], 1, "/etc is not a file"),
     "no file": (["xar", "mount"], 2, "FILE"),
 }
 
