@@ -2,8 +2,8 @@
 #include "write_image.h"
 
 /* Blocks that wait for threads, by their bytes, but within limits. The end of a file counts as a block until it is in a
-   fragment block, so that with few of them only one thread has work. Measured: 20,000 files of 2 to 18 KiB in blocks of
-   128 KiB, zstd, two threads: 27 s with 20 blocks, 12 s with 512. */
+   fragment block, so that with few of them only one thread has work. Measured on a busy machine, 20,000 files of 2 to
+   18 KiB in blocks of 128 KiB, two threads: with 20 blocks zstd 27 s, gzip 6 to 10 s; with 512 zstd 12 s, gzip 5 s. */
 #define BACKLOG (64 << 20)
 #define BACKLOG_LEAST 128
 #define BACKLOG_MOST 1024
