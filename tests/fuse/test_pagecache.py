@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.fuse.ahead import FEED
 from layerfs.fuse.pagecache import PageCache
+from layerfs.fuse.stream import FEED
 from tests.semantics.mounted import Mounted
 
 SIZES = [1, 100, 4095, 4096, 4097, 9000, FEED - 1, FEED, FEED + 1, 200_000]
