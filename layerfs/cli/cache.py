@@ -156,7 +156,7 @@ def _ls(arguments: argparse.Namespace) -> int:
     for cache, entry in rows:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         print(one_line(f"{_title(entry)}  {size(entry.size)}  used {used}  {os.fsdecode(cache.root)}"))
-    print(f"{len(rows)} packages, {size(sum(entry.size for _, entry in rows))}")
+    print(f"{len(rows)} package{'s' * (len(rows) != 1)}, {size(sum(entry.size for _, entry in rows))}")
     return 0
 
 
@@ -205,8 +205,11 @@ def _gc(arguments: argparse.Namespace) -> int:
 
 def _path(arguments: argparse.Namespace) -> int:
     """Print where a package is, once it is known to be sound."""
-    name, _, version = arguments.name.partition("=")
-    found = {e.sha256: (cache, e) for cache in reversed(Cache.all()) for e in cache.versions(os.fsencode(name))}
+    name, version = arguments.name, ""
+    found = _versions(name)
+    if not found and "=" in name:
+        name, _, version = name.rpartition("=")
+        found = _versions(name)
     exact = {digest: pair for digest, pair in found.items() if version in ("", pair[1].version)}
     if not exact and len(version) >= _LEAST:
         exact = {digest: pair for digest, pair in found.items() if digest.startswith(version.lower())}
@@ -219,6 +222,11 @@ def _path(arguments: argparse.Namespace) -> int:
     cache, entry = next(iter(exact.values()))
     print(os.fsdecode(cache.checked(entry)))
     return 0
+
+
+def _versions(name: str) -> dict[str, tuple[Cache, Entry]]:
+    """Return all entries of a name by their digests, the user's own before the node's."""
+    return {e.sha256: (cache, e) for cache in reversed(Cache.all()) for e in cache.versions(os.fsencode(name))}
 
 
 def mounted_files() -> set[bytes]:

@@ -125,10 +125,22 @@ def _run(words: list[str]) -> int:
     if rest:
         # argparse gives up on positional arguments that options divide: `mount A B --upper U M`.
         if not hasattr(arguments, "paths") or any(word.startswith("-") for word in rest):
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+            _parser_of(parser, words).error(f"unrecognized arguments: {' '.join(rest)}")
         arguments.paths += rest
     run: Callable[[argparse.Namespace], int] = import_module(f"layerfs.cli.{verb}").run
     return run(arguments)
+
+
+def _parser_of(parser: "argparse.ArgumentParser", words: Sequence[str]) -> "argparse.ArgumentParser":
+    """Return the parser of the verb that words name, for its usage line."""
+    import argparse
+
+    for word in words:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction) and word in action.choices:
+                parser = action.choices[word]
+                break
+    return parser
 
 
 def _run_helper(words: list[str]) -> int:

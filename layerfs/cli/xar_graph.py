@@ -39,6 +39,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("paths", nargs="+", metavar="FILE", help="XARs, images, directories; top first")
     parser.add_argument("--format", choices=list(FORMATS), default="text", help="default: text")
+    for form in ("json", "dot", "svg"):
+        parser.add_argument(f"--{form}", action="store_const", const=form, dest="format", help=f"--format {form}")
     parser.add_argument("-o", "--output", metavar="FILE", help="write to this file")
     parser.add_argument(
         "--conflicts", action=argparse.BooleanOptionalAction, default=True, help="look for files that hide others"

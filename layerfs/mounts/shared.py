@@ -144,7 +144,10 @@ def answers(path: bytes) -> bool:
     device = os.stat(os.path.dirname(path)).st_dev
     while True:
         try:
-            if os.stat(path).st_dev == device:
+            st = os.lstat(path)
+            if not stat.S_ISDIR(st.st_mode):
+                raise InvalidArgument(f"{os.fsdecode(path)} is in the way: a XAR is to be mounted there", "remove it")
+            if st.st_dev == device:
                 return False
             os.statvfs(path)  # asks the server, whatever the kernel has cached
             return True

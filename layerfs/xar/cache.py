@@ -27,7 +27,7 @@ import stat
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from layerfs.errors import Corrupt
+from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.sys.namespaces import in_user_namespace
 from layerfs.xar.entry import FACTS, SOUND, USED, Entry, is_ours, read_entry, stamp, touch, unsafe
 
@@ -48,8 +48,12 @@ class Cache:
 
     @classmethod
     def own(cls) -> "Cache":
-        """Return the cache to which this process adds."""
-        return cls.all()[0]
+        """Return the cache to which this process adds; InvalidArgument where it has none."""
+        own = cls.all()[0]
+        if own.root == NODE and os.geteuid() != 0:
+            name = os.fsdecode(VARIABLE)
+            raise InvalidArgument("this user has no home, and so no cache", f"set {name} to a directory")
+        return own
 
     @classmethod
     def all(cls) -> "list[Cache]":
@@ -62,7 +66,10 @@ class Cache:
             return [node]
         base = os.environb.get(b"XDG_CACHE_HOME", b"")
         if not base.startswith(b"/"):  # relative ones are to be ignored (XDG Base Directory Specification)
-            base = os.path.join(os.path.expanduser(b"~"), b".cache")
+            home = os.path.expanduser(b"~")
+            if not home.startswith(b"/"):  # no HOME, and nobody by this number: only the node's is there
+                return [node]
+            base = os.path.join(home, b".cache")
         return [cls(os.path.join(base, b"layerfs")), node]
 
     def place(self, *names: bytes) -> bytes:

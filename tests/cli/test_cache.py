@@ -66,7 +66,7 @@ def test_list_is_for_people(place: Place) -> None:
     cache(place, "add", "f.xar")
     first, last = cache(place, "ls").splitlines()
     assert re.fullmatch(rf"f\.xar 1 \([0-9a-f]{{12}}\)  4\.0 KiB  used [\d-]+ [\d:]+  {place.base}/cache", first)
-    assert last == "1 packages, 4.0 KiB"
+    assert last == "1 package, 4.0 KiB"
 
 
 def test_path_is_that_of_the_version_asked_for(place: Place) -> None:
@@ -163,3 +163,9 @@ def test_images_of_kernel_mounts_are_not_evicted(scratch: Path) -> None:
     assert cache(place, "gc", "--max-size", "0").endswith("1 in use spared; 8.0 KiB left\n")
     place.do("umount", place.mnt)
     assert cache(place, "gc", "--max-size", "0").endswith("; 0 bytes left\n")
+
+
+def test_a_name_may_hold_an_equals_sign(place: Place) -> None:
+    (place.base / "a=b.xar").write_bytes((place.base / "f.xar").read_bytes())
+    cache(place, "add", "a=b.xar")
+    assert cache(place, "path", "a=b.xar").endswith("/a=b.xar\n")
