@@ -49,7 +49,7 @@ def campaign(setting: Setting, examples: int, seconds: float) -> int:
                 if not (setting.images and known.changes_acl(operation)):
                     yield operation
 
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (setting.images and known.breaks_links(world.lowers)):
             return
         ran += 1
         try:
