@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -182,6 +183,28 @@ def test_a_corrupt_block_is_eio_and_a_line_in_the_log(tree: Path, caplog: pytest
         assert failure.value.errno == errno.EIO
         assert read(lower, b"well", 0, 9000) == b"w" * 9000
     assert os.fsdecode(image) in caplog.text
+
+
+def test_large_directories_are_not_read_for_each_name_in_turn(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two whose listings are not kept together, each lookup read one again: 30 ms at 15,000 names."""
+    names = [b"%04d" % number for number in range(2000)]
+    for above in (b"a", b"b"):
+        (tree / os.fsdecode(above)).mkdir()
+        for name in names:
+            (tree / os.fsdecode(above) / os.fsdecode(name)).touch()
+    monkeypatch.setattr("layerfs.xar.lower.LISTED", 3000)
+    with closing(SquashLower(pack(tree), 1)) as lower:
+        handles = [lower.open_dir(lower.root(), above) for above in (b"a", b"b")]
+        expected = [{name: lower.lstat(handle, name).st_ino for name, _ in lower.scan(handle, xattr_whiteouts=False)}
+                    for handle in handles]  # fmt: skip
+        scan = Mock(wraps=lower.image.scan)
+        monkeypatch.setattr(lower.image, "scan", scan)
+        for name in names[::2]:
+            for handle, numbers in zip(handles, expected, strict=True):
+                assert lower.lstat(handle, name).st_ino == numbers[name]
+        with pytest.raises(FileNotFoundError):
+            lower.lstat(handles[0], b"absent")
+        assert scan.call_count < 50
 
 
 def test_directories_in_a_circle_are_refused(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
