@@ -1,7 +1,8 @@
 """Frozen words that every room shares."""
 
-from dataclasses import dataclass
 from enum import Enum
+
+from layerfs.value import value
 
 
 class Driver(Enum):
@@ -12,7 +13,7 @@ class Driver(Enum):
     FUSE = "fuse"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stack:
     """Absolute paths of read-only lowers, top first, and the one upper with its work directory.
 
@@ -24,7 +25,7 @@ class Stack:
     work: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mount:
     """What mount(2) would be told; only `layerfs.sys.mounts` acts on it."""
 

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -14,6 +13,7 @@ from layerfs.mounts.launch import launch
 from layerfs.mounts.options import MountOptions, MountRequest, absolute, parse, request
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
+from layerfs.value import replace
 
 if TYPE_CHECKING:
     import argparse

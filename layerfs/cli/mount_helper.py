@@ -10,7 +10,6 @@ The driver is FUSE unless `-o driver=` says otherwise: whoever calls a FUSE prog
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from layerfs import __version__
@@ -21,6 +20,7 @@ from layerfs.model import Driver
 from layerfs.mounts.options import MountOptions, parse, request
 from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
+from layerfs.value import replace
 
 USAGE: Final = """usage: layerfs-mount [-f] [-d] -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...] MOUNTPOINT
        layerfs-mount SOURCE MOUNTPOINT -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...]

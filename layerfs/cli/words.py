@@ -4,16 +4,15 @@ It understands well-formed lines only; whoever gets None asks argparse, or shows
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
 class Words:
     """The arguments that are no options, the values of those that take one, and the switches that were given."""
 
-    paths: list[str] = field(default_factory=list)
-    values: dict[str, list[str]] = field(default_factory=dict)
-    switches: set[str] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.values: dict[str, list[str]] = {}
+        self.switches: set[str] = set()
 
     def last(self, name: str) -> str | None:
         """Return an option's last value."""

@@ -1,14 +1,14 @@
 """What a FUSE mount and its server are told; light to import, since it stands on the way to mount(2)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from layerfs.sys.mounts import MountFlag
+from layerfs.value import value
 
 NAME = b"layerfs"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttachOptions:
     """What the kernel is told when it mounts FUSE: mount(8) shows `source` and the type `fuse.SUBTYPE`.
 
@@ -23,7 +23,7 @@ class AttachOptions:
     max_read: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Idle:
     """Have a server leave after `seconds` without a request.
 
@@ -35,7 +35,7 @@ class Idle:
     leave: Callable[[Callable[[], bool]], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServeConfig:
     """What the server must know beside its union; without `idle` it stays until it is unmounted."""
 

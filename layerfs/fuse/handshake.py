@@ -12,11 +12,11 @@ Layouts and numbers: include/uapi/linux/fuse.h, protocol 7.38.
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, Self
 
 from layerfs.errors import Unsupported
+from layerfs.value import value
 
 if TYPE_CHECKING:
     from layerfs.union.options import UnionOptions
@@ -84,7 +84,7 @@ ALWAYS = (
 INTRODUCED = Flag.DO_READDIRPLUS | Flag.MAX_PAGES
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wanted:
     """What a mount may choose; the kernel's offer limits it."""
 
@@ -107,7 +107,7 @@ class Wanted:
         return chosen
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Negotiated:
     """What the kernel and we agreed on; sizes in bytes."""
 
@@ -117,7 +117,7 @@ class Negotiated:
     max_write: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Offer:
     """The kernel's FUSE_INIT."""
 

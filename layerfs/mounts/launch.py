@@ -10,7 +10,6 @@ The mount stands before anything heavy is imported: until it is served the kerne
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.fuse.mount import attach, check_mountpoint
@@ -18,6 +17,7 @@ from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.options import MountRequest, generic_words
 from layerfs.mounts.process import READY, Process, Server, household, log_of, open_descriptors, open_log
+from layerfs.value import replace
 
 
 def launch(request: MountRequest, process: Process) -> None:

@@ -9,7 +9,6 @@ One level of escapes, kernel overlayfs's (overlayfs.rst): `\\,` within an option
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from layerfs.errors import InvalidArgument
@@ -17,25 +16,26 @@ from layerfs.fuse.config import AttachOptions
 from layerfs.model import Driver, Stack
 from layerfs.sys.mounts import MountFlag, parse_generic
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
+from layerfs.value import replace, value
 
 MAX_ID: Final = 2**32 - 2  # (uid_t) -1 is nobody at all (chown(2))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MountOptions:
     """Everything that -o can say. Paths are as they were given; `ignored` are the options without effect here."""
 
     lowers: tuple[bytes, ...] = ()
     upper: bytes | None = None
     work: bytes | None = None
-    union: UnionOptions = field(default_factory=UnionOptions)
-    attach: AttachOptions = field(default_factory=AttachOptions)
+    union: UnionOptions = UnionOptions()
+    attach: AttachOptions = AttachOptions()
     driver: Driver | None = None
     debug: bool = False
     ignored: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MountRequest:
     """One mount, wholly decided but for the driver that AUTO will become; every path is absolute."""
 
@@ -51,19 +51,19 @@ class MountRequest:
         return bool(self.attach.flags & MountFlag.RDONLY)
 
 
-@dataclass(slots=True)
 class _Draft:
     """What was read so far; the last word on anything wins, as in mount(8)."""
 
-    lowers: list[bytes] = field(default_factory=list)
-    paths: dict[str, bytes] = field(default_factory=dict)
-    union: dict[str, Any] = field(default_factory=dict)
-    attach: dict[str, Any] = field(default_factory=dict)
-    squash_root: bool = False
-    driver: Driver | None = None
-    debug: bool = False
-    generic: list[str] = field(default_factory=list)
-    ignored: list[bytes] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.lowers: list[bytes] = []
+        self.paths: dict[str, bytes] = {}
+        self.union: dict[str, Any] = {}
+        self.attach: dict[str, Any] = {}
+        self.squash_root = False
+        self.driver: Driver | None = None
+        self.debug = False
+        self.generic: list[str] = []
+        self.ignored: list[bytes] = []
 
 
 def parse(strings: Iterable[bytes]) -> MountOptions:

@@ -7,10 +7,10 @@ what resolves dependencies.
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from layerfs.model import Stack
+from layerfs.value import replace, value
 
 if TYPE_CHECKING:
     from layerfs.xar.graph import Resolution
@@ -20,7 +20,7 @@ _CACHED: Final = b"/packages/"  # in the path of every entry of a cache (layerfs
 _SQUASHFS: Final = b"hsqs"  # squashfs 4, little-endian: a bare image, which depends on nothing
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Complete:
     """A stack with all that its layers depend on, top first, and how that was found; None if no layer is a XAR."""
 

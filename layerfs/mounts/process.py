@@ -5,8 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from dataclasses import replace as replace_fields
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -15,6 +13,7 @@ from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.options import MountRequest, generic_words
 from layerfs.sys.mounts import unmount
+from layerfs.value import replace, value
 
 if TYPE_CHECKING:
     from layerfs.union.union import Union
@@ -24,7 +23,7 @@ STDERR: Final = 2
 LOG_SIZE: Final = 1 << 20  # bytes of a log that nobody asked for, kept twice: a bug must not fill /run; guessed
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Process:
     """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's entry."""
 
@@ -59,7 +58,7 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Household:
     """How a server lives whose mount has no place: `settle` comes first, `leave` last; `log` is where it may write."""
 
@@ -147,7 +146,7 @@ class Server:
 
     def _only_ours(self, idle: Idle) -> Idle:
         """Keep an idle server, whose mount somebody detached, from unmounting what stands there now."""
-        return replace_fields(idle, leave=lambda unused: idle.leave(lambda: self._is_there() and unused()))
+        return replace(idle, leave=lambda unused: idle.leave(lambda: self._is_there() and unused()))
 
     @contextmanager
     def _recorded(self, process: Process) -> Iterator[registry.Entry]:
@@ -156,7 +155,7 @@ class Server:
         request = self._request
         words = ",".join(generic_words(request.attach.flags))
         entry = registry.new_entry(request.mountpoint, Driver.FUSE, self._why, request.stack, words)
-        entry = replace_fields(entry, log=process.log or _default_log(entry))
+        entry = replace(entry, log=process.log or _default_log(entry))
         try:
             with suppress(OSError):  # no runtime directory: a mount that `status` does not know is better than none
                 registry.save(entry)

@@ -10,18 +10,18 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from layerfs.model import Driver, Stack
 from layerfs.sys.mounts import mountinfo
+from layerfs.value import fields_of, value
 
 SYSTEM: Final = b"/run/layerfs"
 SUFFIX: Final = b".json"
 STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 22 of proc_pid_stat(5)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One recorded mount. `pid` and `born` [clock ticks after boot] name the server for ever; both 0 without one.
 
@@ -202,9 +202,9 @@ def _to_json(value: Any) -> Any:
     """Return an entry in JSON's types; bytes as file names are decoded everywhere (os.fsdecode)."""
     match value:
         case Entry():
-            return {item.name: _to_json(getattr(value, item.name)) for item in fields(value)}
+            return {name: _to_json(getattr(value, name)) for name in fields_of(value)}
         case Stack():
-            return {key: _to_json(part) for key, part in asdict(value).items()}
+            return {name: _to_json(getattr(value, name)) for name in fields_of(value)}
         case Driver():
             return value.value
         case bytes():

@@ -7,11 +7,11 @@ import errno
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntFlag
 
 from layerfs.model import Mount
 from layerfs.sys.libc import call
+from layerfs.value import value
 
 UMOUNT_NOFOLLOW = 8
 MNT_DETACH = 2
@@ -75,7 +75,7 @@ _CLEARS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MountInfo:
     """One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)), unescaped.
 

@@ -8,12 +8,12 @@ import errno
 import os
 import pwd
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import NoReturn
 
 from layerfs.sys.libc import call
 from layerfs.sys.mounts import make_private
+from layerfs.value import value
 
 MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
@@ -28,7 +28,7 @@ class Namespace(IntFlag):
     PID = 0x20000000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Subordinate:
     """A run of ids that a user may map into their namespaces (subuid(5))."""
 

@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from layerfs.sys import dirs
 from layerfs.union import opened
@@ -15,11 +14,12 @@ from layerfs.union.lookup import attributes
 from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes, Overlay
 from layerfs.union.whiteout import is_private
+from layerfs.value import value
 
 ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """What setattr sets; None leaves as it is. Times in ns since the epoch, before it negative."""
 

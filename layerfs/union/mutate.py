@@ -5,7 +5,6 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
@@ -16,12 +15,13 @@ from layerfs.union.readdir import listing_of
 from layerfs.union.shown import Attributes
 from layerfs.union.state import Overlay
 from layerfs.union.whiteout import NAME_MAX, NO_DEVICE, WH, is_marker_name
+from layerfs.value import value
 
 DEFAULT_ACL = "system.posix_acl_default"
 Maker = Callable[[int, bytes], None]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Caller:
     """Who asks: the ids seen in the mount, and the umask."""
 

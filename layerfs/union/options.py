@@ -1,7 +1,8 @@
 """How one union behaves: what the option strings of a mount become."""
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from layerfs.value import value
 
 
 class OverrideStat(IntEnum):
@@ -21,7 +22,7 @@ class RedirectDir(IntEnum):
     NOFOLLOW = 3  # copy, and ignore the redirects that are found
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IdRange:
     """`count` ids: `inside` is what the mount shows, `outside` what is on disk."""
 
@@ -30,7 +31,7 @@ class IdRange:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UnionOptions:
     """Everything about a union that is not where its layers are. Timeouts in seconds."""
 

@@ -8,7 +8,6 @@ is no moment in which the lower shines through. What can fail comes before that 
 import errno
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from layerfs.sys import dirs
 from layerfs.union import hardlinks
@@ -22,11 +21,12 @@ from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.removal import bury, cover, forget_name, grip, hides, make_file_whiteout, pin
 from layerfs.union.state import Overlay
 from layerfs.union.whiteout import NAME_MAX, WH, has_file_form, is_marker_name
+from layerfs.value import value
 
 _FLAGS = dirs.RENAME_NOREPLACE | dirs.RENAME_EXCHANGE | dirs.RENAME_WHITEOUT
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Move:
     """What is to be renamed: `name` in `parent` becomes `new` in `to`, where `target` may stand."""
 

@@ -8,10 +8,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from layerfs.sys import dirs
+from layerfs.value import value
 
 if TYPE_CHECKING:
     from layerfs.union.shown import Attributes
@@ -33,7 +33,7 @@ _PRIVATE: Final = (
 _OPAQUE: Final = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DirMarks:
     """What the xattrs of a directory in one layer say about the layers below it."""
 

@@ -22,11 +22,11 @@ Reading costs one pread(2) and imports nothing: it lies on the way of every moun
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, NoReturn
 
 from layerfs.errors import Corrupt, InvalidArgument
+from layerfs.value import value
 
 PAGE: Final = 4096  # bytes; OFFSET is a multiple of it
 LONGEST: Final = 2 * PAGE  # bytes; no reference reader takes a longer header
@@ -58,7 +58,7 @@ class Remark(NamedTuple):
     said: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Header:
     """What a XAR says of itself; `offset` [bytes] is where its image begins, `version` is "" where none is given."""
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Entry, birth, mount_id
 from layerfs.sys.mounts import mountinfo
+from layerfs.value import replace
 
 ENTRY = Entry(
     mountpoint=b"/mnt/\xff name",
