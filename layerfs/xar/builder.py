@@ -7,7 +7,6 @@ uncompressed and everything belongs to nobody.
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import xxhash
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.pysquashfs import Compressor, WriteOptions, write_image
+from layerfs.pysquashfs.target import replacing
 from layerfs.xar.contents import gather, is_closed, target_in
 from layerfs.xar.header import MAGIC, Header, make_header, parse_header
 
@@ -147,25 +147,14 @@ def _output(recipe: Recipe) -> bytes:
 
 @contextmanager
 def _staged(output: bytes) -> Iterator[int]:
-    """Yield a new file beside the output that takes its place, on disk, when all went well, and goes when not."""
-    place, name = os.path.split(output)
-    fd, path = tempfile.mkstemp(dir=place, prefix=b"." + name[:200] + b".", suffix=b".new")
-    try:
-        yield fd
+    """Yield a new file that takes the output's place, on disk, when all went well, and else leaves no trace."""
+    with replacing(output) as fd:
+        try:
+            yield fd
+        except OSError as error:
+            error.filename = error.filename or output  # of the writer, which knows a descriptor only
+            raise
         os.fchmod(fd, MODE)
-        os.fsync(fd)
-        os.rename(path, output)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
-    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)  # the rename itself
-    finally:
-        os.close(directory)
 
 
 def _digest(fd: int, offset: int) -> str:

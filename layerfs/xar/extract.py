@@ -60,7 +60,13 @@ def extract(
         extraction = _Extraction(image, wishes, chosen, data, progress)
         entries = image.readdir(image.root.ref)  # an image without a root to read leaves no trace
         fresh = _prepare(target, wishes.force)
-        return extraction.run(os.open(target, _DIRECTORY & ~os.O_NOFOLLOW), entries, fresh)
+        root = os.open(target, _DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            return extraction.run(root, entries, fresh)
+        except OSError as error:
+            if error.errno in _FULL:  # it is not about one file
+                raise OSError(error.errno, error.strerror, target) from None
+            raise
 
 
 def _chosen(image: Image, paths: Collection[bytes]) -> dict[bytes, bool] | None:

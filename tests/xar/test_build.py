@@ -1,8 +1,11 @@
 """XARs that we build: both reference readers take them, the same input gives the same bytes, mistakes are named."""
 
+import errno
 import os
+import signal
 import stat
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from layerfs.xar.header import Header
 from layerfs.xar.package import opened
 from layerfs.xar.verify import verify
 from tests.e2e.manifest import manifest
+from tests.host import require
 from tests.xar.readers import accepting
 
 TIMEOUT = 60  # s
@@ -291,6 +295,28 @@ def test_a_build_that_is_broken_off_leaves_the_old_file(scratch: Path) -> None:
         build(recipe(tree), break_off)
     assert sorted(os.listdir(scratch)) == ["app.xar", "tree"]
     assert (scratch / "app.xar").read_text() == "old"
+
+
+def test_a_build_that_is_killed_leaves_no_trace(scratch: Path) -> None:
+    tree = application(scratch)
+    program = "import os, signal, sys; from layerfs.xar.builder import Recipe, build; "
+    program += "build(Recipe((b'tree',), b'app.xar'), lambda done, total: os.kill(os.getpid(), signal.SIGKILL))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tree.parent, check=False, timeout=TIMEOUT)
+    assert done.returncode == -signal.SIGKILL
+    assert os.listdir(scratch) == ["tree"]
+
+
+def test_a_full_disk_is_named_by_the_output(scratch: Path) -> None:
+    require("root")
+    tree = application(scratch)
+    (scratch / "small").mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs"]
+    subprocess.run([*words, scratch / "small"], check=True, timeout=TIMEOUT)
+    output = os.fsencode(scratch / "small/app.xar")
+    with pytest.raises(OSError) as caught:
+        make(tree, output=output)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, output)
+    assert os.listdir(scratch / "small") == []
 
 
 def test_progress_ends_at_the_total(scratch: Path) -> None:
