@@ -1,5 +1,6 @@
 """The process that serves one FUSE mount: detached from whoever started it, recorded, and gone without a trace."""
 
+import errno
 import gc
 import os
 import sys
@@ -128,13 +129,16 @@ class Server:
             os.close(terminal)
 
     def unmount(self) -> None:
-        """Close what is still ours and take the mount away, unless it is gone or another has taken its place."""
+        """Close what is still ours and take the mount away, unless it is gone or another has taken its place.
+
+        That may bear our mount's number (the kernel gives numbers out again), but ours is dead by now.
+        """
         device, self._device = self._device, -1
         if device >= 0:
             os.close(device)
             self._union.close()
         with suppress(OSError):  # another unmounts it at this moment
-            if self._is_there():
+            if self._is_there() and _is_dead(self._request.mountpoint):
                 unmount(self._request.mountpoint, lazy=True)
 
     def _is_there(self) -> bool:
@@ -180,6 +184,15 @@ class Server:
 
             logging.getLogger(__name__).exception("the server ended by a bug")
             raise
+
+
+def _is_dead(mountpoint: bytes) -> bool:
+    """Tell whether a mount has no server any more."""
+    try:
+        os.statvfs(mountpoint)  # asks the server, whatever the kernel has cached
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
 
 
 def hold_signals() -> None:

@@ -1,0 +1,40 @@
+"""What a server leaves as it ends: no mount of its own, and every other."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+from unittest.mock import Mock
+
+from layerfs.fuse.config import AttachOptions
+from layerfs.fuse.mount import attach
+from layerfs.model import Driver, Stack
+from layerfs.mounts.options import MountRequest
+from layerfs.mounts.process import Server
+from layerfs.union.options import UnionOptions
+from layerfs.union.union import Union
+
+
+def _server(place: Path, device: int) -> Server:
+    request = MountRequest(
+        Stack((os.fsencode(place),), None, None), os.fsencode(place), UnionOptions(), AttachOptions(), Driver.FUSE
+    )
+    return Server(request, "", cast(Union, Mock()), device)
+
+
+def test_a_mount_that_got_the_number_of_one_that_is_gone_stays(scratch: Path, require: Callable[..., None]) -> None:
+    """umount(8) and a mount at once: the former server, at its end, took the new mount for its own."""
+    require("root")
+    subprocess.run(["mount", "-t", "tmpfs", "another", scratch], check=True)
+    try:
+        _server(scratch, -1).unmount()
+        assert os.path.ismount(scratch)
+    finally:
+        subprocess.run(["umount", scratch], check=True)
+
+
+def test_a_mount_that_was_never_served_goes(scratch: Path, require: Callable[..., None]) -> None:
+    require("fuse")
+    _server(scratch, attach(os.fsencode(scratch), AttachOptions())).unmount()
+    assert not os.path.ismount(scratch)
