@@ -16,7 +16,7 @@ from layerfs.fuse.mount import attach, check_mountpoint
 from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.options import MountRequest, generic_words
-from layerfs.mounts.process import READY, Process, Server, household, log_of, open_descriptors, open_log
+from layerfs.mounts.process import READY, Process, Server, household, log_of, open_descriptors, open_log, sigterm_held
 from layerfs.value import replace
 
 
@@ -94,7 +94,7 @@ def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: li
     from layerfs.union.union import Union
     from layerfs.xar.trees import open_tree
 
-    with ExitStack() as undo:
+    with sigterm_held(), ExitStack() as undo:
         log = None if process.log is None else open_log(process.log)
         if log is not None:
             undo.callback(os.close, log)

@@ -202,6 +202,18 @@ def hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
 
 
+@contextmanager
+def sigterm_held() -> Iterator[None]:
+    """Hold SIGTERM back while a mount is between its making and its server; SIGINT undoes it as any exception does."""
+    import signal
+
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 def redirect_stdio(log: int | None) -> None:
     """Let go of the caller's terminal or pipes: podman waits until the last copy of its pipe is closed."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

@@ -14,6 +14,21 @@ from layerfs.mounts.options import MountRequest
 from layerfs.mounts.process import Server
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
+from tests.host import BIN
+from tests.images import wait_until
+
+
+def test_told_to_end_at_once_a_mount_in_the_foreground_goes(scratch: Path, require: Callable[..., None]) -> None:
+    """SIGTERM in the first tenths of a second killed the server and left the mount, dead."""
+    require("fuse")
+    (scratch / "lower").mkdir()
+    mount = scratch / "m"
+    mount.mkdir()
+    server = subprocess.Popen([BIN / "layerfs", "mount", "-f", "--driver=fuse", scratch / "lower", mount])
+    wait_until(lambda: f" {mount} " in Path("/proc/self/mounts").read_text(), "the mount")
+    server.terminate()
+    assert server.wait(20) == 0
+    assert not os.path.ismount(mount)
 
 
 def _server(place: Path, device: int) -> Server:
