@@ -242,7 +242,7 @@ def heat_map(results: Results, directory: Path, name: str, peer: str, caption: s
     if not subjects:
         return None
     table = [[factor(results, key, subject) for subject in subjects] for key in rows]
-    figure, [axis] = canvas(2.6 + 1.05 * len(subjects), 1.6 + 0.27 * len(rows))
+    figure, [axis] = canvas(3.6 + 1.05 * len(subjects), 3.2 + 0.27 * len(rows))
     shades = [[math.log2(value) if value else math.nan for value in line] for line in table]
     image = axis.imshow(shades, cmap="RdYlGn_r", vmin=-3, vmax=3, aspect="auto")
     axis.set_xticks(range(len(subjects)), subjects, rotation=35, ha="right", rotation_mode="anchor")
