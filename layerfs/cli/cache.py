@@ -26,6 +26,9 @@ leaves first, what is mounted never."""
 _SHORT: Final = 12  # digits of a digest that are shown, and may be given instead of a version from 8 on
 _LEAST: Final = 8
 
+# (path, name if that is not the path's) -> what it means by the names it depends on; in the order in which to add them
+_Wanted = dict[tuple[bytes, bytes | None], dict[bytes, bytes]]
+
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add this verb and its parts to the command line."""
@@ -81,37 +84,45 @@ def _add(arguments: argparse.Namespace) -> int:
 
     cache, limit, cwd = Cache.own(), eviction.bound(), os.getcwdb()
     files = [absolute(os.fsencode(file), cwd) for file in arguments.paths]
-    wanted = _with_dependencies(files) if arguments.deps else [(file, {}) for file in dict.fromkeys(files)]
+    wanted = _with_dependencies(files) if arguments.deps else {(file, None): {} for file in files}
     total = _total([file for file, _ in wanted], limit)
-    done: dict[bytes, Added] = {}
+    digests: dict[bytes, str] = {}
+    done: list[Added] = []
     try:
         with bar("adding") as tell:
-            for file, needs in wanted:
-                depends = {os.fsdecode(name): done[path].entry.sha256 for name, path in needs.items()}
-                done[file] = add(cache, file, depends if arguments.deps else None)
-                tell(sum(one.entry.size for one in done.values()), total)
+            for (file, alias), needs in wanted.items():
+                depends = {os.fsdecode(name): digests[path] for name, path in needs.items()}
+                done.append(add(cache, file, depends if arguments.deps else None, alias))
+                digests[file] = done[-1].entry.sha256
+                tell(sum(one.entry.size for one in done), total)
         swept = eviction.sweep(cache, limit, mounted_files())
     finally:
-        for added in done.values():
+        for added in done:
             os.close(added.held)
-    _report_added(list(done.values()), swept, arguments.json)
+    _report_added(done, swept, arguments.json)
     if swept.size > limit:
         print(f"layerfs: warning: the cache holds {size(swept.size)}, all of it in use", file=sys.stderr)
     return 0
 
 
-def _with_dependencies(files: Iterable[bytes]) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """Return packages with what the names they depend on mean, each package behind those that it needs."""
+def _with_dependencies(files: Iterable[bytes]) -> "_Wanted":
+    """Return packages with what the names they depend on mean, each package behind those that it needs.
+
+    One content that is known by several names is there once for each.
+    """
     from layerfs.xar.graph import resolve
 
-    found: dict[bytes, dict[bytes, bytes]] = {}
+    found: _Wanted = {}
     for file in files:
         resolution = resolve([file])
         paths = resolution.lowers
         for index in reversed(range(len(paths))):
             needs = {name: paths[lower] for name, lower in resolution.depends[index].items()}
-            found.setdefault(paths[index], needs)
-    return list(found.items())
+            for name, path in needs.items():
+                if name != os.path.basename(path):
+                    found.setdefault((path, name), found[path, None])
+            found.setdefault((paths[index], None), needs)
+    return found
 
 
 def _total(files: Iterable[bytes], limit: int) -> int:

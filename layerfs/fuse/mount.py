@@ -190,4 +190,6 @@ def _refused(complaint: str, mountpoint: bytes) -> LayerfsError:
         return Unsupported("allow_other is not permitted", "root can put user_allow_other into /etc/fuse.conf")
     if "/dev/fuse" in text:
         return Unsupported(text, "as root: chmod 666 /dev/fuse, as udev does")
+    if os.path.ismount(mountpoint):
+        return Unsupported(f"fusermount3: {text}", "something is mounted there already: layerfs umount takes it away")
     return Unsupported(f"fusermount3: {text}", "the mountpoint must be yours and writable; see layerfs doctor")

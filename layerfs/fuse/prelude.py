@@ -258,7 +258,7 @@ def serve(device: int, union: Union, config: ServeConfig, beside: Callable[[], N
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # until the session can unmount
     try:
         negotiate(device, Wanted.of(union.options, read_only=config.read_only))
-        _play(prelude, device, beside)
+        _play(prelude, device, beside, debug=config.debug)
     except BaseException as error:
         os.close(device)
         union.close()
@@ -270,7 +270,7 @@ def serve(device: int, union: Union, config: ServeConfig, beside: Callable[[], N
     go_on(device, union, config, prelude)
 
 
-def _play(prelude: Prelude, device: int, beside: Callable[[], None] | None) -> None:
+def _play(prelude: Prelude, device: int, beside: Callable[[], None] | None, *, debug: bool) -> None:
     """Answer what comes while a thread imports the server. Raises ENODEV, and what the import raises."""
     imported = os.eventfd(0, os.EFD_CLOEXEC)
     failures: list[BaseException] = []
@@ -290,7 +290,8 @@ def _play(prelude: Prelude, device: int, beside: Callable[[], None] | None) -> N
     sys.setswitchinterval(SWITCH)
     try:
         thread.start()
-        prelude.answer(device, imported)
+        if not debug:  # every request is to be logged
+            prelude.answer(device, imported)
     finally:
         thread.join()
         sys.setswitchinterval(former)

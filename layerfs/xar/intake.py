@@ -41,13 +41,16 @@ class Added(NamedTuple):
     held: int
 
 
-def add(cache: Cache, path: bytes, depends: Mapping[str, str] | None = None) -> Added:
+def add(
+    cache: Cache, path: bytes, depends: Mapping[str, str] | None = None, name: bytes | None = None
+) -> Added:
     """Add a package to a cache, with the SHA-256 of what each of its dependencies means if that is known.
 
+    `name` is what others call it, if that is not the file's.
     Raises InvalidArgument for what is no package, Corrupt for a bad header, NotReady for a file that changes meanwhile,
     OSError (ENOSPC and EDQUOT leave the cache as it was).
     """
-    name = os.path.basename(path)
+    name = os.path.basename(path) if name is None else name
     if name.startswith(b"."):
         raise InvalidArgument(f"a package's name cannot begin with a dot: {os.fsdecode(name)}", "rename the file")
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

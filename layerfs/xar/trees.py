@@ -2,9 +2,13 @@
 
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.union.layers import DirTree, Tree
+
+if TYPE_CHECKING:
+    from layerfs.pysquashfs import SquashfsError
 
 
 def is_image(path: bytes) -> bool:
@@ -31,9 +35,11 @@ def open_tree(path: bytes, index: int) -> Tree:
         raise _explained(error) from None
 
 
-def _explained(error: OSError) -> Exception:
+def _explained(error: "SquashfsError") -> Exception:
     import errno
 
+    if error.code == "SFQS_ERROR_SUPER_VERSION":
+        return Unsupported(str(error), "make the image anew with mksquashfs 4 or `layerfs xar build`")
     if error.errno == errno.EOPNOTSUPP:
         return Unsupported(str(error), "make the image with a compressor that this host's libsquashfs has")
     if error.errno in (errno.EIO, errno.EINVAL, errno.E2BIG):

@@ -169,3 +169,21 @@ def test_a_name_may_hold_an_equals_sign(place: Place) -> None:
     (place.base / "a=b.xar").write_bytes((place.base / "f.xar").read_bytes())
     cache(place, "add", "a=b.xar")
     assert cache(place, "path", "a=b.xar").endswith("/a=b.xar\n")
+
+
+def test_one_content_under_two_names_is_found_by_both(scratch: Path) -> None:
+    place = Place(scratch / "place")
+    place.base.mkdir()
+    library = fake(place.base, "lib")
+    (place.base / "lib2.xar").write_bytes(library.read_bytes())  # the same bytes, so the same package
+    fake(place.base, "b", ["lib"])
+    fake(place.base, "c", ["lib2"])
+    above = fake(place.base, "a", ["b", "c"])
+    cache(place, "add", "--deps", "a.xar")
+    apart = place.base / "apart"
+    apart.mkdir()
+    (apart / "a.xar").write_bytes(above.read_bytes())
+    done = place.run("xar", "graph", "--json", "--no-conflicts", apart / "a.xar", env={"LAYERFS_CACHE": str(place.base / "cache")})
+    assert done.returncode == 0, done.stderr
+    names = [package["name"] for package in json.loads(done.stdout)["packages"]]
+    assert names[:3] == ["a.xar", "b.xar", "c.xar"] and names[3:] in (["lib.xar"], ["lib2.xar"])
