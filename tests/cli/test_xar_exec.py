@@ -87,7 +87,8 @@ def test_a_signal_ends_the_program_itself(persons_desk: Desk) -> None:
 def test_signals_are_not_ignored_as_python_ignores_them(persons_desk: Desk) -> None:
     xar = persons_desk.xar("a.xar", {"run": "#!/bin/sh\nexec grep -E 'Sig(Ign|Blk)' /proc/self/status\n"})
     told = persons_desk.do("xar", "exec", xar)
-    assert {int(line.split()[1], 16) for line in told.splitlines()} == {0}
+    ours = ~(0b11 << 31)  # the C library has signals 32 and 33 for itself
+    assert {int(line.split()[1], 16) & ours for line in told.splitlines()} == {0}
 
 
 def test_a_new_mount_is_told_of(persons_desk: Desk) -> None:

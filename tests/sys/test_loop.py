@@ -42,11 +42,13 @@ def look(mount: int) -> str:
 
 
 def test_image_is_mounted_nowhere_and_read_only(image: Path) -> None:
+    with open("/proc/self/mountinfo") as table:
+        before = table.read().count("squashfs")
     mount = mount_image(os.fsencode(image), 0)
     try:
         assert os.statvfs(mount).f_flag & os.ST_RDONLY
         with open("/proc/self/mountinfo") as table:
-            assert "squashfs" not in table.read()
+            assert table.read().count("squashfs") <= before
         (device,) = loops_below(image)
         says = {name: (device / name).read_text().strip() for name in ("autoclear", "offset", "sizelimit", "dio")}
         assert says == {"autoclear": "1", "offset": "0", "sizelimit": "0", "dio": "1"}
