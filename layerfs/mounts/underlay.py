@@ -22,7 +22,7 @@ from layerfs.fuse.config import AttachOptions, ServeConfig
 from layerfs.fuse.mount import attach_nowhere
 from layerfs.model import Stack
 from layerfs.mounts import registry
-from layerfs.mounts.process import Household
+from layerfs.mounts.process import Household, hold_signals
 from layerfs.sys.mounts import MountFlag, let_go, make_private
 from layerfs.sys.namespaces import Namespace, unshare
 from layerfs.union.options import UnionOptions
@@ -107,6 +107,7 @@ def _serve(device: int, union: Union, config: ServeConfig, household: Household,
         make_private(b"/", recursive=True)
         let_go(_needed(household))
         household.settle()
+        hold_signals()  # until the server can answer them
         os.write(said, _READY)
         os.close(said)
         os.umask(0)

@@ -49,7 +49,21 @@ def _is_squashfs_name(operation: Operation, kernel: Answer, subject: Answer) -> 
     return too_long and (kernel, subject) == (("error", "ENOENT"), ("error", "ENAMETOOLONG"))
 
 
+def _is_fewer_links(operation: Operation, kernel: Answer, subject: Answer) -> bool:
+    if operation[0] not in ("stat", "fstat") or kernel[0] != "ok" or subject[0] != "ok":
+        return False
+    links = kernel[1][3], subject[1][3]
+    others = kernel[1][:3], kernel[1][4:], subject[1][:3], subject[1][4:]
+    return bool(None not in links and links[0] > links[1] > 0 and others[:2] == others[2:])
+
+
+CIRCULAR = "cannot be read: ENOMEM"
 TABLE = (
+    Difference("a symlink to itself below a directory", "fuse-overlayfs 1.10 follows what a lower layer has where a "
+               "higher one has a directory, and says ENOMEM when that ends nowhere."),
+    Difference("links that a layer hides", "A name of a lower hard link that a higher layer hides still counts for "
+               "the kernel once the file is copied up (index=on); layerfs counts the names that can be seen.",
+               _is_fewer_links),
     Difference("absent names of 256 bytes", "The kernel's squashfs allows them, and so an overlay of it does; to "
                "layerfs they are too long unless an image has them.", _is_squashfs_name),
     Difference("ACLs for what is in an image only", "Kernel overlayfs refuses them (ENOTSUP), since squashfs has none; "

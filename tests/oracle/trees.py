@@ -283,6 +283,15 @@ class Tree:
         """The same tree with no link counts."""
         return Tree({path: record._replace(nlink=None) for path, record in self.records.items()}, self.numbers)
 
+    def with_visible_links(self, other: "Tree") -> "Tree":
+        """The same tree, but for link counts that are lower in the other: known.py, "links that a layer hides"."""
+        records = dict(self.records)
+        for path, record in self.records.items():
+            links = other.records[path].nlink if path in other.records else None
+            if links is not None and record.nlink is not None and record.nlink > links > 0:
+                records[path] = record._replace(nlink=links)
+        return Tree(records, self.numbers)
+
     def without_directory_times(self) -> "Tree":
         """The same tree, the times of its directories left out."""
         return Tree(
