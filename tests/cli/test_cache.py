@@ -183,7 +183,7 @@ def test_one_content_under_two_names_is_found_by_both(scratch: Path) -> None:
     apart = place.base / "apart"
     apart.mkdir()
     (apart / "a.xar").write_bytes(above.read_bytes())
-    words = ["xar", "graph", "--json", "--no-conflicts", apart / "a.xar"]
+    words = ["xar", "graph", "--json", "--no-conflicts", str(apart / "a.xar")]
     done = place.run(*words, env={"LAYERFS_CACHE": str(place.base / "cache")})
     assert done.returncode == 0, done.stderr
     names = [package["name"] for package in json.loads(done.stdout)["packages"]]
