@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from layerfs.xar.lower import SquashLower
 
 AHEAD: Final = 2 << 20  # bytes read ahead in a file that is read in order; guessed
+PART: Final = AHEAD // 4  # bytes for one thread at a time; half the window would leave the others idle (measured)
+STORED: Final = (1 << 24) - 1  # of a stored size; the bit above says that it is not compressed
 HOLE: Final = -1  # the position of a piece that is not stored
 CHUNK: Final = 1 << 20  # bytes that a copy moves at once
 
@@ -80,13 +82,15 @@ class ImageFile:
         return self._join(offset, end, pieces, blocks)
 
     def _look_ahead(self, offset: int, end: int) -> None:
-        """Have threads read on, half a window at a time: every word to a thread costs it and us a switch."""
+        """Have threads read on, a part of the window each: every word to a thread costs it and us a switch."""
         if self._foreseen < offset or end + AHEAD < self._foreseen:  # went on elsewhere
             self._foreseen = offset
-        half = AHEAD // 2
-        while self._foreseen < min(end + half, self.inode.size):
-            begin, self._foreseen = self._foreseen, min(self._foreseen + half, self.inode.size)
-            CACHE.foresee([self._job(piece) for piece in self._within(begin, self._foreseen) if piece.position != HOLE])
+        while self._foreseen < min(end + AHEAD - PART, self.inode.size):
+            begin, self._foreseen = self._foreseen, min(self._foreseen + PART, self.inode.size)
+            pieces = [piece for piece in self._within(begin, self._foreseen) if piece.position != HOLE]
+            if pieces:
+                self.tree.foretell(pieces[0].position, pieces[-1].position + (pieces[-1].stored & STORED))
+            CACHE.foresee([self._job(piece) for piece in pieces])
 
     def read(self, offset: int, size: int) -> Bytes:
         end = min(offset + size, self.inode.size)
