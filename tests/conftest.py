@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,15 +26,22 @@ def require() -> Callable[..., None]:
     return require_feature
 
 
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """An empty directory everybody may walk through; what is mounted below it is unmounted when the test ends."""
-    place = Path(tempfile.mkdtemp(prefix="layerfs-test-"))
+@contextmanager
+def a_scratch(base: str | None = None) -> Iterator[Path]:
+    """An empty directory everybody may walk through; what is mounted below it is unmounted in the end."""
+    place = Path(tempfile.mkdtemp(prefix="layerfs-test-", dir=base))
     place.chmod(0o755)
     try:
         yield place
     finally:
         clear(place)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A scratch directory for the length of a test."""
+    with a_scratch() as place:
+        yield place
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ paid.
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import SimpleQueue
 
 from layerfs.union.inodes import Directory
@@ -24,14 +24,13 @@ CHUNK = 8  # names that one thread looks at in a row
 WINDOW = 256  # names; about what one READDIRPLUS holds
 
 Place = tuple[int, bytes]
-Look = Callable[[int, bytes], object]
 
 
 class Ahead:
     """The threads that look ahead in one union; they are started when first needed."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[tuple[Look, list[Place]]] = SimpleQueue()
+        self._jobs: SimpleQueue[list[Place]] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._stats = _Misses()
 
@@ -52,14 +51,13 @@ class Ahead:
             thread.start()
         for start in range(0, len(names), CHUNK):
             places = [place_of(parent, name) for name in names[start : start + CHUNK]]
-            self._jobs.put((_stat, [place for place in places if place is not None]))
+            self._jobs.put([place for place in places if place is not None])
 
     def _work(self) -> None:
         while True:
-            look, places = self._jobs.get()
-            for fd, name in places:
+            for fd, name in self._jobs.get():
                 try:
-                    look(fd, name)
+                    _stat(fd, name)
                 except OSError:
                     pass  # advice that came too late
 

@@ -8,6 +8,13 @@ from layerfs.value import value
 NAME = b"layerfs"
 
 
+def hold_signals() -> None:
+    """Have what would end the server wait until it can unmount; until then it would leave a mount that is dead."""
+    import signal  # half a millisecond, which who mounts by the kernel need not wait for
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+
+
 @value
 class AttachOptions:
     """What the kernel is told when it mounts FUSE: mount(8) shows `source` and the type `fuse.SUBTYPE`.

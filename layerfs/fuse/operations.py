@@ -305,13 +305,12 @@ class Operations(pyfuse3.Operations):
         node.fed = True
         assert self._pages is not None
         fd = self.union.data_fd(node.ino)
+        size = opened.stat(fd).st_size
         image = opened.foreign(fd)
         if image is not None:
-            if data := image.ready(0, FEED):
-                self._pages.store(node.ino, data)
-            return
-        size = os.fstat(fd).st_size
-        if 0 < size <= FEED:
+            if 0 < size <= FEED and (stored := image.ready(0, size)):
+                self._pages.store(node.ino, stored)
+        elif 0 < size <= FEED:
             began = perf_counter()
             data = os.pread(fd, size, 0)
             waited = perf_counter() - began > COLD

@@ -10,7 +10,6 @@ Layouts and numbers: include/uapi/linux/fuse.h, protocol 7.38.
 import errno
 import os
 import select
-import signal
 import struct
 import sys
 import threading
@@ -19,7 +18,7 @@ from importlib import import_module
 from typing import Final
 
 from layerfs.errors import LayerfsError
-from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.config import ServeConfig, hold_signals
 from layerfs.fuse.handshake import MAX_WRITE, REPLY_HEADER, REQUEST_HEADER, Wanted, negotiate
 from layerfs.sys.later import put_off
 from layerfs.union.state import Attributes
@@ -255,7 +254,7 @@ def serve(device: int, union: Union, config: ServeConfig, beside: Callable[[], N
     once requests are answered. Raises Unsupported when the kernel is too old.
     """
     prelude = Prelude(union)
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # until the session can unmount
+    hold_signals()
     try:
         negotiate(device, Wanted.of(union.options, read_only=config.read_only))
         _play(prelude, device, beside, debug=config.debug)

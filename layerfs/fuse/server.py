@@ -16,7 +16,7 @@ import pyfuse3
 import trio
 
 from layerfs.fuse import threads
-from layerfs.fuse.config import Idle, ServeConfig
+from layerfs.fuse.config import Idle, ServeConfig, hold_signals
 from layerfs.fuse.gate import Gate, install
 from layerfs.fuse.handshake import Introduction, Wanted, negotiate
 from layerfs.fuse.operations import Operations
@@ -90,7 +90,7 @@ def prepare(config: ServeConfig) -> None:
 
     A signal that would end the session waits until there is one; block it before the mount is made, too.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    hold_signals()
     logging.basicConfig(
         level=logging.DEBUG if config.debug else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

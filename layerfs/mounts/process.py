@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from layerfs.fuse.config import Idle, ServeConfig
+from layerfs.fuse.config import Idle, ServeConfig, hold_signals
 from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.options import MountRequest, generic_words
@@ -193,13 +193,6 @@ def _is_dead(mountpoint: bytes) -> bool:
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
-
-
-def hold_signals() -> None:
-    """Have what would end the server wait until it can unmount; until then it would leave a mount that is dead."""
-    import signal  # half a millisecond, which who mounts by the kernel need not wait for
-
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from layerfs.model import Driver, Stack
+from layerfs.sys.ids import outside_id
 from layerfs.sys.mounts import mountinfo
 from layerfs.value import fields_of, value
 
@@ -100,17 +101,7 @@ def places() -> list[bytes]:
     if runtime.startswith(b"/"):
         found.append(os.path.join(runtime, b"layerfs"))
     # Root of a user namespace is somebody else outside, and /tmp is shared with the outside.
-    return [*found, b"/tmp/layerfs-%d" % _outside(uid)]
-
-
-def _outside(uid: int) -> int:
-    """Return a user id as the initial user namespace knows it, as far as we are told."""
-    with open("/proc/self/uid_map", "rb") as file:
-        for line in file:
-            inside, outside, count = map(int, line.split())
-            if inside <= uid < inside + count:
-                return outside + uid - inside
-    return uid
+    return [*found, b"/tmp/layerfs-%d" % outside_id(uid)]
 
 
 def open_place() -> bytes:

@@ -8,17 +8,17 @@ Anybody may have made `uid-1000` in /dev/shm before us, to have us mount, or run
 every step of the way is opened from the step before, never through a symlink, and must belong to root or to us and be
 closed to others, or sticky. Once that is seen nobody else can exchange a step, and the path may be used.
 
-A lock file is removed together with its mountpoint, by who holds the lock. So whoever gets a lock looks whether its
-file is still there.
+A lock file is removed together with its mountpoint, by who holds the lock.
 """
 
 import errno
-import fcntl
 import os
 import stat
 import sys
 
 from layerfs.errors import Unsupported
+from layerfs.sys.ids import outside_id
+from layerfs.sys.locks import lock_file
 
 ROOTS = (b"/mnt/xarfuse", b"/dev/shm")  # where xarexec_fuse looks, in its order
 LOCK = b".lock"
@@ -123,16 +123,6 @@ def _wrong(st: os.stat_result, trusted: set[int], *, sticky: bool) -> str:
     return ""
 
 
-def outside_id(uid: int) -> int:
-    """Return a user id as the initial user namespace knows it: root of a namespace is not the host's root."""
-    with open("/proc/self/uid_map", "rb") as file:
-        for line in file:
-            inside, outside, count = map(int, line.split())
-            if inside <= uid < inside + count:
-                return outside + uid - inside
-    return uid
-
-
 class locked:
     """Hold the lock of a mountpoint; BlockingIOError if `wait` is False and somebody else holds it.
 
@@ -140,25 +130,12 @@ class locked:
     """
 
     def __init__(self, mountpoint: bytes, *, wait: bool = True) -> None:
-        self._fd = _lock(mountpoint + LOCK, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._fd = lock_file(mountpoint + LOCK, wait=wait)
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-
-
-def _lock(path: bytes, how: int) -> int:
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, how)
-        except BaseException:
-            os.close(fd)
-            raise
-        if os.fstat(fd).st_nlink:
-            return fd
-        os.close(fd)
 
 
 def make_mountpoint(mountpoint: bytes) -> None:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from layerfs.errors import LayerfsError
-from layerfs.fuse.config import AttachOptions, ServeConfig
+from layerfs.fuse.config import AttachOptions, ServeConfig, hold_signals
 from layerfs.fuse.mount import attach_nowhere
 from layerfs.model import Stack
 from layerfs.mounts import registry
-from layerfs.mounts.process import Household, hold_signals
+from layerfs.mounts.process import Household
 from layerfs.sys.mounts import MountFlag, let_go, make_private
 from layerfs.sys.namespaces import Namespace, unshare
 from layerfs.union.options import UnionOptions

@@ -31,9 +31,9 @@ _new_record = partial(_new_listing, "unsigned char[60]")
 class Image:
     """A squashfs image in a file, from `offset` on, `size` bytes or all that follow.
 
-    An int is a descriptor, of which a duplicate is used; it and the file's own offset stay the caller's. Opening reads
-    the superblock and nothing else. Opened before a fork it may be used on both sides. Raises SquashfsError; OSError
-    where the path cannot be opened.
+    An int is a descriptor, of which a duplicate is used; it and the file's own offset stay the caller's. `name` is what
+    errors call the image, if that is not its path. Opening reads the superblock and nothing else. Opened before a fork
+    it may be used on both sides. Raises SquashfsError; OSError where the path cannot be opened.
     """
 
     def __init__(
@@ -42,14 +42,15 @@ class Image:
         *,
         offset: int = 0,
         size: int | None = None,
+        name: bytes | None = None,
     ) -> None:
         self._handle: Any = None
         self._root: Inode | None = None
         if isinstance(source, int):
-            self.name = b"descriptor %d" % source
+            self.name = b"descriptor %d" % source if name is None else name
             fd = os.dup(source)
         else:
-            self.name = os.fsencode(source)
+            self.name = os.fsencode(source) if name is None else name
             fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # it may be a FIFO
         try:
             self._handle = self._begin(fd, offset, ALL if size is None else size)

@@ -8,7 +8,6 @@ Who waits for the lock finds the entry there. The lock ends with its holder; wha
 of the same content, or cleared away by `gc`.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from layerfs.errors import Corrupt, InvalidArgument, NotFound, NotReady
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
 from layerfs.sys.fsmount import AT_FDCWD
+from layerfs.sys.locks import lock_file
 from layerfs.xar.cache import INCOMING, PACKAGES, Cache
 from layerfs.xar.digest import Digests, both, trusted
 from layerfs.xar.entry import FACTS, USED, Entry, hold, touch
@@ -81,18 +81,12 @@ def _make(cache: Cache) -> None:
 def claim(cache: Cache, sha256: str, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of a content in this cache. Raises BlockingIOError if somebody has it, and `wait` is false."""
     path = cache.place(INCOMING, os.fsencode(sha256) + LOCK)
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.fstat(fd).st_nlink:  # else its last holder has removed it: whoever comes now locks another file
-                try:
-                    yield
-                finally:
-                    os.unlink(path)
-                return
-        finally:
-            os.close(fd)
+    fd = lock_file(path, wait=wait)
+    try:
+        yield
+    finally:
+        os.unlink(path)
+        os.close(fd)
 
 
 def _there(cache: Cache, name: bytes, sha256: str, depends: Mapping[str, str] | None) -> Added | None:

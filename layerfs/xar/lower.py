@@ -23,7 +23,7 @@ from layerfs.union.layers import Kind, Ref
 from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_whiteout
 from layerfs.xar.blocks import CACHE
 from layerfs.xar.file import ImageFile, ImageStat
-from layerfs.xar.header import image_offset
+from layerfs.xar.header import offset_of
 
 LISTED: Final = 20_000  # names in listings that are kept; guessed, about 400 bytes each
 FIND: Final = 512  # bytes of a listing that are read in the time that finding one name takes: 5 to 120 us, measured
@@ -48,7 +48,7 @@ class SquashLower:
         self.number = next(_numbers)  # in the block cache
         self._fd, self._offset = _open_file(path)
         try:
-            self.image = _open_image(self._fd, self._offset, path)
+            self.image = Image(self._fd, offset=self._offset, name=path)
         except BaseException:
             os.close(self._fd)
             raise
@@ -224,21 +224,11 @@ def _log(form: str, *words: str) -> None:
 
 def _open_file(path: bytes) -> tuple[int, int]:
     """Open an image's file, held by a lock as being in use; second: where in it the image begins."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us
     try:
         with suppress(OSError):  # no locks on this filesystem, or about to be evicted
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return fd, image_offset(path)
+        return fd, offset_of(fd, path)
     except BaseException:
         os.close(fd)
         raise
-
-
-def _open_image(fd: int, offset: int, path: bytes) -> Image:
-    try:
-        image = Image(fd, offset=offset)
-    except SquashfsError as error:
-        error.filename = path
-        raise
-    image.name = path
-    return image

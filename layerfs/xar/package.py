@@ -35,21 +35,10 @@ def opened(path: bytes) -> Iterator[Package]:
     try:
         header = read_header(fd, path) if offset_of(fd, path) else None
         size = os.lseek(fd, 0, os.SEEK_END)  # that of a block device, too
-        with _image(fd, header.offset if header else 0, path) as image:
+        with Image(fd, offset=header.offset if header else 0, name=path) as image:
             yield Package(path, os.path.basename(path), header, image, size)
     finally:
         os.close(fd)
-
-
-def _image(fd: int, offset: int, path: bytes) -> Image:
-    """Open the image in a file whose name is known: what is wrong with it is said of that name."""
-    try:
-        image = Image(fd, offset=offset)
-    except SquashfsError as error:
-        error.filename = path
-        raise
-    image.name = path
-    return image
 
 
 def reason(error: OSError) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from tests.cli.scene import rootless as rootless
 from tests.cli.scene import scene as scene
 from tests.host import BIN, Person, require
+from tests.xars import Desk, a_desk
 
 TIMEOUT = 30  # s
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -90,3 +91,19 @@ def either(request: pytest.FixtureRequest, scratch: Path, person: Person) -> Pla
     """A place of root's, and one of somebody without root."""
     require("fuse", *(("root",) if request.param == "root" else ()))
     return make_place(scratch / "place", person if request.param == "person" else None)
+
+
+@pytest.fixture(params=["root", "person"])
+def desk(request: pytest.FixtureRequest, scratch: Path, person: Person) -> Iterator[Desk]:
+    """XARs and the programs that run them, as root and as a person."""
+    require("mksquashfs", "fuse", *(("root",) if request.param == "root" else ()))
+    with a_desk(scratch / "desk", person if request.param == "person" else None) as desk:
+        yield desk
+
+
+@pytest.fixture
+def persons_desk(scratch: Path, person: Person) -> Iterator[Desk]:
+    """The same, as a person."""
+    require("mksquashfs", "fuse")
+    with a_desk(scratch / "desk", person) as desk:
+        yield desk

@@ -3,33 +3,18 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.host import BIN, Person, require
-from tests.xars import Desk, a_desk, until
+from tests.host import BIN
+from tests.xars import Desk, until
 
 PATIENCE = 30  # s
 SOON = "0.4"  # s without use
 TELL = "#!/bin/sh\nfor word; do echo \"<$word>\"; done\n"
 Call = tuple[str, tuple[str, ...]]  # a program of ours, and its first words
 CALLS: dict[str, Call] = {"layerfs xar exec": ("layerfs", ("xar", "exec")), "xarexec_fuse": ("xarexec_fuse", ())}
-
-
-@pytest.fixture(params=["root", "person"])
-def desk(request: pytest.FixtureRequest, scratch: Path, person: Person) -> Iterator[Desk]:
-    require("mksquashfs", "fuse", *(("root",) if request.param == "root" else ()))
-    with a_desk(scratch / "desk", person if request.param == "person" else None) as desk:
-        yield desk
-
-
-@pytest.fixture
-def persons_desk(scratch: Path, person: Person) -> Iterator[Desk]:
-    require("mksquashfs", "fuse")
-    with a_desk(scratch / "desk", person) as desk:
-        yield desk
 
 
 @pytest.fixture(params=list(CALLS))

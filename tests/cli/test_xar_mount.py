@@ -3,32 +3,17 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.host import BIN, Person, require
-from tests.xars import Desk, a_desk, make_xar, until
+from tests.host import BIN, require
+from tests.xars import Desk, make_xar, until
 
 CALLERS = 16
 PATIENCE = 30  # s
 SOON = "0.4"  # s without use
 FILES = {"hello": "hello\n", "run": "#!/bin/sh\ncat \"${0%/*}/hello\"\n"}
-
-
-@pytest.fixture(params=["root", "person"])
-def desk(request: pytest.FixtureRequest, scratch: Path, person: Person) -> Iterator[Desk]:
-    require("mksquashfs", "fuse", *(("root",) if request.param == "root" else ()))
-    with a_desk(scratch / "desk", person if request.param == "person" else None) as desk:
-        yield desk
-
-
-@pytest.fixture
-def persons_desk(scratch: Path, person: Person) -> Iterator[Desk]:
-    require("mksquashfs", "fuse")
-    with a_desk(scratch / "desk", person) as desk:
-        yield desk
 
 
 def leftovers(desk: Desk) -> list[str]:

@@ -1,31 +1,14 @@
 """Looking ahead by threads: only where lookups have waited, only at what is no device, and never an error."""
 
-import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from layerfs.fuse import ahead
 from layerfs.fuse.ahead import PROBE, Ahead
-from layerfs.model import Stack
 from layerfs.union.inodes import Directory
-from layerfs.union.options import UnionOptions
-from layerfs.union.union import Union
-
-FILES = 40
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Directory]:
-    for number in range(FILES):
-        (tmp_path / f"f{number:02}").write_bytes(b"data")
-    with closing(Union.open(Stack((os.fsencode(tmp_path),)), UnionOptions())) as union:
-        union.names(1)
-        yield union.root()
+from tests.fuse.conftest import FILES
 
 
 def _looked_at(ahead_: Ahead, seen: list[bytes], count: int) -> list[bytes]:

@@ -1,12 +1,24 @@
 """Data that come with the first open: what the kernel then shows is what the lower holds, and no READ was needed."""
 
 import os
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyfuse3 import RequestContext
 
+from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.stream import FEED
+from layerfs.model import Stack
+from layerfs.pysquashfs import write_tree
+from layerfs.union import opened
+from layerfs.union.options import UnionOptions
+from layerfs.union.union import Union
+from layerfs.xar.file import ImageFile
+from layerfs.xar.trees import open_tree
 from tests.semantics.mounted import Mounted
 
 SIZES = [1, 100, 4095, 4096, 4097, 9000, FEED - 1, FEED, FEED + 1, 200_000]
@@ -39,3 +51,34 @@ def test_a_refusal_of_the_kernel_is_no_error() -> None:
         pages.close()
     finally:
         os.close(null)
+
+
+class Kept(PageCache):
+    """Notes how much would go to the kernel."""
+
+    def __init__(self) -> None:
+        self.stored: list[int] = []
+
+    def store(self, ino: int, data: bytes | memoryview) -> None:
+        self.stored.append(len(data))
+
+
+@pytest.mark.parametrize(("size", "stored"), [(FEED, [FEED]), (FEED + 1, [])])
+async def test_an_open_brings_small_files_of_an_image_and_looks_at_no_large_one(
+    scratch: Path, size: int, stored: list[int]
+) -> None:
+    (scratch / "tree").mkdir()
+    (scratch / "tree/file").write_bytes(os.urandom(size))
+    write_tree(scratch / "tree", scratch / "image")
+    pages = Kept()
+    stack = Stack((os.fsencode(scratch / "image"),))
+    with closing(Union.open(stack, UnionOptions(), open_tree=open_tree)) as union:
+        operations: Any = Operations(union, ServeConfig(b"/nowhere"), pages)
+        ino = (await operations.lookup(1, b"file", RequestContext())).st_ino
+        await operations.open(ino, os.O_RDONLY, RequestContext())
+        held = opened.foreign(union.data_fd(ino))
+        assert isinstance(held, ImageFile)
+        assert (held._pieces is not None) == bool(stored)
+        union.release(ino)
+        operations.close()
+    assert pages.stored == stored

@@ -1,20 +1,14 @@
 """Small files opened one after the other: the next ones are asked for, no others, and never what is no file."""
 
 import os
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from layerfs.fuse.ahead import Place
 from layerfs.fuse.stream import HIGH, KNOWN, LOW, WAITS, Stream
-from layerfs.model import Stack
 from layerfs.union.inodes import Directory
-from layerfs.union.options import UnionOptions
-from layerfs.union.union import Union
-
-FILES = 60
+from tests.fuse.conftest import FILES
 
 
 class Watched(Stream):
@@ -28,15 +22,6 @@ class Watched(Stream):
     def _advise(self, place: Place) -> bool:
         self.asked.append(place[1])
         return self.known
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Directory]:
-    for number in range(FILES):
-        (tmp_path / f"f{number:02}").write_bytes(b"data")
-    with closing(Union.open(Stack((os.fsencode(tmp_path),)), UnionOptions())) as union:
-        union.names(1)
-        yield union.root()
 
 
 @pytest.mark.parametrize("by_name", [True, False])

@@ -13,11 +13,12 @@ from layerfs.errors import Corrupt, InvalidArgument, NotFound, Unsupported
 from layerfs.mounts import shared_place, shared_serve
 from layerfs.mounts.shared import Package, examine, place
 from layerfs.mounts.shared_place import find_home, locked
+from layerfs.sys.ids import outside_id
 from tests.host import require
 from tests.xars import make_xar, until
 
 PATIENCE = 20  # s
-HERE = b"uid-%d" % shared_place.outside_id(os.geteuid())
+HERE = b"uid-%d" % outside_id(os.geteuid())
 NOBODY = 65534
 NAMESPACE = os.stat("/proc/self/ns/mnt").st_ino
 

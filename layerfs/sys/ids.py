@@ -1,0 +1,14 @@
+"""User ids across user namespaces."""
+
+
+def outside_id(uid: int) -> int:
+    """Return a user id as the initial user namespace knows it, as far as we are told.
+
+    Root of a namespace is not the host's root, and directories that all share must not be named as if it were.
+    """
+    with open("/proc/self/uid_map", "rb") as file:
+        for line in file:
+            inside, outside, count = map(int, line.split())
+            if inside <= uid < inside + count:
+                return outside + uid - inside
+    return uid
