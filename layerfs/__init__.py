@@ -3,9 +3,13 @@
 The rooms, from the edge inwards; ARCHITECTURE.md says why.
 
     cli       one verb per file
+    xarexec   one mount of a XAR for all callers of a user
     mounts    one stack at one mountpoint: which driver, the registry of what is mounted
     fuse      pyfuse3 and trio: requests in, answers out
-    xar       XAR packages: header, building, checking; images as layers
+    spec      what is to be mounted, as values: options parsed and printed
+    lowers    what may be a layer; squashfs images as lowers of the union
+    store     content by digest: in use or not, collected
+    xar       XAR packages: header, building, checking
     union     overlay semantics; synchronous, no FUSE
     sys       the only room with raw system calls
     pysquashfs   squashfs images read and written; a binding of libsquashfs

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import layerfs
-from layerfs.mounts.options import known_options
+from layerfs.spec.options import known_options
 from tests.host import BIN, Person, require
 from tests.test_house import text, tracked
 

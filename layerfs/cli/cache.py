@@ -12,11 +12,11 @@ from layerfs.cli.main import one_line
 from layerfs.cli.screen import bar, complain, size
 from layerfs.errors import Corrupt, InvalidArgument, NotFound
 from layerfs.mounts import registry
-from layerfs.mounts.options import absolute
-from layerfs.xar import eviction
-from layerfs.xar.cache import Cache
-from layerfs.xar.entry import Entry
-from layerfs.xar.intake import Added
+from layerfs.spec.options import absolute
+from layerfs.store import eviction
+from layerfs.store.cache import Cache
+from layerfs.store.entry import Entry
+from layerfs.store.intake import Added
 
 DESCRIPTION: Final = """\
 Keep packages (XARs, squashfs images), each content once, where `layerfs mount` and the others find what a XAR depends
@@ -80,7 +80,7 @@ def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _add(arguments: argparse.Namespace) -> int:
     """Add files, and evict what is too much then."""
-    from layerfs.xar.intake import add
+    from layerfs.store.intake import add
 
     cache, limit, cwd = Cache.own(), eviction.bound(), os.getcwdb()
     files = [absolute(os.fsencode(file), cwd) for file in arguments.paths]
@@ -111,10 +111,11 @@ def _with_dependencies(files: Iterable[bytes]) -> "_Wanted":
     One content that is known by several names is there once for each.
     """
     from layerfs.xar.graph import resolve
+    from layerfs.xar.search import Search
 
     found: _Wanted = {}
     for file in files:
-        resolution = resolve([file])
+        resolution = resolve([file], Search.from_environment(Cache.all))
         paths = resolution.lowers
         for index in reversed(range(len(paths))):
             needs = {name: paths[lower] for name, lower in resolution.depends[index].items()}

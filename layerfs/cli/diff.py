@@ -6,10 +6,10 @@ import os
 
 from layerfs.cli.main import one_line
 from layerfs.errors import InvalidArgument, NotFound
+from layerfs.lowers.changes import changes, surmise
 from layerfs.mounts import registry
-from layerfs.mounts.changes import changes, surmise
-from layerfs.mounts.options import absolute
 from layerfs.mounts.removal import locate
+from layerfs.spec.options import absolute
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -58,8 +58,8 @@ def examine(directory: bytes) -> Iterator[Feature]:
 
 def _mount_fuse(scratch: bytes) -> str:
     """Mount FUSE, with nobody to serve it, and let it go."""
-    from layerfs.fuse.config import AttachOptions
     from layerfs.fuse.mount import attach
+    from layerfs.spec.attach import AttachOptions
     from layerfs.sys.mounts import unmount
 
     target = scratch + b"/fuse"

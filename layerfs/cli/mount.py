@@ -10,9 +10,9 @@ from layerfs.cli.words import take_apart
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound
 from layerfs.model import Driver
 from layerfs.mounts.launch import launch
-from layerfs.mounts.options import MountOptions, MountRequest, absolute, parse, request
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
+from layerfs.spec.options import MountOptions, MountRequest, absolute, parse, request
 from layerfs.value import replace
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from typing import Final
 from layerfs import __version__
 from layerfs.cli.mount import leave, mount
 from layerfs.cli.words import take_apart
-from layerfs.fuse.config import NAME
 from layerfs.model import Driver
-from layerfs.mounts.options import MountOptions, parse, request
 from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
+from layerfs.spec.attach import NAME
+from layerfs.spec.options import MountOptions, parse, request
 from layerfs.value import replace
 
 USAGE: Final = """usage: layerfs-mount [-f] [-d] -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...] MOUNTPOINT

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from layerfs.cli.mount import add_package_options, make_work, warn
 from layerfs.errors import InvalidArgument
 from layerfs.model import Driver, Stack
-from layerfs.mounts.options import absolute
 from layerfs.mounts.packages import Complete, complete
+from layerfs.spec.options import absolute
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

@@ -16,7 +16,7 @@ from layerfs.errors import InvalidArgument
 if TYPE_CHECKING:
     import argparse
 
-    from layerfs.mounts.shared import Shared
+    from layerfs.xarexec.share import Shared
 
 USAGE = """usage: xarexec_fuse [-m | -n] FILE [ARGUMENT...]
 
@@ -89,7 +89,7 @@ def _interpret(file: str, arguments: list[str], only_mount: bool, only_print: bo
 
 def execute(file: str, arguments: list[str], timeout: float) -> int:
     """Mount a XAR and become its target."""
-    from layerfs.mounts.shared import mount
+    from layerfs.xarexec.share import mount
 
     shared = mount(os.fsencode(file), timeout)
     if shared.target is None:

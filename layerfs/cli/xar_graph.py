@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from layerfs.cli.main import one_line
 from layerfs.errors import LayerfsError, Unsupported
-from layerfs.mounts.options import absolute
+from layerfs.spec.options import absolute
+from layerfs.store.cache import Cache
 from layerfs.xar.conflicts import Conflict, find_conflicts
 from layerfs.xar.graph import Member, Resolution, resolve
+from layerfs.xar.search import Search
 
 DESCRIPTION: Final = """\
 Print the dependency graph of FILEs, which are stacked as `layerfs mount FILE... MOUNTPOINT` would: every package above
@@ -50,7 +52,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Print the graph."""
     cwd = os.getcwdb()
-    resolution = resolve([absolute(os.fsencode(path), cwd) for path in arguments.paths])
+    paths = [absolute(os.fsencode(path), cwd) for path in arguments.paths]
+    resolution = resolve(paths, Search.from_environment(Cache.all))
     found = None
     if arguments.conflicts:
         images = [member.path for member in resolution.members if not member.directory]

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument
-from layerfs.mounts.shared import TIMEOUT, examine, mount, place
+from layerfs.xarexec.share import TIMEOUT, examine, mount, place
 
 if TYPE_CHECKING:
     import argparse
@@ -44,7 +44,7 @@ def run(args: "argparse.Namespace") -> int:
     if args.only_print:
         return print_place(args.file)
     if args.unmount:
-        from layerfs.mounts.shared_serve import unmount_now
+        from layerfs.xarexec.serve import unmount_now
 
         unmount_now(os.fsencode(args.file))
         return 0

@@ -1,11 +1,8 @@
-"""What a FUSE mount and its server are told; light to import, since it stands on the way to mount(2)."""
+"""What a FUSE server is told; light to import, since it stands on the way to mount(2)."""
 
 from collections.abc import Callable
 
-from layerfs.sys.mounts import MountFlag
 from layerfs.value import value
-
-NAME = b"layerfs"
 
 
 def hold_signals() -> None:
@@ -13,21 +10,6 @@ def hold_signals() -> None:
     import signal  # half a millisecond, which who mounts by the kernel need not wait for
 
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-
-
-@value
-class AttachOptions:
-    """What the kernel is told when it mounts FUSE: mount(8) shows `source` and the type `fuse.SUBTYPE`.
-
-    `allow_other` None means where it is permitted: for root always, else if /etc/fuse.conf says user_allow_other.
-    `max_read` is the largest read request [bytes], 0 for the kernel's choice.
-    """
-
-    flags: MountFlag = MountFlag.NONE
-    source: bytes = NAME
-    subtype: bytes = NAME
-    allow_other: bool | None = None
-    max_read: int = 0
 
 
 @value

@@ -10,7 +10,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, Unsupported
-from layerfs.fuse.config import AttachOptions
+from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import MountFlag, mount_raw
 
 if TYPE_CHECKING:

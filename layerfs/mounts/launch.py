@@ -15,8 +15,8 @@ from layerfs.errors import LayerfsError, Unsupported
 from layerfs.fuse.mount import attach, check_mountpoint
 from layerfs.model import Driver
 from layerfs.mounts import registry
-from layerfs.mounts.options import MountRequest, generic_words
 from layerfs.mounts.process import READY, Process, Server, household, log_of, open_descriptors, open_log, sigterm_held
+from layerfs.spec.options import MountRequest, generic_words
 from layerfs.value import replace
 
 
@@ -91,8 +91,8 @@ def _record(request: MountRequest, why: str, server: int = 0, log: bytes | None 
 
 def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
     """Mount FUSE and have it served, here or in a process of its own."""
+    from layerfs.lowers.kinds import open_tree
     from layerfs.union.union import Union
-    from layerfs.xar.trees import open_tree
 
     with sigterm_held(), ExitStack() as undo:
         log = None if process.log is None else open_log(process.log)

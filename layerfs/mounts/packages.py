@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from layerfs.xar.graph import Resolution
 
 SHOWN: Final = 10  # conflicts that are told one by one
-_CACHED: Final = b"/packages/"  # in the path of every entry of a cache (layerfs.xar.cache)
+_CACHED: Final = b"/packages/"  # in the path of every entry of a cache (layerfs.store.cache)
 _SQUASHFS: Final = b"hsqs"  # squashfs 4, little-endian: a bare image, which depends on nothing
 
 
@@ -54,9 +54,11 @@ def complete(stack: Stack) -> Complete:
     """
     if not any(map(_is_package, stack.lowers)):
         return Complete(stack)
+    from layerfs.store.cache import Cache
     from layerfs.xar.graph import resolve
+    from layerfs.xar.search import Search
 
-    resolution = resolve(stack.lowers)
+    resolution = resolve(stack.lowers, Search.from_environment(Cache.all))
     _keep(resolution.lowers)
     return Complete(replace(stack, lowers=resolution.lowers), resolution)
 
@@ -80,8 +82,8 @@ def _keep(lowers: Sequence[bytes]) -> None:
     lowers = [lower for lower in lowers if _CACHED in os.path.realpath(lower)]
     if not lowers:
         return
-    from layerfs.xar.cache import Cache
-    from layerfs.xar.entry import hold
+    from layerfs.store.cache import Cache
+    from layerfs.store.entry import hold
 
     for cache in Cache.all():
         for path in lowers:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from layerfs.fuse.config import Idle, ServeConfig, hold_signals
 from layerfs.model import Driver
 from layerfs.mounts import registry
-from layerfs.mounts.options import MountRequest, generic_words
+from layerfs.spec.options import MountRequest, generic_words
 from layerfs.sys.mounts import unmount
 from layerfs.value import replace, value
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from layerfs.errors import LayerfsError, Unsupported
+from layerfs.lowers.kinds import open_tree
 from layerfs.model import Driver, Stack
 from layerfs.mounts.images import ground
 from layerfs.mounts.kernel import mount_validated
@@ -26,7 +27,6 @@ from layerfs.sys.namespaces import Namespace, die_with_parent, enter_user_namesp
 from layerfs.sys.rootfs import Root, show_own_processes
 from layerfs.union.options import UnionOptions
 from layerfs.union.validate import validate
-from layerfs.xar.trees import open_tree
 
 if TYPE_CHECKING:
     from layerfs.fuse.config import ServeConfig
@@ -235,8 +235,9 @@ def with_upper(stack: Stack, place: bytes) -> Stack:
 
 def serve_private(stack: Stack, tree: bytes, mask: _Mask) -> int:
     """Mount a stack with FUSE at `tree`, start a process that serves it, and return its pid. Raises LayerfsError."""
-    from layerfs.fuse.config import AttachOptions, ServeConfig
+    from layerfs.fuse.config import ServeConfig
     from layerfs.fuse.mount import attach
+    from layerfs.spec.attach import AttachOptions
     from layerfs.union.union import Union
 
     union = Union.open(stack, UnionOptions(), tree, open_tree)

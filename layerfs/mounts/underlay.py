@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from layerfs.errors import LayerfsError
-from layerfs.fuse.config import AttachOptions, ServeConfig, hold_signals
+from layerfs.fuse.config import ServeConfig, hold_signals
 from layerfs.fuse.mount import attach_nowhere
+from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
 from layerfs.mounts import registry
 from layerfs.mounts.process import Household
+from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import MountFlag, let_go, make_private
 from layerfs.sys.namespaces import Namespace, unshare
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
-from layerfs.xar.trees import open_tree
 
 _READY: Final = b"r"
 _PATIENCE: Final = 5.0  # s for a server to end whose mount nobody wants; guessed

@@ -77,13 +77,13 @@ class Resolution:
         return tuple(m for index, m in enumerate(self.members) if index in inner or self.depends[index])
 
 
-def resolve(lowers: Sequence[bytes], search: Search | None = None) -> Resolution:
+def resolve(lowers: Sequence[bytes], search: Search) -> Resolution:
     """Return the stack of some layers [absolute paths, top first] with all that they depend on.
 
     Raises NotFound for a layer that is not there and for missing packages, all of them by name; InvalidArgument for an
     ambiguous package, a cycle, and layers named in an order that their dependencies forbid; Corrupt for a bad header.
     """
-    walk = _Walk(search or Search.from_environment())
+    walk = _Walk(search)
     given = [walk.give(path) for path in lowers]
     walk.walk(given)
     edges = {index: list(dict.fromkeys(depends.values())) for index, depends in walk.depends.items()}

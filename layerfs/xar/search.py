@@ -16,19 +16,39 @@ Where anybody may put files (/tmp), a file beside counts only if it is root's, t
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound
-
-if TYPE_CHECKING:
-    from layerfs.xar.cache import Cache
-    from layerfs.xar.entry import Entry
 
 VARIABLE: Final = b"LAYERFS_XAR_PATH"
 CHOOSE: Final = "name the one that you mean as a layer, below what depends on it"
 _SUPPLY: Final = "put it beside what needs it, name its directory in LAYERFS_XAR_PATH, or `layerfs cache add` it"
+
+
+class Entry(Protocol):
+    """A package in a cache, as far as a search looks at it (`layerfs.store.entry.Entry`)."""
+
+    @property
+    def path(self) -> bytes: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def depends(self) -> Mapping[str, str]: ...
+
+
+class Cache(Protocol):
+    """A package cache, as far as a search asks it (`layerfs.store.cache.Cache`)."""
+
+    @property
+    def root(self) -> bytes: ...
+    def entry_at(self, path: bytes) -> Entry | None: ...
+    def versions(self, name: bytes) -> Sequence[Entry]: ...
+    def get(self, name: bytes, sha256: str) -> Entry | None: ...
+    def checked(self, entry: Any) -> bytes: ...
 
 
 class Candidate(NamedTuple):
@@ -59,17 +79,17 @@ class MissingPackage(NotFound):
 class Search:
     """The places, and what was compared so far: files are taken to be at rest while it lives."""
 
-    def __init__(self, path: Iterable[bytes] = (), caches: "Callable[[], list[Cache]]" = list) -> None:
+    def __init__(self, path: Iterable[bytes] = (), caches: Callable[[], Sequence[Cache]] = list) -> None:
         self._path = tuple(path)
         self._list_caches = caches  # later: most packages depend on nothing
         self._equal: dict[frozenset[tuple[int, int]], bool] = {}
 
     @classmethod
-    def from_environment(cls) -> "Search":
-        """Return the places that this process's environment and user have."""
+    def from_environment(cls, caches: Callable[[], Sequence[Cache]]) -> "Search":
+        """Return the places that this process's environment has, and what lists the caches when they are needed."""
         cwd = os.getcwdb()
         words = os.environb.get(VARIABLE, b"").split(b":")
-        return cls([os.path.join(cwd, word) for word in words if word], _all_caches)
+        return cls([os.path.join(cwd, word) for word in words if word], caches)
 
     def find(self, name: bytes, dependant: bytes) -> bytes:
         """Return the path of the package that a dependant [absolute path] means by a name.
@@ -103,7 +123,7 @@ class Search:
         return self._equal[key]
 
     @cached_property
-    def _caches(self) -> "list[Cache]":
+    def _caches(self) -> Sequence[Cache]:
         return self._list_caches()
 
     def _directories(self, dependant: bytes | None) -> dict[bytes, str]:
@@ -112,7 +132,7 @@ class Search:
         path = {directory: f"{os.fsdecode(directory)} (LAYERFS_XAR_PATH)" for directory in self._path}
         return {directory: os.fsdecode(directory) for directory in beside} | path
 
-    def _added_with(self, dependant: "Entry", name: bytes) -> Candidate:
+    def _added_with(self, dependant: Entry, name: bytes) -> Candidate:
         """Return the package that a cache's entry was added with under a name."""
         digest = dependant.depends[os.fsdecode(name)]
         entries = ((cache, cache.get(name, digest)) for cache in self._caches)
@@ -139,12 +159,6 @@ class Search:
         if others:
             raise ambiguous(_need(name, dependant), [first, *others])
         return first.path
-
-
-def _all_caches() -> "list[Cache]":
-    from layerfs.xar.cache import Cache
-
-    return Cache.all()
 
 
 def look(directory: bytes, name: bytes) -> Candidate | None:

@@ -110,15 +110,15 @@ def test_a_replaced_file_shows_what_is_new_and_the_old_mount_what_was(persons_de
 
 SWAP = """
 import os
-from layerfs.mounts import shared, shared_serve
-mount = shared_serve._mount
+from layerfs.xarexec import share, serve
+mount = serve._mount
 def swap(file, *rest):
     done = mount(file, *rest)
     if os.path.exists("new.xar"):
         os.rename("new.xar", file)
     return done
-shared_serve._mount = swap
-print(os.fsdecode(shared.mount(b"a.xar").path))
+serve._mount = swap
+print(os.fsdecode(share.mount(b"a.xar").path))
 """
 
 

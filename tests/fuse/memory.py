@@ -19,11 +19,12 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, SetattrFields, StatvfsData
 
 from layerfs.fuse import threads
-from layerfs.fuse.config import AttachOptions, ServeConfig
+from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.handshake import Wanted
 from layerfs.fuse.mount import attach
 from layerfs.fuse.reply import guard
 from layerfs.fuse.server import prepare, run
+from layerfs.spec.attach import AttachOptions
 
 HOUR = 3600
 

@@ -10,9 +10,9 @@ import pytest
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, Unsupported
 from layerfs.fuse import mount
-from layerfs.fuse.config import AttachOptions
 from layerfs.fuse.mount import attach, check_mountpoint, others_permitted
-from layerfs.mounts.options import parse
+from layerfs.spec.attach import AttachOptions
+from layerfs.spec.options import parse
 from layerfs.sys.mounts import MountInfo, mountinfo
 from tests.host import PROJECT, Person, require
 
@@ -76,7 +76,7 @@ ATTACH = """
 import os, sys
 from layerfs.errors import LayerfsError
 from layerfs.fuse.mount import attach
-from layerfs.mounts.options import parse
+from layerfs.spec.options import parse
 try:
     device = attach(os.fsencode(sys.argv[1]), parse([os.fsencode(sys.argv[2])]).attach)
 except LayerfsError as error:

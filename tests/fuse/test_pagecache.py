@@ -12,13 +12,13 @@ from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.stream import FEED
+from layerfs.lowers.file import ImageFile
+from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
 from layerfs.pysquashfs import write_tree
 from layerfs.union import opened
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
-from layerfs.xar.file import ImageFile
-from layerfs.xar.trees import open_tree
 from tests.semantics.mounted import Mounted
 
 SIZES = [1, 100, 4095, 4096, 4097, 9000, FEED - 1, FEED, FEED + 1, 200_000]

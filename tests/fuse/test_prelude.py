@@ -12,8 +12,9 @@ from typing import NoReturn
 import pytest
 
 from layerfs.fuse import prelude
-from layerfs.fuse.config import AttachOptions, ServeConfig
+from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.mount import attach
+from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import unmount
 from layerfs.union.inodes import Node
 from layerfs.union.state import Attributes

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import cast
 from unittest.mock import Mock
 
-from layerfs.fuse.config import AttachOptions
 from layerfs.fuse.mount import attach
 from layerfs.model import Driver, Stack
-from layerfs.mounts.options import MountRequest
 from layerfs.mounts.process import Server
+from layerfs.spec.attach import AttachOptions
+from layerfs.spec.options import MountRequest
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 from tests.host import BIN

@@ -157,7 +157,7 @@ def test_unmount_does_not_follow_a_symlink(scratch: Path, target: Path) -> None:
 UNMOUNTS = """
 import os, sys
 from layerfs.fuse.mount import attach
-from layerfs.fuse.config import AttachOptions
+from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import mountinfo, unmount
 target, other = map(os.fsencode, sys.argv[1:])
 def said(place, **how):

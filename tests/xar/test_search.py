@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.xar.cache import Cache
+from layerfs.store.cache import Cache
 from layerfs.xar.search import Search
 from tests.host import require
-from tests.xar.caches import add
+from tests.store.caches import add
 from tests.xar.packages import fake
 
 
@@ -109,7 +109,7 @@ def test_places_come_from_the_environment(place: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(place)
     monkeypatch.setenv("LAYERFS_XAR_PATH", f":{place}/none::path2:")
     monkeypatch.setenv("LAYERFS_CACHE", f"{place}/own")
-    search = Search.from_environment()
+    search = Search.from_environment(Cache.all)
     dependant = os.fsencode(place / "beside/a.xar")
     assert search.find(b"f.xar", dependant) == os.fsencode(place / "path2/f.xar")
     assert b"/own/packages/g.xar/" in search.find(b"g.xar", dependant)

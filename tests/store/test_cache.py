@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from layerfs.errors import Corrupt, InvalidArgument, NotReady
-from layerfs.xar import cache as cache_module
-from layerfs.xar import eviction, intake
-from layerfs.xar.cache import Cache
-from layerfs.xar.entry import Entry
+from layerfs.store import cache as cache_module
+from layerfs.store import eviction, intake
+from layerfs.store.cache import Cache
+from layerfs.store.entry import Entry
 from tests.host import PROJECT, require
-from tests.xar.caches import add, incoming, killed_at, names, spoil, take
+from tests.store.caches import add, incoming, killed_at, names, spoil, take
 from tests.xar.packages import fake
 
 
@@ -63,8 +63,8 @@ def test_what_is_no_package_is_refused(cache: Cache, tmp_path: Path, name: str) 
 
 ADDING = """
 import os, sys
-from layerfs.xar.cache import Cache
-from layerfs.xar.intake import add
+from layerfs.store.cache import Cache
+from layerfs.store.intake import add
 sys.stdin.read(1)
 print(add(Cache.own(), os.fsencode(sys.argv[1])).stored)
 """
@@ -180,7 +180,7 @@ def test_content_is_read_at_the_first_use_and_after_a_change_only(
     cache.checked(entry)
     cache.checked(entry)
     assert len(reads) == 1
-    monkeypatch.setattr("layerfs.xar.entry.boot", lambda: b"another boot")
+    monkeypatch.setattr("layerfs.store.entry.boot", lambda: b"another boot")
     cache.checked(entry)
     assert len(reads) == 2
 

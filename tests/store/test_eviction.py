@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound
-from layerfs.xar import eviction, intake
-from layerfs.xar.cache import Cache
-from layerfs.xar.entry import Entry, hold
+from layerfs.store import eviction, intake
+from layerfs.store.cache import Cache
+from layerfs.store.entry import Entry, hold
 from tests.host import require
-from tests.xar.caches import add, incoming, killed_at, names, spoil
+from tests.store.caches import add, incoming, killed_at, names, spoil
 from tests.xar.packages import fake
 
 
@@ -91,7 +91,7 @@ def test_hold_refuses_what_has_no_name_any_more(tmp_path: Path, monkeypatch: pyt
         path.unlink()
         real(fd, how)
 
-    monkeypatch.setattr("layerfs.xar.entry.fcntl.flock", evicted)
+    monkeypatch.setattr("layerfs.store.entry.fcntl.flock", evicted)
     with pytest.raises(NotFound, match="evicted just now"):
         hold(os.fsencode(path))
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument
-from layerfs.fuse.config import AttachOptions
 from layerfs.model import Driver, Stack
-from layerfs.mounts.options import MountOptions, generic_words, known_options, parse, request, split, unescape
+from layerfs.spec.attach import AttachOptions
+from layerfs.spec.options import MountOptions, generic_words, known_options, parse, request, split, unescape
 from layerfs.sys.mounts import MountFlag
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
 from tests.host import require

@@ -28,8 +28,8 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from layerfs.errors import Corrupt, InvalidArgument
+from layerfs.store.entry import FACTS, SOUND, USED, Entry, is_ours, read_entry, stamp, touch, unsafe
 from layerfs.sys.namespaces import in_user_namespace
-from layerfs.xar.entry import FACTS, SOUND, USED, Entry, is_ours, read_entry, stamp, touch, unsafe
 
 NODE: Final = b"/var/cache/layerfs"
 VARIABLE: Final = b"LAYERFS_CACHE"

@@ -13,14 +13,14 @@ from unittest.mock import Mock
 
 import pytest
 
+from layerfs.lowers.kinds import open_tree
+from layerfs.lowers.squash import SquashLower
 from layerfs.model import Stack
 from layerfs.pysquashfs import Image
 from layerfs.union import opened
 from layerfs.union.attrs import Change
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
-from layerfs.xar.lower import SquashLower
-from layerfs.xar.trees import open_tree
 from tests.host import require
 from tests.oracle.trees import Kind, Layer, Node, build, directory, file, symlink
 from tests.union.box import Box
@@ -192,7 +192,7 @@ def test_large_directories_are_not_read_for_each_name_in_turn(tree: Path, monkey
         (tree / os.fsdecode(above)).mkdir()
         for name in names:
             (tree / os.fsdecode(above) / os.fsdecode(name)).touch()
-    monkeypatch.setattr("layerfs.xar.lower.LISTED", 3000)
+    monkeypatch.setattr("layerfs.lowers.squash.LISTED", 3000)
     with closing(SquashLower(pack(tree), 1)) as lower:
         handles = [lower.open_dir(lower.root(), above) for above in (b"a", b"b")]
         expected = [{name: lower.lstat(handle, name).st_ino for name, _ in lower.scan(handle, xattr_whiteouts=False)}
@@ -226,7 +226,7 @@ def test_directories_in_a_circle_are_refused(tree: Path, caplog: pytest.LogCaptu
 
 
 def test_listings_beyond_the_bound_are_read_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerfs.xar.lower.LISTED", 10)
+    monkeypatch.setattr("layerfs.lowers.squash.LISTED", 10)
     for number in range(8):
         (tree / f"d{number}").mkdir()
         (tree / f"d{number}/f").write_bytes(b"%d" % number)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound, Unsupported
-from layerfs.mounts import shared_place, shared_serve
-from layerfs.mounts.shared import Package, examine, place
-from layerfs.mounts.shared_place import find_home, locked
 from layerfs.sys.ids import outside_id
+from layerfs.xarexec import home, serve
+from layerfs.xarexec.home import find_home, locked
+from layerfs.xarexec.share import Package, examine, place
 from tests.host import require
 from tests.xars import make_xar, until
 
@@ -111,7 +111,7 @@ def test_the_next_root_is_taken_with_a_warning(
 ) -> None:
     second = scratch / "second"
     second.mkdir()
-    monkeypatch.setattr(shared_place, "ROOTS", (bytes(scratch / "absent"), bytes(root), bytes(second)))
+    monkeypatch.setattr(home, "ROOTS", (bytes(scratch / "absent"), bytes(root), bytes(second)))
     _open_to_others(home_in(root))
     assert find_home(None) == bytes(home_in(second))
     assert f"{home_in(root)} is open to others (owner {os.geteuid()}, mode 0770)" in capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_the_next_root_is_taken_with_a_warning(
 def test_the_runtime_directory_is_the_last_resort(
     scratch: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(shared_place, "ROOTS", (bytes(scratch / "absent"),))
+    monkeypatch.setattr(home, "ROOTS", (bytes(scratch / "absent"),))
     with pytest.raises(Unsupported, match="no place for a shared mount") as error:
         find_home(None)
     assert "XDG_RUNTIME_DIR" in error.value.hint
@@ -148,14 +148,14 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(root: Path) -> None:
 
     def wait() -> None:
         with locked(path):
-            seen.append(os.path.exists(path + shared_place.LOCK))
+            seen.append(os.path.exists(path + home.LOCK))
 
     with locked(path):
-        assert os.stat(path + shared_place.LOCK).st_mode & 0o777 == 0o600
+        assert os.stat(path + home.LOCK).st_mode & 0o777 == 0o600
         waiter = threading.Thread(target=wait)
         waiter.start()
         until(_somebody_waits)
-        shared_place.remove_mountpoint(path)
+        home.remove_mountpoint(path)
     waiter.join(PATIENCE)
     assert seen == [True]
 
@@ -163,12 +163,12 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(root: Path) -> None:
 def test_who_looks_at_a_mount_keeps_its_server(root: Path) -> None:
     path = bytes(root / "mountpoint")
     with locked(path):
-        assert shared_serve.leave(path, lambda: pytest.fail("asked without the lock")) is False
+        assert serve.leave(path, lambda: pytest.fail("asked without the lock")) is False
 
 
 def test_a_mount_that_was_used_meanwhile_stays(root: Path) -> None:
     path = bytes(root / "mountpoint")
-    assert shared_serve.leave(path, lambda: False) is False
+    assert serve.leave(path, lambda: False) is False
     with locked(path, wait=False):  # and the lock is free again
         pass
 
@@ -239,9 +239,9 @@ class Counted:
         self._resolve = graph.resolve
         monkeypatch.setattr(graph, "resolve", self)
 
-    def __call__(self, lowers: list[bytes]) -> object:
+    def __call__(self, lowers: list[bytes], search: object) -> object:
         self.calls += 1
-        return self._resolve(lowers)
+        return self._resolve(lowers, search)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -327,11 +327,11 @@ def test_starting_imports_nothing_heavy(xar: Callable[..., Path]) -> None:
     """Each start of a program in a XAR pays for what is imported until its mount is found."""
     program = f"""
 import sys
-from layerfs.mounts import shared
-shared.answers = lambda path: True
-shared.Shared = lambda path, package, fresh: path
+from layerfs.xarexec import share
+share.answers = lambda path: True
+share.Shared = lambda path, package, fresh: path
 from layerfs.cli import xar_exec, xar_mount
-shared.mount({bytes(xar("a.xar"))!r})
+share.mount({bytes(xar("a.xar"))!r})
 print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -14,11 +14,11 @@ from glob import glob
 from typing import Final
 
 from layerfs.errors import InvalidArgument
+from layerfs.store.cache import INCOMING, PACKAGES, QUARANTINE, VERIFIED, Cache
+from layerfs.store.entry import Entry, boot
+from layerfs.store.intake import DRAFT, claim
 from layerfs.sys import dirs
 from layerfs.sys.fsmount import AT_FDCWD
-from layerfs.xar.cache import INCOMING, PACKAGES, QUARANTINE, VERIFIED, Cache
-from layerfs.xar.entry import Entry, boot
-from layerfs.xar.intake import DRAFT, claim
 
 VARIABLE: Final = "LAYERFS_CACHE_SIZE"
 DEFAULT: Final = 10 << 30  # bytes; guessed

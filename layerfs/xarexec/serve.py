@@ -8,19 +8,20 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 from layerfs.errors import NotFound
-from layerfs.fuse.config import AttachOptions, Idle
+from layerfs.fuse.config import Idle
 from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
 from layerfs.mounts.launch import launch
-from layerfs.mounts.options import MountRequest
 from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
 from layerfs.mounts.removal import unmount_patiently
-from layerfs.mounts.shared import Package, answers, examine, place, read_strictly
-from layerfs.mounts.shared_graph import MEMO
-from layerfs.mounts.shared_place import LOCK, locked, make_mountpoint, remove_mountpoint
+from layerfs.spec.attach import AttachOptions
+from layerfs.spec.options import MountRequest
 from layerfs.sys.mounts import MountFlag, mountinfo, unmount
 from layerfs.union.options import UnionOptions
+from layerfs.xarexec.home import LOCK, locked, make_mountpoint, remove_mountpoint
+from layerfs.xarexec.memo import MEMO
+from layerfs.xarexec.share import Package, answers, examine, place, read_strictly
 
 FORGET = 30 * 86400  # s after which nobody remembers what a XAR depended on; guessed
 FLAGS = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV  # as libfuse has it for every image

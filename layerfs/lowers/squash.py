@@ -16,13 +16,13 @@ from functools import partial
 from itertools import count
 from typing import Final, NoReturn, TypeVar
 
+from layerfs.lowers.blocks import CACHE
+from layerfs.lowers.file import ImageFile, ImageStat
 from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsError
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.union import opened
 from layerfs.union.layers import Kind, Ref
 from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_whiteout
-from layerfs.xar.blocks import CACHE
-from layerfs.xar.file import ImageFile, ImageStat
 from layerfs.xar.header import offset_of
 
 LISTED: Final = 20_000  # names in listings that are kept; guessed, about 400 bytes each

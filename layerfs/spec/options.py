@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from layerfs.errors import InvalidArgument
-from layerfs.fuse.config import AttachOptions
 from layerfs.model import Driver, Stack
+from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import MountFlag, parse_generic
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
 from layerfs.value import replace, value

@@ -12,7 +12,7 @@ Nobody loses a mount that they were just told of: looking asks the server for st
 server that wants to leave does so with the lock in hand, having seen that nobody asked since. What is held open, as the
 root is for `layerfs xar exec`, makes the unmount fail: it is never a lazy one.
 
-This module is what every start of a program in a XAR costs, so it imports next to nothing. Mounting is in shared_serve.
+This module is what every start of a program in a XAR costs, so it imports next to nothing. Mounting is in serve.py.
 """
 
 import errno
@@ -20,8 +20,8 @@ import os
 import stat
 
 from layerfs.errors import InvalidArgument
-from layerfs.mounts.shared_graph import Graph, Stamp, graph_of, spell, stamp_of
-from layerfs.mounts.shared_place import find_home, locked
+from layerfs.xarexec.home import find_home, locked
+from layerfs.xarexec.memo import Graph, Stamp, graph_of, spell, stamp_of
 
 TIMEOUT = 870.0  # s without use after which a mount goes, as xarexec_fuse has it
 STOP = b"\n#xar_stop\n"
@@ -129,7 +129,7 @@ def mount(file: bytes, timeout: float = TIMEOUT) -> Shared:
         with locked(path):
             if answers(path):
                 return Shared(path, package, fresh=False)
-            from layerfs.mounts.shared_serve import mount_anew
+            from layerfs.xarexec.serve import mount_anew
 
             if mount_anew(file, package, path, timeout):
                 return Shared(path, package, fresh=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
 from layerfs.sys import dirs
 from layerfs.union.inodes import Directory, Node
@@ -21,7 +22,6 @@ from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 from layerfs.union.whiteout import OPAQUE_FILES, WH
-from layerfs.xar.trees import open_tree
 
 # What copy-up leaves on a copy: kernel overlayfs, ourselves, fuse-overlayfs.
 _ORIGINS: Final = frozenset(

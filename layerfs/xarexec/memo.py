@@ -8,7 +8,7 @@ whenever the mount has to be made.
 
 import os
 
-from layerfs.mounts.shared_place import find_home
+from layerfs.xarexec.home import find_home
 
 MEMO = b".graph"
 MEMOS = 256  # at most; about a kilobyte each
@@ -107,7 +107,7 @@ def _places(lowers: tuple[bytes, ...]) -> list[bytes]:
     """Return the directories that a search looks into, whether they are there or not."""
     if not lowers:
         return []
-    from layerfs.xar.cache import PACKAGES, Cache
+    from layerfs.store.cache import PACKAGES, Cache
 
     beside = [os.path.dirname(lower) for lower in lowers] + [os.path.dirname(os.path.realpath(low)) for low in lowers]
     names = [os.path.basename(lower) for lower in lowers]

@@ -16,13 +16,13 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound, NotReady
+from layerfs.store.cache import INCOMING, PACKAGES, Cache
+from layerfs.store.entry import FACTS, USED, Entry, hold, touch
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
 from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.sys.locks import lock_file
-from layerfs.xar.cache import INCOMING, PACKAGES, Cache
 from layerfs.xar.digest import Digests, both, trusted
-from layerfs.xar.entry import FACTS, USED, Entry, hold, touch
 from layerfs.xar.header import Header, offset_of, read_header
 
 DRAFT: Final = b".draft"

@@ -26,8 +26,8 @@ def open_tree(path: bytes, index: int) -> Tree:
     """
     if not is_image(path):
         return DirTree(path, index)
+    from layerfs.lowers.squash import SquashLower
     from layerfs.pysquashfs import SquashfsError  # the binding costs some milliseconds
-    from layerfs.xar.lower import SquashLower
 
     try:
         return SquashLower(path, index)

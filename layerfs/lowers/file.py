@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from layerfs.lowers.blocks import CACHE, Key, Load
 from layerfs.pysquashfs import Inode, Piece
 from layerfs.sys.copy import write_all
 from layerfs.union.layers import Ref
 from layerfs.union.shown import Shown
-from layerfs.xar.blocks import CACHE, Key, Load
 
 if TYPE_CHECKING:
-    from layerfs.xar.lower import SquashLower
+    from layerfs.lowers.squash import SquashLower
 
 AHEAD: Final = 2 << 20  # bytes read ahead in a file that is read in order; guessed
 PART: Final = AHEAD // 4  # bytes for one thread at a time; half the window would leave the others idle (measured)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from layerfs.xar.blocks import BlockCache
+from layerfs.lowers.blocks import BlockCache
 
 
 def wait_for(event: threading.Event) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.xar.cache import Cache
+from layerfs.store.cache import Cache
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from layerfs.xar import intake
-from layerfs.xar.cache import Cache
-from layerfs.xar.entry import Entry
+from layerfs.store import intake
+from layerfs.store.cache import Cache
+from layerfs.store.entry import Entry
 
 STEPS = ("open", "mkdir", "makedirs", "rename", "unlink", "fsync", "fchmod", "chmod", "pwrite")
 

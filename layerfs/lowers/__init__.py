@@ -1,0 +1,1 @@
+"""What may be a layer, and squashfs images as lowers of the union."""

@@ -1,0 +1,1 @@
+"""What is to be mounted, as values: options parsed and printed."""

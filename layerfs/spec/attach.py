@@ -1,0 +1,21 @@
+"""What the kernel is told when it mounts FUSE; light to import, since it stands on the way to mount(2)."""
+
+from layerfs.sys.mounts import MountFlag
+from layerfs.value import value
+
+NAME = b"layerfs"
+
+
+@value
+class AttachOptions:
+    """What the kernel is told when it mounts FUSE: mount(8) shows `source` and the type `fuse.SUBTYPE`.
+
+    `allow_other` None means where it is permitted: for root always, else if /etc/fuse.conf says user_allow_other.
+    `max_read` is the largest read request [bytes], 0 for the kernel's choice.
+    """
+
+    flags: MountFlag = MountFlag.NONE
+    source: bytes = NAME
+    subtype: bytes = NAME
+    allow_other: bool | None = None
+    max_read: int = 0

@@ -1,0 +1,1 @@
+"""Content by digest: in use or not, collected."""
