@@ -19,6 +19,17 @@ RENAME_WHITEOUT = 4
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 _PINNED = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
+
+class Held(bytes):
+    """A path of an open descriptor, /proc/self/fd/N: it is followed to the object behind it, and no further."""
+
+
+class Named(bytes):
+    """A path of one name in a directory: the name is not followed."""
+
+
+Target = int | Held | Named  # what calls without an *at form are given; an int is a descriptor
+
 NO_XATTRS = frozenset((errno.EOPNOTSUPP, errno.EBADF, errno.EPERM))  # listxattr(2): there are none, nor can be
 # EACCES: user.* of an object that its mode keeps us from reading, though it is ours.
 NO_XATTR = NO_XATTRS | {errno.ENODATA, errno.EACCES}
@@ -43,19 +54,24 @@ def is_path_only(fd: int) -> bool:
     return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
 
 
-def path_of(at: int, name: bytes) -> bytes:
+def path_of(at: int, name: bytes) -> Named:
     """Return a path that reaches a name of an open directory, for calls that have no *at form."""
-    return b"/proc/self/fd/%d/%s" % (at, name)
+    return Named(b"/proc/self/fd/%d/%s" % (at, name))
+
+
+def held(fd: int) -> Held:
+    """Return a path that reaches what a descriptor has open; unlike the descriptor, it serves where that is O_PATH."""
+    return Held(b"/proc/self/fd/%d" % fd)
 
 
 @contextmanager
-def pinned(at: int, name: bytes) -> Iterator[bytes]:
+def pinned(at: int, name: bytes) -> Iterator[Held]:
     """Pin a name that is no symlink and yield a path that reaches just this object."""
     fd = os.open(name, _PINNED, dir_fd=at)
     try:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), name)
-        yield b"/proc/self/fd/%d" % fd
+        yield held(fd)
     finally:
         os.close(fd)
 
@@ -106,7 +122,7 @@ def _writable(at: int, name: bytes) -> Iterator[None]:
 @contextmanager
 def unlocked(fd: int) -> Iterator[None]:
     """Let an open directory of ours be written to for a moment, whatever its mode says."""
-    path = b"/proc/self/fd/%d" % fd
+    path = held(fd)
     mode = stat.S_IMODE(os.stat(path).st_mode)
     os.chmod(path, mode | stat.S_IWUSR | stat.S_IXUSR)
     try:
@@ -123,12 +139,12 @@ def lstat_or_none(at: int, name: bytes) -> os.stat_result | None:
         return None
 
 
-def follows(path: bytes | int) -> bool:
-    """Tell whether a path is /proc/self/fd/N, which must be followed to the object behind it, and no further."""
-    return isinstance(path, int) or path.count(b"/") == 4
+def follows(target: Target) -> bool:
+    """Tell whether a target is to be followed: to what a descriptor has open, but never through a symlink's name."""
+    return not isinstance(target, Named)
 
 
-def xattrs(path: bytes | int) -> list[str]:
+def xattrs(path: Target) -> list[str]:
     """List the extended attributes of a path that is not followed, or of a descriptor; none where unsupported."""
     try:
         return os.listxattr(path, follow_symlinks=follows(path))
@@ -138,7 +154,7 @@ def xattrs(path: bytes | int) -> list[str]:
         raise
 
 
-def getxattr_or_none(path: bytes | int, name: str) -> bytes | None:
+def getxattr_or_none(path: Target, name: str) -> bytes | None:
     """Read an extended attribute; None when it is absent or cannot exist."""
     try:
         return os.getxattr(path, name, follow_symlinks=follows(path))
@@ -148,9 +164,9 @@ def getxattr_or_none(path: bytes | int, name: str) -> bytes | None:
         raise
 
 
-def set_own_xattr(path: bytes | int, name: str, value: bytes) -> None:
+def set_own_xattr(path: Target, name: str, value: bytes) -> None:
     """Set an xattr on an object of ours, also where its mode forbids even us to write it (user.* need that)."""
-    at = b"/proc/self/fd/%d" % path if isinstance(path, int) else path
+    at = held(path) if isinstance(path, int) else path
     follow = follows(at)
     try:
         os.setxattr(path, name, value, follow_symlinks=follow)

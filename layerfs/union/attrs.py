@@ -54,22 +54,22 @@ def set_attributes(ov: Overlay, node: Node, change: Change) -> Attributes:
     return attributes(ov, node)
 
 
-def _own_path(ov: Overlay, node: Node) -> bytes:
+def _own_path(ov: Overlay, node: Node) -> dirs.Target:
     """Return a path that reaches the upper's object, copying it up first."""
     if isinstance(node, File):
         copy_up(ov, node)
         if node.place is None:
-            return b"/proc/self/fd/%d" % node.opened().anchor()
+            return dirs.held(node.opened().anchor())
         return dirs.path_of(ov.fd(node.place), node.name)
     assert isinstance(node, Directory)
     if node.dead:
         if any(part is not None and part.tree.index for part in parts_of(ov, node)):  # nowhere to copy it to
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return b"/proc/self/fd/%d" % node.pinned
-    return b"/proc/self/fd/%d" % ov.fd(copy_up_directory(ov, node))
+        return dirs.held(node.pinned)
+    return dirs.held(ov.fd(copy_up_directory(ov, node)))
 
 
-def _drop_sxid(ov: Overlay, path: bytes) -> None:
+def _drop_sxid(ov: Overlay, path: dirs.Target) -> None:
     if ov.owners.override is not None:
         drop_overridden_sxid(ov, path)
         return
@@ -78,7 +78,7 @@ def _drop_sxid(ov: Overlay, path: bytes) -> None:
         os.chmod(path, stat.S_IMODE(mode) & ~kill)
 
 
-def _set_owner_and_mode(ov: Overlay, node: Node, path: bytes, change: Change) -> None:
+def _set_owner_and_mode(ov: Overlay, node: Node, path: dirs.Target, change: Change) -> None:
     """Set owner first: chown clears setuid and setgid, and a mode asked for in the same breath wins."""
     uid, gid = ov.owners.outside(-1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid)
     is_link = isinstance(node, File) and node.is_symlink
@@ -94,7 +94,7 @@ def _set_owner_and_mode(ov: Overlay, node: Node, path: bytes, change: Change) ->
         os.chmod(path, stat.S_IMODE(change.mode))
 
 
-def _override(ov: Overlay, path: bytes, uid: int, gid: int, mode: int | None) -> None:
+def _override(ov: Overlay, path: dirs.Target, uid: int, gid: int, mode: int | None) -> None:
     """Write owner and mode into the xattr that stands for them."""
     upper = ov.trees[0]
     assert upper is not None and ov.owners.override is not None

@@ -173,7 +173,7 @@ def _publish(ov: Overlay, part: Part, rename: Callable[[int], None]) -> None:
         with dirs.unlocked(at):
             rename(at)
     with suppress(OSError):  # what is published is not taken back for a time; EPERM: the directory is somebody else's
-        os.utime(b"/proc/self/fd/%d" % at, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.utime(dirs.held(at), ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _switch_data(staged: Staged, *, keep_open: bool) -> None:
@@ -201,11 +201,11 @@ def _become_anonymous(ov: Overlay, staged: Staged) -> None:
     staged.close()
 
 
-def _finish_metadata(ov: Overlay, staged: Staged, target: bytes, source: Ref) -> None:
+def _finish_metadata(ov: Overlay, staged: Staged, target: dirs.Target, source: Ref) -> None:
     _copy_metadata(ov, staged.tree, source, staged.fd if staged.fd >= 0 else target, staged.st)
 
 
-def _copy_metadata(ov: Overlay, tree: Tree, source: Ref, target: bytes | int, st: Attributes) -> None:
+def _copy_metadata(ov: Overlay, tree: Tree, source: Ref, target: dirs.Target, st: Attributes) -> None:
     """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
 
     `target` is a path that is not followed, or a descriptor, which is quicker.
@@ -221,21 +221,21 @@ def _copy_metadata(ov: Overlay, tree: Tree, source: Ref, target: bytes | int, st
     _copy_xattrs(tree, source, target)
     if not link:  # last: chown takes setuid, and what may not be written takes no xattrs
         os.chmod(target, OVERRIDDEN_MODE if kept else stat.S_IMODE(stored.st_mode))
-    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=isinstance(target, int))
+    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=dirs.follows(target))
 
 
-def _chown(target: bytes | int, uid: int, gid: int) -> None:
+def _chown(target: dirs.Target, uid: int, gid: int) -> None:
     """Set the owner; a server that may not (a plain user's) owns what it copies, as cp does."""
     if uid == os.geteuid() and gid == os.getegid():
         return  # made so
     try:
-        os.chown(target, uid, gid, follow_symlinks=isinstance(target, int))
+        os.chown(target, uid, gid, follow_symlinks=dirs.follows(target))
     except PermissionError:
         if os.geteuid() == 0:
             raise
 
 
-def _copy_xattrs(tree: Tree, source: Ref, target: bytes | int) -> None:
+def _copy_xattrs(tree: Tree, source: Ref, target: dirs.Target) -> None:
     for name in xattrs(tree, source):
         if is_private(name):
             continue
@@ -243,7 +243,7 @@ def _copy_xattrs(tree: Tree, source: Ref, target: bytes | int) -> None:
         if value is None:
             continue
         try:
-            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+            os.setxattr(target, name, value, follow_symlinks=dirs.follows(target))
         except OSError as error:
             # Labels of another security domain, or an upper without them: as the kernel, only ACLs must arrive.
             if error.errno not in _NO_XATTR or name.startswith("system.posix_acl"):

@@ -120,7 +120,7 @@ def drop_sxid(ov: Overlay, node: File, fd: int) -> None:
     if extra.sxid is False:
         return
     if ov.owners.override is not None:
-        drop_overridden_sxid(ov, b"/proc/self/fd/%d" % fd)
+        drop_overridden_sxid(ov, dirs.held(fd))
     else:
         mode = os.fstat(fd).st_mode
         if kill := killed(mode):
@@ -133,7 +133,7 @@ def killed(mode: int) -> int:
     return mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
 
 
-def drop_overridden_sxid(ov: Overlay, path: bytes) -> None:
+def drop_overridden_sxid(ov: Overlay, path: dirs.Target) -> None:
     """Clear setuid and setgid where the mode that counts is in an xattr."""
     upper = ov.trees[0]
     assert upper is not None

@@ -36,7 +36,7 @@ def detaching(ov: Overlay, node: Node) -> Iterator[File]:
         yield from flatten(ov, node)
         return
     _, marks = ov.writable()
-    marks.set_redirect(b"/proc/self/fd/%d" % ov.fd(copy_up_directory(ov, node)), redirect)
+    marks.set_redirect(dirs.held(ov.fd(copy_up_directory(ov, node))), redirect)
 
 
 def _redirect_of(ov: Overlay, node: Directory) -> bytes | None:
@@ -112,7 +112,7 @@ def _drop_whiteouts(fd: int, names: list[bytes]) -> None:
         if has_file_form(name):
             dirs.remove(fd, WH + name)
     if names:
-        os.utime(b"/proc/self/fd/%d" % fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.utime(dirs.held(fd), ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def seal(ov: Overlay, node: Directory) -> None:
@@ -121,5 +121,5 @@ def seal(ov: Overlay, node: Directory) -> None:
     part = node.upper()
     assert part is not None
     fd = ov.fd(part)
-    marks.set_opaque(b"/proc/self/fd/%d" % fd, fd)
-    ov.keep_number(b"/proc/self/fd/%d" % fd, os.fstat(fd).st_ino, node.ino)
+    marks.set_opaque(dirs.held(fd), fd)
+    ov.keep_number(dirs.held(fd), os.fstat(fd).st_ino, node.ino)

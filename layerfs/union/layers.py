@@ -166,7 +166,7 @@ class DirTree:
         return dirs.path_of(at, name)
 
     def reach_dir(self, handle: int) -> Ref:
-        return b"/proc/self/fd/%d" % handle  # unlike the descriptor, good where that is O_PATH
+        return dirs.held(handle)  # unlike the descriptor, good where that is O_PATH
 
     def listxattr(self, ref: Ref) -> list[str]:
         return os.listxattr(ref, follow_symlinks=dirs.follows(ref))

@@ -155,7 +155,7 @@ def _make_staged(ov: Overlay, at: int, parent: Directory, name: bytes, mode: int
         _own(ov, path, mode, owner, inherited)
         if stat.S_ISDIR(mode) and (name in parent.covered or name in parent.whites):
             with _directory(inside, name) as fd:
-                marks.set_opaque(b"/proc/self/fd/%d" % fd if fd else path, fd)
+                marks.set_opaque(dirs.held(fd) if fd else path, fd)
         place_new(ov, inside, name, at, name, over_whiteout=parent.whites.get(name) is True)
     finally:
         os.close(inside)
@@ -191,19 +191,19 @@ def _inherit(ov: Overlay, at: int, inside: int) -> Attributes:
     return parent
 
 
-def _own(ov: Overlay, path: bytes, mode: int, owner: Caller, parent: Attributes) -> None:
+def _own(ov: Overlay, path: dirs.Target, mode: int, owner: Caller, parent: Attributes) -> None:
     """Give a new object to its caller. The group stays the parent's where that is setgid."""
     setgid = bool(parent.st_mode & stat.S_ISGID)
     if ov.owners.override is not None:
         if stat.S_ISLNK(mode):
             return
-        st = os.lstat(path)
+        st = os.stat(path, follow_symlinks=dirs.follows(path))
         bits = stat.S_IMODE(st.st_mode) | (stat.S_ISGID if setgid and stat.S_ISDIR(mode) else 0)
         gid = parent.st_gid if setgid else owner.gid
         if ov.owners.write(path, owner.uid, gid, stat.S_IFMT(st.st_mode) | bits):
             os.chmod(path, OVERRIDDEN_MODE)
         return
-    before = os.lstat(path).st_mode
+    before = os.stat(path, follow_symlinks=dirs.follows(path)).st_mode
     os.chown(path, owner.uid, -1 if setgid else owner.gid, follow_symlinks=False)
     if not stat.S_ISLNK(mode) and before & (stat.S_ISUID | stat.S_ISGID):
         os.chmod(path, stat.S_IMODE(before))  # chown took them

@@ -73,7 +73,7 @@ def reopen(handle: int, flags: int) -> int:
     """Return a second handle of the same file, also of one without a name; O_RDONLY for a file in an image."""
     if handle >= FOREIGN:
         return admit(_files[handle])
-    return os.open(b"/proc/self/fd/%d" % handle, flags | os.O_CLOEXEC)
+    return os.open(dirs.held(handle), flags | os.O_CLOEXEC)
 
 
 def stat(handle: int) -> "Attributes":
@@ -88,7 +88,7 @@ def readlink(handle: int) -> bytes:
 
 def ref(handle: int) -> "Ref":
     """Return what an open file's xattrs are read by."""
-    return _files[handle].ref if handle >= FOREIGN else b"/proc/self/fd/%d" % handle
+    return _files[handle].ref if handle >= FOREIGN else dirs.held(handle)
 
 
 def copy(handle: int, target: int, size: int) -> None:

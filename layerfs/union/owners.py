@@ -64,7 +64,7 @@ class Owners:
         _apply(shown, getxattr_or_none(tree, ref, tree.override))
         return shown
 
-    def write(self, path: bytes | int, uid: int, gid: int, mode: int) -> bool:
+    def write(self, path: dirs.Target, uid: int, gid: int, mode: int) -> bool:
         """Keep owner and mode beside an object; False where its type carries no such xattr (user.* of a FIFO)."""
         assert self.override is not None
         try:

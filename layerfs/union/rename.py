@@ -170,7 +170,7 @@ def _prepare_directory(
     own = target.upper() if isinstance(target, Directory) else None
     if own is not None:  # it shows nothing, but holds whiteouts: opaque first, so that emptying it shows nothing either
         fd = ov.fd(own)
-        marks.set_opaque(b"/proc/self/fd/%d" % fd, fd)
+        marks.set_opaque(dirs.held(fd), fd)
         dirs.empty(fd)
 
 

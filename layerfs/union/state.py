@@ -117,7 +117,7 @@ class Overlay:
         number = self.numbers.of(st.st_dev, st.st_ino)
         return self._kept(fd, st.st_ino) or number if self.marks is not None else number
 
-    def _kept(self, path: bytes | int, own: int) -> int | None:
+    def _kept(self, path: dirs.Target, own: int) -> int | None:
         """Read a number that was kept; it counts only on the very inode it was written for, not on a copy."""
         assert self.marks is not None
         value = dirs.getxattr_or_none(path, self.marks.prefix + INO_XATTR)
@@ -126,7 +126,7 @@ class Overlay:
         inode, _, number = value.partition(b":")
         return int(number) if inode == b"%d" % own and number.isdigit() else None
 
-    def keep_number(self, path: bytes | int, own: int, number: int) -> None:
+    def keep_number(self, path: dirs.Target, own: int, number: int) -> None:
         """Keep a number on an upper object, where its filesystem and type let it carry xattrs."""
         _, marks = self.writable()
         if not marks.xattrs or self.numbers.of(self._upper_device(), own) == number:

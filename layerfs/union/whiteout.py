@@ -115,14 +115,14 @@ class Marks:
         """Whether marks are trusted.*: the kernel then follows redirects by default."""
         return self.xattrs and self.prefix == _OVERLAYS[0]
 
-    def set_opaque(self, path: int | bytes, inside: int | None = None) -> None:
+    def set_opaque(self, path: dirs.Target, inside: int | None = None) -> None:
         """Mark a directory opaque; by a file in it (`inside`: its descriptor) when it cannot carry xattrs."""
         if self.xattrs:
             dirs.set_own_xattr(path, f"{self.prefix}opaque", b"y")
         elif inside is not None:
             os.close(os.open(b".wh..wh..opq", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=inside))
 
-    def set_redirect(self, path: int | bytes, target: bytes) -> None:
+    def set_redirect(self, path: dirs.Target, target: bytes) -> None:
         """Redirect a directory's lower layers to an absolute path in them."""
         dirs.set_own_xattr(path, f"{self.prefix}redirect", target)
 

@@ -74,7 +74,7 @@ def _add(contents: Contents, path: bytes, name: bytes) -> None:
         entry.source, entry.seen = path, st
     elif stat.S_ISLNK(st.st_mode):
         entry.target = os.readlink(path)
-    keys = {os.fsencode(key) for key in dirs.xattrs(path)}
+    keys = {os.fsencode(key) for key in dirs.xattrs(dirs.Named(path))}
     held = {key for key in keys if key.startswith(XATTR_PREFIXES)}
     contents.dropped += [(name, key) for key in sorted(keys - held)]
     entry.xattrs = {key: os.getxattr(path, key, follow_symlinks=False) for key in sorted(held)}

@@ -69,7 +69,7 @@ def test_xattrs_of_a_descriptor_a_name_and_a_proc_path(scratch: Path, at: int) -
     (scratch / "s").symlink_to("f")
     os.setxattr(scratch / "f", "user.a", b"1")
     fd = os.open(scratch / "f", os.O_RDONLY)
-    reached: list[bytes | int] = [fd, b"/proc/self/fd/%d" % fd, dirs.path_of(at, b"f")]
+    reached: list[dirs.Target] = [fd, dirs.held(fd), dirs.path_of(at, b"f")]
     assert [dirs.getxattr_or_none(path, "user.a") for path in reached] == [b"1"] * 3
     assert [dirs.xattrs(path) for path in reached] == [["user.a"]] * 3
     assert dirs.getxattr_or_none(dirs.path_of(at, b"s"), "user.a") is None
