@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from layerfs.cli.main import one_line
 from layerfs.errors import LayerfsError, Unsupported
+from layerfs.lowers.kinds import look
 from layerfs.spec.options import absolute
 from layerfs.store.cache import Cache
 from layerfs.xar.conflicts import Conflict, find_conflicts
@@ -53,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the graph."""
     cwd = os.getcwdb()
     paths = [absolute(os.fsencode(path), cwd) for path in arguments.paths]
+    for path in filter(os.path.exists, paths):
+        look(path)  # refuses what is no layer
     resolution = resolve(paths, Search.from_environment(Cache.all))
     found = None
     if arguments.conflicts:

@@ -1,26 +1,72 @@
-"""Opening a layer, whatever it is: a directory of the host, a squashfs image or a XAR."""
+"""What may be a layer. It is decided here and nowhere else: by the type of a file, and by its first bytes.
+
+    DIRECTORY   a directory of the host
+    SQUASHFS    a regular file or a block device that begins with `hsqs`, or has it at the byte that `-o offset=` names
+    XAR         a file that begins with a XAR header, which says where its squashfs image is
+
+A new image format is a member of LayerKind, its magic in `_recognise` and its tree in `open_tree`.
+
+A directory costs one stat(2) and no import: this lies on the way of every mount.
+"""
 
 import os
 import stat
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.union.layers import DirTree, Tree
+from layerfs.value import value
 
 if TYPE_CHECKING:
     from layerfs.pysquashfs import SquashfsError
 
 
+class LayerKind(Enum):
+    """What a layer is, in the words of a person."""
+
+    DIRECTORY = "a directory"
+    SQUASHFS = "a squashfs image"
+    XAR = "a XAR"
+
+
+@value
+class Layer:
+    """A layer as it was found at its path; `offset` [bytes] is where in the file its image begins."""
+
+    path: bytes
+    kind: LayerKind
+    offset: int = 0
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a file with a tree in it, so that something must read or mount it."""
+        return self.kind is not LayerKind.DIRECTORY
+
+
+def look(path: bytes, offset: int | None = None) -> Layer:
+    """Return what is at a path; `offset` [bytes] is what `-o offset=` says of images, which XARs know themselves.
+
+    Raises NotImage (InvalidArgument) for what cannot be a layer, Corrupt for a bad XAR header, OSError.
+    """
+    if stat.S_ISDIR(os.stat(path).st_mode):
+        return Layer(path, LayerKind.DIRECTORY)
+    layer, fd = _open_image(path, offset)
+    os.close(fd)
+    return layer
+
+
 def is_image(path: bytes) -> bool:
-    """Tell whether a layer is a regular file, and so to be opened as an image. Absent is no image."""
+    """Tell whether a layer is a file, and so to be opened as an image. Absent is no image."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        kind = os.stat(path).st_mode
     except FileNotFoundError:
         return False
+    return stat.S_ISREG(kind) or stat.S_ISBLK(kind)
 
 
-def open_tree(path: bytes, index: int) -> Tree:
-    """Open a layer as a tree of a union, `index` being its place in the stack.
+def open_tree(path: bytes, index: int, *, offset: int | None = None) -> Tree:
+    """Open a layer as a tree of a union, `index` being its place in the stack; `offset` as for `look`.
 
     Raises InvalidArgument, Corrupt or Unsupported for a file that cannot be used, OSError for a directory.
     """
@@ -29,10 +75,32 @@ def open_tree(path: bytes, index: int) -> Tree:
     from layerfs.lowers.squash import SquashLower
     from layerfs.pysquashfs import SquashfsError  # the binding costs some milliseconds
 
+    layer, fd = _open_image(path, offset)
     try:
-        return SquashLower(path, index)
+        return SquashLower(path, index, fd, layer.offset)
     except SquashfsError as error:
         raise _explained(error) from None
+    finally:
+        os.close(fd)
+
+
+def _open_image(path: bytes, offset: int | None) -> tuple[Layer, int]:
+    """Open what is no directory, once its type is known, and say what it is by what was opened."""
+    from layerfs.xar.header import open_image
+
+    fd = open_image(path)
+    try:
+        return _recognise(fd, path, offset), fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _recognise(fd: int, path: bytes, offset: int | None) -> Layer:
+    from layerfs.xar.header import is_xar, offset_of
+
+    kind = LayerKind.XAR if is_xar(fd) else LayerKind.SQUASHFS
+    return Layer(path, kind, offset_of(fd, path, offset))
 
 
 def _explained(error: "SquashfsError") -> Exception:

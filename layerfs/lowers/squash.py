@@ -23,7 +23,6 @@ from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.union import opened
 from layerfs.union.layers import Kind, Ref
 from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_whiteout
-from layerfs.xar.header import offset_of
 
 LISTED: Final = 20_000  # names in listings that are kept; guessed, about 400 bytes each
 FIND: Final = 512  # bytes of a listing that are read in the time that finding one name takes: 5 to 120 us, measured
@@ -41,13 +40,15 @@ class SquashLower:
     A shared flock on the file says that it is in use: the package cache evicts no such file.
     """
 
-    def __init__(self, path: bytes, index: int) -> None:
+    def __init__(self, path: bytes, index: int, fd: int, offset: int) -> None:
+        """`fd` is the image's open file, of which a duplicate is used; the image begins at `offset` [bytes]."""
         self.path = path
         self.index = index
         self.override: str | None = None
         self.number = next(_numbers)  # in the block cache
-        self._fd, self._offset = _open_file(path)
+        self._fd, self._offset = os.dup(fd), offset
         try:
+            _lock(self._fd)
             self.image = Image(self._fd, offset=self._offset, name=path)
         except BaseException:
             os.close(self._fd)
@@ -216,19 +217,14 @@ class SquashLower:
         os.posix_fadvise(self._fd, self._offset + position, end - position, os.POSIX_FADV_WILLNEED)
 
 
+def _lock(fd: int) -> None:
+    """Say that a file is in use. udev takes a locked block device for one that is being partitioned."""
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        with suppress(OSError):  # no locks on this filesystem, or about to be evicted
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def _log(form: str, *words: str) -> None:
     import logging  # 5 ms that a mount does not wait for
 
     logging.getLogger(__name__).warning(form, *words)
-
-
-def _open_file(path: bytes) -> tuple[int, int]:
-    """Open an image's file, held by a lock as being in use; second: where in it the image begins."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us
-    try:
-        with suppress(OSError):  # no locks on this filesystem, or about to be evicted
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return fd, offset_of(fd, path)
-    except BaseException:
-        os.close(fd)
-        raise

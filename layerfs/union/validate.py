@@ -38,7 +38,7 @@ def validate(stack: Stack, mountpoint: bytes | None) -> None:
 def _layer(path: bytes) -> Identity:
     """Return which directory or image it is; whether a file is one of ours shows when it is opened."""
     st = _stat(path, "layer")
-    if not stat.S_ISDIR(st.st_mode) and not stat.S_ISREG(st.st_mode):
+    if not (stat.S_ISDIR(st.st_mode) or stat.S_ISREG(st.st_mode) or stat.S_ISBLK(st.st_mode)):
         raise InvalidArgument(f"layer {_show(path)} is neither a directory nor an image", "give one of these")
     return st.st_dev, st.st_ino
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.xar.header import Header, offset_of, read_header
+from layerfs.xar.header import Header, is_xar, open_image, read_header
 from layerfs.xar.order import Graph
 from layerfs.xar.search import Candidate, MissingPackage, Search, ambiguous
 
@@ -99,15 +99,16 @@ def read_member(path: bytes, *, given: bool) -> Member:
         st = os.stat(path)
     except FileNotFoundError:
         raise NotFound(f"layer {os.fsdecode(path)} is not there", "check the path") from None
-    header = _header(path) if stat.S_ISREG(st.st_mode) else None
+    header = None if stat.S_ISDIR(st.st_mode) else _header(path)
     identity = (st.st_dev, st.st_ino)
     return Member(os.path.basename(path), path, given, header, identity, st.st_size, stat.S_ISDIR(st.st_mode))
 
 
 def _header(path: bytes) -> Header | None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    """Return the header of a XAR; whether another file is an image of some kind is for who opens the layer to say."""
+    fd = open_image(path)
     try:
-        return read_header(fd, path) if offset_of(fd, path) else None
+        return read_header(fd, path) if is_xar(fd) else None
     finally:
         os.close(fd)
 

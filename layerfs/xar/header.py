@@ -80,29 +80,53 @@ class Header:
         return tuple(dialect for dialect in Dialect if dialect not in refusers)
 
 
-def image_offset(path: bytes) -> int:
+def image_offset(path: bytes, asked: int | None = None) -> int:
     """Return where the squashfs image of a file begins [bytes]: 0 for a bare one, else what its XAR header says.
 
     Raises NotImage for any other file, Corrupt for a bad header, OSError.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us
+    fd = open_image(path)
     try:
-        return offset_of(fd, path)
+        return offset_of(fd, path, asked)
     finally:
         os.close(fd)
 
 
-def offset_of(fd: int, name: bytes) -> int:
-    """Return where the squashfs image of an open file begins [bytes]; `name` is for messages."""
-    kind = os.fstat(fd).st_mode
-    if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
+def open_image(path: bytes) -> int:
+    """Open a regular file or a block device for reading. Anything else is NotImage, and not opened; OSError."""
+    _refuse_kind(os.stat(path), path)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # it may be another one by now
+    try:
+        _refuse_kind(os.fstat(fd), path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _refuse_kind(st: os.stat_result, name: bytes) -> None:
+    if not (stat.S_ISREG(st.st_mode) or stat.S_ISBLK(st.st_mode)):
         raise NotImage(f"{os.fsdecode(name)} is not a regular file", "name a squashfs image or a XAR")
+
+
+def offset_of(fd: int, name: bytes, asked: int | None = None) -> int:
+    """Return where the squashfs image of an open file begins [bytes]; `name` is for messages.
+
+    `asked` is where the user says that it does, as in an AppImage; a XAR's header counts more.
+    Raises as `image_offset` does.
+    """
+    _refuse_kind(os.fstat(fd), name)
     data = os.pread(fd, LONGEST + len(MAGIC), 0)
-    if data.startswith(MAGIC):
+    if not asked and data.startswith(MAGIC):
         return 0
-    if not _looks_like_xar(data):
-        raise NotImage(f"{os.fsdecode(name)} is neither a squashfs image nor a XAR")
-    return parse_header(data, name).offset
+    if _looks_like_xar(data):
+        return parse_header(data, name).offset
+    if not asked:
+        hint = "an image that is a part of another file is named by -o offset=BYTES"
+        raise NotImage(f"{os.fsdecode(name)} is neither a squashfs image nor a XAR", hint)
+    if os.pread(fd, len(MAGIC), asked) != MAGIC:
+        raise NotImage(f"{os.fsdecode(name)} has no squashfs image at byte {asked}", "see what -o offset=BYTES says")
+    return asked
 
 
 def is_xar(fd: int) -> bool:

@@ -37,6 +37,13 @@ def pack(tree: Path, *options: str) -> bytes:
     return os.fsencode(image)
 
 
+def lower_of(image: bytes) -> SquashLower:
+    """An image as the first lower."""
+    lower = open_tree(image, 1)
+    assert isinstance(lower, SquashLower)
+    return lower
+
+
 class Packed(Box):
     """A Box whose lowers are packed into images first."""
 
@@ -111,7 +118,7 @@ def files(tree: Path) -> Iterator[tuple[SquashLower, dict[bytes, bytes]]]:
     content[b"amid"] = b"x" * BLOCK + hole + b"y" * BLOCK
     for name, data in content.items():
         (tree / os.fsdecode(name)).write_bytes(data)
-    with closing(SquashLower(pack(tree), 1)) as lower:
+    with closing(lower_of(pack(tree))) as lower:
         yield lower, content
 
 
@@ -161,7 +168,7 @@ def test_attributes_are_those_of_the_kernels_squashfs(tree: Path) -> None:
     mounted.mkdir()
     subprocess.run(["mount", "-t", "squashfs", "-o", "loop,ro", image, mounted], check=True, timeout=30)
     fields = ("ino", "mode", "nlink", "uid", "gid", "rdev", "size", "blocks", "mtime_ns", "ctime_ns")
-    with closing(SquashLower(image, 1)) as lower:
+    with closing(lower_of(image)) as lower:
         for name in map(os.fsencode, os.listdir(mounted)):
             wanted, found = os.lstat(os.path.join(os.fsencode(mounted), name)), lower.lstat(lower.root(), name)
             for field in fields:
@@ -177,7 +184,7 @@ def test_a_corrupt_block_is_eio_and_a_line_in_the_log(tree: Path, caplog: pytest
     with open(image, "r+b") as damaged:
         damaged.seek(position + 10)
         damaged.write(b"\xff" * 40)
-    with closing(SquashLower(image, 1)) as lower:
+    with closing(lower_of(image)) as lower:
         with pytest.raises(OSError) as failure:
             read(lower, b"broken", 0, BLOCK)
         assert failure.value.errno == errno.EIO
@@ -193,7 +200,7 @@ def test_large_directories_are_not_read_for_each_name_in_turn(tree: Path, monkey
         for name in names:
             (tree / os.fsdecode(above) / os.fsdecode(name)).touch()
     monkeypatch.setattr("layerfs.lowers.squash.LISTED", 3000)
-    with closing(SquashLower(pack(tree), 1)) as lower:
+    with closing(lower_of(pack(tree))) as lower:
         handles = [lower.open_dir(lower.root(), above) for above in (b"a", b"b")]
         expected = [{name: lower.lstat(handle, name).st_ino for name, _ in lower.scan(handle, xattr_whiteouts=False)}
                     for handle in handles]  # fmt: skip
@@ -230,7 +237,7 @@ def test_listings_beyond_the_bound_are_read_again(tree: Path, monkeypatch: pytes
     for number in range(8):
         (tree / f"d{number}").mkdir()
         (tree / f"d{number}/f").write_bytes(b"%d" % number)
-    with closing(SquashLower(pack(tree), 1)) as lower:
+    with closing(lower_of(pack(tree))) as lower:
         for _ in range(2):
             for number in range(8):
                 handle = lower.open_dir(lower.root(), b"d%d" % number)
@@ -241,7 +248,7 @@ def test_listings_beyond_the_bound_are_read_again(tree: Path, monkeypatch: pytes
 def test_xattrs_are_read_and_those_of_root_only_by_root(tree: Path) -> None:
     (tree / "f").touch()
     os.setxattr(tree / "f", "user.word", b"value")
-    with closing(SquashLower(pack(tree), 1)) as lower:
+    with closing(lower_of(pack(tree))) as lower:
         ref = lower.reach(lower.root(), b"f")
         assert lower.listxattr(ref) == ["user.word"]
         assert lower.getxattr(ref, "user.word") == b"value"
