@@ -27,9 +27,14 @@ class Stack:
 
 @value
 class Mount:
-    """What mount(2) would be told; only `layerfs.sys.mounts` acts on it."""
+    """One mount in containerd's words: what mount(8) would be told. `layerfs.mounts.apply` acts on it.
+
+    `options` go to mount(2) joined by commas: what is special in a path is escaped in them already
+    (`layerfs.spec.overlay` prints and parses them). Paths are as os.fsdecode has them. `target` is empty where whoever
+    mounts chooses the mountpoint, else relative to it or absolute.
+    """
 
     type: str
     source: str
-    target: str
     options: tuple[str, ...] = ()
+    target: str = ""

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from layerfs.errors import LayerfsError
+from layerfs.lowers.kinds import is_image
 from layerfs.model import Driver, Stack
-from layerfs.mounts.kernel import explain, kernel_options, refuse_markless, unsupported
+from layerfs.mounts.kernel import explain, refuse_markless, words_for
 from layerfs.sys import dirs
 from layerfs.sys.fsmount import AT_FDCWD
-from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.sys.overlay import detached_overlay, layer_syntax
 from layerfs.union.options import UnionOptions
 
@@ -22,13 +22,11 @@ def choose(driver: Driver, stack: Stack, options: UnionOptions) -> tuple[Driver,
     """
     if driver is not Driver.AUTO:
         return driver, f"driver={driver.value} was asked for"
-    refused = unsupported(options, trusted=trusted_xattrs())
-    if refused:
-        return Driver.FUSE, f"kernel overlayfs cannot do {refused}"
     try:
-        if not all(map(os.path.isdir, stack.lowers)):
+        words = words_for(stack, options)
+        if any(map(is_image, stack.lowers)):
             return _for_images(stack)
-        try_kernel(stack, options)
+        try_kernel(stack, words)
     except LayerfsError as error:
         return Driver.FUSE, error.message
     return Driver.KERNEL, "kernel overlayfs accepts these layers here"
@@ -43,19 +41,18 @@ def _for_images(stack: Stack) -> tuple[Driver, str]:
     return Driver.KERNEL, "kernel overlayfs is permitted here"
 
 
-def try_kernel(stack: Stack, options: UnionOptions) -> None:
+def try_kernel(stack: Stack, words: tuple[str, ...]) -> None:
     """Make the overlay of a stack without giving it a place; LayerfsError if the kernel refuses.
 
     A try on the real upper would make a volatile one look crashed, so it has another one on the same filesystem: in
     the work directory, which is ours.
     """
-    words = kernel_options(options, writable=stack.upper is not None, trusted=trusted_xattrs())
     try:
         layer_syntax()  # refuses most who may not mount, before anything is made
         with _scratch(stack.work) as scratch:
             if stack.upper is not None:
                 stack = Stack(stack.lowers, scratch + b"/upper", scratch + b"/work")
-                refuse_markless(scratch)
+                refuse_markless(scratch, words)
             with detached_overlay(stack, scratch + b"/place", words):
                 pass
     except OSError as error:

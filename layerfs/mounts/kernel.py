@@ -1,4 +1,4 @@
-"""One stack mounted by kernel overlayfs: what a union's options are in its words, and its refusals in ours.
+"""One stack mounted by kernel overlayfs, and its refusals in our words.
 
 Marks that only userland knows are not looked for, since finding them means reading every directory of every layer:
 a layer with `.wh.` files or `user.fuseoverlayfs.opaque` shows them as they are under this driver, and what they hide.
@@ -11,21 +11,15 @@ import os
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
 from layerfs.model import Stack
+from layerfs.spec.overlay import USE_FUSE, USERXATTR, kernel_options
 from layerfs.sys.mounts import MountFlag, overlay_upon
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.sys.overlay import mount_overlay
-from layerfs.union.options import OverrideStat, RedirectDir, UnionOptions
+from layerfs.union.options import UnionOptions
 from layerfs.union.validate import validate
 
 MAX_LOWERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
-_USE_FUSE = "use --driver=fuse"
 _UNMOUNT = "unmount that first, or take another upper and work directory"
-_REDIRECTS = {
-    RedirectDir.AUTO: "on",
-    RedirectDir.ON: "on",
-    RedirectDir.OFF: "follow",  # what is found is followed, nothing is written (overlayfs.rst, "redirect_dir")
-    RedirectDir.NOFOLLOW: "nofollow",
-}
 
 
 def mount_kernel(stack: Stack, options: UnionOptions, mountpoint: bytes, generic_flags: int = MountFlag.NONE) -> None:
@@ -35,57 +29,25 @@ def mount_kernel(stack: Stack, options: UnionOptions, mountpoint: bytes, generic
     upper belongs to another mount, InvalidArgument for layers that overlap each other or the mountpoint.
     """
     validate(stack, mountpoint)
-    mount_validated(stack, options, mountpoint, generic_flags)
+    mount_validated(stack, words_for(stack, options), mountpoint, generic_flags)
+
+
+def words_for(stack: Stack, options: UnionOptions) -> tuple[str, ...]:
+    """Return what overlayfs is to be told about a stack by this process. Raises Unsupported."""
+    return kernel_options(options, writable=stack.upper is not None, trusted=trusted_xattrs())
 
 
 def mount_validated(
-    stack: Stack, options: UnionOptions, mountpoint: bytes, generic_flags: int = MountFlag.NONE
+    stack: Stack, words: tuple[str, ...], mountpoint: bytes, generic_flags: int = MountFlag.NONE
 ) -> None:
     """Do what `mount_kernel` does, wherever the mountpoint is: the kernel does not mind that it is in a layer."""
-    words = kernel_options(options, writable=stack.upper is not None, trusted=trusted_xattrs())
     try:
         if stack.upper is not None and stack.work is not None:
             _refuse_in_use(stack.upper, stack.work)
-            refuse_markless(stack.work)
+            refuse_markless(stack.work, words)
         mount_overlay(stack, mountpoint, words, generic_flags)
     except OSError as error:
         raise explain(error, stack) from error
-
-
-def kernel_options(options: UnionOptions, *, writable: bool, trusted: bool) -> tuple[str, ...]:
-    """Return what overlayfs is told (`trusted`: marks are trusted.* xattrs); Unsupported naming what it cannot do."""
-    refused = unsupported(options, trusted=trusted)
-    if refused:
-        raise Unsupported(f"kernel overlayfs cannot do {refused}", _USE_FUSE)
-    words = [f"xino={'auto' if options.xino else 'off'}"]
-    if not trusted:
-        words.append("userxattr")
-    elif writable:
-        words.append(f"redirect_dir={_REDIRECTS[options.redirect_dir]}")
-    elif options.redirect_dir is RedirectDir.NOFOLLOW:
-        words.append("redirect_dir=nofollow")
-    if options.volatile and writable:
-        words.append("volatile")
-    return tuple(words)
-
-
-def unsupported(options: UnionOptions, *, trusted: bool) -> str:
-    """Return the first option that only the FUSE driver can do, or nothing.
-
-    `static_nlink`, `timeout` and `writeback` are about the FUSE driver's costs, which this one does not have.
-    """
-    asked = {
-        "uidmapping": bool(options.uid_map),
-        "gidmapping": bool(options.gid_map),
-        "squash_to_uid": options.squash_uid is not None,
-        "squash_to_gid": options.squash_gid is not None,
-        f"xattr_permissions={int(options.override_stat)}": options.override_stat is not OverrideStat.OFF,
-        "noacl": not options.acl,
-        "fsync=0 without volatile": not options.fsync and not options.volatile,
-        # overlayfs.rst: userxattr excludes redirect_dir=on
-        "redirect_dir=on in a user namespace": options.redirect_dir is RedirectDir.ON and not trusted,
-    }
-    return next((name for name, is_asked in asked.items() if is_asked), "")
 
 
 def _refuse_in_use(upper: bytes, work: bytes) -> None:
@@ -114,12 +76,12 @@ def _is_locked(path: bytes) -> bool:
     return False
 
 
-def refuse_markless(work: bytes) -> None:
+def refuse_markless(work: bytes, words: tuple[str, ...]) -> None:
     """Raise Unsupported if the upper's filesystem keeps no marks: overlayfs would mount and then fail with EIO.
 
     Tried on the work directory, which is ours.
     """
-    name = f"{'trusted' if trusted_xattrs() else 'user'}.overlay.layerfs"
+    name = f"{'user' if USERXATTR in words else 'trusted'}.overlay.layerfs"
     try:
         os.setxattr(work, name, b"")
         os.removexattr(work, name)
@@ -127,7 +89,7 @@ def refuse_markless(work: bytes) -> None:
         if error.errno != errno.EOPNOTSUPP:
             raise
         raise Unsupported(
-            f"the filesystem of {os.fsdecode(work)} keeps no {name.split('.')[0]}.* xattrs", _USE_FUSE
+            f"the filesystem of {os.fsdecode(work)} keeps no {name.split('.')[0]}.* xattrs", USE_FUSE
         ) from error
 
 
@@ -145,9 +107,9 @@ def explain(error: OSError, stack: Stack) -> LayerfsError:
             f"start with a new upper and work; to keep it all the same, remove {os.fsdecode(stack.work)}/work",
         )
     if error.errno == errno.EINVAL and len(stack.lowers) > MAX_LOWERS:
-        return Unsupported(f"kernel overlayfs takes {MAX_LOWERS} lowers, not {len(stack.lowers)}", _USE_FUSE)
+        return Unsupported(f"kernel overlayfs takes {MAX_LOWERS} lowers, not {len(stack.lowers)}", USE_FUSE)
     where = f" at {os.fsdecode(error.filename)}" if error.filename else ""
-    return Unsupported(f"kernel overlayfs refuses this stack{where}: {said}", f"`dmesg` may say more; or {_USE_FUSE}")
+    return Unsupported(f"kernel overlayfs refuses this stack{where}: {said}", f"`dmesg` may say more; or {USE_FUSE}")
 
 
 def _missing(stack: Stack, error: OSError) -> str:
@@ -160,9 +122,9 @@ _MEANINGS: dict[int, tuple[type[LayerfsError], str, str]] = {
     errno.EPERM: (
         Unsupported,
         "this user may not mount kernel overlayfs here",
-        f"be root, use `layerfs run`, or {_USE_FUSE}",
+        f"be root, use `layerfs run`, or {USE_FUSE}",
     ),
-    errno.ENODEV: (Unsupported, "this kernel has no overlayfs", f"`modprobe overlay` as root, or {_USE_FUSE}"),
+    errno.ENODEV: (Unsupported, "this kernel has no overlayfs", f"`modprobe overlay` as root, or {USE_FUSE}"),
     errno.ELOOP: (
         InvalidArgument,
         "a layer is given twice, is inside another, or holds the upper or work directory",

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.fuse.mount import attach, check_mountpoint
+from layerfs.lowers.kinds import is_image
 from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.process import READY, Process, Server, household, log_of, open_descriptors, open_log, sigterm_held
@@ -35,7 +36,7 @@ def launch(request: MountRequest, process: Process) -> None:
             return
         except Unsupported as refusal:
             # What images the kernel takes shows when it takes them; directories were tried before.
-            if request.driver is Driver.KERNEL or not _has_images(request):
+            if request.driver is Driver.KERNEL or not any(map(is_image, request.stack.lowers)):
                 raise
             why = refusal.message
     _mount_fuse(request, why, process, inherited)
@@ -50,15 +51,11 @@ def _choose(request: MountRequest) -> tuple[Driver, str]:
     return choose(request.driver, request.stack, request.union)
 
 
-def _has_images(request: MountRequest) -> bool:
-    return not all(map(os.path.isdir, request.stack.lowers))
-
-
 def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
     """Mount with kernel overlayfs and record it."""
-    from layerfs.mounts.kernel import explain, mount_kernel, mount_validated
+    from layerfs.mounts.kernel import explain, mount_kernel, mount_validated, words_for
 
-    if not _has_images(request):
+    if not any(map(is_image, request.stack.lowers)):
         mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
         _record(request, why)
         return
@@ -69,9 +66,10 @@ def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: 
     # Where nothing is written a server below the kernel's overlay is worth less than one alone (measured).
     alone = request.driver is Driver.AUTO and request.stack.upper is None
     home = None if alone else household(process, inherited)
+    words = words_for(request.stack, request.union)
     try:
         with ground(request.stack, request.mountpoint, home) as found:
-            mount_validated(found.stack, request.union, request.mountpoint, request.attach.flags)
+            mount_validated(found.stack, words, request.mountpoint, request.attach.flags)
     except PermissionError as error:
         raise explain(error, request.stack) from error
     _record(request, f"{why}; {found.how}", found.server, log_of(process, found.server) if found.server else None)

@@ -18,7 +18,7 @@ from layerfs.errors import LayerfsError, Unsupported
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Driver, Stack
 from layerfs.mounts.images import ground
-from layerfs.mounts.kernel import mount_validated
+from layerfs.mounts.kernel import mount_validated, words_for
 from layerfs.mounts.process import Household
 from layerfs.sys import child, fsmount
 from layerfs.sys.libc import call
@@ -161,7 +161,7 @@ class _Init:
         """Mount with kernel overlayfs; tell whether it accepted, or raise if only it was asked for."""
         try:
             with ground(stack, tree, self._household()) as found:
-                mount_validated(found.stack, UnionOptions(), tree)
+                mount_validated(found.stack, words_for(stack, UnionOptions()), tree)
         except Unsupported:
             if self._job.driver is Driver.KERNEL:
                 raise

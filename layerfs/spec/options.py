@@ -19,6 +19,8 @@ from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptio
 from layerfs.value import replace, value
 
 MAX_ID: Final = 2**32 - 2  # (uid_t) -1 is nobody at all (chown(2))
+MAX_SECONDS: Final = 2**31  # 68 years: for ever, and the kernel adds it to a clock of ours
+DIGITS: Final = 20  # of the longest number
 
 
 @value
@@ -112,14 +114,15 @@ def absolute(path: bytes, cwd: bytes) -> bytes:
     return os.path.join(cwd, path).rstrip(b"/") or b"/"
 
 
-def split(string: bytes, separator: bytes) -> list[bytes]:
+def split(string: bytes, separator: bytes, *, quotes: bool = True) -> list[bytes]:
     """Split at separators that no backslash escapes and that are in no `NAME="VALUE"`; the escapes stay.
 
-    The quotes are mount(8)'s, for SELinux contexts with commas in them.
+    The quotes are mount(8)'s, for SELinux contexts with commas in them; kernel overlayfs has none.
     """
     if b"\\" not in string and b'"' not in string:
         return string.split(separator)
-    return re.findall(rb'(?:\\.|="[^"]*"|[^\\' + separator + rb"]|\\$)+", string, re.DOTALL)
+    quoted = rb'="[^"]*"|' if quotes else b""
+    return re.findall(rb"(?:\\.|" + quoted + rb"[^\\" + separator + rb"]|\\$)+", string, re.DOTALL)
 
 
 def unescape(string: bytes) -> bytes:
@@ -209,16 +212,21 @@ def _number(low: int, high: int) -> Callable[[str, bytes | None], int]:
     """Return a converter for whole decimal numbers from `low` to `high`."""
 
     def convert(name: str, value: bytes | None) -> int:
-        if value is None or not value.isdigit() or not low <= int(value) <= high:
+        if value is None or not _is_number(value) or not low <= int(value) <= high:
             raise _bad(name, value, f"a number from {low} to {high}")
         return int(value)
 
     return convert
 
 
+def _is_number(value: bytes) -> bool:
+    """Tell whether int() may be asked: digits, and not so many that it refuses (a limit of Python's own)."""
+    return value.isdigit() and len(value) <= DIGITS
+
+
 def _seconds(name: str, value: bytes | None) -> float:
-    if value is None or not re.fullmatch(rb"\d+(\.\d*)?|\.\d+", value):
-        raise _bad(name, value, "seconds, such as 1.5")
+    if value is None or not re.fullmatch(rb"\d+(\.\d*)?|\.\d+", value) or float(value) > MAX_SECONDS:
+        raise _bad(name, value, f"seconds, such as 1.5, up to {MAX_SECONDS}")
     return float(value)
 
 
@@ -239,7 +247,7 @@ def _id_ranges(name: str, value: bytes | None) -> tuple[IdRange, ...]:
     words = re.split(rb"[:,]", (value or b"").strip(b":"))
     if words == [b""]:
         return ()
-    if len(words) % 3 or not all(word.isdigit() and int(word) <= MAX_ID for word in words):
+    if len(words) % 3 or not all(_is_number(word) and int(word) <= MAX_ID for word in words):
         raise _bad(name, value, "ON-DISK:SHOWN:COUNT[:ON-DISK:SHOWN:COUNT...]")
     numbers = [int(word) for word in words]
     return tuple(
@@ -277,7 +285,7 @@ _UNION: Final[_Table] = {
 _ATTACH: Final[_Table] = {
     "fsname": ("source", _path),
     "subtype": ("subtype", _path),
-    "allow_other": ("allow_other", _present),
+    "allow_other": ("allow_other", _choice({"": True, "1": True, "0": False})),
     "max_read": ("max_read", _number(4096, 2**31 - 1)),
 }
 _REFUSED: Final = {

@@ -1,6 +1,6 @@
 """What is mounted, mounting and unmounting: mountinfo, mount(2), umount2(2), bind mounts.
 
-`Mount` values are acted on here and nowhere else. Kernel overlayfs is in `layerfs.sys.overlay`.
+`Mount` values of all types but overlay are acted on here. Kernel overlayfs is in `layerfs.sys.overlay`.
 """
 
 import errno
@@ -155,10 +155,10 @@ def parse_generic(options: tuple[str, ...]) -> tuple[MountFlag, tuple[str, ...]]
     return flags, tuple(rest)
 
 
-def mount(what: Mount) -> None:
-    """Mount a value; raises OSError of mount(2)."""
+def mount(what: Mount, target: bytes = b"") -> None:
+    """Mount a value at `target`, or at its own; raises OSError of mount(2)."""
     flags, rest = parse_generic(what.options)
-    source, target = os.fsencode(what.source), os.fsencode(what.target)
+    source, target = os.fsencode(what.source), target or os.fsencode(what.target)
     if flags & MountFlag.BIND:
         bind(source, target, flags)
     else:

@@ -15,7 +15,8 @@ from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Un
 from layerfs.model import Driver, Stack
 from layerfs.mounts import choice, kernel
 from layerfs.mounts.choice import choose
-from layerfs.mounts.kernel import explain, kernel_options, mount_kernel, unsupported
+from layerfs.mounts.kernel import explain, mount_kernel
+from layerfs.spec.overlay import kernel_options, unsupported
 from layerfs.sys.mounts import MountFlag, mountinfo, unmount
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
 from tests.conftest import mounts_below

@@ -82,7 +82,7 @@ def test_later_generic_options_win_and_the_rest_is_the_filesystems() -> None:
 
 def test_mount_value_of_a_filesystem_is_mounted_with_its_options(target: Path) -> None:
     require("root")
-    mount(Mount("tmpfs", "somewhere", str(target), ("nosuid", "size=8k", "mode=0711")))
+    mount(Mount("tmpfs", "somewhere", ("nosuid", "size=8k", "mode=0711"), str(target)))
     (info,) = mounted(target)
     assert (info.type, info.source) == (b"tmpfs", b"somewhere")
     assert b"nosuid" in info.options
@@ -94,7 +94,7 @@ def test_mount_value_of_a_filesystem_is_mounted_with_its_options(target: Path) -
 def test_read_only_bind_refuses_writes_and_leaves_the_source_writable(scratch: Path, target: Path) -> None:
     require("root")
     (scratch / "source").mkdir()
-    mount(Mount("none", str(scratch / "source"), str(target), ("bind", "ro", "noexec")))
+    mount(Mount("none", str(scratch / "source"), ("bind", "ro", "noexec"), str(target)))
     with pytest.raises(OSError, match="Read-only"):
         (target / "file").touch()
     (scratch / "source" / "file").touch()
@@ -106,11 +106,11 @@ def test_read_only_bind_refuses_writes_and_leaves_the_source_writable(scratch: P
 def test_bind_shows_what_is_mounted_below_only_when_recursive(scratch: Path, target: Path) -> None:
     require("root")
     (scratch / "source" / "below").mkdir(parents=True)
-    mount(Mount("tmpfs", "tmpfs", str(scratch / "source" / "below")))
+    mount(Mount("tmpfs", "tmpfs", target=str(scratch / "source" / "below")))
     (scratch / "source" / "below" / "file").touch()
-    mount(Mount("none", str(scratch / "source"), str(target), ("bind",)))
+    mount(Mount("none", str(scratch / "source"), ("bind",), str(target)))
     assert list((target / "below").iterdir()) == []
-    mount(Mount("none", str(scratch / "source"), str(target), ("rbind",)))
+    mount(Mount("none", str(scratch / "source"), ("rbind",), str(target)))
     assert [path.name for path in (target / "below").iterdir()] == ["file"]
 
 
@@ -122,7 +122,7 @@ def test_bind_that_cannot_get_its_flags_is_undone(target: Path, monkeypatch: pyt
 
     monkeypatch.setattr(mounts, "make_private", refuse)
     with pytest.raises(OSError, match="locked mount"):
-        mount(Mount("none", "/proc", str(target), ("bind", "ro")))
+        mount(Mount("none", "/proc", ("bind", "ro"), str(target)))
     assert mounted(target) == []
 
 
@@ -136,7 +136,7 @@ def test_unmount_says_what_is_wrong(scratch: Path, target: Path) -> None:
 
 def test_busy_mount_is_unmounted_lazily_only(target: Path) -> None:
     require("root")
-    mount(Mount("tmpfs", "tmpfs", str(target)))
+    mount(Mount("tmpfs", "tmpfs", target=str(target)))
     with (target / "file").open("w"):
         with pytest.raises(OSError) as caught:
             unmount(os.fsencode(target))
@@ -147,7 +147,7 @@ def test_busy_mount_is_unmounted_lazily_only(target: Path) -> None:
 
 def test_unmount_does_not_follow_a_symlink(scratch: Path, target: Path) -> None:
     require("root")
-    mount(Mount("tmpfs", "tmpfs", str(target)))
+    mount(Mount("tmpfs", "tmpfs", target=str(target)))
     (scratch / "link").symlink_to(target)
     with pytest.raises(OSError, match="Invalid argument"):
         unmount(os.fsencode(scratch / "link"))
@@ -177,7 +177,7 @@ def test_person_unmounts_their_own_fuse_mounts_and_no_others(scratch: Path, pers
     require("root", "fuse", "fusermount3")
     theirs, other = scratch / "theirs", scratch / "other"
     person.owns(theirs, other)
-    mount(Mount("tmpfs", "tmpfs", str(other)))
+    mount(Mount("tmpfs", "tmpfs", target=str(other)))
     said = person.run([BIN / "python", "-c", UNMOUNTS, theirs, other]).stdout.split()
     assert said == [str(errno.EINVAL), str(errno.EPERM), str(errno.EBUSY), "unmounted", "False"]
 
