@@ -6,6 +6,7 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     xarexec   one mount of a XAR for all callers of a user
     mounts    one stack at one mountpoint: which driver, the registry of what is mounted
     fuse      pyfuse3 and trio: requests in, answers out
+    snapshots  the drivers' contract and the lifecycle of snapshots
     spec      what is to be mounted, as values: options parsed and printed
     lowers    what may be a layer; squashfs images as lowers of the union
     store     content by digest: in use or not, collected
