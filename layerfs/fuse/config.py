@@ -1,15 +1,34 @@
 """What a FUSE server is told; light to import, since it stands on the way to mount(2)."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from layerfs.value import value
+
+if TYPE_CHECKING:
+    from signal import Signals
+
+
+def ending_signals() -> "frozenset[Signals | int]":
+    """Return the signals that tell a server to end: all that would kill it, but SIGKILL and those that report a fault.
+
+    A SIGHUP that whoever started us has ignored (nohup) stays ignored.
+    """
+    import signal  # half a millisecond, which a mount by the kernel need not wait for
+
+    others = {"KILL", "STOP", "ILL", "TRAP", "ABRT", "BUS", "FPE", "SEGV", "SYS"}  # cannot be held, or report a fault
+    others |= {"CHLD", "CONT", "URG", "WINCH", "TSTP", "TTIN", "TTOU"}  # do not end a process
+    others |= {"PIPE", "XFSZ"}  # ignored by Python: the call says EPIPE and EFBIG
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        others.add("HUP")
+    return frozenset(signal.valid_signals() - {getattr(signal, f"SIG{name}") for name in others})
 
 
 def hold_signals() -> None:
     """Have what would end the server wait until it can unmount; until then it would leave a mount that is dead."""
-    import signal  # half a millisecond, which who mounts by the kernel need not wait for
+    import signal
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending_signals())
 
 
 @value

@@ -93,7 +93,7 @@ class Workers:
         while True:
             try:
                 return await work(*args)
-            except BlockingIOError:
+            except (BlockingIOError, ConnectionAbortedError):  # the latter where the mount ends: ENODEV comes next
                 continue
             except Exception:
                 log.exception("%s failed and starts again", name)

@@ -25,13 +25,13 @@ from pyfuse3 import (
 )
 
 from layerfs.fuse import threads
-from layerfs.fuse.ahead import CHUNK, COLD, PROBE, WINDOW, Ahead
 from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.listings import Listings
 from layerfs.fuse.pagecache import PageCache
-from layerfs.fuse.prelude import Listing
+from layerfs.fuse.prefetch_attributes import CHUNK, COLD, PROBE, WINDOW, AttributePrefetch
+from layerfs.fuse.prefetch_data import FEED, DataPrefetch
+from layerfs.fuse.prefetch_listings import ListingPrefetch
 from layerfs.fuse.reply import blank_entry, guard, reply_bare
-from layerfs.fuse.stream import FEED, Stream
-from layerfs.fuse.warm import Warmers
 from layerfs.sys.copy import write_all
 from layerfs.union import opened
 from layerfs.union.attrs import ACLS, Change
@@ -58,18 +58,17 @@ class Operations(pyfuse3.Operations):
         union: Union,
         config: ServeConfig,
         pages: PageCache | None = None,
-        listings: dict[int, Listing] | None = None,
+        listings: Listings | None = None,
     ) -> None:
         super().__init__()
         self.union = union
         self._pages = pages
         self.config = config
-        self._warmers = Warmers(union.ov.trees)
-        union.ov.together = self._warmers.together
-        self._ahead = Ahead()
-        self._stream = Stream()
-        self._listings = dict(listings or {})  # those that were opened before
-        self._next_listing = max(self._listings, default=0) + 1
+        self._listing_prefetch = ListingPrefetch(union.ov.trees)
+        union.ov.together = self._listing_prefetch.together
+        self._attribute_prefetch = AttributePrefetch()
+        self._data_prefetch = DataPrefetch()
+        self._listings = listings or Listings()  # what the prelude has opened stays open
         self._locks: dict[int, trio.Lock] = {}
         self._buffer = bytearray(MAX_IO)
         self._view = memoryview(self._buffer)
@@ -82,7 +81,7 @@ class Operations(pyfuse3.Operations):
 
     def close(self) -> None:
         """End the helpers."""
-        self._warmers.close()
+        self._listing_prefetch.close()
 
     # Names
 
@@ -90,14 +89,14 @@ class Operations(pyfuse3.Operations):
         directory = self.union.ov.directory(parent)
         if directory.listing is None:
             listing_of(self.union.ov, directory)
-            self._warmers.loaded(directory)
+            self._listing_prefetch.loaded(directory)
         began = perf_counter()
         try:
             node, st = lookup(self.union.ov, directory, name)
         except FileNotFoundError:
             return self._absent
         if perf_counter() - began > COLD:
-            self._ahead.waited(directory)
+            self._attribute_prefetch.waited(directory)
         node.lookups += 1
         return self._fill(node.ino, st)
 
@@ -128,27 +127,25 @@ class Operations(pyfuse3.Operations):
 
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         self.union.ov.directory(inode)
-        handle = self._next_listing
-        self._next_listing += 1
-        self._listings[handle] = Listing(inode)
-        return FileHandleT(handle)
+        return FileHandleT(self._listings.open(inode))
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         listing = self._listings[fh]
         node = self.union.ov.directory(listing.ino)
-        if start_id == 0 or listing.names is None:
+        names = listing.names
+        if start_id == 0 or names is None:
             fresh = node.listing is None
-            listing.names = list(listing_of(self.union.ov, node))
+            names = self._listings.rewind(fh, self.union.names)
             if fresh:
-                self._warmers.loaded(node)
+                self._listing_prefetch.loaded(node)
         if start_id < 2 and not self._reply_dots(listing.ino, start_id, token):
             return
         start = max(start_id - 2, 0)
         began = perf_counter()
-        for index in range(start, len(listing.names)):
+        for index in range(start, len(names)):
             if index == start + PROBE and perf_counter() - began > PROBE * COLD:
-                self._ahead.look(node, listing.names[index + CHUNK : index + WINDOW])
-            if not self._reply_name(node, listing.names[index], index + 3, token):
+                self._attribute_prefetch.fetch(node, names[index + CHUNK : index + WINDOW])
+            if not self._reply_name(node, names[index], index + 3, token):
                 return
 
     def _reply_dots(self, ino: int, start: int, token: ReaddirToken) -> bool:
@@ -175,7 +172,7 @@ class Operations(pyfuse3.Operations):
         return False
 
     async def releasedir(self, fh: FileHandleT) -> None:
-        self._listings.pop(fh, None)
+        self._listings.close(fh)
 
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
         fd = self.union.upper_fd(self._listings[fh].ino) if self._syncs else None
@@ -315,7 +312,7 @@ class Operations(pyfuse3.Operations):
             data = os.pread(fd, size, 0)
             waited = perf_counter() - began > COLD
             if node.parent is not None:
-                self._stream.opened(node.parent, node.name, waited=waited)
+                self._data_prefetch.opened(node.parent, node.name, waited=waited)
             if len(data) == size:
                 self._pages.store(node.ino, data)
 

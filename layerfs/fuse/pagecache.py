@@ -1,31 +1,34 @@
-"""Putting file data into the kernel's page cache unasked: an open that brings a small file along saves it a READ.
+"""What we tell the kernel unasked: data for its page cache, and attributes that are not true any more.
 
-libfuse would need a later protocol than we play to it (handshake.py), so the notification is written to the device by
-hand: struct fuse_out_header with error = FUSE_NOTIFY_STORE and unique = 0, struct fuse_notify_store_out, and the data
-(include/uapi/linux/fuse.h).
+libfuse would need a later protocol than we play to it (device.py), so notifications are written to the device by hand.
 """
 
 import os
-import struct
 
-NOTIFY_STORE = 4
-_HEADER = struct.Struct("=IiQQQII")  # len, error, unique; nodeid, offset, size, padding
+from layerfs.fuse import wire
+from layerfs.fuse.wire import Notification
 
 
 class PageCache:
-    """The page cache of one mount. Owns its descriptor of the device."""
+    """The kernel's caches of one mount. Owns its descriptor of the device."""
 
     def __init__(self, device: int) -> None:
         self._device = os.dup(device)
 
     def store(self, ino: int, data: bytes | memoryview) -> None:
-        """Store a file's whole content. Only for data that cannot be dirty in the kernel; a refusal costs nothing."""
+        """Store a file's whole content: an open that brings a small file along saves it a READ.
+
+        Only for data that cannot be dirty in the kernel; a refusal costs nothing.
+        """
         size = len(data)
-        header = _HEADER.pack(_HEADER.size + size, NOTIFY_STORE, 0, ino, 0, size, 0)
+        head = wire.notification_header(Notification.STORE, wire.STORE.size + size)
+        self._tell(head + wire.STORE.pack(ino, 0, size, 0), data)
+
+    def _tell(self, *parts: bytes | memoryview) -> None:
         try:
-            os.writev(self._device, (header, data))
+            os.writev(self._device, parts)
         except OSError:
-            pass  # forgotten meanwhile (ENOENT), out of memory, unmounted: the READ that comes instead tells
+            pass  # forgotten meanwhile (ENOENT), out of memory, unmounted: the next request tells
 
     def close(self) -> None:
         """Give the device back."""

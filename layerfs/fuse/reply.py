@@ -14,6 +14,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT, Operations, ReaddirToken, StatvfsData
 
 from layerfs.errors import LayerfsError
+from layerfs.fuse.wire import errno_of
 
 Handler = Callable[..., Awaitable[Any]]
 Answer = type | tuple[type, ...]
@@ -99,7 +100,7 @@ def _unanswered(handler: Handler) -> Handler:
 def _errno(error: Exception, handler: Handler) -> int:
     """Return the errno that stands for an exception; a bug is logged, and EIO."""
     if isinstance(error, OSError) and error.errno:
-        return error.errno
+        return errno_of(error.errno)
     if isinstance(error, MemoryError):
         return errno.ENOMEM
     if isinstance(error, LayerfsError):

@@ -1,7 +1,8 @@
 """The life of one server: handshake, loop, and a way out that leaves no mount and loses no write.
 
-Nothing but the end of the session ends it: unmounted by somebody (the device says ENODEV), or by us on SIGTERM and
-SIGINT. We unmount from a thread, while the loop goes on answering: umount(2) writes back what is dirty, through us.
+Nothing but the end of the session ends it: unmounted by somebody (the device says ENODEV), or by us on a signal that
+would kill us. We unmount from a thread, while the loop goes on answering: umount(2) writes back what is dirty, through
+us.
 """
 
 import errno
@@ -16,18 +17,18 @@ import pyfuse3
 import trio
 
 from layerfs.fuse import threads
-from layerfs.fuse.config import Idle, ServeConfig, hold_signals
+from layerfs.fuse.config import Idle, ServeConfig, ending_signals, hold_signals
+from layerfs.fuse.device import Device, Introduction
 from layerfs.fuse.gate import Gate, install
-from layerfs.fuse.handshake import Introduction, Wanted, negotiate
+from layerfs.fuse.handshake import Wanted, negotiate
+from layerfs.fuse.listings import Listings
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
-from layerfs.fuse.prelude import Prelude
 from layerfs.sys.libc import call
 from layerfs.sys.limits import one_arena
 from layerfs.sys.mounts import unmount
 from layerfs.union.union import Union
 
-ENDING = (signal.SIGTERM, signal.SIGINT)
 GRACE = 2  # seconds; guessed
 LOOKS = 4  # at whether there were requests, in the time without any that ends a mount; guessed
 SPARE_WORKERS = 2  # beside the one that reads; each holds a buffer of a megabyte, most of it untouched
@@ -35,48 +36,48 @@ WORKERS = 32  # more requests than this wait in the kernel; only byte work takes
 log = logging.getLogger(__name__)
 
 
-def go_on(device: int, union: Union, config: ServeConfig, prelude: Prelude) -> None:
-    """Serve where a prelude left off, until the mount ends; see `prelude.serve`."""
-    with closing(union), closing(PageCache(device)) as pages:
+def serve_union(device: Device, union: Union, config: ServeConfig, listings: Listings) -> None:
+    """Serve a union where the prelude left off, until the mount ends; see `serve.serve`. Owns device and union."""
+    with closing(union), closing(device), closing(PageCache(device.fd)) as pages:
         prepare(config)
-        with closing(Operations(union, config, pages, prelude.listings)) as operations:
-            _introduce(device, operations, config, prelude.held)
+        with closing(Operations(union, config, pages, listings)) as operations:
+            _serve(device, operations, config)
 
 
-def run(device: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:
-    """Serve any operations, which must be guarded already, from FUSE_INIT on; otherwise as `serve`."""
+def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:
+    """Serve any operations, which must be guarded already, from FUSE_INIT on; otherwise as `serve.serve`."""
+    with closing(Device(fd)) as device:
+        try:
+            log.debug("%s", negotiate(fd, wanted))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return  # unmounted before we came
+        _serve(device, operations, config)
+
+
+def _serve(device: Device, operations: pyfuse3.Operations, config: ServeConfig) -> None:
+    """Have libfuse take over the device, and serve until the mount ends."""
     try:
-        log.debug("%s", negotiate(device, wanted))
-    except OSError as error:
-        os.close(device)
-        if error.errno != errno.ENODEV:
-            raise
-        return  # unmounted before we came
-    _introduce(device, operations, config, None)
-
-
-def _introduce(device: int, operations: pyfuse3.Operations, config: ServeConfig, held: bytes | None) -> None:
-    """Have libfuse take over the device, and a request that was held."""
-    try:
-        with Introduction(device, held) as introduction:
-            _answer(introduction, operations, config)
+        with device.introduce() as introduction:
+            _run_session(introduction, operations, config)
     finally:
-        _bury(config.mountpoint)
+        _clear_dead_mount(config.mountpoint)
 
 
-def _answer(introduction: Introduction, operations: pyfuse3.Operations, config: ServeConfig) -> None:
+def _run_session(introduction: Introduction, operations: pyfuse3.Operations, config: ServeConfig) -> None:
     """Run libfuse's session from its introduction to its end."""
     gate = Gate(introduction.hand_over)
     install(gate)
     pyfuse3.init(operations, introduction.path, {"debug"} if config.debug else set())
     try:
-        with threads.pool(gate):
+        with threads.running(gate):
             trio.run(_session, config, gate, instruments=[gate])
     finally:
         pyfuse3.close(unmount=False)
 
 
-def _bury(mountpoint: bytes) -> None:
+def _clear_dead_mount(mountpoint: bytes) -> None:
     """Take away what an aborted connection leaves: a mountpoint that answers ENOTCONN."""
     try:
         os.statvfs(mountpoint)  # asks the server, whatever the kernel has cached
@@ -133,17 +134,18 @@ async def _show_root(mountpoint: bytes) -> None:
 
 
 async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None:
-    """Unmount on SIGTERM and SIGINT; the session then ends as it does when somebody else unmounts.
+    """Unmount on a signal; the session then ends as it does when somebody else unmounts.
 
     It does not when the mount is in use, here or in another mount namespace: then we end it. Requests that are being
     handled have GRACE to end; a thread's work always ends.
     """
-    with trio.open_signal_receiver(*ENDING) as signals:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    ending = ending_signals()
+    with trio.open_signal_receiver(*ending) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
         try:
             await anext(signals)
         finally:  # another one must not kill what cleans up
-            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+            signal.pthread_sigmask(signal.SIG_BLOCK, ending)
         if await trio.to_thread.run_sync(_leave, mountpoint):
             await trio.sleep(GRACE)
         pyfuse3.terminate()

@@ -71,7 +71,7 @@ class _Job(Generic[T]):
         return cast(T, self.outcome)
 
 
-class Pool:
+class ByteThreads:
     """Threads for one trio loop; they are started when needed, and end with `close`."""
 
     def __init__(self, sleeper: Sleeper) -> None:
@@ -126,23 +126,23 @@ class Pool:
         os.close(self._bell)
 
 
-_pool: Pool | None = None
+_running: ByteThreads | None = None
 
 
 @contextmanager
-def pool(sleeper: Sleeper) -> Iterator[None]:
+def running(sleeper: Sleeper) -> Iterator[None]:
     """Give `run` threads of its own for as long as the context lasts; one loop at a time."""
-    global _pool
-    _pool = Pool(sleeper)
+    global _running
+    _running = ByteThreads(sleeper)
     try:
         yield
     finally:
-        closing, _pool = _pool, None
+        closing, _running = _running, None
         closing.close()
 
 
 async def run(function: Callable[[*Arguments], T], *args: *Arguments) -> T:
     """Run `function` in a thread and return what it returns; a cancelled caller still waits for it to end."""
-    if _pool is None:  # a loop without the gate
+    if _running is None:  # a loop without the gate
         return await trio.to_thread.run_sync(function, *args)
-    return await _pool.run(function, *args)
+    return await _running.run(function, *args)

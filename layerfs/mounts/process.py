@@ -172,7 +172,7 @@ class Server:
         """Import what is heavy and serve until the end; whatever goes wrong is logged."""
         os.umask(0)  # the caller's umask was applied by the kernel; ours must not be
         try:
-            from layerfs.fuse.prelude import serve
+            from layerfs.fuse.serve import serve
 
             gc.enable()  # the command line began without
             idle = process.idle and self._only_ours(process.idle)

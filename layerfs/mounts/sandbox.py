@@ -269,7 +269,7 @@ def _serve(device: int, union: "Union", config: "ServeConfig", said: int, mask: 
         os.write(said, _READY)
         os.close(said)
         os.umask(0)
-        from layerfs.fuse.prelude import serve
+        from layerfs.fuse.serve import serve
 
         serve(device, union, config)
     finally:

@@ -112,7 +112,7 @@ def _serve(device: int, union: Union, config: ServeConfig, household: Household,
         os.write(said, _READY)
         os.close(said)
         os.umask(0)
-        from layerfs.fuse.prelude import serve
+        from layerfs.fuse.serve import serve
 
         serve(device, union, config)
     except Exception:

@@ -1,5 +1,6 @@
-"""FUSE_INIT: what the kernel is told, and what libfuse is told. Sockets stand for the device."""
+"""FUSE_INIT: what the kernel is told. Sockets stand for the device."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -7,20 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from layerfs.errors import Unsupported
-from layerfs.fuse.handshake import (
-    ALWAYS,
-    FUSE_INIT,
-    INIT_REPLY,
-    INIT_REQUEST,
-    MAX_WRITE,
-    REPLY_HEADER,
-    REQUEST_HEADER,
-    ROOM_FOR_INIT,
-    Flag,
-    Introduction,
-    Wanted,
-    negotiate,
-)
+from layerfs.fuse.handshake import ALWAYS, ROOM_FOR_INIT, Wanted, negotiate
+from layerfs.fuse.wire import INIT_REPLY, INIT_REQUEST, REPLY_HEADER, REQUEST_HEADER, Flag, Opcode
 
 EVERYTHING = 0x7FFFFFFF
 Pair = tuple[socket.socket, socket.socket]
@@ -34,10 +23,11 @@ def pair() -> Iterator[Pair]:
         yield kernel, device
 
 
-def init(*, major: int = 7, minor: int = 45, flags: int = EVERYTHING, opcode: int = FUSE_INIT) -> bytes:
+def init(*, major: int = 7, minor: int = 45, flags: int = EVERYTHING, opcode: int = Opcode.INIT) -> bytes:
     """A kernel's FUSE_INIT with unique 9 and the 48 bytes of flags2 and unused[11]."""
     body = INIT_REQUEST.pack(major, minor, 131072, flags) + bytes(48)
-    return REQUEST_HEADER.pack(REQUEST_HEADER.size + len(body), opcode, 9, 0, 0, 0, 0, 0, 0) + body
+    header: bytes = REQUEST_HEADER.pack(REQUEST_HEADER.size + len(body), opcode, 9, 0, 0, 0, 0, 0, 0)
+    return header + body
 
 
 def answer(kernel: socket.socket) -> tuple[int, ...]:
@@ -45,7 +35,8 @@ def answer(kernel: socket.socket) -> tuple[int, ...]:
     length, error, unique = REPLY_HEADER.unpack_from(message)
     assert (length, error, unique) == (len(message), 0, 9)
     assert len(message) == 16 + 64, "fuse_init_out is 64 bytes"
-    return INIT_REPLY.unpack_from(message, REPLY_HEADER.size)
+    fields: tuple[int, ...] = INIT_REPLY.unpack_from(message, REPLY_HEADER.size)
+    return fields
 
 
 @pytest.mark.parametrize(
@@ -92,29 +83,15 @@ def test_what_cannot_be_served_is_refused_in_words(pair: Pair, message: bytes) -
         negotiate(device.fileno(), Wanted())
 
 
-def test_libfuse_meets_an_old_kernel_with_large_pages_and_then_the_device(pair: Pair) -> None:
+def test_a_mount_that_is_gone_when_the_kernel_is_answered_is_gone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says ENOENT to that answer, and the server ended with a traceback."""
     kernel, device = pair
-    with Introduction(os.dup(device.fileno())) as introduction:
-        assert introduction.path == f"/dev/fd/{introduction.fd}"
-        request = os.read(introduction.fd, ROOM_FOR_INIT)
-        length, opcode, unique, *_ = REQUEST_HEADER.unpack_from(request)
-        assert (length, opcode) == (len(request), FUSE_INIT)
-        major, minor, readahead, flags = INIT_REQUEST.unpack_from(request, REQUEST_HEADER.size)
-        assert (major, minor, readahead) == (7, 13, MAX_WRITE)
-        assert flags == Flag.DO_READDIRPLUS | Flag.MAX_PAGES
-        os.write(introduction.fd, REPLY_HEADER.pack(16, 0, unique))
-        introduction.hand_over()
-    kernel.send(b"a request")
-    assert os.read(introduction.fd, 100) == b"a request"
-    assert not os.get_blocking(introduction.fd)
-    os.close(introduction.fd)
+    kernel.send(init())
 
+    def refused(*_: object) -> int:
+        raise FileNotFoundError(errno.ENOENT, "no such request")
 
-def test_libfuse_that_refuses_is_an_error(pair: Pair) -> None:
-    with Introduction(os.dup(pair[1].fileno())) as introduction:
-        with pytest.raises(BlockingIOError):
-            introduction.hand_over()
-        os.write(introduction.fd, REPLY_HEADER.pack(16, -71, 1))
-        with pytest.raises(OSError, match="libfuse refused"):
-            introduction.hand_over()
-    os.close(introduction.fd)
+    monkeypatch.setattr(os, "write", refused)
+    with pytest.raises(OSError) as failure:
+        negotiate(device.fileno(), Wanted())
+    assert failure.value.errno == errno.ENODEV

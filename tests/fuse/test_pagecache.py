@@ -11,7 +11,7 @@ from pyfuse3 import RequestContext
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
-from layerfs.fuse.stream import FEED
+from layerfs.fuse.prefetch_data import FEED
 from layerfs.lowers.file import ImageFile
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack

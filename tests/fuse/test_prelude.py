@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from layerfs.fuse import prelude
+from layerfs.fuse import serve
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.mount import attach
 from layerfs.spec.attach import AttachOptions
@@ -32,7 +32,7 @@ class Slow:
         target.mkdir()
         self.target, self._imported = target, imported
         monkeypatch.setenv("LAYERFS_TEST_IMPORTED", os.fspath(imported))
-        monkeypatch.setattr(prelude, "SERVER", "tests.fuse.slowly")
+        monkeypatch.setattr(serve, "SERVER", "tests.fuse.slowly")
         self._device = attach(os.fsencode(target), AttachOptions())
         self.pid = os.fork()
         if self.pid == 0:
@@ -42,7 +42,7 @@ class Slow:
 
     def _serve(self, box: Box) -> NoReturn:
         try:
-            prelude.serve(self._device, box.union, ServeConfig(os.fsencode(self.target)))
+            serve.serve(self._device, box.union, ServeConfig(os.fsencode(self.target)))
             os._exit(0)
         finally:
             sys.stderr.flush()

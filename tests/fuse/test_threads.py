@@ -28,7 +28,7 @@ class Busy:
 
 @pytest.fixture(params=[Idle, Busy])
 def pool(request: pytest.FixtureRequest) -> Iterator[None]:
-    with threads.pool(request.param()):
+    with threads.running(request.param()):
         yield
 
 
@@ -66,7 +66,7 @@ async def test_a_thousand_calls_by_sixteen_tasks_all_come_back() -> None:
 
 async def test_tasks_run_beside_a_slow_call() -> None:
     over = threading.Event()
-    with threads.pool(Busy()):
+    with threads.running(Busy()):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(threads.run, over.wait, 20)
             await trio.testing.wait_all_tasks_blocked()
@@ -84,7 +84,7 @@ async def test_a_cancelled_caller_waits_for_the_end() -> None:
         await threads.run(work)
         done.append("caller")
 
-    with threads.pool(Busy()):
+    with threads.running(Busy()):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(caller)
             await trio.testing.wait_all_tasks_blocked()

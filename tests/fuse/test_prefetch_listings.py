@@ -1,4 +1,4 @@
-"""Helpers that read many layers' directories ahead: advice that changes no answer and leaves nothing behind."""
+"""Directories of many layers fetched ahead by helpers: that changes no answer and leaves nothing behind."""
 
 import os
 import time
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.fuse import warm
-from layerfs.fuse.warm import Warmers
+from layerfs.fuse import prefetch_listings
+from layerfs.fuse.prefetch_listings import ListingPrefetch
 from layerfs.model import Stack
 from layerfs.union.inodes import Directory
 from layerfs.union.options import UnionOptions
@@ -41,44 +41,44 @@ def _descriptors() -> set[str]:
 
 
 def test_listing_is_the_same_with_helpers_and_they_end(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm, "COLD", 0.0)
+    monkeypatch.setattr(prefetch_listings, "COLD", 0.0)
     before = _descriptors()
-    warmers = Warmers(union.ov.trees)
-    union.ov.together = warmers.together
+    prefetch = ListingPrefetch(union.ov.trees)
+    union.ov.together = prefetch.together
     assert sorted(union.names(_directory(union, b"a").ino)) == sorted(b"f%d" % n for n in range(LAYERS))
-    children = list(warmers._children)
-    assert len(children) == warm.HELPERS
-    warmers.close()
+    children = list(prefetch._children)
+    assert len(children) == prefetch_listings.HELPERS
+    prefetch.close()
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
     union.ov.handles.close()
     assert _descriptors() == before
 
 
 def test_helper_holds_only_the_roots_and_its_pipe(union: Union) -> None:
-    with closing(Warmers(union.ov.trees)) as warmers:
-        warmers._start()
-        table = Path(f"/proc/{warmers._children[0]}/fd")
+    with closing(ListingPrefetch(union.ov.trees)) as prefetch:
+        prefetch._start()
+        table = Path(f"/proc/{prefetch._children[0]}/fd")
         deadline = time.monotonic() + 20
         while len(list(table.iterdir())) > LAYERS + 1:
             assert time.monotonic() < deadline, [os.readlink(fd) for fd in table.iterdir()]
 
 
 def test_helper_that_died_costs_nothing_but_its_advice(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm, "COLD", 0.0)
-    with closing(Warmers(union.ov.trees)) as warmers:
-        union.ov.together = warmers.together
+    monkeypatch.setattr(prefetch_listings, "COLD", 0.0)
+    with closing(ListingPrefetch(union.ov.trees)) as prefetch:
+        union.ov.together = prefetch.together
         union.names(_directory(union, b"a").ino)
-        for child in warmers._children:
+        for child in prefetch._children:
             os.kill(child, 9)
         assert len(union.names(_directory(union, b"b").ino)) == LAYERS
 
 
 def test_warm_directories_and_short_stacks_need_no_helper(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm, "COLD", 1e9)
-    with closing(Warmers(union.ov.trees)) as warmers:
-        union.ov.together = warmers.together
+    monkeypatch.setattr(prefetch_listings, "COLD", 1e9)
+    with closing(ListingPrefetch(union.ov.trees)) as prefetch:
+        union.ov.together = prefetch.together
         union.names(_directory(union, b"a").ino)
-        assert warmers._children == []
+        assert prefetch._children == []
 
 
 @pytest.mark.parametrize(
@@ -97,5 +97,5 @@ def test_walk_is_seen_once_two_directories_follow_each_other(
     union.names(1)
     root = union.root()
     root.listing = dict(sorted((root.listing or {}).items()))
-    walk = warm._Walk()
+    walk = prefetch_listings._Walk()
     assert [walk.next(root, name) for name in visited][-1] == foreseen

@@ -1,11 +1,10 @@
-"""Reading one merged directory's many layers: helpers touch them first, so that the union finds them in memory.
+"""Fetches directories ahead: helper processes list them, so that the union finds them in the host's caches.
 
-Cold, a directory of 40 layers is 80 reads from a disk that would answer several at once. Threads do not help: they
-hand the interpreter to each other at every short system call (measured: 2.8 ms with 8 threads, 2.8 to 3.9 without).
-Forked helpers do (1.7 to 2.0 ms with 2, 1.3 to 1.5 with 4): they share nothing, are told directories through a pipe,
-list them, and answer nothing. What they do is advice to the host's caches, so neither their failure nor their absence
-changes an answer. They are forked when a cold directory of many layers is first met, hold the layers' roots and their
-pipe only, and end when the server does.
+Cold, a merged directory of 40 layers is 80 reads from a disk that would answer several at once. Threads do not help:
+they hand the interpreter to each other at every short system call (measured: 2.8 ms with 8 threads, 2.8 to 3.9
+without). Forked helpers do (1.7 to 2.0 ms with 2, 1.3 to 1.5 with 4). A helper reads names of directories from a pipe,
+lists them, and answers nothing: whether it is slow, dead or missing changes no answer. Helpers are forked when a cold
+directory of many layers is first met, hold the layers' roots and their pipe only, and end when the server does.
 """
 
 import os
@@ -13,20 +12,23 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from layerfs.fuse.config import ending_signals
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree, Part, Tree
 
 HELPERS = 3  # beside the server; guessed, between the two and four that were measured
-MANY = 6  # directories left to read; fewer are not worth a word
+MANY = 6  # directories left to read; fewer are not worth telling
 STEPS = 2  # directories ahead of a walk
+LISTED = 20_000  # names in a directory; a walk through more is not worth the time to find its order
 COLD = 50e-6  # seconds for one directory; quicker ones are in memory
 _MESSAGE = struct.Struct("=HH")  # how many layers, how long a path; then the layers' indexes (H each), then the path
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class Warmers:
+class ListingPrefetch:
     """The helpers of one union."""
 
     def __init__(self, trees: Sequence[Tree | None]) -> None:
@@ -38,13 +40,13 @@ class Warmers:
     def together(self, jobs: Iterable[Callable[[], Any]], parts: Sequence[Part]) -> list[Any]:
         """Run jobs, each of which reads one of `parts`, in order; helpers go ahead once one had to wait for a disk."""
         results = []
-        warmed = len(parts) < MANY or len(self._roots) < MANY
+        told = len(parts) < MANY or len(self._roots) < MANY
         for index, job in enumerate(jobs):
             begin = time.perf_counter()
             results.append(job())
-            if not warmed and time.perf_counter() - begin > COLD:
-                self._warm(parts[index + 2 :])
-                warmed = True
+            if not told and time.perf_counter() - begin > COLD:
+                self._fetch(parts[index + 2 :])
+                told = True
         return results
 
     def loaded(self, node: Directory) -> None:
@@ -62,10 +64,11 @@ class Warmers:
         for pipe in self._pipes:
             os.close(pipe)
         for child in self._children:
-            os.waitpid(child, 0)
+            with suppress(ChildProcessError):  # our parent had us ignore SIGCHLD
+                os.waitpid(child, 0)
         self._pipes, self._children = [], []
 
-    def _warm(self, parts: Sequence[Part]) -> None:
+    def _fetch(self, parts: Sequence[Part]) -> None:
         if len(parts) < MANY:
             return
         if not self._pipes:
@@ -73,10 +76,10 @@ class Warmers:
                 self._start()
         self._send([(part.tree.index, part.path()[1:]) for part in parts])
 
-    def _send(self, places: list[tuple[int, bytes]]) -> None:
+    def _send(self, directories: list[tuple[int, bytes]]) -> None:
         """Spread directories, each a layer and a path in it, over the helpers."""
         by_path: dict[bytes, list[int]] = {}
-        for layer, path in places:
+        for layer, path in directories:
             if layer in self._roots:
                 by_path.setdefault(path.lstrip(b"/"), []).append(layer)
         for path, layers in by_path.items():
@@ -90,7 +93,7 @@ class Warmers:
         try:
             os.write(pipe, message)
         except (BlockingIOError, BrokenPipeError):
-            pass  # busy, or gone: then there is no advice
+            pass  # busy, or gone: then nothing is fetched
 
     def _start(self) -> None:
         theirs, ours = os.pipe()
@@ -120,16 +123,19 @@ class _Walk:
         if parent.ino != self._parent:
             self._begin(parent)
         found: list[bytes] = []
-        for order, (names, places) in enumerate(self._orders):
-            place = places.get(name, -2)
-            if place == self._last[order] + 1 and not found:
-                found = [each for each in names[place + 1 : place + 1 + STEPS] if each not in self._told]
-            self._last[order] = place
+        for order, (names, positions) in enumerate(self._orders):
+            position = positions.get(name, -2)
+            if position == self._last[order] + 1 and not found:
+                found = [each for each in names[position + 1 : position + 1 + STEPS] if each not in self._told]
+            self._last[order] = position
         self._told.update(found)
         return found
 
     def _begin(self, parent: Directory) -> None:
-        names = [name for name, where in (parent.listing or {}).items() if isinstance(where, tuple)]
+        listing = parent.listing or {}
+        if len(listing) > LISTED:
+            listing = {}
+        names = [name for name, where in listing.items() if isinstance(where, tuple)]
         self._parent, self._told, self._last = parent.ino, set(), [-2, -2]
         self._orders = [(order, {name: i for i, name in enumerate(order)}) for order in (names, sorted(names))]
 
@@ -137,8 +143,8 @@ class _Walk:
 def _serve(pipe: int, roots: dict[int, int]) -> None:
     """List what the pipe names until it ends. Runs in a fork: nothing here may touch trio, logging or the union."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the end of the pipe is the end, and nothing else
+    for number in ending_signals():
+        signal.signal(number, signal.SIG_IGN)  # only the end of the pipe ends a helper
     keep = sorted({pipe, *roots.values()})
     for low, high in zip([-1, *keep], [*keep, 1 << 20], strict=True):
         os.closerange(low + 1, high)
@@ -159,4 +165,4 @@ def _touch(root: int, path: bytes) -> None:
         finally:
             os.close(directory)
     except OSError:
-        pass  # advice that came too late
+        pass  # it came too late

@@ -1,6 +1,6 @@
-"""Small files that are opened one after the other: the disk is asked for the next ones' data before they are.
+"""Fetches data ahead: where small files are opened in order, the disk is asked for the data of those that follow.
 
-A disk answers several reads at once almost as soon as one, and an open that brings its data along (pagecache.py) waits
+A disk answers several reads at once almost as soon as one, but an open that brings its data along (pagecache.py) waits
 for one alone. So when files of a directory are opened in the order of its listing, or by name, the next ones are opened
 here as well, for posix_fadvise(2), which waits for nothing. It stops when the data turn out to be in memory already.
 
@@ -11,19 +11,20 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 
-from layerfs.fuse.ahead import Place, place_of
+from layerfs.fuse.prefetch_attributes import HostName, host_name
 from layerfs.union.inodes import Directory
 
 FEED = 32 << 10  # bytes; guessed: files up to this size are mostly read whole
-WAITS = 2  # files of one directory that had to be waited for; then it is looked whether they are in order
+WAITS = 2  # files of one directory that had to wait for the disk; from then on the order is looked for
 LOW, HIGH = 6, 16  # files ahead: asked for again below LOW, up to HIGH
+LISTED = 20_000  # names in a directory; the order of more takes too long to find out
 KNOWN = 16  # files in a row that were in memory: nobody waits for a disk here
 _Order = Callable[[Iterable[bytes]], list[bytes]]
 _ORDERS: tuple[_Order, ...] = (list, sorted)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Stream:
+class DataPrefetch:
     """The directory in which a small file was opened last, and the order of its names that is being followed."""
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class Stream:
         self._waits = 0
         self._order: list[bytes] = []
         self._last = b""
-        self._here = 0  # the place of the file that was opened last
+        self._here = 0  # the position of the file that was opened last
         self._asked = 0  # of the first one that the disk was not asked for
         self._known = 0
 
@@ -57,13 +58,15 @@ class Stream:
         goes_on = self._order and self._here >= len(self._order) - 1
         self._directory = parent.ino
         self._begin()
-        if goes_on:
-            self._take(parent, self._orders[0](parent.listing or ()), name, 0)
+        if goes_on and parent.listing is not None and len(parent.listing) <= LISTED:
+            self._take(parent, self._orders[0](parent.listing), name, 0)
 
     def _look(self, parent: Directory, name: bytes) -> None:
         """Find the order in which this file comes after the last one."""
+        if parent.listing is None or len(parent.listing) > LISTED:
+            return
         for make in self._orders:
-            order = make(parent.listing or ())
+            order = make(parent.listing)
             here = order.index(name) if name in order else 0
             if here and order[here - 1] == self._last:
                 self._orders = (make, *(other for other in _ORDERS if other is not make))
@@ -85,18 +88,18 @@ class Stream:
     def _ask(self, parent: Directory) -> None:
         end = min(self._here + HIGH, len(self._order))
         for name in self._order[max(self._asked, self._here + 1) : end]:
-            place = place_of(parent, name)
-            if place is None:
+            file = host_name(parent, name)
+            if file is None:
                 continue
             try:
-                self._known = self._known + 1 if self._advise(place) else 0
+                self._known = self._known + 1 if self._advise(file) else 0
             except OSError:
                 pass  # gone, or not ours to read: whoever opens it is told
         self._asked = max(self._asked, end)
 
-    def _advise(self, place: Place) -> bool:
+    def _advise(self, file: HostName) -> bool:
         """Ask the disk for the beginning of a file; True if it is in memory."""
-        at, name = place
+        at, name = file
         if not stat.S_ISREG(os.lstat(name, dir_fd=at).st_mode):
             return True  # opening a device is more than looking
         fd = os.open(name, _OPEN, dir_fd=at)

@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.fuse.ahead import Place
-from layerfs.fuse.stream import HIGH, KNOWN, LOW, WAITS, Stream
+from layerfs.fuse.prefetch_attributes import HostName
+from layerfs.fuse.prefetch_data import HIGH, KNOWN, LOW, WAITS, DataPrefetch
 from layerfs.union.inodes import Directory
 from tests.fuse.conftest import FILES
 
 
-class Watched(Stream):
-    """A stream whose advice is noted; `known` says what the disk is found to have been asked for already."""
+class Watched(DataPrefetch):
+    """A prefetch whose requests are noted; `known` says what the disk is found to have been asked for already."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[bytes] = []
         self.known = False
 
-    def _advise(self, place: Place) -> bool:
-        self.asked.append(place[1])
+    def _advise(self, file: HostName) -> bool:
+        self.asked.append(file[1])
         return self.known
 
 
@@ -79,9 +79,9 @@ def test_a_fifo_is_never_opened_and_what_is_in_memory_is_known(tmp_path: Path) -
     (tmp_path / "file").write_bytes(b"data")
     at = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        assert Stream()._advise((at, b"fifo"))
-        assert Stream()._advise((at, b"file"))
+        assert DataPrefetch()._advise((at, b"fifo"))
+        assert DataPrefetch()._advise((at, b"file"))
         with pytest.raises(FileNotFoundError):
-            Stream()._advise((at, b"gone"))
+            DataPrefetch()._advise((at, b"gone"))
     finally:
         os.close(at)

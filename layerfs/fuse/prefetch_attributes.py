@@ -1,9 +1,9 @@
-"""Read-ahead across names: threads look at those of a directory before they are asked for.
+"""Fetches attributes ahead: threads stat names of a directory before the kernel asks for them.
 
 A disk answers three reads at once almost as soon as one, but a lookup waits for its own alone. Where the names of one
-directory lie in many layers, nearly each costs a read. Nothing that a thread finds is used: it is advice to the
-host's caches, so a descriptor that was closed meanwhile, or belongs to something else by now, does no harm. Nothing
-is foreseen while answers come from memory, or a few reads bring in all.
+directory lie in many layers, nearly each costs a read. Nothing that a thread finds is used: it only brings inodes into
+the host's caches, so a descriptor that was closed meanwhile, or belongs to something else by now, does no harm. Nothing
+is fetched while answers come from memory, or where a few reads bring in all.
 
 Tried and left out: reading the next directories of a walk, and a window that runs ahead of single lookups. Neither
 paid.
@@ -12,6 +12,7 @@ paid.
 import os
 import threading
 from collections.abc import Sequence
+from itertools import islice
 from queue import SimpleQueue
 
 from layerfs.union.inodes import Directory
@@ -20,29 +21,29 @@ from layerfs.union.layers import DirTree
 THREADS = 3  # guessed: a disk here answers three reads at once; more threads only take the interpreter
 PROBE = 6  # names; what they took tells whether the rest is worth it
 COLD = 40e-6  # seconds a name; more, and nearly each had to wait for a disk
-CHUNK = 8  # names that one thread looks at in a row
+CHUNK = 8  # names that one thread stats in a row
 WINDOW = 256  # names; about what one READDIRPLUS holds
 
-Place = tuple[int, bytes]
+HostName = tuple[int, bytes]  # an open directory of the host, and a name in it
 
 
-class Ahead:
-    """The threads that look ahead in one union; they are started when first needed."""
+class AttributePrefetch:
+    """The threads that stat names ahead in one union; they are started when first needed."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[list[Place]] = SimpleQueue()
+        self._jobs: SimpleQueue[list[HostName]] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._stats = _Misses()
+        self._waits = _Misses()
 
     def waited(self, parent: Directory) -> None:
-        """Note a lookup that had to wait for a disk; several in one directory foretell more."""
-        if self._stats.add(parent.ino) == PROBE and parent.listing is not None:
-            self.look(parent, list(parent.listing)[:WINDOW])
+        """Note a lookup that had to wait for a disk; several in one directory start the threads."""
+        if self._waits.add(parent.ino) == PROBE and parent.listing is not None:
+            self.fetch(parent, list(islice(parent.listing, WINDOW)))
 
-    def look(self, parent: Directory, names: Sequence[bytes]) -> None:
-        """Send threads to names of a directory whose listing is loaded."""
+    def fetch(self, parent: Directory, names: Sequence[bytes]) -> None:
+        """Have threads stat names of a directory whose listing is loaded."""
         if self._jobs.qsize() or parent.parts is None or parent.listing is None:
-            return  # still at the last one
+            return  # they still work on the last ones
         if not any(part is not None and isinstance(part.tree, DirTree) for part in parent.parts):
             return
         while len(self._threads) < THREADS:
@@ -50,8 +51,8 @@ class Ahead:
             self._threads.append(thread)
             thread.start()
         for start in range(0, len(names), CHUNK):
-            places = [place_of(parent, name) for name in names[start : start + CHUNK]]
-            self._jobs.put([place for place in places if place is not None])
+            found = [host_name(parent, name) for name in names[start : start + CHUNK]]
+            self._jobs.put([each for each in found if each is not None])
 
     def _work(self) -> None:
         while True:
@@ -59,7 +60,7 @@ class Ahead:
                 try:
                     _stat(fd, name)
                 except OSError:
-                    pass  # advice that came too late
+                    pass  # it came too late
 
 
 class _Misses:
@@ -81,8 +82,8 @@ def _stat(at: int, name: bytes) -> object:
     return os.lstat(name, dir_fd=at)
 
 
-def place_of(parent: Directory, name: bytes) -> Place | None:
-    """Return the open directory of the host in which a name of a merged directory stands."""
+def host_name(parent: Directory, name: bytes) -> HostName | None:
+    """Return where the host has a name of a merged directory; None for an image, or a directory that is not open."""
     where = (parent.listing or {}).get(name)
     if where is None or parent.parts is None:
         return None

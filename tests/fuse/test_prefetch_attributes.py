@@ -1,17 +1,17 @@
-"""Looking ahead by threads: only where lookups have waited, only at what is no device, and never an error."""
+"""Attributes fetched ahead by threads: only where lookups have waited, and never an error."""
 
 import threading
 import time
 
 import pytest
 
-from layerfs.fuse import ahead
-from layerfs.fuse.ahead import PROBE, Ahead
+from layerfs.fuse import prefetch_attributes
+from layerfs.fuse.prefetch_attributes import PROBE, AttributePrefetch
 from layerfs.union.inodes import Directory
 from tests.fuse.conftest import FILES
 
 
-def _looked_at(ahead_: Ahead, seen: list[bytes], count: int) -> list[bytes]:
+def _looked_at(seen: list[bytes], count: int) -> list[bytes]:
     deadline = time.monotonic() + 20
     while len(seen) < count:
         assert time.monotonic() < deadline, seen
@@ -23,17 +23,17 @@ def test_several_waits_in_one_directory_send_threads_to_its_names(
     root: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bytes] = []
-    monkeypatch.setattr(ahead, "_stat", lambda _, name: seen.append(name))
-    looking = Ahead()
+    monkeypatch.setattr(prefetch_attributes, "_stat", lambda _, name: seen.append(name))
+    looking = AttributePrefetch()
     for _ in range(PROBE - 1):
         looking.waited(root)
     assert looking._threads == []
     looking.waited(root)
-    assert _looked_at(looking, seen, FILES) == sorted(root.listing or {})
+    assert _looked_at(seen, FILES) == sorted(root.listing or {})
 
 
 def test_waits_in_other_directories_count_for_themselves(root: Directory) -> None:
-    looking, other = Ahead(), Directory(2, root, b"d", (1,))
+    looking, other = AttributePrefetch(), Directory(2, root, b"d", (1,))
     for _ in range(PROBE):
         looking.waited(root)
         looking.waited(other)
@@ -47,8 +47,8 @@ def test_advice_that_comes_too_late_ends_no_thread(root: Directory, monkeypatch:
         done.release()
         raise FileNotFoundError(2, "gone", name)
 
-    monkeypatch.setattr(ahead, "_stat", gone)
-    looking = Ahead()
-    looking.look(root, sorted(root.listing or {}))
+    monkeypatch.setattr(prefetch_attributes, "_stat", gone)
+    looking = AttributePrefetch()
+    looking.fetch(root, sorted(root.listing or {}))
     assert all(done.acquire(timeout=20) for _ in range(FILES))
     assert all(thread.is_alive() for thread in looking._threads)

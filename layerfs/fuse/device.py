@@ -1,0 +1,149 @@
+"""The device, and who reads it next.
+
+    we, at FUSE_INIT -- the prelude, by hand -- libfuse, for the rest of the mount's life (gate.py says when it reads)
+
+Only one of them reads at a time, and what one has read and cannot answer the next one gets first: `held`. libfuse needs
+a FUSE_INIT of its own (handshake.py says why), so it begins on a socket on which we play the kernel: there it finds
+that FUSE_INIT, then the request that was held. When it has read both, the device takes the socket's number (dup2).
+"""
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Self
+
+from layerfs.fuse import wire
+
+# Taken back by a client that was killed between poll and read, or by the end of the mount: then ENODEV comes next.
+_TAKEN_BACK = (errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ECONNABORTED)
+
+
+class Device:
+    """A mounted /dev/fuse descriptor, which this owns. Not shared: one reader after the other."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.held: bytes | None = None  # a message that was read and not answered
+
+    def requests(self, until: int) -> Iterator[bytes]:
+        """Yield messages until `until` is readable. OSError: ENODEV if unmounted."""
+        os.set_blocking(self.fd, False)  # gate.Workers says why; and `until` would not be seen
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        poll.register(until, select.POLLIN)
+        buffer = bytearray(wire.ROOM)
+        while all(fd != until for fd, _ in poll.poll()):
+            try:
+                size = os.readv(self.fd, [buffer])
+            except OSError as error:
+                if error.errno in _TAKEN_BACK:
+                    continue
+                raise
+            yield bytes(memoryview(buffer)[:size])
+
+    def answer(self, unique: int, body: bytes) -> None:
+        """Answer a request. OSError: the kernel does not take this answer."""
+        try:
+            os.write(self.fd, wire.reply(unique, body))
+        except FileNotFoundError:
+            pass  # the client was killed meanwhile, or the mount is gone
+
+    def fail(self, unique: int, code: int) -> None:
+        """Answer a request with an errno, unless the kernel has given it up."""
+        with suppress(OSError):  # whether the mount is gone is seen at the next read
+            os.write(self.fd, wire.failure(unique, code))
+
+    def introduce(self) -> "Introduction":
+        """Hand the device over to libfuse; from now on it is the introduction's."""
+        fd, self.fd = self.fd, -1
+        return Introduction(fd, self.held)
+
+    def close(self) -> None:
+        """Close the device, if it is still ours."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Introduction:
+    """The socket on which libfuse meets a kernel that is us; afterwards the device, under the same number.
+
+    Give `path` to pyfuse3.init, let it serve one request, then call `hand_over`, before libfuse reads again.
+    """
+
+    # To libfuse we are an older kernel: below 7.14 it believes that there is no splice and reads the device with one
+    # plain read(2), not through a pipe; from 7.13 on all other messages are today's. The price: libfuse refuses to send
+    # NOTIFY_STORE (7.15) and NOTIFY_DELETE (7.18).
+    MAJOR, MINOR = 7, 13
+    # All that libfuse has to believe: readdirplus (pyfuse3 insists) and buffers of MAX_PAGES. Its other flags only
+    # change what it tells the kernel, and this kernel does not listen.
+    FLAGS = wire.Flag.DO_READDIRPLUS | wire.Flag.MAX_PAGES
+
+    def __init__(self, device: int, held: bytes | None = None) -> None:
+        """Own `device` from now on; `held` is a request that was read from it and not answered."""
+        self._device = device
+        self._held = held
+        self._introduced = False
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours = ours
+        self.fd = theirs.detach()  # libfuse's from pyfuse3.init on; pyfuse3.close closes it
+        init = wire.INIT_REQUEST.pack(self.MAJOR, self.MINOR, wire.MAX_WRITE, self.FLAGS)
+        ours.send(wire.call(wire.Opcode.INIT, 1, init))
+
+    @property
+    def path(self) -> str:
+        """Return the mountpoint by which libfuse takes a descriptor that is open already."""
+        return f"/dev/fd/{self.fd}"
+
+    def hand_over(self) -> bool:
+        """Take libfuse's answer off the socket and put the device in the socket's place; True when that is done.
+
+        False: the request that was held is on the socket, and this is to be called again once libfuse has read it.
+        Raises OSError with libfuse's error when it refused, EAGAIN when it has not answered.
+        """
+        if not self._introduced:
+            answer = self._ours.recv(wire.ROOM, socket.MSG_DONTWAIT)
+            _, error, _ = wire.REPLY_HEADER.unpack_from(answer)
+            if error:
+                raise OSError(-error, os.strerror(-error), "libfuse refused FUSE_INIT")
+            self._introduced = True
+            if self._held is not None:
+                self._ours.send(self._held)
+                return False
+        elif self._held is not None:
+            self._pass_answer()
+        os.set_blocking(self._device, False)  # gate.Workers says why
+        os.dup2(self._device, self.fd, inheritable=False)
+        self.close()
+        return True
+
+    def _pass_answer(self) -> None:
+        """Give the kernel the answer to what was held; one that is not there yet will go to the device by itself."""
+        try:
+            answer = self._ours.recv(wire.ROOM, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        _, _, unique = wire.REPLY_HEADER.unpack_from(answer)
+        try:
+            os.write(self._device, answer)
+        except FileNotFoundError:
+            pass  # the client was killed meanwhile, or the mount is gone
+        except OSError:  # as libfuse on the device: the request fails, the server goes on
+            with suppress(OSError):
+                os.write(self._device, wire.failure(unique, errno.EIO))
+
+    def close(self) -> None:
+        """Close what is still ours; libfuse's descriptor is not."""
+        self._ours.close()
+        if self._device >= 0:
+            os.close(self._device)
+            self._device = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
