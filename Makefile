@@ -1,15 +1,17 @@
 # Everything a person does here. Each target does its own set-up, says what it installs, and is quick when that is done.
 #   make demo                the main job on real input: a Debian made of three layers, used without root
-#   make test  [ARGS=...]    the whole suite, quality gates included; ARGS go to pytest
+#   make test  [ARGS=...]    the whole suite, quality gates included, on all processors; ARGS go to pytest
+#   make check [ARGS=...]    linters, types, and all tests that need no mount
 #   make bench [ARGS=...]    the numbers; ARGS go to `python -m benchmarks`
 #   make peers               the strongest peers into .peers/, where their toolchains are at hand
 #   make lint                ruff, mypy, import-linter
 #   make bare  [DO=demo]     demo or test (or setup, install) in a bare Debian 12 tree made for it
 .POSIX:
-.PHONY: setup demo test bench peers lint bare clean
+.PHONY: setup demo test check bench peers lint bare clean
 
 ARGS =
 DO = demo
+PYTEST = .venv/bin/python -m pytest --numprocesses=auto --dist=worksteal
 
 setup:
 	@sh .make/setup.sh run
@@ -21,7 +23,11 @@ demo:
 
 test:
 	@sh .make/setup.sh test
-	@sh .make/walkable.sh .venv/bin/python -m pytest $(ARGS)
+	@sh .make/walkable.sh $(PYTEST) $(ARGS)
+
+check:
+	@sh .make/setup.sh test
+	@sh .make/walkable.sh $(PYTEST) -m 'not mounts' $(ARGS)
 
 bench:
 	@sh .make/setup.sh bench

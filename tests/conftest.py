@@ -18,6 +18,19 @@ import pytest
 
 from tests.host import Person, find_person
 from tests.host import require as require_feature
+from tests.turns import (
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_protocol,
+    pytest_xdist_auto_num_workers,
+)
+
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_runtest_protocol",
+    "pytest_xdist_auto_num_workers",
+]
 
 
 @pytest.fixture

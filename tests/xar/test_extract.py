@@ -187,7 +187,7 @@ def names(place: Path) -> set[str]:
         (["a/b", "a"], {"a", "a/b", "a/b/c", "a/d"}),
         (["a", "a/b"], {"a", "a/b", "a/b/c", "a/d"}),
     ],
-    ids=str,
+    ids=["nothing", "root", "file", "folder", "two spellings", "inner first", "outer first"],
 )
 def test_only_what_is_asked_for_is_taken_out(paths: list[str], expected: set[str], scratch: Path) -> None:
     write_image(scratch / "image", TREE)
