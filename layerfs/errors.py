@@ -1,7 +1,8 @@
 """What errno cannot say.
 
     LayerfsError            errno        shown as `layerfs: MESSAGE (hint: HINT)`, exit 1
-    |- InvalidArgument      EINVAL       unknown option, impossible stack
+    |- InvalidArgument      EINVAL       impossible stack, bad digest
+    |  `- WrongUsage        EINVAL       a command line that makes no sense, exit 2
     |- NotFound             ENOENT       no such layer, snapshot, driver, mount
     |- AlreadyExists        EEXIST       key or name taken
     |- NotReady             EBUSY        work directory in use, parent not committed
@@ -32,6 +33,10 @@ class InvalidArgument(LayerfsError):
     """An unknown option or a stack that cannot be mounted."""
 
     errno = errno.EINVAL
+
+
+class WrongUsage(InvalidArgument):
+    """A command line or a mount option that makes no sense, whatever the host holds."""
 
 
 class NotFound(LayerfsError):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from layerfs.cli.main import one_line
 from layerfs.cli.screen import bar, complain, size
 from layerfs.errors import Corrupt, InvalidArgument, NotFound
 from layerfs.mounts import registry
@@ -17,6 +16,7 @@ from layerfs.store import eviction
 from layerfs.store.cache import Cache
 from layerfs.store.entry import Entry
 from layerfs.store.intake import Added
+from layerfs.sys.terminal import one_line
 
 DESCRIPTION: Final = """\
 Keep packages (XARs, squashfs images), each content once, where `layerfs mount` and the others find what a XAR depends

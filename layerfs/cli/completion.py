@@ -17,7 +17,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
-    from layerfs.cli.main import build_parser
+    from layerfs.cli.parser import build_parser
 
     try:
         import shtab

@@ -4,12 +4,12 @@ import argparse
 import json
 import os
 
-from layerfs.cli.main import one_line
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.lowers.changes import changes, surmise
 from layerfs.mounts import registry
 from layerfs.mounts.removal import locate
 from layerfs.spec.options import absolute
+from layerfs.sys.terminal import one_line
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

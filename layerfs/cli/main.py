@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from layerfs.errors import LayerfsError
+from layerfs.errors import LayerfsError, WrongUsage
 from layerfs.sys.later import put_off
+from layerfs.sys.terminal import one_line
 
 if TYPE_CHECKING:
     import argparse
 
-VERBS = ("mount", "umount", "status", "diff", "run", "xar", "cache", "doctor", "bench", "completion")
-GROUPS = ("xar",)  # verbs that have verbs of their own
+WRONG_USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
@@ -69,10 +69,12 @@ def _open_standard() -> None:
 
 def guard(run: Callable[[], int]) -> int:
     """Call and return the exit status; every exception becomes one line on stderr."""
+    status = 1
     try:
         return run()
     except LayerfsError as error:
         text = str(error)
+        status = WRONG_USAGE if isinstance(error, WrongUsage) else 1
     except BrokenPipeError:  # `layerfs status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
@@ -83,30 +85,7 @@ def guard(run: Callable[[], int]) -> int:
     except Exception as bug:
         text = _confess(bug)
     print(f"layerfs: {one_line(text)}", file=sys.stderr)
-    return 1
-
-
-def one_line(text: str) -> str:
-    """Return what may hold file names as one printable line."""
-    return text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
-
-
-def build_parser(verbs: Sequence[str] = VERBS, part: str = "") -> "argparse.ArgumentParser":
-    """Return the parser with these verbs in it; each verb is imported for it, of a group only `part` if that is one."""
-    import argparse
-
-    from layerfs import __version__
-
-    parser = argparse.ArgumentParser(
-        prog="layerfs", description="One directory tree made of stacked read-only layers with a writable layer on top."
-    )
-    parser.add_argument("--version", action="version", version=f"layerfs {__version__}")
-    # Told its name, argparse does not import shutil to measure the terminal for a usage line.
-    subparsers = parser.add_subparsers(prog="layerfs", metavar="VERB", required=True)
-    for verb in verbs:
-        module = import_module(f"layerfs.cli.{verb}")
-        module.add_parser(subparsers, *([part] if verb in GROUPS else []))
-    return parser
+    return status
 
 
 def _run(words: list[str]) -> int:
@@ -118,6 +97,8 @@ def _run(words: list[str]) -> int:
         if quick is not None:
             return mount.run(quick)
     gc.enable()
+    from layerfs.cli.parser import GROUPS, VERBS, build_parser, parser_of
+
     verb = next((word for word in words if not word.startswith("-")), "")
     part = words[words.index(verb) + 1 :][:1] if verb in GROUPS else []
     parser = build_parser((verb,) if verb in VERBS else VERBS, *part)
@@ -125,22 +106,10 @@ def _run(words: list[str]) -> int:
     if rest:
         # argparse gives up on positional arguments that options divide: `mount A B --upper U M`.
         if not hasattr(arguments, "paths") or any(word.startswith("-") for word in rest):
-            _parser_of(parser, words).error(f"unrecognized arguments: {' '.join(rest)}")
+            parser_of(parser, words).refuse(rest)
         arguments.paths += rest
     run: Callable[[argparse.Namespace], int] = import_module(f"layerfs.cli.{verb}").run
     return run(arguments)
-
-
-def _parser_of(parser: "argparse.ArgumentParser", words: Sequence[str]) -> "argparse.ArgumentParser":
-    """Return the parser of the verb that words name, for its usage line."""
-    import argparse
-
-    for word in words:
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction) and word in action.choices:
-                parser = action.choices[word]
-                break
-    return parser
 
 
 def _run_helper(words: list[str]) -> int:

@@ -13,6 +13,7 @@ from layerfs.mounts.launch import launch
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
 from layerfs.spec.options import MountOptions, MountRequest, absolute, parse, request
+from layerfs.sys.terminal import warn as print_warning
 from layerfs.value import replace
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def quick(arguments: Sequence[str]) -> SimpleNamespace | None:
 
 def _usage(message: str) -> NoReturn:
     """End with a usage error, in argparse's words."""
-    from layerfs.cli.main import build_parser
+    from layerfs.cli.parser import build_parser
 
     build_parser(("mount",)).parse_args(["mount"]).usage(message)
     raise AssertionError("argparse exits")
@@ -112,13 +113,11 @@ def mount(request: MountRequest, process: Process, found: Complete) -> None:
 
 def warn(found: Complete) -> None:
     """Tell on stderr which files several packages provide; what cannot be read for that is no reason to fail."""
-    from layerfs.cli.main import one_line
-
     try:
         for text in found.warnings():
-            print(f"layerfs: warning: {one_line(text)}", file=sys.stderr)
+            print_warning(text)
     except (LayerfsError, OSError) as error:
-        print(f"layerfs: warning: conflicts were not looked for: {one_line(str(error))}", file=sys.stderr)
+        print_warning(f"conflicts were not looked for: {error}")
 
 
 def leave() -> NoReturn:

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from layerfs.cli.mount import add_package_options, make_work, warn
-from layerfs.errors import InvalidArgument
+from layerfs.errors import WrongUsage
 from layerfs.model import Driver, Stack
 from layerfs.mounts.packages import Complete, complete
 from layerfs.spec.options import absolute
@@ -72,13 +72,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _parse_words(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Return layers and command; options between and after the layers go into `args`."""
-    parser = argparse.ArgumentParser(prog="layerfs run", usage=_USAGE, description=_DESCRIPTION)
+    from layerfs.cli.parser import Parser
+
+    parser = Parser(prog="layerfs run", usage=_USAGE, description=_DESCRIPTION)
     _add_options(parser)
     parser.add_argument("layers", nargs="+", metavar="LAYER")
     if "--" not in args.words:
         parser.error("give the command after `--`")
     split = args.words.index("--")
-    parser.parse_intermixed_args(args.words[:split], args)
+    _, rest = parser.parse_known_intermixed_args(args.words[:split], args)
+    if rest:
+        parser.refuse(rest)
     command = args.words[split + 1 :]
     if not command:
         parser.error("there is no command after `--`")
@@ -88,7 +92,7 @@ def _parse_words(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 def _stack(layers: list[str], upper: str | None, work: str | None) -> Stack:
     """Return the stack with absolute paths; the work directory is `mount`'s where none is given."""
     if work and not upper:
-        raise InvalidArgument("--work without --upper", "give the directory that is to keep what is written as --upper")
+        raise WrongUsage("--work without --upper", "give the directory that is to keep what is written as --upper")
     cwd = os.getcwdb()
     top = absolute(os.fsencode(upper), cwd) if upper else None
     scratch = absolute(os.fsencode(work), cwd) if work else top and make_work(top)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from layerfs.cli.main import one_line
+from layerfs.sys.terminal import one_line
 
 MOST: Final = 20  # lines about single files; the rest is counted
 UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")

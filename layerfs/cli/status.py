@@ -7,11 +7,11 @@ import sys
 import time
 from typing import Any, Final
 
-from layerfs.cli.main import one_line
 from layerfs.errors import NotFound
 from layerfs.model import Driver
 from layerfs.mounts.health import Health, Report, survey
 from layerfs.mounts.removal import locate
+from layerfs.sys.terminal import one_line
 
 PIPED_WIDTH: Final = 100_000  # columns; a program reads lines, not a screen
 COLORS: Final = {Health.SERVING: "green", Health.SILENT: "red", Health.DEAD: "red"}

@@ -4,8 +4,8 @@ import argparse
 import os
 from typing import Final
 
-from layerfs.cli.main import one_line
 from layerfs.cli.screen import bar, complain, size
+from layerfs.sys.terminal import one_line
 
 COMPRESSIONS: Final = ("zstd", "gzip", "xz", "lz4", "none")
 LARGEST: Final = 1 << 20  # bytes; squashfs 4 knows powers of two from 4 KiB up to this

@@ -4,8 +4,8 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from layerfs.cli.main import one_line
 from layerfs.cli.screen import bar, complain
+from layerfs.sys.terminal import one_line
 from layerfs.xar.extract import Wishes, extract
 from layerfs.xar.package import opened
 

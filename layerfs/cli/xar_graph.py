@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from layerfs.cli.main import one_line
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.lowers.kinds import look
 from layerfs.spec.options import absolute
 from layerfs.store.cache import Cache
+from layerfs.sys.terminal import one_line
 from layerfs.xar.conflicts import Conflict, find_conflicts
 from layerfs.xar.graph import Member, Resolution, resolve
 from layerfs.xar.search import Search

@@ -6,8 +6,8 @@ import os
 import stat
 from typing import Any, Final
 
-from layerfs.cli.main import one_line
 from layerfs.cli.screen import size
+from layerfs.sys.terminal import one_line
 from layerfs.xar import digest
 from layerfs.xar.header import Header
 from layerfs.xar.package import Package, opened

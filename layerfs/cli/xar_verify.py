@@ -4,9 +4,9 @@ import argparse
 import os
 import sys
 
-from layerfs.cli.main import one_line
 from layerfs.cli.screen import bar, size
 from layerfs.errors import LayerfsError
+from layerfs.sys.terminal import one_line
 from layerfs.xar.verify import Report, verify
 
 

@@ -8,7 +8,6 @@ The mount stands before anything heavy is imported: until it is served the kerne
 """
 
 import os
-import sys
 from contextlib import ExitStack
 
 from layerfs.errors import LayerfsError, Unsupported
@@ -18,6 +17,7 @@ from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.process import READY, Process, Server, household, log_of, open_descriptors, open_log, sigterm_held
 from layerfs.spec.options import MountRequest, generic_words
+from layerfs.sys.terminal import warn
 from layerfs.value import replace
 
 
@@ -84,7 +84,7 @@ def _record(request: MountRequest, why: str, server: int = 0, log: bytes | None 
         registry.prune()
         registry.save(entry)
     except OSError as error:
-        print(f"layerfs: warning: `layerfs status` will not know this mount: {error}", file=sys.stderr)
+        warn(f"`layerfs status` will not know this mount: {error}")
 
 
 def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from layerfs.errors import InvalidArgument
+from layerfs.errors import WrongUsage
 from layerfs.model import Driver, Stack
 from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import MountFlag, parse_generic
@@ -69,7 +69,7 @@ class _Draft:
 
 
 def parse(strings: Iterable[bytes]) -> MountOptions:
-    """Parse -o strings, in order; later options win. Raises InvalidArgument naming what it does not know."""
+    """Parse -o strings, in order; later options win. Raises WrongUsage naming what it does not know."""
     draft = _Draft()
     for string in strings:
         for option in split(string, b","):
@@ -94,10 +94,10 @@ def parse(strings: Iterable[bytes]) -> MountOptions:
 def request(options: MountOptions, mountpoint: bytes, cwd: bytes) -> MountRequest:
     """Return the mount that the options ask for; relative paths are taken from `cwd` [absolute]."""
     if not options.lowers:
-        raise InvalidArgument("no layers to mount", "give LAYER... MOUNTPOINT, or -o lowerdir=A:B MOUNTPOINT")
+        raise WrongUsage("no layers to mount", "give LAYER... MOUNTPOINT, or -o lowerdir=A:B MOUNTPOINT")
     if (options.upper is None) != (options.work is None):
         given, missing = ("workdir", "upperdir") if options.upper is None else ("upperdir", "workdir")
-        raise InvalidArgument(f"{given} without {missing}", "a writable mount needs both, on one filesystem")
+        raise WrongUsage(f"{given} without {missing}", "a writable mount needs both, on one filesystem")
     stack = Stack(
         lowers=tuple(absolute(lower, cwd) for lower in options.lowers),
         upper=options.upper and absolute(options.upper, cwd),
@@ -154,7 +154,7 @@ def _read(draft: _Draft, option: bytes) -> None:
 def _read_other(draft: _Draft, name: str, value: bytes | None, option: bytes) -> None:
     """Put an option into the draft that is neither the union's nor the mount's."""
     if name in _REFUSED:
-        raise InvalidArgument(f'option "{name}" is not supported', _REFUSED[name])
+        raise WrongUsage(f'option "{name}" is not supported', _REFUSED[name])
     if name == "driver":
         draft.driver = _choice({driver.value: driver for driver in Driver})(name, value)
     elif name == "squash_to_root":
@@ -170,7 +170,7 @@ def _read_other(draft: _Draft, name: str, value: bytes | None, option: bytes) ->
         draft.generic.append(os.fsdecode(option))
 
 
-def _unknown(option: str) -> InvalidArgument:
+def _unknown(option: str) -> WrongUsage:
     """Return the error for an option that nobody knows, with what it may have been meant to be."""
     from difflib import get_close_matches  # 3 ms, for those who mistype
 
@@ -178,7 +178,7 @@ def _unknown(option: str) -> InvalidArgument:
     if equals and name in _GENERIC:
         return _bad(name, os.fsencode(value), "no value")
     near = get_close_matches(name, known_options(), n=1)
-    return InvalidArgument(f'unknown mount option "{name}"', f'did you mean "{near[0]}"?' if near else "see README.md")
+    return WrongUsage(f'unknown mount option "{name}"', f'did you mean "{near[0]}"?' if near else "see README.md")
 
 
 def known_options() -> list[str]:
@@ -187,9 +187,9 @@ def known_options() -> list[str]:
     return sorted({*ours, *_PATHS, *_UNION, *_ATTACH, *_GENERIC})
 
 
-def _bad(name: str, value: bytes | None, wanted: str) -> InvalidArgument:
+def _bad(name: str, value: bytes | None, wanted: str) -> WrongUsage:
     shown = f"{name}={os.fsdecode(value)}" if value is not None else name
-    return InvalidArgument(f'bad mount option "{shown}"', f"{name} takes {wanted}")
+    return WrongUsage(f'bad mount option "{shown}"', f"{name} takes {wanted}")
 
 
 def _path(name: str, value: bytes | None) -> bytes:

@@ -14,11 +14,11 @@ A lock file is removed together with its mountpoint, by who holds the lock.
 import errno
 import os
 import stat
-import sys
 
 from layerfs.errors import Unsupported
 from layerfs.sys.ids import outside_id
 from layerfs.sys.locks import lock_file
+from layerfs.sys.terminal import warn
 
 ROOTS = (b"/mnt/xarfuse", b"/dev/shm")  # where xarexec_fuse looks, in its order
 LOCK = b".lock"
@@ -48,7 +48,7 @@ def find_home(mount_root: bytes | None) -> bytes:
             complaints.append(f"{os.fsdecode(root)}: {error.strerror}")
         else:
             for warning in warnings:
-                print(f"layerfs: warning: {warning}; mounting in {os.fsdecode(home)} instead", file=sys.stderr)
+                warn(f"{warning}; mounting in {os.fsdecode(home)} instead")
             return home
     hint = "as root: mkdir -m 1777 /mnt/xarfuse; or set XDG_RUNTIME_DIR"
     if mount_root:

@@ -8,6 +8,7 @@ import pytest
 
 from layerfs import __version__
 from layerfs.cli import main
+from layerfs.cli.parser import VERBS
 from layerfs.errors import InvalidArgument
 from tests.host import BIN, PROJECT, require
 
@@ -25,11 +26,11 @@ def test_the_version_is_printed() -> None:
 
 def test_help_names_every_verb() -> None:
     shown = run("--help").stdout
-    for verb in main.VERBS:
+    for verb in VERBS:
         assert f"    {verb}" in shown
 
 
-@pytest.mark.parametrize("verb", [verb for verb in main.VERBS if verb != "bench"])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "bench"])
 def test_every_verb_has_help(verb: str) -> None:
     done = run(verb, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -40,7 +41,14 @@ def test_every_verb_has_help(verb: str) -> None:
     ("words", "said"),
     [
         ([], "required: VERB"),
-        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["frobnicate"], "invalid choice: 'frobnicate' (choose from 'mount'"),
+        (["moutn"], 'invalid choice: \'moutn\' (did you mean "mount"?)'),
+        (["mount", "--uper", "u", "a", "m"], 'unrecognized arguments: --uper (did you mean "--upper"?)'),
+        (["mount", "--driver=fues", "a", "m"], '(did you mean "fuse"?)'),
+        (["xar", "biuld"], '(did you mean "build"?)'),
+        (["mount", "-o", "lazytme", "a", "m"], 'did you mean "lazytime"?'),
+        (["mount", "-o", "workdir=u", "a", "m"], "workdir without upperdir"),
+        (["run", "--work", "w", "a", "--", "true"], "--work without --upper"),
         (["status", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["umount"], "MOUNTPOINT"),
         (["status", "a", "b"], "unrecognized arguments: b"),
@@ -61,7 +69,7 @@ def raising(error: BaseException) -> int:
     [
         (InvalidArgument("no", "do"), "layerfs: no (hint: do)\n"),
         (InvalidArgument("no"), "layerfs: no\n"),
-        (FileNotFoundError(2, "No such file or directory", b"/\xff"), "layerfs: /\\udcff: No such file or directory\n"),
+        (FileNotFoundError(2, "No such file or directory", b"/\xff"), "layerfs: /\\xff: No such file or directory\n"),
         (OSError(5, "Input/output error"), "layerfs: Input/output error\n"),
         (PermissionError("just words"), "layerfs: just words\n"),
     ],

@@ -193,7 +193,7 @@ def test_whole_host_can_be_the_layer(scratch: Path) -> None:
         (["--driver", "magic", "top", "--", "true"], 2, "invalid choice: 'magic'"),
         (["top", "nowhere", "--", "true"], 1, "nowhere is not there (hint:"),
         (["top", "top", "--", "true"], 1, "is given twice (hint:"),
-        (["top", "--work", "x", "--", "true"], 1, "--work without --upper (hint:"),
+        (["top", "--work", "x", "--", "true"], 2, "--work without --upper (hint:"),
     ],
 )
 def test_wrong_usage_is_said_in_one_line(rootless: Scene, words: Sequence[str], status: int, said: str) -> None:

@@ -1,0 +1,32 @@
+"""Names that a terminal would obey, printed as what they are."""
+
+import os
+
+import pytest
+
+from layerfs.sys.terminal import one_line, warn
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"plain name", "plain name"),
+        ("Grüße 日本".encode(), "Grüße 日本"),
+        (b"back\\slash", "back\\slash"),
+        (b"a\nb\tc\rd", "a\\nb\\tc\\rd"),
+        (b"\x1b]0;owned\x07", "\\x1b]0;owned\\x07"),
+        (b"\x00\x7f", "\\x00\\x7f"),
+        (b"\xc2\x9b31m", "\\x9b31m"),  # CSI in eight bits, as UTF-8
+        (b"\x9b31m\xff", "\\x9b31m\\xff"),  # and as no text at all
+        ("\u202egpj.exe\u2066\u2028".encode(), "\\u202egpj.exe\\u2066\\u2028"),
+        ("\U000e0041".encode(), "\\U000e0041"),
+    ],
+)
+def test_a_name_is_shown_in_one_printable_line(name: bytes, shown: str) -> None:
+    assert one_line(os.fsdecode(name)) == shown
+    assert shown.isprintable()
+
+
+def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("a\x1bb\n")
+    assert capsys.readouterr().err == "layerfs: warning: a\\x1bb\\n\n"
