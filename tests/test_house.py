@@ -46,7 +46,7 @@ WITHOUT_MIRROR = {
     "snapshots": "driver library snapshotter",
     "spec": "attach",
     "store": "content entry info intake records",
-    "sys": "fsmount ids later libc locks mountprobe overlay rootfs",
+    "sys": "fsmount ids later libc mountprobe overlay rootfs",
     "union": "attrs flatten inodes kept lookup opened options removal shown state union whiteout work",
     "xar": "builder contents filedata order restore",
     "xarexec": "home memo serve",

@@ -14,7 +14,7 @@ from layerfs.mounts import registry
 from layerfs.spec.options import absolute
 from layerfs.store import eviction
 from layerfs.store.cache import Cache
-from layerfs.store.entry import Entry
+from layerfs.store.entry import CacheEntry
 from layerfs.store.intake import Added
 from layerfs.sys.terminal import one_line
 
@@ -172,7 +172,7 @@ def _ls(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _entries(cache: Cache) -> list[Entry]:
+def _entries(cache: Cache) -> list[CacheEntry]:
     """Return a cache's entries, having told of those that are corrupt."""
     entries, corrupt = cache.entries()
     for error in corrupt:
@@ -183,7 +183,7 @@ def _entries(cache: Cache) -> list[Entry]:
 def _verify(_arguments: argparse.Namespace) -> int:
     """Read everything and compare it with its SHA-256."""
     bad: list[Corrupt] = []
-    found: list[tuple[Cache, Entry]] = []
+    found: list[tuple[Cache, CacheEntry]] = []
     for cache in Cache.all():
         entries, corrupt = cache.entries()
         found += [(cache, entry) for entry in entries]
@@ -236,7 +236,7 @@ def _path(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _versions(name: str) -> dict[str, tuple[Cache, Entry]]:
+def _versions(name: str) -> dict[str, tuple[Cache, CacheEntry]]:
     """Return all entries of a name by their digests, the user's own before the node's."""
     return {e.sha256: (cache, e) for cache in reversed(Cache.all()) for e in cache.versions(os.fsencode(name))}
 
@@ -247,12 +247,12 @@ def mounted_files() -> set[bytes]:
     return {lower for entry in registry.entries() for lower in entry.stack.lowers}
 
 
-def _title(entry: Entry) -> str:
+def _title(entry: CacheEntry) -> str:
     """Return what a person calls an entry: name, version, digest."""
     return f"{os.fsdecode(entry.name)} {entry.version or '-'} ({entry.sha256[:_SHORT]})"
 
 
-def _as_json(entry: Entry) -> dict[str, Any]:
+def _as_json(entry: CacheEntry) -> dict[str, Any]:
     return {
         "name": os.fsdecode(entry.name),
         "version": entry.version or None,

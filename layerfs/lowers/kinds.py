@@ -31,7 +31,7 @@ class LayerKind(Enum):
 
 
 @value
-class Layer:
+class Lower:
     """A layer as it was found at its path; `offset` [bytes] is where in the file its image begins."""
 
     path: bytes
@@ -44,13 +44,13 @@ class Layer:
         return self.kind is not LayerKind.DIRECTORY
 
 
-def look(path: bytes, offset: int | None = None) -> Layer:
+def look(path: bytes, offset: int | None = None) -> Lower:
     """Return what is at a path; `offset` [bytes] is what `-o offset=` says of images, which XARs know themselves.
 
     Raises NotImage (InvalidArgument) for what cannot be a layer, Corrupt for a bad XAR header, OSError.
     """
     if stat.S_ISDIR(os.stat(path).st_mode):
-        return Layer(path, LayerKind.DIRECTORY)
+        return Lower(path, LayerKind.DIRECTORY)
     layer, fd = _open_image(path, offset)
     os.close(fd)
     return layer
@@ -84,7 +84,7 @@ def open_tree(path: bytes, index: int, *, offset: int | None = None) -> Tree:
         os.close(fd)
 
 
-def _open_image(path: bytes, offset: int | None) -> tuple[Layer, int]:
+def _open_image(path: bytes, offset: int | None) -> tuple[Lower, int]:
     """Open what is no directory, once its type is known, and say what it is by what was opened."""
     from layerfs.xar.header import open_image
 
@@ -96,11 +96,11 @@ def _open_image(path: bytes, offset: int | None) -> tuple[Layer, int]:
         raise
 
 
-def _recognise(fd: int, path: bytes, offset: int | None) -> Layer:
+def _recognise(fd: int, path: bytes, offset: int | None) -> Lower:
     from layerfs.xar.header import is_xar, offset_of
 
     kind = LayerKind.XAR if is_xar(fd) else LayerKind.SQUASHFS
-    return Layer(path, kind, offset_of(fd, path, offset))
+    return Lower(path, kind, offset_of(fd, path, offset))
 
 
 def _explained(error: "SquashfsError") -> Exception:

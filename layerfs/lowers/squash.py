@@ -6,12 +6,10 @@ read again when they are needed: an image does not change.
 """
 
 import errno
-import fcntl
 import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Final, NoReturn, TypeVar
@@ -19,6 +17,7 @@ from typing import Final, NoReturn, TypeVar
 from layerfs.lowers.blocks import CACHE
 from layerfs.lowers.file import ImageFile, ImageStat
 from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsError
+from layerfs.sys.locks import use_beside
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.union import opened
 from layerfs.union.layers import Kind, Ref
@@ -37,7 +36,7 @@ T = TypeVar("T")
 class SquashLower:
     """A squashfs image, bare or in a XAR, as a tree (`layerfs.union.layers.Tree`).
 
-    A shared flock on the file says that it is in use: the package cache evicts no such file.
+    While it is open it counts as in use (`layerfs.sys.locks`): the owner of a package cache evicts no such file.
     """
 
     def __init__(self, path: bytes, index: int, fd: int, offset: int) -> None:
@@ -47,11 +46,11 @@ class SquashLower:
         self.override: str | None = None
         self.number = next(_numbers)  # in the block cache
         self._fd, self._offset = os.dup(fd), offset
+        self._lock = use_beside(path)
         try:
-            _lock(self._fd)
             self.image = Image(self._fd, offset=self._offset, name=path)
         except BaseException:
-            os.close(self._fd)
+            self._let_go()
             raise
         identity = os.fstat(self._fd)
         self.device = DEVICES + (identity.st_ino << 64) + identity.st_dev
@@ -210,18 +209,16 @@ class SquashLower:
     def close(self) -> None:
         CACHE.forget(self.number)
         self.image.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         os.close(self._fd)
+        if self._lock >= 0:
+            os.close(self._lock)
 
     def foretell(self, position: int, end: int) -> None:
         """Have the host read a range of the image: threads that read parts of it at once look like random readers."""
         os.posix_fadvise(self._fd, self._offset + position, end - position, os.POSIX_FADV_WILLNEED)
-
-
-def _lock(fd: int) -> None:
-    """Say that a file is in use. udev takes a locked block device for one that is being partitioned."""
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        with suppress(OSError):  # no locks on this filesystem, or about to be evicted
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _log(form: str, *words: str) -> None:

@@ -83,10 +83,10 @@ def _keep(lowers: Sequence[bytes]) -> None:
     if not lowers:
         return
     from layerfs.store.cache import Cache
-    from layerfs.store.entry import hold
 
     for cache in Cache.all():
         for path in lowers:
             entry = cache.entry_at(path)
             if entry is not None:
-                hold(cache.checked(entry))
+                cache.hold(entry)
+                cache.checked(entry)

@@ -7,28 +7,34 @@
                                  the SHA-256 of the package that it was added with, where that was asked for
         .used                    empty; its mtime is the last use
         .verified                which file was found sound, and since which boot
+        .layerfs-in-use          0600, flock(2): shared by the owner's processes that use the package
       incoming/                  what is being added or removed, locked by who does it; `gc` clears it (eviction.py)
       quarantine/                entries that were found corrupt, for a look at them until the next `gc`
       verified/SHA256            as .verified, of the node's entries, which users cannot write to
 
 The key is name and content; the version is part of the content. LAYERFS_CACHE names one cache to use alone. Else users
-search their own, then the node's. Either is used only if it, the directories in it and the entry belong to root or the
-user and nobody else can write to them: whoever can write to a cache chooses what its users run.
+search their own, then the node's.
+
+Whoever can write to a cache chooses what its users run. So a cache is used only if every step of the way to it, the
+directories in it and the entry belong to root or the user, and nobody else can write to them (`layerfs.sys.trust`).
+Directories are opened step by step, and what was looked at is what is used. Nothing is made before that.
 
 An entry is read whole and compared with its XXH3-128 at its first use after each boot, and again whenever its inode,
 size, mtime or ctime is not what it was (nobody can set a ctime). `verify` compares the SHA-256, which names the entry.
 What does not fit is never served: it is moved to quarantine and refused.
 
-A file in use is locked (flock, shared) by who serves it; `gc` evicts only what it can lock alone.
+`gc` evicts no entry that a process of the owner's uses. Another user's server goes on with the file that it has open.
 """
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, NoReturn
 
-from layerfs.errors import Corrupt, InvalidArgument
-from layerfs.store.entry import FACTS, SOUND, USED, Entry, is_ours, read_entry, stamp, touch, unsafe
+from layerfs.errors import Corrupt, InvalidArgument, NotFound
+from layerfs.store.entry import FACTS, SOUND, USED, CacheEntry, is_ours, read_entry, read_small, stamp, touch, unsafe
+from layerfs.sys import locks, trust
 from layerfs.sys.namespaces import in_user_namespace
 
 NODE: Final = b"/var/cache/layerfs"
@@ -38,6 +44,9 @@ INCOMING: Final = b"incoming"
 QUARANTINE: Final = b"quarantine"
 VERIFIED: Final = b"verified"
 _HEX: Final = frozenset(b"0123456789abcdef")
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOTE: Final = 4096  # bytes; a note is a line
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Cache:
@@ -76,7 +85,34 @@ class Cache:
         """Return a path in the cache."""
         return os.path.join(self.root, *names)
 
-    def entries(self) -> tuple[list[Entry], list[Corrupt]]:
+    @contextmanager
+    def opened(self, *names: bytes, make: int | None = None) -> Iterator[int]:
+        """Open a directory of the cache while the context lasts, each step on the way seen before the next.
+
+        With `make` what is missing is made with this mode. Raises FileNotFoundError; InvalidArgument if others can
+        write to a step.
+        """
+        with ExitStack() as closing:
+            at = self._open_root(make)
+            closing.callback(os.close, at)
+            for depth, name in enumerate(names, 1):
+                at = _step(at, name, self.place(*names[:depth]), make)
+                closing.callback(os.close, at)
+            yield at
+
+    def _open_root(self, make: int | None) -> int:
+        try:
+            found = trust.walk(self.root, make=make)
+        except trust.Untrusted as error:
+            raise unsafe(error.filename, str(error.strerror)) from None
+        except NotADirectoryError as error:
+            raise unsafe(error.filename, "is not a directory") from None
+        try:
+            return os.open(b".", _DIRECTORY, dir_fd=found.fd)
+        finally:
+            os.close(found.fd)
+
+    def entries(self) -> tuple[list[CacheEntry], list[Corrupt]]:
         """Return all entries, by name and version, and what is said of those that are none (any more)."""
         found, corrupt = [], []
         for name in self.names(PACKAGES):
@@ -89,31 +125,34 @@ class Cache:
                     found += [entry] if entry else []
         return sorted(found, key=lambda entry: (entry.name, len(entry.version), entry.version, entry.added)), corrupt
 
-    def versions(self, name: bytes) -> list[Entry]:
+    def versions(self, name: bytes) -> list[CacheEntry]:
         """Return the entries of one name. Raises Corrupt, InvalidArgument as `get`."""
         found = (self.get(name, os.fsdecode(digest)) for digest in self.names(PACKAGES, name))
         return [entry for entry in found if entry]
 
-    def get(self, name: bytes, sha256: str) -> Entry | None:
+    def get(self, name: bytes, sha256: str) -> CacheEntry | None:
         """Return an entry, its content unread; None if there is none. `hold` keeps it from vanishing.
 
         Raises InvalidArgument if others can write to it, Corrupt if what it says of itself cannot be read.
         """
-        directory = self.place(PACKAGES, name, os.fsencode(sha256))
+        place = PACKAGES, name, os.fsencode(sha256)
         why = f"{os.fsdecode(FACTS)} is missing"
         for _ in range(2):  # it may have come between two looks, which a second pair of looks tells
-            if not self._is_safe(PACKAGES, name, os.fsencode(sha256)):
-                return None
-            try:
-                return read_entry(os.path.join(directory, name), sha256)
-            except FileNotFoundError:
-                continue
-            except ValueError as error:
-                why = f"{os.fsdecode(FACTS)} cannot be read: {error}"
-                break
-        self.condemn(directory, why)
+            with ExitStack() as closing:
+                try:
+                    directory = closing.enter_context(self.opened(*place))
+                except FileNotFoundError:
+                    return None
+                try:
+                    return read_entry(directory, self.place(*place, name), sha256)
+                except FileNotFoundError:
+                    continue
+                except (OSError, ValueError) as error:
+                    why = f"{os.fsdecode(FACTS)} cannot be read: {error}"
+                    break
+        self.condemn(self.place(*place), why)
 
-    def entry_at(self, path: bytes) -> Entry | None:
+    def entry_at(self, path: bytes) -> CacheEntry | None:
         """Return the entry that a path leads to; None for one that leads elsewhere."""
         shelf = os.path.join(os.path.realpath(self.root), PACKAGES, b"")
         real = os.path.realpath(path)
@@ -122,58 +161,79 @@ class Cache:
             return None
         return self.get(name, os.fsdecode(digest))
 
-    def checked(self, entry: Entry) -> bytes:
-        """Return an entry's path, once its content is known to be sound, and record the use. Raises Corrupt."""
-        fd = self._open(entry)
+    def hold(self, entry: CacheEntry, *, wait: bool = False) -> int:
+        """Return a descriptor that keeps `gc` from evicting an entry for as long as it is open.
+
+        Only with `wait` it waits for a `gc` that has its eye on the entry. Raises NotFound if it was just evicted. To
+        who cannot evict it, because it is another user's, it is a descriptor of the file: that stays, whatever goes.
+        """
+        gone = NotFound(f"{os.fsdecode(entry.path)} was evicted just now", "add it again")
         try:
+            with self.opened(PACKAGES, entry.name, os.fsencode(entry.sha256)) as directory:
+                held = locks.use(directory, wait=wait)
+                if held < 0:
+                    return os.open(entry.name, _FILE, dir_fd=directory)
+                if not _is_at(directory, entry.directory):
+                    os.close(held)
+                    raise gone
+                return held
+        except FileNotFoundError:
+            raise gone from None
+
+    def checked(self, entry: CacheEntry) -> bytes:
+        """Return an entry's path, once its content is known to be sound, and record the use. Raises Corrupt."""
+        with self._opened_entry(entry) as (directory, fd):
             now = stamp(os.fstat(fd))
-            if not self._is_remembered(entry, now):
+            if not self._is_remembered(entry, directory, now):
                 self._examine(entry, fd, whole=False)
-                self._remember(entry, now)
-        finally:
-            os.close(fd)
-        touch(os.path.join(entry.directory, USED))
+                self._remember(entry, directory, now)
+            touch(USED, directory)
         return entry.path
 
-    def verify(self, entry: Entry) -> None:
+    def verify(self, entry: CacheEntry) -> None:
         """Compare an entry with the SHA-256 that names it; Corrupt, and it is in quarantine, where it differs."""
-        fd = self._open(entry, os.O_NOATIME)  # looking is no use
-        try:
+        with self._opened_entry(entry, os.O_NOATIME) as (directory, fd):  # looking is no use
             self._examine(entry, fd, whole=True)
-            self._remember(entry, stamp(os.fstat(fd)))
-        finally:
-            os.close(fd)
+            self._remember(entry, directory, stamp(os.fstat(fd)))
 
     def condemn(self, directory: bytes, why: str) -> NoReturn:
         """Move an entry to quarantine if we may, and raise Corrupt."""
         name = os.fsdecode(os.path.basename(os.path.dirname(directory)))
         said = f"{name} in the cache {os.fsdecode(self.root)} is corrupt: {why}"
         try:
-            os.makedirs(self.place(QUARANTINE), 0o700, exist_ok=True)
             aside = b"%s.%s" % (os.path.basename(directory)[:16], os.urandom(4).hex().encode())
-            os.rename(directory, self.place(QUARANTINE, aside))
+            with self.opened(QUARANTINE, make=0o700) as quarantine:
+                os.rename(directory, aside, dst_dir_fd=quarantine)
         except OSError as error:
             raise Corrupt(f"{said}; it stays there: {error.strerror}", "tell who may write to the cache") from None
         raise Corrupt(f"{said}; it is in {os.fsdecode(QUARANTINE)} now", "add it again: layerfs cache add FILE")
 
-    def _open(self, entry: Entry, flags: int = 0) -> int:
-        """Open an entry's file. Raises FileNotFoundError if the entry is gone, Corrupt if only its file is."""
-        flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    @contextmanager
+    def _opened_entry(self, entry: CacheEntry, flags: int = 0) -> Iterator[tuple[int, int]]:
+        """Open an entry's directory and file. Raises FileNotFoundError if it is gone, Corrupt if only its file is."""
+        with self.opened(PACKAGES, entry.name, os.fsencode(entry.sha256)) as directory:
+            fd = self._open_file(entry, directory, flags)
+            try:
+                yield directory, fd
+            finally:
+                os.close(fd)
+
+    def _open_file(self, entry: CacheEntry, directory: int, flags: int) -> int:
         try:
-            return os.open(entry.path, flags)
+            return os.open(entry.name, _FILE | flags, dir_fd=directory)
         except PermissionError:  # O_NOATIME is for the owner only
-            return os.open(entry.path, flags & ~os.O_NOATIME)
+            return os.open(entry.name, _FILE, dir_fd=directory)
         except OSError as error:
-            if not os.path.isdir(entry.directory):
+            if not os.path.isdir(entry.directory):  # evicted meanwhile
                 raise
             self.condemn(entry.directory, f"its file cannot be opened: {error.strerror}")
 
-    def _examine(self, entry: Entry, fd: int, *, whole: bool) -> None:
+    def _examine(self, entry: CacheEntry, fd: int, *, whole: bool) -> None:
         from layerfs.xar.digest import quick, trusted
 
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode) or not is_ours(st):
-            raise unsafe(entry.path)
+            raise unsafe(entry.path, trust.wrong(st, {0, os.geteuid()}, sticky=False) or "is not a regular file")
         if st.st_size != entry.size:
             self.condemn(entry.directory, f"it has {st.st_size} bytes, not {entry.size}")
         if not whole and quick(fd) != entry.xxh3:
@@ -181,52 +241,79 @@ class Cache:
         if whole and trusted(fd) != entry.sha256:
             self.condemn(entry.directory, "its SHA-256 is not that of what was added")
 
-    def _is_remembered(self, entry: Entry, stamp: bytes) -> bool:
-        return any(_read(path) == stamp for path in self._memories(entry))
+    def _is_remembered(self, entry: CacheEntry, directory: int, stamp: bytes) -> bool:
+        if _read(SOUND, directory) == stamp:
+            return True
+        with self._notes() as notes:
+            return notes is not None and _read(os.fsencode(entry.sha256), notes) == stamp
 
-    def _remember(self, entry: Entry, stamp: bytes) -> None:
-        """Write down that a file is sound; in place, since a torn line says nothing."""
-        own = Cache.own()
-        if own.root != self.root:
-            with suppress(OSError):
-                os.makedirs(own.place(VERIFIED), 0o700, exist_ok=True)
-        for path in self._memories(entry):
-            with suppress(OSError):  # read-only or another's: it is read again next time
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-                with open(fd, "wb") as file:
-                    file.write(stamp)
-                return
+    def _remember(self, entry: CacheEntry, directory: int, stamp: bytes) -> None:
+        """Write down that a file is sound, at the entry or else in this user's own cache.
 
-    def _memories(self, entry: Entry) -> list[bytes]:
-        """Return where it may be written that an entry is sound: at the entry, else in this user's own cache."""
-        own = Cache.own()
-        found = [os.path.join(entry.directory, SOUND)]
-        if own.root != self.root and own._is_safe(VERIFIED):
-            found.append(own.place(VERIFIED, os.fsencode(entry.sha256)))
-        return found
+        In place, since a torn line says nothing. Where nothing can be written it is read again next time.
+        """
+        if not _write(SOUND, directory, stamp):
+            with self._notes(make=0o700) as notes:
+                if notes is not None:
+                    _write(os.fsencode(entry.sha256), notes, stamp)
+
+    @contextmanager
+    def _notes(self, make: int | None = None) -> Iterator[int | None]:
+        """Open where this user's own cache notes what was found sound in others' caches; None if it is this one."""
+        own = Cache.all()[0]
+        with ExitStack() as closing:
+            notes = None
+            if own.root != self.root:
+                with suppress(OSError):  # not there, or not ours to make
+                    notes = closing.enter_context(own.opened(VERIFIED, make=make))
+            yield notes
 
     def names(self, *place: bytes) -> list[bytes]:
         """Return the names in a directory of the cache, without hidden ones."""
-        if not self._is_safe(*place):
-            return []
-        with suppress(FileNotFoundError):
-            return sorted(name for name in os.listdir(self.place(*place)) if not name.startswith(b"."))
+        with suppress(FileNotFoundError), self.opened(*place) as directory:
+            found = map(os.fsencode, os.listdir(directory))
+            return sorted(name for name in found if not name.startswith(b"."))
         return []
 
-    def _is_safe(self, *place: bytes) -> bool:
-        """Tell whether a directory of the cache is there. Raises InvalidArgument if others can write on the way."""
-        for depth in range(len(place) + 1):
-            path = self.place(*place[:depth])
-            try:
-                st = os.stat(path, follow_symlinks=depth == 0)  # the root may be a link of its owner's
-            except FileNotFoundError:
-                return False
-            if not stat.S_ISDIR(st.st_mode) or not is_ours(st):
-                raise unsafe(path)
-        return True
+
+def _is_at(directory: int, path: bytes) -> bool:
+    """Tell whether an open directory has not been moved away."""
+    try:
+        return os.path.samestat(os.fstat(directory), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
-def _read(path: bytes) -> bytes:
-    with suppress(OSError), open(path, "rb") as file:  # a note that cannot be read says nothing
-        return file.read()
+def _step(at: int, name: bytes, path: bytes, make: int | None) -> int:
+    """Open, and make if that is asked for, a directory in a directory of the cache that was looked at."""
+    if make is not None:
+        with suppress(FileExistsError):
+            os.mkdir(name, make, dir_fd=at)
+            os.chmod(name, make, dir_fd=at)  # whatever the umask is
+    try:
+        fd = os.open(name, _DIRECTORY, dir_fd=at)
+    except NotADirectoryError:  # a symlink too, since O_DIRECTORY is asked for
+        raise unsafe(path, "is not a directory") from None
+    why = trust.wrong(os.fstat(fd), {0, os.geteuid()}, sticky=False)
+    if why:
+        os.close(fd)
+        raise unsafe(path, why)
+    return fd
+
+
+def _read(name: bytes, directory: int) -> bytes:
+    with suppress(OSError):  # a note that cannot be read says nothing
+        return read_small(name, directory, _NOTE)
     return b""
+
+
+def _write(name: bytes, directory: int, line: bytes) -> bool:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with suppress(OSError):
+        fd = os.open(name, flags, 0o644, dir_fd=directory)
+        try:
+            os.write(fd, line)
+        finally:
+            os.close(fd)
+        return True
+    return False

@@ -1,6 +1,5 @@
 """One entry of a package cache: what is known of it, whether it can be trusted, and that it is in use."""
 
-import fcntl
 import os
 import stat
 from collections.abc import Mapping
@@ -9,15 +8,16 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Final
 
-from layerfs.errors import InvalidArgument, NotFound
+from layerfs.errors import InvalidArgument
 
 FACTS: Final = b".entry.json"
 USED: Final = b".used"
 SOUND: Final = b".verified"
+_LONGEST: Final = 1 << 20  # bytes of .entry.json; a header has 8192, and a digest for each of its dependencies
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     """One package in a cache; `size` in bytes, `added` in seconds since 1970, `depends` from names to SHA-256s."""
 
     path: bytes
@@ -55,47 +55,40 @@ class Entry:
         return json.dumps({key: value for key, value in asdict(self).items() if key != "path"}, indent=1).encode()
 
 
-def hold(path: bytes, *, wait: bool = False) -> int:
-    """Return a descriptor that keeps `gc` from evicting a file of a cache for as long as it is open.
-
-    Only with `wait` it waits for a `gc` that has its eye on the file: a lock of that kind may be anybody's, in a cache
-    that all may read. Raises NotFound if it was just evicted, and OSError.
-    """
-    evicted = NotFound(f"{os.fsdecode(path)} was evicted just now", "add it again")
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise evicted from None
-    with suppress(BlockingIOError):
-        fcntl.flock(fd, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
-    if os.fstat(fd).st_nlink == 0:
-        os.close(fd)
-        raise evicted
-    return fd
-
-
-def touch(path: bytes) -> None:
-    """Set a file's mtime to now, and make it if need be; who may not write leaves it as it is."""
+def touch(name: bytes, directory: int) -> None:
+    """Set the mtime of a file of an open directory to now, and make it if need be; who may not write leaves it."""
     with suppress(OSError):
         with suppress(FileNotFoundError):
-            os.utime(path, follow_symlinks=False)
+            os.utime(name, dir_fd=directory, follow_symlinks=False)
             return
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(name, flags, 0o644, dir_fd=directory))
 
 
-def read_entry(path: bytes, sha256: str) -> Entry:
-    """Return the entry of a package from the .entry.json beside it; raises ValueError if that is none, OSError."""
+def read_small(name: bytes, directory: int, most: int) -> bytes:
+    """Read the first `most` bytes of a file in an open directory; symlinks are not followed. Raises OSError."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(fd, most)
+    finally:
+        os.close(fd)
+
+
+def read_entry(directory: int, path: bytes, sha256: str) -> CacheEntry:
+    """Return the entry in an open directory, whose package is at `path`.
+
+    Raises ValueError if its .entry.json is none, OSError.
+    """
     import json
 
-    with open(os.path.join(os.path.dirname(path), FACTS), "rb") as file:
-        facts = json.loads(file.read())
+    facts = json.loads(read_small(FACTS, directory, _LONGEST))
     kinds = {"version": str, "uuid": str, "size": int, "xxh3": str, "sha256": str, "added": float, "depends": dict}
     if not isinstance(facts, dict) or facts.keys() != kinds.keys():
         raise ValueError("other keys than an entry has")
     wrong = [key for key, kind in kinds.items() if not isinstance(facts[key], kind)]
     if wrong or facts["sha256"] != sha256:
         raise ValueError(f"{wrong[0] if wrong else 'sha256'} is wrong")
-    return Entry(path=path, **facts)
+    return CacheEntry(path=path, **facts)
 
 
 def is_ours(st: os.stat_result) -> bool:
@@ -103,11 +96,10 @@ def is_ours(st: os.stat_result) -> bool:
     return st.st_uid in (0, os.geteuid()) and not st.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def unsafe(path: bytes) -> InvalidArgument:
-    st = os.stat(path, follow_symlinks=False)
+def unsafe(path: bytes, why: str) -> InvalidArgument:
+    """Return the error for a step to a cache, or in it, that another user may change."""
     return InvalidArgument(
-        f"{os.fsdecode(path)} in a package cache is not safe: it is not a directory or file of root's or yours that "
-        f"nobody else can write to (uid {st.st_uid}, mode {stat.S_IMODE(st.st_mode):04o})",
+        f"{os.fsdecode(path)} is not safe for a package cache: it {why}; only root and you may be able to change it",
         "see who put it there; then remove it, or take another cache with LAYERFS_CACHE=DIR",
     )
 

@@ -1,24 +1,24 @@
 """What leaves a package cache: the least recently used beyond a bound, quarantine, and what killed processes left.
 
-What is in use stays. A server locks the files it reads (flock, shared), so an entry that cannot be locked alone is in
-use; a loop device takes no lock, but names its file in /sys; who records mounts says which files they need.
+What is in use stays. The owner's processes lock what they use (`layerfs.sys.locks.use`), so an entry that cannot be
+locked alone is in use; a loop device takes no lock, but names its file in /sys; who records mounts says which files
+they need. Other users cannot lock anything: their servers go on with the files that they have open.
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from glob import glob
 from typing import Final
 
 from layerfs.errors import InvalidArgument
 from layerfs.store.cache import INCOMING, PACKAGES, QUARANTINE, VERIFIED, Cache
-from layerfs.store.entry import Entry, boot
+from layerfs.store.entry import CacheEntry, boot, read_small
 from layerfs.store.intake import DRAFT, claim
 from layerfs.sys import dirs
-from layerfs.sys.fsmount import AT_FDCWD
+from layerfs.sys.locks import unused
 
 VARIABLE: Final = "LAYERFS_CACHE_SIZE"
 DEFAULT: Final = 10 << 30  # bytes; guessed
@@ -31,8 +31,8 @@ _SWEEP: Final = "sweep"  # the lock of whoever sweeps
 class Swept:
     """What a sweep did: who left, who was in use though it was their turn, leftovers removed, bytes that remain."""
 
-    evicted: tuple[Entry, ...]
-    spared: tuple[Entry, ...]
+    evicted: tuple[CacheEntry, ...]
+    spared: tuple[CacheEntry, ...]
     leftovers: int
     size: int
 
@@ -52,11 +52,14 @@ def bound() -> int:
 
 def sweep(cache: Cache, limit: int, mounted: Collection[bytes] = ()) -> Swept:
     """Evict until at most `limit` [bytes] are left, least recently used first; `mounted` are files that must stay."""
-    if not os.path.isdir(cache.place(INCOMING)):  # nothing was ever added
-        return Swept((), (), 0, 0)
-    used = loop_files() | set(mounted)
-    evicted, spared = [], []
-    with claim(cache, _SWEEP):  # two at once would remove the same leftovers
+    with ExitStack() as held:
+        try:
+            incoming = held.enter_context(cache.opened(INCOMING))
+        except FileNotFoundError:  # nothing was ever added
+            return Swept((), (), 0, 0)
+        held.enter_context(claim(incoming, _SWEEP))  # two at once would remove the same leftovers
+        used = loop_files() | set(mounted)
+        evicted, spared = [], []
         entries, _ = cache.entries()
         size = sum(entry.size for entry in entries)
         for entry in sorted(entries, key=lambda entry: entry.used):
@@ -73,17 +76,19 @@ def sweep(cache: Cache, limit: int, mounted: Collection[bytes] = ()) -> Swept:
 def _clear(cache: Cache) -> int:
     """Remove what nobody needs: quarantine, notes of earlier boots, what killed processes left; return the count."""
     removed = _clear_incoming(cache)
-    for name in cache.names(QUARANTINE):
-        dirs.remove(AT_FDCWD, cache.place(QUARANTINE, name))
-        removed += 1
-    for name in cache.names(VERIFIED):
-        path = cache.place(VERIFIED, name)
-        with suppress(FileNotFoundError), open(path, "rb") as file:
-            if not file.read().startswith(boot()):
-                os.unlink(path)
-    for name in cache.names(PACKAGES):
-        with suppress(OSError):  # ENOTEMPTY is the rule
-            os.rmdir(cache.place(PACKAGES, name))
+    with suppress(FileNotFoundError), cache.opened(QUARANTINE) as quarantine:
+        for name in dirs.names(quarantine):
+            dirs.remove(quarantine, name)
+            removed += 1
+    with suppress(FileNotFoundError), cache.opened(VERIFIED) as notes:
+        for name in dirs.names(notes):
+            with suppress(OSError):
+                if read_small(name, notes, len(boot())) != boot():
+                    os.unlink(name, dir_fd=notes)
+    with suppress(FileNotFoundError), cache.opened(PACKAGES) as packages:
+        for name in dirs.names(packages):
+            with suppress(OSError):  # ENOTEMPTY is the rule
+                os.rmdir(name, dir_fd=packages)
     return removed
 
 
@@ -96,52 +101,45 @@ def loop_files() -> set[bytes]:
     return found
 
 
-def _alone(entry: Entry, mounted: Collection[bytes]) -> int | None:
-    """Return a descriptor that holds an entry's file alone; None if somebody uses it, -1 if it is gone."""
+def _evict(cache: Cache, entry: CacheEntry, mounted: Collection[bytes]) -> bool:
+    """Remove an entry unless it is in use: by one rename out of sight, while it is locked."""
     # By the end of its path a file is known where its cache is mounted elsewhere, in another mount namespace.
     tail = os.path.join(b"/" + PACKAGES, entry.name, os.fsencode(entry.sha256), entry.name)
     if any(path.endswith(tail) for path in mounted):
-        return None
-    try:
-        fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return -1
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return fd
-    except BlockingIOError:
-        os.close(fd)
-        return None
-
-
-def _evict(cache: Cache, entry: Entry, mounted: Collection[bytes]) -> bool:
-    """Remove an entry unless it is in use: by one rename out of sight, while it is locked."""
-    fd = _alone(entry, mounted)
-    if fd is None:
         return False
-    if fd >= 0:
-        try:
-            trash = cache.place(INCOMING, _TRASH + os.urandom(8).hex().encode())
-            with suppress(FileNotFoundError):  # another sweep was here
-                os.rename(entry.directory, trash)
-                dirs.remove(AT_FDCWD, trash)
-        finally:
-            os.close(fd)
+    with suppress(FileNotFoundError):  # another sweep was here, or it was condemned
+        shelf = PACKAGES, entry.name
+        with cache.opened(*shelf) as at, cache.opened(*shelf, os.fsencode(entry.sha256)) as directory:
+            lock = unused(directory)
+            if lock is None:
+                return False
+            try:
+                _throw_away(cache, at, os.fsencode(entry.sha256))
+            finally:
+                os.close(lock)
     return True
+
+
+def _throw_away(cache: Cache, shelf: int, name: bytes) -> None:
+    trash = _TRASH + os.urandom(8).hex().encode()
+    with cache.opened(INCOMING) as incoming:
+        os.rename(name, trash, src_dir_fd=shelf, dst_dir_fd=incoming)
+        dirs.remove(incoming, trash)
 
 
 def _clear_incoming(cache: Cache) -> int:
     """Remove from `incoming` what nobody works at."""
     removed = 0
-    names = cache.names(INCOMING)
-    work = {os.fsdecode(name.split(b".")[0]) for name in names if not name.startswith(_TRASH)}
-    for digest in work - {_SWEEP}:
-        with suppress(BlockingIOError), claim(cache, digest, wait=False):
-            for name in (os.fsencode(digest), os.fsencode(digest) + DRAFT):
-                removed += os.path.lexists(cache.place(INCOMING, name))
-                dirs.remove(AT_FDCWD, cache.place(INCOMING, name))
-    for name in names:
-        if name.startswith(_TRASH):
-            dirs.remove(AT_FDCWD, cache.place(INCOMING, name))
-            removed += 1
+    with cache.opened(INCOMING) as incoming:
+        names = dirs.names(incoming)
+        work = {os.fsdecode(name.split(b".")[0]) for name in names if not name.startswith(_TRASH)}
+        for digest in work - {_SWEEP}:
+            with suppress(BlockingIOError), claim(incoming, digest, wait=False):
+                for name in (os.fsencode(digest), os.fsencode(digest) + DRAFT):
+                    removed += dirs.lstat_or_none(incoming, name) is not None
+                    dirs.remove(incoming, name)
+        for name in names:
+            if name.startswith(_TRASH):
+                dirs.remove(incoming, name)
+                removed += 1
     return removed

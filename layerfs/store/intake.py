@@ -8,6 +8,7 @@ Who waits for the lock finds the entry there. The lock ends with its holder; wha
 of the same content, or cleared away by `gc`.
 """
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -17,16 +18,16 @@ from typing import Final, NamedTuple
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound, NotReady
 from layerfs.store.cache import INCOMING, PACKAGES, Cache
-from layerfs.store.entry import FACTS, USED, Entry, hold, touch
+from layerfs.store.entry import FACTS, USED, CacheEntry, touch
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
-from layerfs.sys.fsmount import AT_FDCWD
-from layerfs.sys.locks import lock_file
+from layerfs.sys.locks import in_use, lock_file
 from layerfs.xar.digest import Digests, both, trusted
-from layerfs.xar.header import Header, offset_of, read_header
+from layerfs.xar.header import Header, offset_of, open_image, read_header
 
 DRAFT: Final = b".draft"
 LOCK: Final = b".lock"
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -36,7 +37,7 @@ class Added(NamedTuple):
     While `held`, a descriptor of its file that the caller closes, is open, it is not evicted.
     """
 
-    entry: Entry
+    entry: CacheEntry
     stored: bool
     held: int
 
@@ -53,34 +54,38 @@ def add(
     name = os.path.basename(path) if name is None else name
     if name.startswith(b"."):
         raise InvalidArgument(f"a package's name cannot begin with a dot: {os.fsdecode(name)}", "rename the file")
-    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    source = open_image(path)
     try:
         offset = offset_of(source, path)
         header = read_header(source, path) if offset else None
         digests = both(source)
-        _make(cache)
-        with claim(cache, digests.sha256):
+        with _workplace(cache) as incoming, claim(incoming, digests.sha256):
             added = _there(cache, name, digests.sha256, depends)
-            return added or _store(cache, source, _describe(cache, name, header, digests, depends))
+            return added or _store(cache, incoming, source, _describe(cache, name, header, digests, depends))
     finally:
         os.close(source)
 
 
-def _make(cache: Cache) -> None:
-    """Make the cache's directories, where they are missing: root's are for all to read, whatever the umask is."""
-    mode = 0o755 if os.geteuid() == 0 else 0o700
-    for place in (cache.root, cache.place(PACKAGES), cache.place(INCOMING)):
-        with suppress(FileExistsError):
-            os.makedirs(place, mode)
-            os.chmod(place, mode)
-    for place in (PACKAGES, INCOMING):
-        cache.names(place)  # refuses a cache that others can write to
+@contextmanager
+def _workplace(cache: Cache) -> Iterator[int]:
+    """Open `incoming`, and make the cache's directories where they are missing, once the way to them was seen."""
+    mode = _mode()
+    with cache.opened(PACKAGES, make=mode), cache.opened(INCOMING, make=mode) as incoming:
+        yield incoming
+
+
+def _mode() -> int:
+    """Return the mode of the cache's directories: root's are for all to read, whatever the umask is."""
+    return 0o755 if os.geteuid() == 0 else 0o700
 
 
 @contextmanager
-def claim(cache: Cache, sha256: str, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a content in this cache. Raises BlockingIOError if somebody has it, and `wait` is false."""
-    path = cache.place(INCOMING, os.fsencode(sha256) + LOCK)
+def claim(incoming: int, sha256: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a content, by a file in `incoming` that only the owner can open.
+
+    Raises BlockingIOError if somebody has it, and `wait` is false.
+    """
+    path = dirs.path_of(incoming, os.fsencode(sha256) + LOCK)
     fd = lock_file(path, wait=wait)
     try:
         yield
@@ -91,12 +96,13 @@ def claim(cache: Cache, sha256: str, *, wait: bool = True) -> Iterator[None]:
 
 def _there(cache: Cache, name: bytes, sha256: str, depends: Mapping[str, str] | None) -> Added | None:
     """Return the sound entry of a content, now used; None if there is none (any more)."""
-    with suppress(Corrupt, NotFound):  # in quarantine now, so that the good one at hand takes its place; or evicted
+    # Corrupt: in quarantine now, so that the good one at hand takes its place. NotFound: evicted.
+    with suppress(Corrupt, NotFound, FileNotFoundError):
         entry = cache.get(name, sha256)
         if entry is None:
             return None
         with ExitStack() as undo:
-            held = hold(entry.path, wait=True)
+            held = cache.hold(entry, wait=True)
             undo.callback(os.close, held)
             cache.checked(entry)
             entry = _pin(cache, entry, depends)
@@ -107,8 +113,8 @@ def _there(cache: Cache, name: bytes, sha256: str, depends: Mapping[str, str] | 
 
 def _describe(
     cache: Cache, name: bytes, header: Header | None, digests: Digests, depends: Mapping[str, str] | None
-) -> Entry:
-    return Entry(
+) -> CacheEntry:
+    return CacheEntry(
         path=cache.place(PACKAGES, name, os.fsencode(digests.sha256), name),
         version=header.version if header else "",
         uuid=header.uuid if header else "",
@@ -120,39 +126,42 @@ def _describe(
     )
 
 
-def _store(cache: Cache, source: int, entry: Entry) -> Added:
+def _store(cache: Cache, incoming: int, source: int, entry: CacheEntry) -> Added:
     """Copy a package into the cache under its lock."""
-    staged = cache.place(INCOMING, os.fsencode(entry.sha256))
-    dirs.remove(AT_FDCWD, staged)  # of one who was killed
-    os.mkdir(staged, 0o755)
+    name = os.fsencode(entry.sha256)
+    dirs.remove(incoming, name)  # of one who was killed
+    os.mkdir(name, 0o700, dir_fd=incoming)
     with ExitStack() as undo:
-        undo.callback(dirs.remove, AT_FDCWD, staged)
-        path = os.path.join(staged, entry.name)
-        _copy(source, path, entry)
-        _write(os.path.join(staged, FACTS), entry.facts())
-        _sync(staged)
-        held = hold(path)
+        undo.callback(dirs.remove, incoming, name)
+        staged = os.open(name, _DIRECTORY, dir_fd=incoming)
+        undo.callback(os.close, staged)
+        _copy(source, staged, entry)
+        _write(staged, FACTS, entry.facts())
+        held = in_use(staged)
         undo.callback(os.close, held)
-        _publish(cache, staged, entry)
+        os.fchmod(staged, 0o755)  # whatever the umask is
+        os.fsync(staged)
+        _publish(cache, incoming, name, entry)
         cache.checked(entry)
         undo.pop_all()
+        os.close(staged)
     return Added(entry, True, held)
 
 
-def _copy(source: int, path: bytes, entry: Entry) -> None:
-    fd = os.open(path, _NEW, 0o444)
+def _copy(source: int, staged: int, entry: CacheEntry) -> None:
+    fd = os.open(entry.name, _NEW, 0o444, dir_fd=staged)
     try:
         copy_data(source, fd, entry.size)
         if trusted(fd) != entry.sha256:
             raise NotReady(f"{os.fsdecode(entry.name)} changed while it was added", "add it again when it is finished")
-        os.fsync(fd)
         os.fchmod(fd, 0o444)  # whatever the umask is: a node's cache is for all
+        os.fsync(fd)
     finally:
         os.close(fd)
 
 
-def _write(path: bytes, content: bytes) -> None:
-    fd = os.open(path, _NEW, 0o644)
+def _write(directory: int, name: bytes, content: bytes) -> None:
+    fd = os.open(name, _NEW, 0o644, dir_fd=directory)
     with open(fd, "wb") as file:
         file.write(content)
         file.flush()
@@ -160,43 +169,34 @@ def _write(path: bytes, content: bytes) -> None:
         os.fsync(fd)
 
 
-def _publish(cache: Cache, staged: bytes, entry: Entry) -> None:
-    """Give a finished entry its place."""
-    shelf = os.path.dirname(entry.directory)
-    os.chmod(staged, 0o755)
+def _publish(cache: Cache, incoming: int, name: bytes, entry: CacheEntry) -> None:
+    """Give a finished entry its place.
+
+    `gc` may remove the directory of its name, which is empty, at any time until the entry is in it; so each step goes
+    through a descriptor, and what finds it removed begins anew.
+    """
     while True:
-        with suppress(FileExistsError):
-            os.mkdir(shelf, 0o755)
-            os.chmod(shelf, 0o755)
-            _sync(cache.place(PACKAGES))
-        try:
-            os.rename(staged, entry.directory)
-        except FileNotFoundError:
-            if os.path.isdir(staged):  # `gc` has just removed the shelf, which was empty
-                continue
-            raise
-        _sync(shelf)
-        return
+        with suppress(FileNotFoundError), cache.opened(PACKAGES, entry.name, make=0o755) as shelf:
+            os.rename(name, name, src_dir_fd=incoming, dst_dir_fd=shelf)
+            os.fsync(shelf)
+            break
+        if dirs.lstat_or_none(incoming, name) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), entry.path)
+    with cache.opened(PACKAGES) as packages:
+        os.fsync(packages)
 
 
-def _pin(cache: Cache, entry: Entry, depends: Mapping[str, str] | None) -> Entry:
+def _pin(cache: Cache, entry: CacheEntry, depends: Mapping[str, str] | None) -> CacheEntry:
     """Note what an entry's dependencies mean from now on."""
     if depends is None or depends == entry.depends:
         return entry
     entry = replace(entry, depends=dict(depends))
-    draft = cache.place(INCOMING, os.fsencode(entry.sha256) + DRAFT)
-    with suppress(FileNotFoundError):
-        os.unlink(draft)
-    _write(draft, entry.facts())
-    os.rename(draft, os.path.join(entry.directory, FACTS))
-    _sync(entry.directory)
-    touch(os.path.join(entry.directory, USED))
+    draft = os.fsencode(entry.sha256) + DRAFT
+    place = PACKAGES, entry.name, os.fsencode(entry.sha256)
+    with cache.opened(INCOMING) as incoming, cache.opened(*place) as directory:
+        dirs.remove(incoming, draft)
+        _write(incoming, draft, entry.facts())
+        os.rename(draft, FACTS, src_dir_fd=incoming, dst_dir_fd=directory)
+        os.fsync(directory)
+        touch(USED, directory)
     return entry
-
-
-def _sync(directory: bytes) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

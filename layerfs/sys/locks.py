@@ -1,7 +1,15 @@
-"""Lock files that go with their last holder."""
+"""Lock files: those that go with their last holder, and those that say that the file beside them is in use.
+
+Both are files that only their owner can open. A lock on a file that others can read would be anybody's to take.
+"""
 
 import fcntl
 import os
+import stat
+from contextlib import suppress
+
+IN_USE = b".layerfs-in-use"  # its owner puts it beside a file that is removed only when nobody uses it
+_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def lock_file(path: bytes, *, wait: bool = True) -> int:
@@ -11,8 +19,9 @@ def lock_file(path: bytes, *, wait: bool = True) -> int:
     BlockingIOError if `wait` is False and somebody else holds it.
     """
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, _LOCK | os.O_CREAT, 0o600)
         try:
+            _open_to_owner(fd)
             fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:
                 return fd
@@ -20,3 +29,62 @@ def lock_file(path: bytes, *, wait: bool = True) -> int:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def use_beside(path: bytes) -> int:
+    """Lock IN_USE beside a file, where the path leads, as `use` does."""
+    try:
+        directory = os.open(os.path.dirname(os.path.realpath(path)), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        return use(directory)
+    finally:
+        os.close(directory)
+
+
+def use(directory: int, *, wait: bool = False) -> int:
+    """Lock IN_USE in an open directory as one who uses what is there; -1 where there is none, or it is not ours.
+
+    Who may only read a file cannot keep it from going. Without `wait` it is -1 while the owner is removing the file.
+    """
+    try:
+        fd = os.open(IN_USE, _LOCK, dir_fd=directory)
+    except OSError:
+        return -1
+    st = os.fstat(fd)
+    if stat.S_ISREG(st.st_mode) and st.st_uid == os.geteuid():
+        with suppress(OSError):  # being removed; or no locks on this filesystem
+            fcntl.flock(fd, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return fd
+    os.close(fd)
+    return -1
+
+
+def in_use(directory: int) -> int:
+    """Make IN_USE in a directory of ours and lock it as one who uses what is there; nobody else may have it yet."""
+    return _lock(directory, fcntl.LOCK_SH)
+
+
+def unused(directory: int) -> int | None:
+    """Lock IN_USE in a directory of ours as one who removes what is there; None while somebody uses it."""
+    with suppress(BlockingIOError):
+        return _lock(directory, fcntl.LOCK_EX)
+    return None
+
+
+def _lock(directory: int, how: int) -> int:
+    fd = os.open(IN_USE, _LOCK | os.O_CREAT, 0o600, dir_fd=directory)
+    try:
+        _open_to_owner(fd)
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open_to_owner(fd: int) -> None:
+    """Let the owner open a lock file again that was made under any umask."""
+    if stat.S_IMODE(os.fstat(fd).st_mode) != 0o600:
+        os.fchmod(fd, 0o600)

@@ -27,8 +27,8 @@ CHOOSE: Final = "name the one that you mean as a layer, below what depends on it
 _SUPPLY: Final = "put it beside what needs it, name its directory in LAYERFS_XAR_PATH, or `layerfs cache add` it"
 
 
-class Entry(Protocol):
-    """A package in a cache, as far as a search looks at it (`layerfs.store.entry.Entry`)."""
+class CacheEntry(Protocol):
+    """A package in a cache, as far as a search looks at it (`layerfs.store.entry.CacheEntry`)."""
 
     @property
     def path(self) -> bytes: ...
@@ -45,9 +45,9 @@ class Cache(Protocol):
 
     @property
     def root(self) -> bytes: ...
-    def entry_at(self, path: bytes) -> Entry | None: ...
-    def versions(self, name: bytes) -> Sequence[Entry]: ...
-    def get(self, name: bytes, sha256: str) -> Entry | None: ...
+    def entry_at(self, path: bytes) -> CacheEntry | None: ...
+    def versions(self, name: bytes) -> Sequence[CacheEntry]: ...
+    def get(self, name: bytes, sha256: str) -> CacheEntry | None: ...
     def checked(self, entry: Any) -> bytes: ...
 
 
@@ -132,7 +132,7 @@ class Search:
         path = {directory: f"{os.fsdecode(directory)} (LAYERFS_XAR_PATH)" for directory in self._path}
         return {directory: os.fsdecode(directory) for directory in beside} | path
 
-    def _added_with(self, dependant: Entry, name: bytes) -> Candidate:
+    def _added_with(self, dependant: CacheEntry, name: bytes) -> Candidate:
         """Return the package that a cache's entry was added with under a name."""
         digest = dependant.depends[os.fsdecode(name)]
         entries = ((cache, cache.get(name, digest)) for cache in self._caches)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import Corrupt, InvalidArgument
-from layerfs.lowers.kinds import Layer, LayerKind, is_image, look, open_tree
+from layerfs.lowers.kinds import LayerKind, Lower, is_image, look, open_tree
 from layerfs.model import Stack
 from layerfs.union.layers import DirTree
 from layerfs.union.options import UnionOptions
@@ -89,7 +89,7 @@ def test_the_second_of_two_images_in_a_file_is_meant_by_its_offset(image: Path, 
 
 def test_a_block_device_is_an_image(device: bytes) -> None:
     """It was neither a directory nor an image, though mount(8) and squashfuse take it."""
-    assert look(device) == Layer(device, LayerKind.SQUASHFS)
+    assert look(device) == Lower(device, LayerKind.SQUASHFS)
     with closing(Union.open(Stack((device,)), UnionOptions(), open_tree=open_tree)) as union:
         assert union.names(union.root().ino) == [b"hello"]
 

@@ -8,20 +8,25 @@ from typing import Any
 
 from layerfs.store import intake
 from layerfs.store.cache import Cache
-from layerfs.store.entry import Entry
+from layerfs.store.entry import CacheEntry
 
 STEPS = ("open", "mkdir", "makedirs", "rename", "unlink", "fsync", "fchmod", "chmod", "pwrite")
 
 
 def killed_at(step: int, act: Callable[[], object]) -> bool:
-    """Act in a child that kills itself at its step'th system call of STEPS; tell whether it came so far."""
+    """Act in a child that kills itself at its step'th system call of STEPS; tell whether it came so far.
+
+    What opens without making anything changes nothing, and is no step.
+    """
     pid = os.fork()
     if pid == 0:
-        left = step
+        left, opening = step, os.open
 
         def dying(real: Callable[..., Any]) -> Callable[..., Any]:
             def call(*arguments: Any, **options: Any) -> Any:
                 nonlocal left
+                if real is opening and not (len(arguments) > 1 and arguments[1] & os.O_CREAT):
+                    return real(*arguments, **options)
                 if left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
                 left -= 1
@@ -39,14 +44,14 @@ def killed_at(step: int, act: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def take(cache: Cache, path: Path, **depends: str) -> tuple[Entry, bool]:
+def take(cache: Cache, path: Path, **depends: str) -> tuple[CacheEntry, bool]:
     """Add a package; return its entry, and whether it was stored."""
     added = intake.add(cache, os.fsencode(path), depends or None)
     os.close(added.held)
     return added.entry, added.stored
 
 
-def add(cache: Cache, path: Path, **depends: str) -> Entry:
+def add(cache: Cache, path: Path, **depends: str) -> CacheEntry:
     return take(cache, path, **depends)[0]
 
 
@@ -61,7 +66,7 @@ def incoming(cache: Cache) -> list[str]:
     return os.listdir(os.fsdecode(cache.place(b"incoming")))
 
 
-def spoil(entry: Entry, place: int = -1) -> None:
+def spoil(entry: CacheEntry, place: int = -1) -> None:
     """Change one byte, as a disk might; size and mtime stay."""
     os.chmod(entry.path, 0o644)
     st = os.stat(entry.path)

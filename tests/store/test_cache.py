@@ -15,7 +15,7 @@ from layerfs.errors import Corrupt, InvalidArgument, NotReady
 from layerfs.store import cache as cache_module
 from layerfs.store import eviction, intake
 from layerfs.store.cache import Cache
-from layerfs.store.entry import Entry
+from layerfs.store.entry import CacheEntry
 from tests.host import PROJECT, require
 from tests.store.caches import add, incoming, killed_at, names, spoil, take
 from tests.xar.packages import fake
@@ -140,7 +140,7 @@ def replace_by_symlink(path: bytes) -> None:
     os.symlink(b"/etc/passwd", path)
 
 
-DAMAGES: dict[str, Callable[[Entry], object]] = {
+DAMAGES: dict[str, Callable[[CacheEntry], object]] = {
     "no file": lambda entry: os.unlink(entry.path),
     "a symlink": lambda entry: replace_by_symlink(entry.path),
     "cut short": lambda entry: os.truncate(entry.path, 10),
@@ -153,7 +153,7 @@ DAMAGES: dict[str, Callable[[Entry], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damage_is_found_and_told_once(cache: Cache, tmp_path: Path, damage: Callable[[Entry], object]) -> None:
+def test_damage_is_found_and_told_once(cache: Cache, tmp_path: Path, damage: Callable[[CacheEntry], object]) -> None:
     entry = add(cache, fake(tmp_path, "f"))
     os.chmod(entry.path, 0o644)
     damage(entry)
@@ -216,13 +216,76 @@ def test_strangers_directory_and_links_are_refused(cache: Cache, tmp_path: Path)
     require("root")
     entry = add(cache, fake(tmp_path, "f"))
     os.chown(cache.root, 4711, 4711)
-    with pytest.raises(InvalidArgument, match="uid 4711"):
+    with pytest.raises(InvalidArgument, match="owner 4711"):
         cache.versions(b"f.xar")
     os.chown(cache.root, 0, 0)
     os.rename(cache.place(b"packages"), tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", cache.place(b"packages"))
     with pytest.raises(InvalidArgument, match="is not safe"):
         cache.get(b"f.xar", entry.sha256)
+
+
+def test_nothing_is_made_in_a_directory_that_another_user_may_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`packages` was made in a stranger's directory before it was refused; a cache inside one was taken for safe."""
+    require("root")
+    path = fake(tmp_path, "f")
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 4711, 4711)
+    for root in (tmp_path / "theirs", tmp_path / "theirs/cache", tmp_path / "theirs/a/b"):
+        cache = Cache(os.fsencode(root))
+        for act in (lambda cache=cache: add(cache, path), cache.entries, lambda cache=cache: eviction.sweep(cache, 0)):
+            with pytest.raises(InvalidArgument, match="is not safe for a package cache"):
+                act()
+    assert os.listdir(tmp_path / "theirs") == []
+
+
+def test_a_cache_whose_name_another_user_can_give_away_is_not_read(cache: Cache, tmp_path: Path) -> None:
+    """A stranger's link in a stranger's directory led to a cache of root's, and was followed."""
+    require("root")
+    add(cache, fake(tmp_path, "f"))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/cache").symlink_to(os.fsdecode(cache.root))
+    (tmp_path / "ours").symlink_to(os.fsdecode(cache.root))
+    assert names(Cache(os.fsencode(tmp_path / "ours"))) == ["f1"]
+    os.chown(tmp_path / "theirs", 4711, 4711)
+    with pytest.raises(InvalidArgument, match="theirs is not safe"):
+        Cache(os.fsencode(tmp_path / "theirs/cache")).entries()
+
+
+@pytest.mark.parametrize("mask", [0, 0o177, 0o777], ids=oct)
+def test_the_callers_umask_changes_nothing(cache: Cache, tmp_path: Path, mask: int) -> None:
+    path = fake(tmp_path, "f")
+    old = os.umask(mask)
+    try:
+        entry = add(cache, path)
+    finally:
+        os.umask(old)
+    assert names(cache) == ["f1"]
+    mode = 0o755 if os.geteuid() == 0 else 0o700
+    made = [cache.root, cache.place(b"packages"), cache.place(b"incoming")]
+    assert [os.stat(path).st_mode & 0o7777 for path in made] == [mode] * 3
+    modes = {os.fsdecode(path): os.stat(path).st_mode & 0o7777 for path in (entry.directory, entry.path)}
+    assert list(modes.values()) == [0o755, 0o444]
+
+
+def test_an_add_outlives_a_sweep_that_removes_its_empty_directories(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changed the mode of a directory that a sweep had just removed: ENOENT."""
+    path, real = fake(tmp_path, "f"), os.mkdir
+    removed: list[bytes] = []
+
+    def removing(name: bytes, *arguments: Any, **options: Any) -> None:
+        real(name, *arguments, **options)
+        if name == b"f.xar" and len(removed) < 3:
+            os.rmdir(name, dir_fd=options["dir_fd"])
+            removed.append(name)
+
+    monkeypatch.setattr(os, "mkdir", removing)
+    cache.verify(add(cache, path))
+    assert len(removed) == 3
 
 
 def test_file_that_others_can_write_to_is_refused(cache: Cache, tmp_path: Path) -> None:

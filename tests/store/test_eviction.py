@@ -12,14 +12,15 @@ import pytest
 from layerfs.errors import Corrupt, InvalidArgument, NotFound
 from layerfs.store import eviction, intake
 from layerfs.store.cache import Cache
-from layerfs.store.entry import Entry, hold
+from layerfs.store.entry import CacheEntry
+from layerfs.sys import locks
 from tests.host import require
-from tests.store.caches import add, incoming, killed_at, names, spoil
+from tests.store.caches import add, incoming, killed_at, names, spoil, take
 from tests.xar.packages import fake
 
 
 @pytest.fixture
-def shelf(cache: Cache, tmp_path: Path) -> Iterator[dict[str, Entry]]:
+def shelf(cache: Cache, tmp_path: Path) -> Iterator[dict[str, CacheEntry]]:
     """Three entries of equal sizes; `a` was used last, `c` before, `b` the longest time ago."""
     entries = {name: add(cache, fake(tmp_path, name)) for name in "abc"}
     for age, name in enumerate("acb"):
@@ -32,7 +33,7 @@ def shelf(cache: Cache, tmp_path: Path) -> Iterator[dict[str, Entry]]:
     yield entries
 
 
-def test_least_recently_used_leave_first(cache: Cache, shelf: dict[str, Entry]) -> None:
+def test_least_recently_used_leave_first(cache: Cache, shelf: dict[str, CacheEntry]) -> None:
     size = shelf["a"].size
     swept = eviction.sweep(cache, 2 * size)
     assert ([entry.name for entry in swept.evicted], swept.size) == ([b"b.xar"], 2 * size)
@@ -43,8 +44,8 @@ def test_least_recently_used_leave_first(cache: Cache, shelf: dict[str, Entry]) 
     assert os.listdir(cache.place(b"packages")) == []
 
 
-def test_locked_entry_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
-    fd = hold(shelf["b"].path)
+def test_locked_entry_is_spared(cache: Cache, shelf: dict[str, CacheEntry]) -> None:
+    fd = cache.hold(shelf["b"])
     try:
         swept = eviction.sweep(cache, 0)
     finally:
@@ -55,12 +56,12 @@ def test_locked_entry_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
     assert names(cache) == []
 
 
-def test_layer_on_record_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
+def test_layer_on_record_is_spared(cache: Cache, shelf: dict[str, CacheEntry]) -> None:
     eviction.sweep(cache, 0, [shelf["c"].path])
     assert names(cache) == ["c1"]
 
 
-def test_file_of_a_loop_device_is_spared(cache: Cache, shelf: dict[str, Entry]) -> None:
+def test_file_of_a_loop_device_is_spared(cache: Cache, shelf: dict[str, CacheEntry]) -> None:
     require("root", "losetup")
     command = ["losetup", "--find", "--show", "--read-only", os.fsdecode(shelf["a"].path)]
     device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
@@ -71,32 +72,63 @@ def test_file_of_a_loop_device_is_spared(cache: Cache, shelf: dict[str, Entry]) 
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
-def test_hold_tells_of_an_eviction_and_waits_for_nobody(cache: Cache, shelf: dict[str, Entry]) -> None:
-    fd = os.open(shelf["a"].path, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        os.close(hold(shelf["a"].path))
-    finally:
-        os.close(fd)
+def test_hold_tells_of_an_eviction(cache: Cache, shelf: dict[str, CacheEntry]) -> None:
     eviction.sweep(cache, 0)
     with pytest.raises(NotFound, match="evicted just now"):
-        hold(shelf["a"].path)
+        cache.hold(shelf["a"])
 
 
-def test_hold_refuses_what_has_no_name_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = fake(tmp_path, "f")
-    real = fcntl.flock
+def test_hold_refuses_what_was_moved_away_while_it_waited(
+    cache: Cache, shelf: dict[str, CacheEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = locks.use
 
-    def evicted(fd: int, how: int) -> None:
-        path.unlink()
-        real(fd, how)
+    def evicted(directory: int, *, wait: bool = False) -> int:
+        os.rename(shelf["a"].directory, cache.place(b"incoming", b"trash-1"))
+        return real(directory, wait=wait)
 
-    monkeypatch.setattr("layerfs.store.entry.fcntl.flock", evicted)
+    monkeypatch.setattr(locks, "use", evicted)
     with pytest.raises(NotFound, match="evicted just now"):
-        hold(os.fsencode(path))
+        cache.hold(shelf["a"])
 
 
-def test_sweep_clears_quarantine_and_notes_of_earlier_boots(cache: Cache, shelf: dict[str, Entry]) -> None:
+@pytest.fixture
+def foreign_lock(shelf: dict[str, CacheEntry]) -> Iterator[int]:
+    """A lock that somebody takes who can read a package."""
+    fd = os.open(shelf["a"].path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    yield fd
+    os.close(fd)
+
+
+def test_a_lock_that_a_reader_takes_stops_nobody(
+    cache: Cache, shelf: dict[str, CacheEntry], foreign_lock: int, tmp_path: Path
+) -> None:
+    """An add of the same content waited for it, for ever, and a sweep spared the package."""
+    assert not take(cache, tmp_path / "a.xar")[1]
+    os.close(cache.hold(shelf["a"], wait=True))
+    swept = eviction.sweep(cache, 0)
+    assert (len(swept.evicted), swept.spared) == (3, ())
+
+
+def test_only_the_owner_can_lock_a_package(cache: Cache, shelf: dict[str, CacheEntry]) -> None:
+    lock = os.path.join(shelf["a"].directory, locks.IN_USE)
+    assert os.stat(lock).st_mode & 0o777 == 0o600
+
+
+def test_a_package_of_a_cache_without_lock_files_is_evicted_and_held(
+    cache: Cache, shelf: dict[str, CacheEntry]
+) -> None:
+    """Earlier versions made none."""
+    for entry in shelf.values():
+        os.unlink(os.path.join(entry.directory, locks.IN_USE))
+    held = cache.hold(shelf["a"])
+    eviction.sweep(cache, 0)
+    os.close(held)
+    assert names(cache) == []
+
+
+def test_sweep_clears_quarantine_and_notes_of_earlier_boots(cache: Cache, shelf: dict[str, CacheEntry]) -> None:
     spoil(shelf["a"])
     with pytest.raises(Corrupt):
         cache.checked(shelf["a"])

@@ -1,0 +1,66 @@
+"""Lock files are their owner's alone: whoever may only read keeps nobody from anything."""
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from layerfs.sys import locks
+from layerfs.sys.locks import in_use, lock_file, unused, use, use_beside
+from tests.host import Person, require
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o777], ids=oct)
+def test_a_lock_file_can_be_opened_again_by_its_owner_alone(scratch: Path, mask: int) -> None:
+    """Under umask 0777 only root could open it a second time."""
+    path = os.fsencode(scratch / "lock")
+    old = os.umask(mask)
+    try:
+        os.close(lock_file(path))
+    finally:
+        os.umask(old)
+    assert os.stat(path).st_mode & 0o7777 == 0o600
+    held = lock_file(path)
+    with pytest.raises(BlockingIOError):
+        lock_file(path, wait=False)
+    os.close(held)
+
+
+def test_what_is_used_is_not_unused_until_the_last_user_lets_go(scratch: Path) -> None:
+    directory = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    assert use(directory) == -1, "nobody has asked for it"
+    first = in_use(directory)
+    (scratch / "link").symlink_to(scratch / "file")
+    second = use_beside(os.fsencode(scratch / "link"))
+    assert second >= 0
+    os.close(first)
+    assert unused(directory) is None
+    os.close(second)
+    last = unused(directory)
+    assert last is not None
+    assert use(directory) == -1, "it is being removed"
+    os.close(last)
+    os.close(directory)
+
+
+def test_a_stranger_s_lock_file_counts_for_nothing(scratch: Path) -> None:
+    require("root")
+    path = scratch / os.fsdecode(locks.IN_USE)
+    path.touch()
+    os.chown(path, 4711, 4711)
+    assert use_beside(os.fsencode(scratch / "file")) == -1
+
+
+def test_another_user_cannot_hold_it(scratch: Path, person: Person) -> None:
+    directory = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    os.close(in_use(directory))
+    if os.geteuid() == 0:
+        code = "import sys; from layerfs.sys.locks import use_beside; print(use_beside(sys.argv[1].encode()))"
+        assert person.run([sys.executable, "-c", code, str(scratch / "file")], cwd="/").stdout == "-1\n"
+    fd = unused(directory)
+    assert fd is not None
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+    os.close(directory)
