@@ -14,15 +14,15 @@ from typing import Final
 
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
-from layerfs.sys import dirs
 from layerfs.union.inodes import Directory, Node
-from layerfs.union.layers import DirTree, Kind
+from layerfs.union.layers import DirTree, Handles, Kind, Part, xattrs
 from layerfs.union.options import UnionOptions
 from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 from layerfs.union.whiteout import OPAQUE_FILES, WH
 
+OPEN: Final = 1024  # directories of a bare upper that are open at once
 # What copy-up leaves on a copy: kernel overlayfs, ourselves, fuse-overlayfs.
 _ORIGINS: Final = frozenset(
     {
@@ -64,6 +64,17 @@ def changes(upper: bytes, lowers: tuple[bytes, ...]) -> list[Change]:
         return sorted(found, key=lambda change: change.path)
 
 
+class _Frame:
+    """One directory of a walk through both trees: its path, what it was (if it was one), what it is, names to come."""
+
+    __slots__ = ("held", "names", "new", "old", "path", "were")
+
+    def __init__(self, path: bytes, old: Directory | None, new: Directory, held: ExitStack) -> None:
+        self.path, self.old, self.new, self.held = path, old, new, held
+        self.names: list[bytes] = []
+        self.were: set[bytes] = set()
+
+
 @dataclass(frozen=True, slots=True)
 class _Comparison:
     """Two trees on a walk through both at once."""
@@ -76,40 +87,65 @@ class _Comparison:
         old, new = self.before.root(), self.after.root()
         if self._differs(old, new):
             yield Change(b"/", Action.MODIFIED)
-        yield from self._directory(b"", old, new)
+        frames = [self._enter(_Frame(b"", old, new, ExitStack()))]
+        yield from self._deleted(frames[0])
+        try:
+            while frames:
+                frame = frames[-1]
+                if not frame.names:
+                    frames.pop().held.close()
+                    continue
+                path, found, inside = self._name(frame, frame.names.pop())
+                if found is not None:
+                    yield Change(path, found)
+                if inside is not None:
+                    frames.append(inside)
+                    yield from self._deleted(self._enter(inside))
+        finally:
+            for frame in reversed(frames):
+                frame.held.close()
 
-    def _directory(self, path: bytes, old: Directory | None, new: Directory) -> Iterator[Change]:
-        """Yield the changes inside a directory; `old` is what it was, if it was one."""
-        were = set(self.before.names(old.ino)) if old else set()
-        for name in self.after.names(new.ino):
-            below = path + b"/" + name
-            with ExitStack() as held:
-                now = held.enter_context(_held(self.after, new, name))
-                if old is not None and name in were:
-                    yield from self._both(below, held.enter_context(_held(self.before, old, name)), now)
-                else:
-                    yield Change(below, Action.ADDED)
-                    yield from self._inside(below, None, now[0])
-        for name in were.difference(self.after.names(new.ino)):
-            yield Change(path + b"/" + name, Action.DELETED)
+    def _enter(self, frame: _Frame) -> _Frame:
+        frame.names = list(self.after.names(frame.new.ino))
+        frame.were = set(self.before.names(frame.old.ino)) if frame.old is not None else set()
+        return frame
 
-    def _inside(self, path: bytes, old: Node | None, new: Node) -> Iterator[Change]:
-        if isinstance(new, Directory):
-            yield from self._directory(path, old if isinstance(old, Directory) else None, new)
+    def _deleted(self, frame: _Frame) -> Iterator[Change]:
+        """Yield what a directory has lost."""
+        for name in frame.were.difference(frame.names):
+            yield Change(frame.path + b"/" + name, Action.DELETED)
 
-    def _both(self, path: bytes, old: tuple[Node, Attributes], new: tuple[Node, Attributes]) -> Iterator[Change]:
-        """Yield what became of a name that is in both trees."""
+    def _name(self, frame: _Frame, name: bytes) -> tuple[bytes, Action | None, _Frame | None]:
+        """Return the path of one name, what became of it, and the directory that is to be entered there."""
+        path, held = frame.path + b"/" + name, ExitStack()
+        try:
+            old, new = None, held.enter_context(_held(self.after, frame.new, name))
+            action: Action | None = Action.ADDED
+            if frame.old is not None and name in frame.were:
+                old = held.enter_context(_held(self.before, frame.old, name))
+                if self._is_same(old[0], new[0]):
+                    return path, None, None
+                action = Action.MODIFIED if self._is_changed(old, new) else None
+            if isinstance(new[0], Directory):
+                was = old[0] if old is not None and isinstance(old[0], Directory) else None
+                return path, action, _Frame(path, was, new[0], held.pop_all())
+            return path, action, None
+        finally:
+            held.close()
+
+    def _is_same(self, old: Node, new: Node) -> bool:
+        """Tell whether two directories are made of the same layers: then there is nothing to see in them."""
+        if not isinstance(old, Directory) or not isinstance(new, Directory):
+            return False
+        return _origin(self.before, old) == _origin(self.after, new)
+
+    def _is_changed(self, old: tuple[Node, Attributes], new: tuple[Node, Attributes]) -> bool:
+        """Tell whether what is at a name in both trees is not the same."""
         if isinstance(old[0], Directory) and isinstance(new[0], Directory):
-            if _origin(self.before, old[0]) == _origin(self.after, new[0]):
-                return
-            if self._differs(old[0], new[0]):
-                yield Change(path, Action.MODIFIED)
-        elif not isinstance(old[0], Directory) and not isinstance(new[0], Directory):
-            if _identity(old[1]) != _identity(new[1]):
-                yield Change(path, Action.MODIFIED)
-        else:
-            yield Change(path, Action.MODIFIED)
-        yield from self._inside(path, old[0], new[0])
+            return self._differs(old[0], new[0])
+        if isinstance(old[0], Directory) or isinstance(new[0], Directory):
+            return True
+        return _identity(old[1]) != _identity(new[1])
 
     def _differs(self, old: Directory, new: Directory) -> bool:
         """Tell whether a directory's own owner, mode or xattrs changed (its times change with its entries)."""
@@ -150,32 +186,41 @@ def surmise(upper: bytes) -> list[Change]:
     What bears the mark of a copy-up is modified (a directory then goes unmentioned: most are there for what is in
     them), what does not is added; names that only an opaque directory hides are not known.
     """
-    with closing(DirTree(upper, 0)) as tree:
-        return sorted(_surmise(tree, tree.root(), b""), key=lambda change: change.path)
+    with closing(DirTree(upper, 0)) as tree, closing(Handles(OPEN)) as handles:
+        return sorted(_surmise(tree, handles), key=lambda change: change.path)
 
 
-def _surmise(tree: DirTree, handle: int, path: bytes) -> Iterator[Change]:
-    marks = tree.marks(handle)
-    for name, kind in tree.scan(handle, xattr_whiteouts=marks.xattr_whiteouts):
-        if name in OPAQUE_FILES:
-            continue
-        if name.startswith(WH):
-            yield Change(path + b"/" + name[len(WH) :], Action.DELETED)
-        elif kind is Kind.WHITEOUT:
-            yield Change(path + b"/" + name, Action.DELETED)
-        else:
-            yield from _surmise_present(tree, handle, name, path + b"/" + name, is_directory=kind is Kind.DIRECTORY)
+def _surmise(tree: DirTree, handles: Handles) -> Iterator[Change]:
+    """Yield the changes of all directories; few of them are open at a time, however deep they are."""
+    pending = [(Part(tree, None, b"", tree.root()), b"")]
+    while pending:
+        part, path = pending.pop()
+        handle = handles.fd(part)
+        for name, kind in tree.scan(handle, xattr_whiteouts=tree.marks(handle).xattr_whiteouts):
+            below = path + b"/" + name
+            if name in OPAQUE_FILES:
+                continue
+            if name.startswith(WH):
+                yield Change(path + b"/" + name[len(WH) :], Action.DELETED)
+            elif kind is Kind.WHITEOUT:
+                yield Change(below, Action.DELETED)
+            elif kind is Kind.DIRECTORY:
+                pending.append((Part(tree, part, name), below))
+                if not _is_copy(tree, handle, name) or _is_redirected(tree, handle, name):
+                    yield Change(below, Action.ADDED)
+            else:
+                yield Change(below, Action.MODIFIED if _is_copy(tree, handle, name) else Action.ADDED)
 
 
-def _surmise_present(tree: DirTree, at: int, name: bytes, path: bytes, *, is_directory: bool) -> Iterator[Change]:
-    copied = not _ORIGINS.isdisjoint(dirs.xattrs(dirs.path_of(at, name)))
-    if not is_directory:
-        yield Change(path, Action.MODIFIED if copied else Action.ADDED)
-        return
+def _is_copy(tree: DirTree, at: int, name: bytes) -> bool:
+    """Tell whether an object was copied up."""
+    return not _ORIGINS.isdisjoint(xattrs(tree, tree.reach(at, name)))
+
+
+def _is_redirected(tree: DirTree, at: int, name: bytes) -> bool:
+    """Tell whether a directory was renamed to where it is."""
     handle = tree.open_dir(at, name)
     try:
-        if not copied or tree.marks(handle).redirect is not None:  # redirected: it was renamed to here
-            yield Change(path, Action.ADDED)
-        yield from _surmise(tree, handle, path)
+        return tree.marks(handle).redirect is not None
     finally:
         tree.close_dir(handle)

@@ -100,9 +100,9 @@ class ImageFile:
         return self._join(offset, end, pieces, [None] * len(pieces))
 
     def copy(self, target: int, size: int) -> None:
-        offset = 0
-        while offset < size:
-            data = self.read(offset, min(CHUNK, size - offset))
+        offset, end = 0, min(size, self.inode.size)  # a metacopy may claim more
+        while offset < end:
+            data = self.read(offset, min(CHUNK, end - offset))
             for piece in self._within(offset, offset + len(data)):
                 if piece.position != HOLE:
                     start = max(piece.offset, offset)

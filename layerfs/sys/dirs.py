@@ -9,26 +9,23 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
-from layerfs.sys import libc
+from layerfs.sys import libc, target
+from layerfs.sys.target import PINNED
+from layerfs.sys.target import Held as Held
+from layerfs.sys.target import Named as Named
+from layerfs.sys.target import Target as Target
+from layerfs.sys.target import follows as follows
+from layerfs.sys.target import held as held
+from layerfs.sys.target import path_of as path_of
+from layerfs.sys.target import pinned as pinned
 
 RENAME_NOREPLACE = 1  # linux/fs.h
 RENAME_EXCHANGE = 2
 RENAME_WHITEOUT = 4
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
-_PINNED = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Held(bytes):
-    """A path of an open descriptor, /proc/self/fd/N: it is followed to the object behind it, and no further."""
-
-
-class Named(bytes):
-    """A path of one name in a directory: the name is not followed."""
-
-
-Target = int | Held | Named  # what calls without an *at form are given; an int is a descriptor
 
 NO_XATTRS = frozenset((errno.EOPNOTSUPP, errno.EBADF, errno.EPERM))  # listxattr(2): there are none, nor can be
 # EACCES: user.* of an object that its mode keeps us from reading, though it is ours.
@@ -44,7 +41,7 @@ def open_directory(at: int, name: bytes) -> int:
     try:  # O_NOATIME is for the owner only
         return os.open(name, _DIRECTORY & ~os.O_NOATIME, dir_fd=at)
     except PermissionError:
-        return os.open(name, _PINNED | os.O_DIRECTORY, dir_fd=at)
+        return os.open(name, PINNED | os.O_DIRECTORY, dir_fd=at)
 
 
 def is_path_only(fd: int) -> bool:
@@ -54,37 +51,15 @@ def is_path_only(fd: int) -> bool:
     return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
 
 
-def path_of(at: int, name: bytes) -> Named:
-    """Return a path that reaches a name of an open directory, for calls that have no *at form."""
-    return Named(b"/proc/self/fd/%d/%s" % (at, name))
-
-
-def held(fd: int) -> Held:
-    """Return a path that reaches what a descriptor has open; unlike the descriptor, it serves where that is O_PATH."""
-    return Held(b"/proc/self/fd/%d" % fd)
-
-
-@contextmanager
-def pinned(at: int, name: bytes) -> Iterator[Held]:
-    """Pin a name that is no symlink and yield a path that reaches just this object."""
-    fd = os.open(name, _PINNED, dir_fd=at)
-    try:
-        if stat.S_ISLNK(os.fstat(fd).st_mode):
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), name)
-        yield held(fd)
-    finally:
-        os.close(fd)
-
-
 def pin(at: int, name: bytes) -> int:
     """Open a name of any type as an O_PATH descriptor, which keeps its inode alive."""
-    return os.open(name, _PINNED, dir_fd=at)
+    return os.open(name, PINNED, dir_fd=at)
 
 
 def chmod(at: int, name: bytes, mode: int) -> None:
     """Set the mode of a name that is no symlink."""
     with pinned(at, name) as path:
-        os.chmod(path, mode)
+        target.chmod(path, mode)
 
 
 def rename(at: int, name: bytes, to: int, new: bytes, flags: int = 0) -> None:
@@ -112,23 +87,24 @@ def _writable(at: int, name: bytes) -> Iterator[None]:
         yield
         return
     with pinned(at, name) as path:
-        os.chmod(path, stat.S_IMODE(st.st_mode) | stat.S_IWUSR)
+        mode = stat.S_IMODE(target.stat(path).st_mode)
+        target.chmod(path, mode | stat.S_IWUSR)
         try:
             yield
         finally:
-            os.chmod(path, stat.S_IMODE(st.st_mode))
+            target.chmod(path, mode)
 
 
 @contextmanager
 def unlocked(fd: int) -> Iterator[None]:
     """Let an open directory of ours be written to for a moment, whatever its mode says."""
     path = held(fd)
-    mode = stat.S_IMODE(os.stat(path).st_mode)
-    os.chmod(path, mode | stat.S_IWUSR | stat.S_IXUSR)
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    target.chmod(path, mode | stat.S_IWUSR | stat.S_IXUSR)
     try:
         yield
     finally:
-        os.chmod(path, mode)
+        target.chmod(path, mode)
 
 
 def lstat_or_none(at: int, name: bytes) -> os.stat_result | None:
@@ -139,15 +115,10 @@ def lstat_or_none(at: int, name: bytes) -> os.stat_result | None:
         return None
 
 
-def follows(target: Target) -> bool:
-    """Tell whether a target is to be followed: to what a descriptor has open, but never through a symlink's name."""
-    return not isinstance(target, Named)
-
-
 def xattrs(path: Target) -> list[str]:
     """List the extended attributes of a path that is not followed, or of a descriptor; none where unsupported."""
     try:
-        return os.listxattr(path, follow_symlinks=follows(path))
+        return target.listxattr(path)
     except OSError as error:
         if error.errno in NO_XATTRS:
             return []
@@ -157,7 +128,7 @@ def xattrs(path: Target) -> list[str]:
 def getxattr_or_none(path: Target, name: str) -> bytes | None:
     """Read an extended attribute; None when it is absent or cannot exist."""
     try:
-        return os.getxattr(path, name, follow_symlinks=follows(path))
+        return target.getxattr(path, name)
     except OSError as error:
         if error.errno in NO_XATTR:
             return None
@@ -167,18 +138,17 @@ def getxattr_or_none(path: Target, name: str) -> bytes | None:
 def set_own_xattr(path: Target, name: str, value: bytes) -> None:
     """Set an xattr on an object of ours, also where its mode forbids even us to write it (user.* need that)."""
     at = held(path) if isinstance(path, int) else path
-    follow = follows(at)
     try:
-        os.setxattr(path, name, value, follow_symlinks=follow)
+        target.setxattr(path, name, value)
     except PermissionError as error:
-        mode = os.stat(at, follow_symlinks=follow).st_mode
+        mode = target.stat(at).st_mode
         if error.errno != errno.EACCES or stat.S_ISLNK(mode):
             raise
-        os.chmod(at, stat.S_IMODE(mode) | stat.S_IWUSR)
+        target.chmod(at, stat.S_IMODE(mode) | stat.S_IWUSR)
         try:
-            os.setxattr(at, name, value, follow_symlinks=follow)
+            target.setxattr(at, name, value)
         finally:
-            os.chmod(at, stat.S_IMODE(mode))
+            target.chmod(at, stat.S_IMODE(mode))
 
 
 def names(fd: int) -> list[bytes]:
@@ -187,36 +157,79 @@ def names(fd: int) -> list[bytes]:
 
 
 def empty(fd: int) -> None:
-    """Remove everything below an open directory; symlinks are removed, never followed."""
-    for name in names(fd):
-        remove(fd, name)
+    """Remove everything below an open directory; symlinks are removed, never followed.
+
+    However deep the tree is, three directories are open at most: what is inside a directory of the first level comes
+    up to that level, to a name that is free there, before its own turn.
+    """
+    todo, spare = names(fd), count()
+    while todo:
+        name = todo.pop()
+        if _remove_plain(fd, name):
+            continue
+        with _entered(fd, name) as inside:
+            todo += [raised for each in names(inside) if (raised := _raise(inside, each, fd, spare)) is not None]
+        os.rmdir(name, dir_fd=fd)
 
 
 def remove(at: int, name: bytes) -> None:
     """Remove a name and, if it is a directory, all below it; absent is fine."""
+    if not _remove_plain(at, name):
+        with _entered(at, name) as inside:
+            empty(inside)
+        os.rmdir(name, dir_fd=at)
+
+
+def _remove_plain(at: int, name: bytes) -> bool:
+    """Remove what is no directory, or an empty one; False if there is something in it."""
     try:
         os.unlink(name, dir_fd=at)
     except FileNotFoundError:
-        return
+        return True
     except (IsADirectoryError, PermissionError):
-        _remove_directory(at, name)
+        try:
+            os.rmdir(name, dir_fd=at)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+    return True
 
 
-def _remove_directory(at: int, name: bytes) -> None:
+@contextmanager
+def _entered(at: int, name: bytes) -> Iterator[int]:
+    """Open a directory that is to be emptied, whatever its mode says."""
+    fd = pin(at, name)
     try:
-        os.rmdir(name, dir_fd=at)
-        return
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    with pinned(at, name) as path:
-        os.chmod(path, 0o700)
-    fd = os.open(name, _DIRECTORY & ~os.O_NOATIME, dir_fd=at)
-    try:
-        empty(fd)
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        target.chmod(held(fd), 0o700)
+        inside = os.open(b".", _DIRECTORY & ~os.O_NOATIME, dir_fd=fd)
     finally:
         os.close(fd)
-    os.rmdir(name, dir_fd=at)
+    try:
+        yield inside
+    finally:
+        os.close(inside)
+
+
+def _raise(inside: int, name: bytes, to: int, spare: Iterator[int]) -> bytes | None:
+    """Remove a name; a directory that is not empty becomes one of `to`, and its name there is returned."""
+    if _remove_plain(inside, name):
+        return None
+    while True:
+        new = b"%d" % next(spare)
+        try:
+            move(inside, name, to, new, RENAME_NOREPLACE)
+            return new
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        if lstat_or_none(to, new) is None:  # a filesystem without RENAME_NOREPLACE
+            move(inside, name, to, new)
+            return new
 
 
 @contextmanager

@@ -14,11 +14,13 @@ from itertools import islice
 
 from layerfs.sys.limits import trim_memory
 from layerfs.union import opened
+from layerfs.union.digits import decimal
 from layerfs.union.layers import Handles, Part, Tree
 
 ROOT = 1  # FUSE_ROOT_ID
 FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
 HASHED = 1 << 61  # numbers that did not fit are hashed into the range above this
+KEPT_MAX = 2 * HASHED - 1  # the largest number that an object may keep
 BITS = 61
 RANK_SHIFT = 49  # inode numbers up to 5e14 on up to 4096 filesystems
 PARKED_NAMES = 20_000  # names in listings that outlive their FORGET; about 250 bytes each
@@ -306,6 +308,12 @@ def _close_data(node: File) -> bool:
     opened.close(extra.fd)
     extra.fd, extra.writable = -1, False
     return True
+
+
+def kept(text: bytes) -> int | None:
+    """Read a number that an upper kept; None for what can be no node's, or is the root's."""
+    number = decimal(text, KEPT_MAX)
+    return None if number is None or number < FIRST else number
 
 
 class Numbers:

@@ -10,7 +10,7 @@ import os
 import stat
 
 from layerfs.sys import dirs
-from layerfs.union.inodes import File
+from layerfs.union.inodes import File, kept
 from layerfs.union.state import Attributes, Overlay
 
 KEPT_XATTR = "layerfs.inos"  # below the marks' prefix
@@ -44,8 +44,8 @@ def kept_beside(ov: Overlay, at: int, st: Attributes) -> int | None:
     own = b"%d" % st.st_ino
     for entry in _entries(ov, at):
         inode, _, number = entry.partition(b":")
-        if inode == own and number.isdigit():
-            return int(number)
+        if inode == own:
+            return kept(number)
     return None
 
 

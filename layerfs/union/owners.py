@@ -8,7 +8,8 @@ import errno
 import os
 import stat
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
+from layerfs.union.digits import MAX_ID, MAX_MAJOR, MAX_MINOR, MAX_MODE, decimal, octal
 from layerfs.union.layers import Ref, Tree, getxattr_or_none, xattrs
 from layerfs.union.options import IdRange, OverrideStat, UnionOptions
 from layerfs.union.shown import Attributes, Shown
@@ -18,7 +19,8 @@ OVERRIDES = (
     "user.containers.override_stat",
     "user.fuseoverlayfs.override_stat",
 )
-OVERFLOW_ID = 65534  # /proc/sys/kernel/overflowuid: what an id without a mapping is shown as
+# An id without a mapping: no number of a user. The kernel shows it as its overflow id, and takes nobody for its owner.
+NO_ID = (1 << 32) - 1
 
 _WRITTEN = {OverrideStat.PRIVILEGED: OVERRIDES[0], OverrideStat.CONTAINERS: OVERRIDES[1]}
 
@@ -38,13 +40,25 @@ class Owners:
         return self.options.squash_uid is not None or self.options.squash_gid is not None
 
     def adopt(self, tree: Tree) -> None:
-        """Note which override a layer's files carry: the one that its root carries."""
+        """Note which override a layer's files carry: the one that its root carries, if it is believed there."""
         names = xattrs(tree, tree.reach_dir(tree.root()))
-        tree.override = next((name for name in OVERRIDES if name in names), None)
+        override = next((name for name in OVERRIDES if name in names), None)
+        tree.override = override if self._believes(tree.stat_dir(tree.root())) else None
         if tree.index == 0 and tree.override:  # an upper that was begun with overrides goes on with them
             self.override = tree.override
         if tree.override:
             self.identity = False
+
+    def _believes(self, st: Attributes) -> bool:
+        """Tell whether an override may say who owns an object: whoever may write to a file may set user.* on it.
+
+        Everywhere if overrides were asked for, else on what only root, or we, may write to (as image stores keep it).
+        """
+        if self.options.override_stat is not OverrideStat.OFF:
+            return True
+        ours = st.st_uid in (0, os.geteuid())
+        group = not st.st_mode & stat.S_IWGRP or st.st_gid in (0, os.getegid())
+        return ours and group and not st.st_mode & stat.S_IWOTH
 
     def show(self, tree: Tree, ref: Ref, st: Attributes) -> Attributes:
         """Return what the mount shows for a stat of one layer's object, which `ref` reaches."""
@@ -58,7 +72,7 @@ class Owners:
 
     def stored(self, tree: Tree, ref: Ref, st: Attributes) -> Attributes:
         """Return what a layer says of its object, override xattrs counted in, ids not translated."""
-        if tree.override is None or stat.S_ISLNK(st.st_mode):
+        if tree.override is None or stat.S_ISLNK(st.st_mode) or not self._believes(st):
             return st
         shown = Shown(st)
         _apply(shown, getxattr_or_none(tree, ref, tree.override))
@@ -68,7 +82,7 @@ class Owners:
         """Keep owner and mode beside an object; False where its type carries no such xattr (user.* of a FIFO)."""
         assert self.override is not None
         try:
-            os.setxattr(path, self.override, override_value(uid, gid, mode), follow_symlinks=dirs.follows(path))
+            target.setxattr(path, self.override, override_value(uid, gid, mode))
         except OSError as error:
             if error.errno != errno.EPERM or stat.S_ISREG(mode) or stat.S_ISDIR(mode):
                 raise
@@ -76,7 +90,7 @@ class Owners:
         return True
 
     def outside(self, uid: int, gid: int) -> tuple[int, int]:
-        """Return the ids on disk of ids seen in the mount; -1 means "leave it" and stays."""
+        """Return the ids on disk of ids seen in the mount; -1 means "leave it" and stays. EOVERFLOW: not mapped."""
         return _outside(self.options.uid_map, uid), _outside(self.options.gid_map, gid)
 
 
@@ -86,32 +100,40 @@ def override_value(uid: int, gid: int, mode: int) -> bytes:
 
 
 def _apply(shown: Shown, value: bytes | None) -> None:
-    fields = (value or b"").split(b":")
-    if len(fields) < 3 or not all(field.isdigit() for field in fields[:3]) or fields[2].strip(b"01234567"):
-        return  # not of our making
-    shown.st_uid, shown.st_gid = int(fields[0]), int(fields[1])
-    shown.st_mode = stat.S_IFMT(shown.st_mode) | stat.S_IMODE(int(fields[2], 8))
-    if len(fields) > 3:
-        _apply_type(shown, fields[3])
+    """Apply an override that a layer holds; one that is malformed is none."""
+    fields = (value or b"").split(b":", 4)
+    if len(fields) < 3:
+        return
+    uid, gid, mode = decimal(fields[0], MAX_ID), decimal(fields[1], MAX_ID), octal(fields[2], MAX_MODE)
+    if uid is None or gid is None or mode is None:
+        return
+    if len(fields) > 3 and not _apply_type(shown, fields[3]):
+        return
+    shown.st_uid, shown.st_gid = uid, gid
+    shown.st_mode = stat.S_IFMT(shown.st_mode) | stat.S_IMODE(mode)
 
 
-def _apply_type(shown: Shown, kind: bytes) -> None:
-    """Show a device, FIFO or socket that stands on disk as a regular file."""
+def _apply_type(shown: Shown, kind: bytes) -> bool:
+    """Show a device, FIFO or socket that stands on disk as a regular file; False if there is no such device."""
     word, _, numbers = kind.partition(b"-")
     types = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK, b"pipe": stat.S_IFIFO, b"socket": stat.S_IFSOCK}
     if word not in types or not stat.S_ISREG(shown.st_mode):
-        return
+        return True
+    if numbers:
+        first, _, second = numbers.partition(b"-")
+        major, minor = decimal(first, MAX_MAJOR), decimal(second, MAX_MINOR)
+        if major is None or minor is None:
+            return False
+        shown.st_rdev = os.makedev(major, minor)
     shown.st_mode = types[word] | stat.S_IMODE(shown.st_mode)
-    major, _, minor = numbers.partition(b"-")
-    if major.isdigit() and minor.isdigit():
-        shown.st_rdev = os.makedev(int(major), int(minor))
+    return True
 
 
 def _inside(ranges: tuple[IdRange, ...], outside: int) -> int:
     for each in ranges:
         if each.outside <= outside < each.outside + each.count:
             return each.inside + outside - each.outside
-    return OVERFLOW_ID if ranges else outside
+    return NO_ID if ranges else outside
 
 
 def _outside(ranges: tuple[IdRange, ...], inside: int) -> int:
@@ -120,4 +142,6 @@ def _outside(ranges: tuple[IdRange, ...], inside: int) -> int:
     for each in ranges:
         if each.inside <= inside < each.inside + each.count:
             return each.outside + inside - each.inside
-    return OVERFLOW_ID if ranges else inside
+    if ranges:  # as chown(2) on an idmapped mount
+        raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
+    return inside

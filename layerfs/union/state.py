@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from layerfs.sys import dirs
-from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Pool, Table
+from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Pool, Table, kept
 from layerfs.union.layers import Handles, Part, Tree
 from layerfs.union.options import UnionOptions
 from layerfs.union.owners import Owners
@@ -124,7 +124,7 @@ class Overlay:
         if value is None:
             return None
         inode, _, number = value.partition(b":")
-        return int(number) if inode == b"%d" % own and number.isdigit() else None
+        return kept(number) if inode == b"%d" % own else None
 
     def keep_number(self, path: dirs.Target, own: int, number: int) -> None:
         """Keep a number on an upper object, where its filesystem and type let it carry xattrs."""

@@ -82,11 +82,18 @@ def marks_of(names: Sequence[str], get: Callable[[str], bytes | None]) -> DirMar
 
 
 def _redirect(stored: bytes | None) -> bytes | None:
-    """Read a redirect; one that is malformed is no redirect (fs/overlayfs/util.c refuses it as well)."""
+    """Read a redirect; one that is malformed is no redirect (fs/overlayfs/util.c refuses it as well).
+
+    What is returned leads nowhere but downwards: its names are neither empty nor `.` nor `..`.
+    """
     value = (stored or b"").rstrip(b"\0")
     parts = value[1:].split(b"/") if value.startswith(b"/") else [value]
-    good = all(part not in (b"", b".", b"..") for part in parts) and b"/" not in (parts[0] if len(parts) == 1 else b"")
-    return value if good else None
+    return value if all(is_name(part) for part in parts) else None
+
+
+def is_name(text: bytes) -> bool:
+    """Tell whether a text that a layer holds can be one name in a directory, and no way out of it."""
+    return 0 < len(text) <= NAME_MAX and text not in (b".", b"..") and b"/" not in text and b"\0" not in text
 
 
 class Marks:

@@ -152,3 +152,10 @@ def test_a_mount_without_an_upper_has_no_changes_to_list(place: Place) -> None:
     done = place.run("diff", "mnt")
     assert done.returncode == 1
     assert "has no upper" in done.stderr
+
+
+def test_depth_is_no_matter(place: Place) -> None:
+    """It recursed: 600 directories that a container made, each in the one before, ended it."""
+    step = place.upper.joinpath(*["d"] * 600)
+    step.mkdir(parents=True)
+    assert [len(place.do("diff", "upper", *more).splitlines()) for more in ([], lowers(place))] == [600, 600]

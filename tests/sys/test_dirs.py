@@ -1,6 +1,7 @@
 """Names in held directories."""
 
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,3 +93,24 @@ def test_unlocked_directory_gets_its_mode_back(scratch: Path) -> None:
         assert stat.S_IMODE(scratch.stat().st_mode) == 0o755
     assert stat.S_IMODE(scratch.stat().st_mode) == 0o555
     os.close(fd)
+
+
+@pytest.mark.parametrize("depth", [1200])
+def test_remove_of_a_deep_tree_needs_no_deep_stack_and_few_descriptors(scratch: Path, at: int, depth: int) -> None:
+    """It recursed: a chain that a container left in the work directory ended every later mount."""
+    (scratch / "deep").mkdir()
+    step = os.open("deep", os.O_RDONLY, dir_fd=at)
+    for count in range(depth):
+        for name in (b"d", b"%d" % count):
+            os.mkdir(name, 0o700, dir_fd=step)
+        os.close(os.open(b"d/f", os.O_CREAT, dir_fd=step))
+        step, old = os.open(b"d", os.O_RDONLY, dir_fd=step), step
+        os.close(old)
+    os.close(step)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 10, hard))
+    try:
+        dirs.remove(at, b"deep")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert os.listdir(scratch) == []

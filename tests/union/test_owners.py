@@ -1,17 +1,19 @@
 """Ownership: id maps, squashing, and owner and mode kept in an xattr, as fuse-overlayfs keeps them too."""
 
+import errno
 import os
 import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from layerfs.union.attrs import Change
 from layerfs.union.mutate import Caller
 from layerfs.union.options import IdRange, OverrideStat, UnionOptions
-from layerfs.union.owners import Owners
+from layerfs.union.owners import NO_ID, Owners
 from tests.host import find_person
 from tests.oracle.trees import Kind, Node, directory, file
 from tests.union.box import Box, as_person
@@ -30,7 +32,7 @@ def test_id_map_works_both_ways(scratch: Path) -> None:
     layer = {b"f": file(uid=1000, gid=2005), b"out": file(uid=5, gid=50)}
     with Box(scratch, layer, options=options) as box:
         assert shown(box, b"f") == (0, 5, "-rw-r--r--")
-        assert shown(box, b"out") == (65534, 50, "-rw-r--r--")
+        assert shown(box, b"out") == (NO_ID, 50, "-rw-r--r--")
         box.create(b"new", caller=Caller(3, 4, 0))
         box.change(b"f", Change(uid=7))
         assert shown(box, b"new") == (3, 4, "-rw-r--r--")
@@ -50,7 +52,7 @@ def test_squashed_ids_are_shown_and_the_real_ones_stay(scratch: Path) -> None:
 @pytest.mark.parametrize("name", [b"f", b"kept"])
 def test_an_open_file_of_a_lower_keeps_its_owner_when_its_name_goes(scratch: Path, name: bytes) -> None:
     """It was shown as its layer has it."""
-    kept = Node(Kind.FILE, mode=0o600, uid=99, gid=99, xattrs=((NAME, b"7:8:0640"),))
+    kept = Node(Kind.FILE, mode=0o600, xattrs=((NAME, b"7:8:0640"),))
     layer = {b"f": file(mode=0o640, uid=1000, gid=1000), b"kept": kept}
     maps = (IdRange(7, 1000, 1), IdRange(3, 7, 1)), (IdRange(8, 1000, 1), IdRange(4, 8, 1))
     with Box(scratch, {}, layer, options=UnionOptions(uid_map=maps[0], gid_map=maps[1])) as box:
@@ -124,6 +126,11 @@ def test_setuid_kept_in_the_xattr_goes_when_others_write(scratch: Path) -> None:
         (b"", (0, 0, "-rw-r--r--")),
         (b"x:6:644", (0, 0, "-rw-r--r--")),
         (b"5:6:8", (0, 0, "-rw-r--r--")),
+        (b"99999999999:6:644", (0, 0, "-rw-r--r--")),
+        (b"4294967295:6:644", (0, 0, "-rw-r--r--")),
+        (b"5:6:" + b"7" * 5000, (0, 0, "-rw-r--r--")),
+        (b"5:6:600:char-99999999999-1", (0, 0, "-rw-r--r--")),
+        (b"5:6:600:char-1", (0, 0, "-rw-r--r--")),
         (b"5:6:xyz", (0, 0, "-rw-r--r--")),
     ],
 )
@@ -132,6 +139,61 @@ def test_override_of_a_lower_layer(scratch: Path, value: bytes, expected: tuple[
     with Box(scratch, {b"f": file(xattrs=((NAME, value),))}) as box:
         os.setxattr(box.layer(1), NAME, b"0:0:755")
         assert shown(box.again(), b"f") == expected
+
+
+def test_what_is_owned_by_an_id_without_a_mapping_is_nobodys_and_nothing_is_given_to_one(scratch: Path) -> None:
+    """It was shown as 65534's, who is a real user and could read it, and what was given away became his."""
+    options = UnionOptions(uid_map=(IdRange(0, 0, 1000),), gid_map=(IdRange(0, 0, 1000),))
+    with Box(scratch, {b"f": file(uid=5000, gid=5000)}, options=options) as box:
+        assert shown(box, b"f") == (NO_ID, NO_ID, "-rw-r--r--")
+        refused: list[Callable[[], object]] = [
+            lambda: box.change(b"f", Change(uid=70000)),
+            lambda: box.change(b"f", Change(gid=65534)),
+            lambda: box.create(b"new", caller=Caller(5000, 0, 0)),
+            lambda: box.mkdir(b"new", caller=Caller(0, 1000, 0)),
+        ]
+        for change in refused:
+            with pytest.raises(OSError, match="too large") as caught:
+                change()
+            assert caught.value.errno == errno.EOVERFLOW
+        assert box.names() == [b"f"]
+        box.write(b"f", b"x")
+        assert os.stat(os.path.join(box.upper, b"f")).st_uid == 5000
+
+
+# Who owns a layer's root and the file in it, their modes on disk, whether overrides were asked for; is one believed?
+BELIEF = {
+    "root's": ((0, 0o755), (0, 0o755), False, True),
+    "root's, the file a user's": ((0, 0o755), (1001, 0o755), False, False),
+    "a user's": ((1001, 0o755), (1001, 0o755), False, False),
+    "a user's, the file root's": ((1001, 0o755), (0, 0o755), False, False),
+    "root's, but everybody may write to it": ((0, 0o777), (0, 0o755), False, False),
+    "root's, but everybody may write to the file": ((0, 0o755), (0, 0o666), False, False),
+    "asked for": ((1001, 0o755), (1001, 0o666), True, True),
+}
+
+
+@pytest.mark.parametrize("where", ["lower", "upper"])
+@pytest.mark.parametrize("name", [NAME, "user.fuseoverlayfs.override_stat"])
+@pytest.mark.parametrize("case", BELIEF)
+def test_override_counts_where_only_root_and_we_may_write_it(
+    scratch: Path, require: Callable[..., None], case: str, name: str, where: str
+) -> None:
+    """Whoever owns a file may set user.* on it: a layer's author made his program setuid root, and devices."""
+    require("root", "user xattrs")
+    (root, root_mode), (owner, mode), asked, believed = BELIEF[case]
+    layer = {b"f": Node(Kind.FILE, mode=mode, uid=owner, gid=0, xattrs=((name, b"0:0:4711"),))}
+    options = UnionOptions(override_stat=OverrideStat.CONTAINERS) if asked else UnionOptions()
+    layers: dict[str, Any] = {"upper": layer} if where == "upper" else {}
+    with Box(scratch, {} if layers else layer, **layers) as box:
+        top = box.upper if layers else box.layer(1)
+        os.setxattr(top, name, b"0:0:755")
+        os.chown(top, root, 0)
+        os.chmod(top, root_mode)
+        box.options = options
+        box.again()
+        assert (shown(box, b"f")[2] == "-rws--x--x") == believed
+        assert (shown(box, b"f")[0] == 0) == (believed or owner == 0)
 
 
 def test_no_mapping_is_the_identity() -> None:

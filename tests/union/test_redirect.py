@@ -81,7 +81,9 @@ def test_redirect_reads_as_in_the_kernel(
         assert tree_of(merged) == tree
 
 
-@pytest.mark.parametrize("bad", [b"", b"/", b"/a/", b"//a", b"a/b", b"/a/../a", b"..", b".", b"\0"])
+@pytest.mark.parametrize(
+    "bad", [b"", b"/", b"/a/", b"//a", b"a/b", b"/a/../a", b"..", b".", b"\0", b"/a\0b", b"/" + b"n" * 256]
+)
 def test_malformed_redirect_is_none(scratch: Path, bad: bytes) -> None:
     with Box(scratch, {b"a": redirected(bad), b"a/own": file(b"1")}, BASE) as box:
         assert box.names(b"a") == [b"b", b"g", b"own"]

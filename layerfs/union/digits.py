@@ -1,0 +1,28 @@
+"""Numbers that layers write into their marks, read within bounds: nonsense is no number, and costs no more than that.
+
+Python's int() takes a sign, blanks, underscores and other scripts' digits, and any length; a layer is a stranger's.
+"""
+
+from typing import Final
+
+MAX_ID: Final = (1 << 32) - 2  # of users and groups; 2^32 - 1 means "none" to chown(2)
+MAX_MODE: Final = 0o177777  # st_mode, its type included
+MAX_MAJOR: Final = (1 << 12) - 1  # linux/kdev_t.h: MINORBITS is 20
+MAX_MINOR: Final = (1 << 20) - 1
+_DIGITS: Final = 20  # of 2^64; a few zeros before it do no harm
+
+
+def decimal(text: bytes, largest: int) -> int | None:
+    """Return the number that a text of decimal digits is; None for anything else, and beyond `largest`."""
+    if not text.isdigit() or len(text) > _DIGITS:
+        return None
+    number = int(text)
+    return number if number <= largest else None
+
+
+def octal(text: bytes, largest: int) -> int | None:
+    """Return the number that a text of octal digits is; None for anything else, and beyond `largest`."""
+    if not text.isdigit() or len(text) > _DIGITS or text.strip(b"01234567"):
+        return None
+    number = int(text, 8)
+    return number if number <= largest else None
