@@ -64,6 +64,8 @@ class Operations(pyfuse3.Operations):
         self.union = union
         self._pages = pages
         self.config = config
+        if pages is not None:
+            union.ov.changed = pages.changed
         self._listing_prefetch = ListingPrefetch(union.ov.trees)
         union.ov.together = self._listing_prefetch.together
         self._attribute_prefetch = AttributePrefetch()
@@ -135,17 +137,17 @@ class Operations(pyfuse3.Operations):
         names = listing.names
         if start_id == 0 or names is None:
             fresh = node.listing is None
-            names = self._listings.rewind(fh, self.union.names)
+            names = self._listings.rewind(fh, self.union.names(listing.ino))
             if fresh:
                 self._listing_prefetch.loaded(node)
         if start_id < 2 and not self._reply_dots(listing.ino, start_id, token):
             return
         start = max(start_id - 2, 0)
         began = perf_counter()
-        for index in range(start, len(names)):
+        for index, name in enumerate(names.since(start), start):
             if index == start + PROBE and perf_counter() - began > PROBE * COLD:
-                self._attribute_prefetch.fetch(node, names[index + CHUNK : index + WINDOW])
-            if not self._reply_name(node, names[index], index + 3, token):
+                self._attribute_prefetch.fetch(node, names.part(index + CHUNK, index + WINDOW))
+            if not self._reply_name(node, name, index + 3, token):
                 return
 
     def _reply_dots(self, ino: int, start: int, token: ReaddirToken) -> bool:

@@ -132,6 +132,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     keep_beside(ov, node)
     for parent, name in names:
         link_upper(ov, node, parent, name)
+    ov.changed(node.ino)
 
 
 def _all_names(ov: Overlay, node: File, st: Attributes) -> list[tuple[Directory, bytes]]:
@@ -161,6 +162,7 @@ def _note_upper(ov: Overlay, parent: Directory, name: bytes) -> None:
     listing = listing_of(ov, parent)
     listing[name] = 0
     parent.covered.add(name)
+    ov.changed(parent.ino)
 
 
 def _publish(ov: Overlay, part: Part, rename: Callable[[int], None]) -> None:
@@ -289,3 +291,5 @@ def _copy_up_one(ov: Overlay, node: Directory) -> None:
     listing = listing_of(ov, parent)
     listing[node.name] = node.candidates = ov.span((0, *node.candidates))
     parent.covered.add(node.name)
+    ov.changed(node.ino)
+    ov.changed(parent.ino)

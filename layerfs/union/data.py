@@ -120,11 +120,13 @@ def drop_sxid(ov: Overlay, node: File, fd: int) -> None:
     if extra.sxid is False:
         return
     if ov.owners.override is not None:
-        drop_overridden_sxid(ov, dirs.held(fd))
+        kill = drop_overridden_sxid(ov, dirs.held(fd))
     else:
         mode = os.fstat(fd).st_mode
         if kill := killed(mode):
             os.fchmod(fd, stat.S_IMODE(mode) & ~kill)
+    if kill:
+        ov.changed(node.ino)
     extra.sxid = False
 
 
@@ -133,10 +135,11 @@ def killed(mode: int) -> int:
     return mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
 
 
-def drop_overridden_sxid(ov: Overlay, path: dirs.Target) -> None:
-    """Clear setuid and setgid where the mode that counts is in an xattr."""
+def drop_overridden_sxid(ov: Overlay, path: dirs.Target) -> int:
+    """Clear setuid and setgid where the mode that counts is in an xattr; return which of them there were."""
     upper = ov.trees[0]
     assert upper is not None
     old = ov.owners.stored(upper, path, os.stat(path, follow_symlinks=dirs.follows(path)))
     if kill := killed(old.st_mode):
         ov.owners.write(path, old.st_uid, old.st_gid, old.st_mode & ~kill)
+    return kill

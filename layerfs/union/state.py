@@ -38,6 +38,10 @@ class Work:
         os.close(self.base)
 
 
+def tell_nobody(_ino: int) -> None:
+    """What `Overlay.changed` is until a front end has somebody to tell."""
+
+
 def serially(jobs: Iterable[Job], _parts: Sequence[Part]) -> list[Any]:
     """Run jobs one after the other: what `Overlay.together` is until a front end has helpers to offer."""
     return [job() for job in jobs]
@@ -48,6 +52,7 @@ class Overlay:
 
     __slots__ = (
         "_spans",
+        "changed",
         "files",
         "handles",
         "links",
@@ -74,6 +79,9 @@ class Overlay:
         self.marks: Marks | None = None
         self.links: dict[int, list[bytes]] | None = None  # lower hard links: number -> merged paths
         self.together: Callable[[Iterable[Job], Sequence[Part]], list[Any]] = serially
+        # Called with the number of a node whose attributes changed although nobody asked for that: by a copy-up in it,
+        # or by a write that takes setuid.
+        self.changed: Callable[[int], None] = tell_nobody
         self._spans: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.root = Directory(ROOT, None, b"", ())
         self.root.lookups = 1
