@@ -152,6 +152,7 @@ def test_holes_stay_holes_in_a_copy(files: tuple[SquashLower, dict[bytes, bytes]
         assert stored <= len(data.replace(bytes(BLOCK), b"")) + 2 * BLOCK, name
 
 
+@pytest.mark.mounts
 def test_attributes_are_those_of_the_kernels_squashfs(tree: Path) -> None:
     require("root")
     (tree / "file").write_bytes(bytes(100) + b"x" * 9000)

@@ -52,6 +52,7 @@ def test_holes_stay_holes(disk: Path) -> None:
         assert (st.st_size, st.st_blocks < 100) == ((64 << 20) + 3, True)
 
 
+@pytest.mark.mounts
 def test_full_upper_keeps_the_old_file_and_leaves_no_scrap(scratch: Path, require: Callable[..., None]) -> None:
     require("root")
     small = scratch / "small"

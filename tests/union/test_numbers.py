@@ -102,6 +102,7 @@ def test_numbers_stay_without_root(scratch: Path, require: Callable[..., None]) 
             check_constancy(box)
 
 
+@pytest.mark.mounts
 def test_numbers_of_two_filesystems_differ(scratch: Path, disk: Path, require: Callable[..., None]) -> None:
     require("root")
     for place in (scratch / "a", scratch / "b"):

@@ -201,6 +201,7 @@ def test_no_mapping_is_the_identity() -> None:
     assert Owners(UnionOptions()).outside(-1, 5) == (-1, 5)
 
 
+@pytest.mark.mounts
 def test_fuse_overlayfs_and_we_go_on_with_each_others_uppers(scratch: Path, require: Callable[..., None]) -> None:
     """Version 1.10 has another name for the xattr than later ones: the one that is there already counts."""
     require("root", "person", "fuse", "/usr/bin/fuse-overlayfs", "user xattrs")
@@ -233,6 +234,7 @@ def test_fuse_overlayfs_and_we_go_on_with_each_others_uppers(scratch: Path, requ
     assert beside("stat -c '%u %g %a' ours dir theirs") == "0 0 640\n0 0 750\n0 0 604\n"
 
 
+@pytest.mark.mounts
 def test_kept_owner_is_refused_where_nothing_can_keep_it(scratch: Path, require: Callable[..., None]) -> None:
     require("root")
     from layerfs.errors import Unsupported

@@ -97,6 +97,7 @@ def test_redirects_are_not_followed_when_told_so(scratch: Path) -> None:
         assert marks_of(box.upper) == {b"a": "whiteout", b"moved": "opaque y", b"moved/b": "opaque y"}
 
 
+@pytest.mark.mounts
 def test_renamed_directory_of_a_redirected_one_finds_its_lowers_again(scratch: Path) -> None:
     """The redirect named a path that a layer in between hides: after a remount the directory was empty."""
     layers = [{b"x": redirected(b"/a"), b"a": WHITEOUT}, BASE]
