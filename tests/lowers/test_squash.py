@@ -16,7 +16,7 @@ import pytest
 from layerfs.lowers.kinds import open_tree
 from layerfs.lowers.squash import SquashLower
 from layerfs.model import Stack
-from layerfs.pysquashfs import Image
+from layerfs.pysquashfs import Entry, Image, write_image
 from layerfs.union import opened
 from layerfs.union.attrs import Change
 from layerfs.union.options import UnionOptions
@@ -231,6 +231,46 @@ def test_directories_in_a_circle_are_refused(tree: Path, caplog: pytest.LogCaptu
             union.names(inner.ino)
         assert failure.value.errno == errno.EIO
     assert "in two directories" in caplog.text
+
+
+def test_directories_that_share_one_listing_are_refused(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An image of 12 KB had a million names, which the server read one by one and remembered."""
+    for name in ("crowd", *(f"brothers/b{number}" for number in range(6))):
+        (tree / name).mkdir(parents=True)
+    for number in range(60):
+        (tree / f"crowd/{'long' * 20}{number}").touch()
+    image = Path(os.fsdecode(pack(tree, *PLAIN)))
+    with Image(image) as intact:
+        data, table = bytearray(image.read_bytes()), intact.superblock.inode_table + 2
+        crowd = table + (intact.lookup(b"crowd").ref & 0xFFFF) + 16  # start, links, size, offset
+        for number in range(6):
+            at = table + (intact.lookup(b"brothers/b%d" % number).ref & 0xFFFF) + 16
+            data[at : at + 12] = data[crowd : crowd + 12]
+    image.write_bytes(data)
+    with closing(lower_of(os.fsencode(image))) as lower:
+        handle = lower.open_dir(lower.root(), b"crowd")
+        assert len(lower.scan(handle, xattr_whiteouts=False)) == 60
+        brothers = lower.open_dir(lower.root(), b"brothers")
+        with pytest.raises(OSError, match="Input/output"):
+            lower.open_dir(brothers, b"b0")
+        lower.close_dir(lower.open_dir(lower.root(), b"crowd"))
+    assert "directories overlap" in caplog.text
+
+
+@pytest.mark.parametrize(("names", "size"), [(20_000, 0), (40, 60_000)])
+def test_more_xattrs_than_linux_lists_are_an_error_of_that_file(
+    tree: Path, caplog: pytest.LogCaptureFixture, names: int, size: int
+) -> None:
+    """Each question after one of 790,000 stopped everybody for a second."""
+    xattrs = {b"user.%d" % number: bytes(size) for number in range(names)}
+    image = tree.with_suffix(".sqfs")
+    entries = [Entry(b"f", stat.S_IFREG, xattrs=xattrs), Entry(b"g", stat.S_IFREG, xattrs={b"user.a": b"1"})]
+    write_image(image, entries)
+    with closing(lower_of(os.fsencode(image))) as lower:
+        with pytest.raises(OSError, match="Input/output"):
+            lower.listxattr(lower.reach(lower.root(), b"f"))
+        assert lower.listxattr(lower.reach(lower.root(), b"g")) == ["user.a"]
+    assert "xattr" in caplog.text
 
 
 def test_listings_beyond_the_bound_are_read_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
