@@ -58,15 +58,15 @@ class DataPrefetch:
         goes_on = self._order and self._here >= len(self._order) - 1
         self._directory = parent.ino
         self._begin()
-        if goes_on and parent.listing is not None and len(parent.listing) <= LISTED:
-            self._take(parent, self._orders[0](parent.listing), name, 0)
+        if goes_on and parent.listing is not None and len(parent.listing.names) <= LISTED:
+            self._take(parent, self._orders[0](parent.listing.names), name, 0)
 
     def _look(self, parent: Directory, name: bytes) -> None:
         """Find the order in which this file comes after the last one."""
-        if parent.listing is None or len(parent.listing) > LISTED:
+        if parent.listing is None or len(parent.listing.names) > LISTED:
             return
         for make in self._orders:
-            order = make(parent.listing)
+            order = make(parent.listing.names)
             here = order.index(name) if name in order else 0
             if here and order[here - 1] == self._last:
                 self._orders = (make, *(other for other in _ORDERS if other is not make))

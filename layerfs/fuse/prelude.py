@@ -89,7 +89,7 @@ class Prelude:
         raise OSError(errno.ENOSYS, "not needed")  # default_permissions: the kernel checks
 
     def _opendir(self, ino: int, _: bytes) -> bytes:
-        self._union.ov.directory(ino)
+        self._union.directory(ino)
         return wire.OPEN_REPLY.pack(self._listings.open(ino), 0, 0)
 
     def _releasedir(self, _: int, body: bytes) -> bytes:
@@ -142,7 +142,7 @@ class Prelude:
         node, st = self._union.lookup(parent, name)
         entry = wire.dirent(node.ino, position + 1, name, st.st_mode)
         if not plus:
-            self._union.ov.table.reap(node)
+            self._union.drop(node)
             return entry
         entry = self._replies.entry(node.ino, st) + entry
         self._union.remember(node)

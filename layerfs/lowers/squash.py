@@ -19,7 +19,6 @@ from layerfs.lowers.file import ImageFile, ImageStat
 from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsError
 from layerfs.sys.locks import use_beside
 from layerfs.sys.namespaces import trusted_xattrs
-from layerfs.union import opened
 from layerfs.union.layers import Kind, Ref
 from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_whiteout
 
@@ -209,16 +208,16 @@ class SquashLower:
     def _xattrs(self, inode: Inode) -> dict[bytes, bytes]:
         return {} if inode.xattr == NO_XATTRS else self.noted(partial(self.image.xattrs, inode.ref))
 
-    def open(self, at: int, name: bytes, flags: int) -> int:
+    def open(self, at: int, name: bytes, flags: int) -> ImageFile:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
         inode = self._find(at, name)
         if not stat.S_ISREG(inode.mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-        return opened.admit(ImageFile(self, inode))
+        return ImageFile(self, inode)
 
-    def pin(self, at: int, name: bytes) -> int:
-        return opened.admit(ImageFile(self, self._find(at, name)))
+    def pin(self, at: int, name: bytes) -> ImageFile:
+        return ImageFile(self, self._find(at, name))
 
     def close(self) -> None:
         CACHE.forget(self.number)

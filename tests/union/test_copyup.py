@@ -103,9 +103,9 @@ def test_file_renamed_and_unlinked_while_its_copy_is_made(scratch: Path) -> None
                 else:
                     box.unlink(b"g")
                 box.union.adopt(staged)
-                fd = box.union.data_fd(node.ino, write=True)
+                fd = box.union.writable_fd(node.ino)
                 os.pwrite(fd, b"!", 0)
-                assert os.pread(box.union.data_fd(node.ino), 9, 0)[:1] == b"!"
+                assert os.pread(box.data_fd(node.ino), 9, 0)[:1] == b"!"
         assert box.tree() == {b"new": b"!ata"}
         assert box.is_clean()
         assert os.listdir(os.path.join(box.work, b"work")) == [b"whiteout"]

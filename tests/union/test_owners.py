@@ -56,7 +56,7 @@ def test_an_open_file_of_a_lower_keeps_its_owner_when_its_name_goes(scratch: Pat
     layer = {b"f": file(mode=0o640, uid=1000, gid=1000), b"kept": kept}
     maps = (IdRange(7, 1000, 1), IdRange(3, 7, 1)), (IdRange(8, 1000, 1), IdRange(4, 8, 1))
     with Box(scratch, {}, layer, options=UnionOptions(uid_map=maps[0], gid_map=maps[1])) as box:
-        box.union.ov.trees[2].override = NAME  # type: ignore[union-attr]
+        box.union.trees[2].override = NAME
         with box.node(name) as node, box.opened(name):
             before = box.stat(name)
             box.unlink(name)
