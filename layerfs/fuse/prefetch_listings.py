@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from layerfs.fuse.config import ending_signals
+from layerfs.sys import dirs
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree, Part, Tree
 
@@ -158,7 +159,7 @@ def _serve(pipe: int, roots: dict[int, int]) -> None:
 
 def _touch(root: int, path: bytes) -> None:
     try:
-        directory = os.open(path, _DIRECTORY, dir_fd=root)
+        directory = dirs.open_beneath(root, path, _DIRECTORY)
         try:
             os.listxattr(directory)
             os.listdir(directory)
