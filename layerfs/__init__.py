@@ -9,7 +9,7 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     snapshots  the drivers' contract and the lifecycle of snapshots
     spec      what is to be mounted, as values: options parsed and printed
     lowers    what may be a layer; squashfs images as lowers of the union
-    store     content by digest: in use or not, collected
+    store     the ledger, snapshot directories, content by digest
     xar       XAR packages: header, building, checking
     union     overlay semantics; synchronous, no FUSE
     sys       the only room with raw system calls
@@ -17,4 +17,20 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     model, errors
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerfs.snapshots.library import Snapshotter as Snapshotter
+    from layerfs.snapshots.library import Store as Store
+    from layerfs.snapshots.library import open_store as open_store
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a library's user asks for, which no start of a program pays for."""
+    if name in ("open_store", "Store", "Snapshotter"):
+        from importlib import import_module
+
+        return getattr(import_module("layerfs.snapshots.library"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

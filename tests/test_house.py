@@ -45,7 +45,7 @@ WITHOUT_MIRROR = {
     "pysquashfs": "blocks build content entries errors options session target tree values writer",
     "snapshots": "driver library snapshotter",
     "spec": "attach",
-    "store": "content entry info intake records",
+    "store": "entry info intake",
     "sys": "fsmount ids later libc mountprobe overlay rootfs",
     "union": "attrs flatten inodes kept lookup opened options removal shown state union whiteout work",
     "xar": "builder contents filedata order restore",

@@ -52,11 +52,13 @@ from typing import Protocol
 
 from layerfs.model import Mount
 from layerfs.store.info import NOTHING, Info, Kind, Usage
+from layerfs.sys.scan import count_tree
 from layerfs.value import value
 
 # fmt: off
 __all__ = [
-    "GIDS", "NOTHING", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "Layer", "Mount", "Snapshot", "Usage",
+    "GIDS", "NOTHING", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "LayerPlace", "Mount", "Snapshot",
+    "Usage", "usage_of",
 ]
 # fmt: on
 
@@ -90,7 +92,7 @@ class Snapshot:
 
 
 @value
-class Layer:
+class LayerPlace:
     """Where a snapshot's own content is: a directory, or an image (squashfs, XAR).
 
     Who fills an active snapshot without mounting it writes into `path` in its `form`. Where `image` is not None, it
@@ -100,6 +102,11 @@ class Layer:
     path: bytes
     form: Form
     image: bytes | None = None
+
+
+def usage_of(path: bytes) -> Usage:
+    """Count a directory that strangers filled, with all below it; a file of several names counts once."""
+    return Usage(*count_tree(path))
 
 
 class Driver(Protocol):
@@ -122,7 +129,7 @@ class Driver(Protocol):
         mount for "nothing to unpack", and untars through any other.
         """
 
-    def layer(self, directory: bytes) -> Layer:
+    def layer(self, directory: bytes) -> LayerPlace:
         """Return where the snapshot of this directory has its own content."""
 
     def seal(self, snapshot: Snapshot) -> None:

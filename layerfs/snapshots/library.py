@@ -4,47 +4,139 @@
         snapshots = store.snapshotter("overlay")
         for mount in snapshots.prepare("work", "base"):
             mount.perform(b"/mnt")
+
+    ROOT/ledger.db          what there is (layerfs.store.ledger)
+    ROOT/content/           blobs by digest (layerfs.store.content)
+    ROOT/drivers/NAME/      the snapshots of one driver (layerfs.store.places)
 """
 
 import os
+from contextlib import suppress
+from threading import Lock
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Self
 
-from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.store.content import Content
-from layerfs.store.records import Records
+from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
+from layerfs.snapshots import registry
+from layerfs.snapshots.recovery import recover
+from layerfs.snapshots.snapshotter import Snapshotter as Snapshotter
+from layerfs.store.ledger import Ledger
+from layerfs.store.places import Places
+from layerfs.sys import trust
+from layerfs.sys.namespaces import in_user_namespace
+
+AUTO: Final = "auto"
+DRIVERS: Final = b"drivers"
+VARIABLE: Final = b"LAYERFS_ROOT"
 
 
-class Store(Protocol):
-    """A store; a context manager. Threads share one, processes open one each."""
+class Store:
+    """An open store; a context manager. Threads share one, processes open one each."""
 
-    root: bytes
-    content: Content
-    records: Records
+    def __init__(self, root: bytes) -> None:
+        self.root = _make_root(root)
+        self.ledger = Ledger(self.root)
+        self._guard = Lock()
+        self._snapshotters: dict[str, Snapshotter] = {}
 
-    def snapshotter(self, name: str = "auto") -> Snapshotter:
-        """Return the snapshotter of a driver; `auto` takes the best that this host can run. NotFound, Unsupported."""
+    def snapshotter(self, name: str = AUTO) -> Snapshotter:
+        """Return the snapshotter of a driver; `auto` takes the best that this host can run.
+
+        What was interrupted in it is settled by then. Raises NotFound, Unsupported.
+        """
+        if name == AUTO:
+            name = self._best()
+        with self._guard:
+            if name not in self._snapshotters:
+                self._snapshotters[name] = self._open(name)
+            return self._snapshotters[name]
 
     def drivers(self) -> dict[str, str]:
-        """Return the names of all drivers, and why this host cannot run one (empty if it can)."""
+        """Return the names of all drivers, best first, and why this host cannot run one; empty if it can."""
+        return {name: self._why_not(name) for name in registry.names()}
 
     def close(self) -> None:
-        """Close the ledger; background work goes on by itself."""
+        """Close the ledger; what drivers have begun in the background goes on by itself."""
+        self.ledger.close()
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        ...
+        self.close()
+
+    def _best(self) -> str:
+        reasons = []
+        for name in registry.names():
+            why = self._why_not(name)
+            if not why:
+                return name
+            reasons.append(f"{name}: {why}")
+        raise Unsupported(f"this host can run no snapshotter ({'; '.join(reasons)})", "`layerfs doctor` says more")
+
+    def _why_not(self, name: str) -> str:
+        if name in self._snapshotters:
+            return ""
+        try:
+            places = self._places(name)
+            places.make()
+            registry.load(name, places.root).check()
+        except LayerfsError as error:
+            return error.message
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
+    def _places(self, name: str) -> Places:
+        with suppress(FileExistsError):
+            os.mkdir(os.path.join(self.root, DRIVERS), 0o700)
+        return Places(os.path.join(self.root, DRIVERS, os.fsencode(name)))
+
+    def _open(self, name: str) -> Snapshotter:
+        places = self._places(name)
+        driver = registry.load(name, places.root)
+        places.make()
+        driver.check()
+        snapshotter = Snapshotter(name, driver, self.ledger, places)
+        recover(snapshotter)
+        return snapshotter
+
+
+def open_store(root: str | bytes | os.PathLike[str] | None = None) -> Store:
+    """Open a store, and make it if it is not there; `root` is a directory (LAYERFS_ROOT, or this user's own).
+
+    Raises InvalidArgument for a directory that others can change, Unsupported for a store of a newer layerfs.
+    """
+    return Store(default_root() if root is None else os.path.join(os.getcwdb(), os.fsencode(root)))
 
 
 def default_root() -> bytes:
     """Return where this user's store is: LAYERFS_ROOT, root's /var/lib/layerfs, else $XDG_DATA_HOME/layerfs."""
-    chosen = os.environb.get(b"LAYERFS_ROOT")
+    chosen = os.environb.get(VARIABLE)
     if chosen:
         return os.path.join(os.getcwdb(), chosen)
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and not in_user_namespace():
         return b"/var/lib/layerfs"
     base = os.environb.get(b"XDG_DATA_HOME", b"")
     if not base.startswith(b"/"):  # relative ones are to be ignored (XDG Base Directory Specification)
-        base = os.path.join(os.path.expanduser(b"~"), b".local/share")
+        home = os.path.expanduser(b"~")
+        if not home.startswith(b"/"):
+            raise InvalidArgument("this user has no home, and so no store", "set LAYERFS_ROOT or give --root DIR")
+        base = os.path.join(home, b".local/share")
     return os.path.join(base, b"layerfs")
+
+
+def _make_root(root: bytes) -> bytes:
+    """Make the store's directory, closed to others, and return its path without symlinks."""
+    try:
+        found = trust.walk(root, make=0o700)
+    except trust.Untrusted as error:
+        said = f"no store can be at {os.fsdecode(root)}: {os.fsdecode(error.filename)} {error.strerror}"
+        raise InvalidArgument(said, "give another --root") from None
+    try:
+        path = b"/proc/self/fd/%d" % found.fd
+        if not os.listdir(path):  # ours from now on
+            os.chmod(path, 0o700)
+    finally:
+        os.close(found.fd)
+    return found.path

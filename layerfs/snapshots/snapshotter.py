@@ -6,17 +6,40 @@
 
 Keys of active snapshots and views and names of committed ones are one key space for each driver. They are opaque: any
 text, never a path.
+
+The order of steps, so that being killed between any two leaves before or after:
+
+    prepare   lock and make a directory; the driver creates in it | begin; insert; rename it to its place; end | unlock
+    commit    the driver counts; sync the filesystem | begin; change the row; end | sync the ledger; seal; note that
+    remove    begin; delete the row; rename the directory into the trash; end
+    cleanup   sync the ledger; the driver discards; remove the directory
+
+What lies before a | changes nothing that others see; between begin and end only this process writes to the ledger, and
+nothing takes long. `recover` (layerfs.snapshots.recovery) finishes or takes back what was interrupted.
 """
 
+import logging
+import os
+import time
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
+from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
-from layerfs.snapshots.driver import NOTHING, Capability, Layer
+from layerfs.snapshots import filters
+from layerfs.snapshots.driver import NOTHING, Capability, Driver, Form, Kind, LayerPlace, Snapshot
+from layerfs.snapshots.words import checked_key, checked_labels, updated_labels
+from layerfs.store import rows
 from layerfs.store.info import Info, Usage
+from layerfs.store.ledger import Ledger, Transaction
+from layerfs.store.places import Places
+from layerfs.store.rows import Row
+from layerfs.sys.sync import sync_filesystem
+from layerfs.value import replace
+
+_log = logging.getLogger(__name__)
 
 
-class Snapshotter(Protocol):
+class Snapshotter:
     """The snapshots of one driver in one store; every method may be called from any thread.
 
     Raises, besides OSError of the disk: NotFound (no such key, no such parent), AlreadyExists (key or name taken),
@@ -24,17 +47,31 @@ class Snapshotter(Protocol):
     committed snapshot, commit of what is not active, removal of what has children), Unsupported (the host lacks it).
     """
 
-    name: str
-    capabilities: frozenset[Capability]
+    def __init__(self, name: str, driver: Driver, ledger: Ledger, places: Places) -> None:
+        self.name = name
+        self.driver = driver
+        self.ledger = ledger
+        self.places = places
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this driver can do beyond what all can."""
+        return self.driver.capabilities
 
     def prepare(self, key: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> tuple[Mount, ...]:
         """Make an active snapshot on top of a committed one, or of nothing, and return its mounts."""
+        return self._make(Kind.ACTIVE, key, parent, labels)
 
     def view(self, key: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> tuple[Mount, ...]:
         """Make a read-only view of a committed snapshot, and return its mounts."""
+        return self._make(Kind.VIEW, key, parent, labels)
 
     def mounts(self, key: str) -> tuple[Mount, ...]:
         """Return the mounts of an active snapshot or a view."""
+        snapshot = self._snapshot(key)
+        if snapshot.kind is Kind.COMMITTED:
+            raise NotReady(f"snapshot {key} is committed, and has no mounts", "prepare or view one on top of it")
+        return self.driver.mounts(snapshot)
 
     def commit(
         self,
@@ -50,27 +87,196 @@ class Snapshotter(Protocol):
         What it holds is on disk before it counts as committed; `volatile` leaves that to the caller. `parent` puts a
         snapshot that was prepared without a parent on top of one (containerd's "rebase").
         """
+        info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels))
+        with self.ledger.read() as db:
+            row, base = self._to_commit(db, info, key)
+            snapshot = self.seen(db, row)
+        usage = self.driver.usage(snapshot)
+        if not volatile:
+            sync_filesystem(snapshot.directory)
+        with self.ledger.write() as db:
+            again, base = self._to_commit(db, info, key)
+            if again.id != row.id:
+                raise NotFound(f"snapshot {key} was removed and made again meanwhile")
+            now = time.time_ns()
+            rows.commit(db, row.id, replace(info, created=now, updated=now), base, usage)
+        if not volatile:
+            self.ledger.sync()
+        self.seal(row.id)
 
     def remove(self, key: str) -> None:
         """Remove a snapshot that has no children; what it took is given back by `cleanup`."""
+        row = None
+        try:
+            with self.ledger.write() as db:
+                row = self._require(db, key)
+                if rows.has_children(db, row.id):
+                    raise NotReady(f"snapshot {key} has children", "remove them first")
+                rows.delete(db, row.id)
+                self.places.set_aside(row.id)
+        except BaseException:
+            if row is not None:
+                self.places.restore(row.id)
+            raise
 
     def stat(self, key: str) -> Info:
         """Return what is known of a snapshot."""
+        with self.ledger.read() as db:
+            return self._require(db, key).info
 
     def update(self, info: Info, *fields: str) -> Info:
         """Change labels and return what is known then: all of them, or those that `labels.NAME` fields name."""
+        with self.ledger.write() as db:
+            row = self._require(db, info.name)
+            labels = checked_labels(updated_labels(row.info.labels, info.labels, fields))
+            rows.replace_labels(db, row.id, labels)
+            now = time.time_ns()
+            rows.touch(db, row.id, now)
+        return replace(row.info, labels=labels, updated=now)
 
-    def walk(self, *filters: str) -> Iterator[Info]:
-        """Yield the snapshots that match one of the filters (containerd's language), by name; without filters all."""
+    def walk(self, *texts: str) -> Iterator[Info]:
+        """Yield the snapshots that match one of the filters (containerd's language), by name; without filters all.
+
+        They are as they were when the first was asked for. Raises InvalidArgument at once for what is no filter.
+        """
+        return self._walk(filters.parse_all(texts))
+
+    def _walk(self, wanted: filters.Filter) -> Iterator[Info]:
+        with self.ledger.read() as db:
+            for row in rows.walk(db, self.name, wanted.where()):
+                if wanted.matches(row.info):
+                    yield row.info
 
     def usage(self, key: str) -> Usage:
         """Return what a snapshot itself takes: as it is now while active, else as it was at commit."""
+        with self.ledger.read() as db:
+            row = self._require(db, key)
+            if row.kind is not Kind.ACTIVE:
+                return row.usage
+            snapshot = self.seen(db, row)
+        return self.driver.usage(snapshot)
 
     def cleanup(self) -> int:
         """Give back what removed snapshots took, finish what was interrupted, and return how many are gone."""
+        from layerfs.snapshots.recovery import recover
 
-    def layer(self, key: str) -> Layer:
+        recover(self)
+        burnt = 0
+        with self.places.sweeping():
+            numbers = self.places.trash()
+            if numbers:
+                self.ledger.sync()  # a power cut would bring back rows whose content is gone
+            for number in numbers:
+                self.driver.discard(self.places.trashed(number))
+                self.places.burn(number)
+                burnt += 1
+        return burnt
+
+    def layer(self, key: str) -> LayerPlace:
         """Return where a snapshot has its own content, for who fills or reads it without mounting."""
+        return self.driver.layer(self._snapshot(key).directory)
 
     def stack(self, key: str) -> Stack:
-        """Return the layers that a snapshot consists of; an active one's own is the upper."""
+        """Return the layers of which a snapshot consists, its own on top, to be read."""
+        snapshot = self._snapshot(key)
+        own = self.driver.layer(snapshot.directory)
+        if own.form is Form.WHOLE:
+            return Stack((own.path,))
+        mine = [] if snapshot.kind is Kind.VIEW and snapshot.parents else [own.path]
+        return Stack((*mine, *(self.driver.layer(parent).path for parent in snapshot.parents)))
+
+    def seal(self, number: int) -> None:
+        """Do the last step of a commit; what keeps the driver from it is logged, and it is tried again later."""
+        with self.ledger.read() as db:
+            snapshot = self.seen(db, rows.by_id(db, number))
+        try:
+            self.driver.seal(snapshot)
+        except (OSError, LayerfsError) as error:
+            _log.warning("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
+            return
+        with self.ledger.write() as db:
+            rows.seal(db, number)
+
+    def create(self, snapshot: Snapshot) -> None:
+        """Have the driver make a snapshot in a directory of its own; `snapshot.directory` is of no account yet."""
+        with self.places.making(snapshot.id) as staged:
+            self.driver.create(replace(snapshot, directory=staged))
+            self.places.publish(snapshot.id)
+
+    def _make(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
+        """Make a snapshot and return its mounts."""
+        now = time.time_ns()
+        info = Info(checked_key(key), kind, parent, checked_labels(labels), now, now)
+        with self.ledger.read() as db:
+            base = self._to_make(db, info)
+            parents = self._above(db, base)
+        number = self._number()
+        with self.places.making(number) as staged:
+            self.driver.create(Snapshot(number, kind, staged, parents, info.labels))
+            with self.ledger.write() as db:
+                if self._to_make(db, info) != base:
+                    raise NotFound(f"parent {parent} was removed and made again meanwhile")
+                rows.insert(db, self.name, number, info, base)
+                self.places.publish(number)
+                return self.driver.mounts(Snapshot(number, kind, self.places.place(number), parents, info.labels))
+
+    def _to_make(self, db: Transaction, info: Info) -> int:
+        """Return the id of the parent of a snapshot that may be made; 0 for none."""
+        base = self._parent(db, info.parent, InvalidArgument)
+        if rows.exists(db, self.name, info.name):
+            raise AlreadyExists(f"snapshot {info.name} exists", "remove it, or take another key")
+        return base
+
+    def _to_commit(self, db: Transaction, info: Info, key: str) -> tuple[Row, int]:
+        """Return an active snapshot that may be committed, and the id of its parent then."""
+        row = self._require(db, key)
+        if rows.exists(db, self.name, info.name):
+            raise AlreadyExists(f"snapshot {info.name} exists", "remove it, or take another name")
+        if row.kind is not Kind.ACTIVE:
+            raise NotReady(f"snapshot {key} is not active, but {row.kind.word}", "only active ones are committed")
+        if not info.parent or info.parent == row.info.parent:
+            return row, row.parent
+        if row.parent:
+            raise InvalidArgument(f"snapshot {key} has a parent already: {row.info.parent}")
+        if Capability.REBASE not in self.capabilities:
+            raise InvalidArgument(f"the snapshots of {self.name} keep the parent that they were prepared with")
+        return row, self._parent(db, info.parent, NotReady)
+
+    def _parent(self, db: Transaction, name: str, uncommitted: type[LayerfsError]) -> int:
+        if not name:
+            return 0
+        row = rows.find(db, self.name, name)
+        if row is None:
+            raise NotFound(f"there is no parent {name}", "`layerfs snapshot ls` shows what there is")
+        if row.kind is not Kind.COMMITTED:
+            raise uncommitted(f"parent {name} is not committed, but {row.kind.word}", "commit it first")
+        return row.id
+
+    def _require(self, db: Transaction, key: str) -> Row:
+        row = rows.find(db, self.name, checked_key(key))
+        if row is None:
+            raise NotFound(f"there is no snapshot {key}", "`layerfs snapshot ls` shows what there is")
+        return row
+
+    def _snapshot(self, key: str) -> Snapshot:
+        with self.ledger.read() as db:
+            return self.seen(db, self._require(db, key))
+
+    def seen(self, db: Transaction, row: Row) -> Snapshot:
+        """Return a snapshot as its driver sees it."""
+        parents = self._above(db, row.parent)
+        return Snapshot(row.id, row.kind, self.places.place(row.id), parents, row.info.labels)
+
+    def _above(self, db: Transaction, number: int) -> tuple[bytes, ...]:
+        """Return the directories of a snapshot and its parents; 0 has none."""
+        if not number:
+            return ()
+        return tuple(self.places.place(each) for each in (number, *rows.ancestors(db, number)))
+
+    def _number(self) -> int:
+        """Return a number that no directory has, not even one that a power cut made the ledger forget."""
+        while True:
+            number = self.ledger.take_id()
+            paths = (self.places.place(number), self.places.trashed(number), self.places.staged(number))
+            if not any(map(os.path.lexists, paths)):
+                return number

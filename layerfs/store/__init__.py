@@ -1,1 +1,1 @@
-"""Content by digest: in use or not, collected."""
+"""What a store keeps: the ledger, the directories of snapshots, content by digest."""

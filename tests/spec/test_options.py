@@ -94,10 +94,9 @@ MEANINGS = {
     b"default_permissions,clone_fd,noxattrs,threaded=0": ignored(
         b"default_permissions", b"clone_fd", b"noxattrs", b"threaded=0"
     ),
-    b"nfs_export=off,index=off": ignored(b"nfs_export=off", b"index=off"),
-    b"metacopy=on": union(metacopy=True),
-    b"metacopy=on,metacopy=off": union(),
-    b"userxattr": union(userxattr=True),
+    b"nfs_export=off,index=off,metacopy=off,userxattr": ignored(
+        b"nfs_export=off", b"index=off", b"metacopy=off", b"userxattr"
+    ),
 }
 
 
@@ -115,8 +114,7 @@ REFUSED = {
     b"allow_root": "allow_other",
     b"remount": "remount",
     b"xino=maybe": 'bad mount option "xino=maybe" (hint: xino takes on or off or auto)',
-    b"metacopy=maybe": "metacopy=maybe",
-    b"userxattr=2": "userxattr=2",
+    b"metacopy=on": "metacopy=on",
     b"index=on": "index=on",
     b"timeout=-1": "timeout=-1",
     b"timeout=nan": "timeout=nan",

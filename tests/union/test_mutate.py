@@ -31,7 +31,8 @@ def code_of(act: Callable[..., object], *args: object) -> int:
 @pytest.mark.parametrize("devices", [True, False], ids=["devices", "files"])
 def test_remove_and_make_again(scratch: Path, devices: bool) -> None:
     with Box(scratch, LOWER) as box:
-        box.marks.devices = devices
+        assert box.union.ov.marks is not None
+        box.union.ov.marks.devices = devices
         box.write(b"f", b"F")
         for path in (b"f", b"d/s/y", b"d/x", LONG, b"l/" + LONG):
             box.unlink(path)
@@ -43,7 +44,7 @@ def test_remove_and_make_again(scratch: Path, devices: bool) -> None:
             expected = {b".wh.f": "file", b".wh.d": "file", b".wh.l": "file"}
         assert marks_of(box.upper) == expected
         assert box.again().tree() == {}
-        box.marks.devices = devices
+        box.union.ov.marks.devices = devices
         box.mkdir(b"f")
         box.create(b"d", b"now a file")
         box.mkdir(LONG)
@@ -58,7 +59,8 @@ def test_remove_and_make_again(scratch: Path, devices: bool) -> None:
 def test_long_names_without_devices_are_hidden_by_xattr(scratch: Path, copied: bool) -> None:
     """They failed with ENAMETOOLONG: `.wh.NAME` has no room."""
     with Box(scratch, LOWER, {LONG: directory()}) as box:
-        box.marks.devices = False
+        assert box.union.ov.marks is not None
+        box.union.ov.marks.devices = False
         if copied:
             box.write(LONG, b"L")
         box.rename(LONG, b"short")

@@ -1,0 +1,291 @@
+"""The ledger of a store: one SQLite file that says which snapshots and records there are.
+
+Write-ahead logging: readers never wait, and see the ledger as it was when they began. Writers take turns, those of one
+process in the order in which they came, those of several by a lock of the kernel's; SQLite's own way of waiting is to
+sleep and try again, which lets the unlucky starve. A writer's transaction is over in a tenth of a millisecond, because
+it is written and not synced: what must be on disk calls `sync`, which syncs the log for all that were before it.
+
+A process that is killed leaves a transaction that never was. After a power cut the ledger is as it was at some moment
+at or after the last `sync`. Moving the log into the file needs syncs, so a thread of its own does that.
+"""
+
+import errno
+import fcntl
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Final
+
+from layerfs.errors import Corrupt, LayerfsError, Unsupported
+from layerfs.store.schema import APPLICATION, MIGRATIONS
+
+NAME: Final = b"ledger.db"
+LOCK: Final = b"ledger.lock"
+LOG: Final = b"-wal"
+PATIENCE: Final = 60.0  # s for a lock that SQLite itself wants; only recovery after a crash takes one for long
+FULL_LOG: Final = 4 << 20  # bytes of log from which on it is moved into the file: SQLite's own bound
+MOST_IDS: Final = 64  # numbers that a process takes at once; what it does not use is lost
+
+
+class Transaction:
+    """One connection within a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        """Execute one statement."""
+        return self._connection.execute(statement, values)
+
+    def many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        """Execute one statement for each row."""
+        if rows:
+            self._connection.executemany(statement, rows)
+
+    def one(self, statement: str, *values: Any) -> Any:
+        """Return the first row, or None."""
+        return self.run(statement, *values).fetchone()
+
+    def all(self, statement: str, *values: Any) -> list[Any]:
+        """Return all rows."""
+        return self.run(statement, *values).fetchall()
+
+
+class Ledger:
+    """An open ledger; any thread may use it. Raises LayerfsError and OSError for what SQLite says."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._path = os.path.join(root, NAME)
+        self._turns = _Turns()
+        self._idle: list[sqlite3.Connection] = []
+        self._ids: list[int] = []
+        self._take = 1
+        self._mover: threading.Thread | None = None
+        self._lock = os.open(os.path.join(root, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with _explained(self._path):
+                self._writer = self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def close(self) -> None:
+        """Close it; nobody may be using it any more."""
+        if self._mover:
+            self._mover.join()
+        for connection in (*self._idle, self._writer):
+            connection.close()
+        self._idle.clear()
+        os.close(self._lock)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Begin a transaction that alone may write, and commit it at the end; an exception rolls it back."""
+        with _explained(self._path), self._turns, self._turn_of_process():
+            transaction = Transaction(self._writer)
+            transaction.run("BEGIN IMMEDIATE")
+            try:
+                yield transaction
+                transaction.run("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+        self._look_at_log()
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Begin a transaction that sees the ledger as it is now, until the end."""
+        with _explained(self._path):
+            connection = self._reader()
+            try:
+                connection.execute("BEGIN")
+                yield Transaction(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._idle.append(connection)
+
+    def sync(self) -> None:
+        """Return when all that was committed by now outlasts a power cut."""
+        with suppress(FileNotFoundError):  # the last one who closed the ledger moved the log into the file, and synced
+            _sync(self._path + LOG, os.O_RDWR)
+        _sync(self._root, os.O_RDONLY | os.O_DIRECTORY)
+
+    def take_id(self) -> int:
+        """Return a number that no snapshot of this store ever had."""
+        with suppress(IndexError):
+            return self._ids.pop()
+        with self.write() as transaction:
+            (first,) = transaction.one("SELECT value FROM facts WHERE name = 'next'")
+            transaction.run("UPDATE facts SET value = ? WHERE name = 'next'", first + self._take)
+        self._ids.extend(range(first + self._take - 1, first, -1))
+        self._take = min(2 * self._take, MOST_IDS)
+        return int(first)
+
+    @contextmanager
+    def _turn_of_process(self) -> Iterator[None]:
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _reader(self) -> sqlite3.Connection:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        path = "file:" + _quoted(self._path) + "?mode=rw"
+        connection = sqlite3.connect(
+            path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True
+        )
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        """Return the writer's connection to a ledger of this layerfs's tables, made or brought forward if need be."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        connection = self._connect()
+        try:
+            if _version(connection) != len(MIGRATIONS):
+                with self._turn_of_process():
+                    _migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _look_at_log(self) -> None:
+        """Have the log moved into the file where it has grown long, by a thread that keeps nobody waiting."""
+        if self._mover and self._mover.is_alive():
+            return
+        try:
+            if os.stat(self._path + LOG).st_size < FULL_LOG:
+                return
+        except FileNotFoundError:
+            return
+        self._mover = threading.Thread(target=self._move_log, daemon=True)
+        self._mover.start()
+
+    def _move_log(self) -> None:
+        with suppress(sqlite3.Error):  # it is tried again after the next transaction
+            connection = self._connect()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            finally:
+                connection.close()
+
+
+class _Turns:
+    """A lock that is handed over in the order in which it was asked for."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._taken = False
+
+    def __enter__(self) -> None:
+        with self._guard:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        try:
+            mine.acquire()
+        except BaseException:  # KeyboardInterrupt
+            with self._guard:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                    raise
+            self.__exit__(None, None, None)
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise Unsupported(
+            f"this store was made by a newer layerfs (its ledger has version {version}, this one knows "
+            f"{len(MIGRATIONS)})",
+            "use that one, or another --root",
+        )
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring a ledger forward, all steps in one transaction; somebody else may have done so meanwhile."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number, statements in enumerate(MIGRATIONS[_version(connection) :], _version(connection) + 1):
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _quoted(path: bytes) -> str:
+    from urllib.parse import quote
+
+    return quote(path)
+
+
+def _sync(path: bytes, flags: int) -> None:
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _explained(path: bytes) -> Iterator[None]:
+    """Turn what SQLite says into our words."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: sqlite3.DatabaseError, path: bytes) -> Exception:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Corrupt(f"the ledger {os.fsdecode(path)} is damaged: {error}", "put back a copy of it")
+    if primary in _ERRNOS:
+        return OSError(_ERRNOS[primary], f"the ledger cannot be used: {error}", path)
+    if isinstance(error, sqlite3.OperationalError):
+        return LayerfsError(f"the ledger {os.fsdecode(path)} cannot be used: {error}")
+    return error
+
+
+_ERRNOS: Final = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}

@@ -1,0 +1,135 @@
+"""The directories of one driver's snapshots. Numbers name them, never keys.
+
+    ROOT/making/ID.lock   held (flock) by who makes the snapshot; it is there from the first step to the last
+    ROOT/making/ID/       where it is made
+    ROOT/snapshots/ID/    where it is: put there by one rename, so what is there is whole
+    ROOT/trash/ID/        what was removed, or was never finished
+
+Which numbers are snapshots is for the ledger to say. All of this lies on one filesystem and is closed to others.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from layerfs.sys import dirs
+from layerfs.sys.fsmount import AT_FDCWD
+from layerfs.sys.locks import lock_file
+
+MAKING: Final = b"making"
+SNAPSHOTS: Final = b"snapshots"
+TRASH: Final = b"trash"
+SWEEP: Final = b"sweep.lock"  # who empties the trash
+_LOCK: Final = b".lock"
+
+
+class Places:
+    """The directories of one driver below `root`."""
+
+    def __init__(self, root: bytes) -> None:
+        self.root = root
+
+    def make(self) -> None:
+        """Make what is missing, closed to others."""
+        for path in (self.root, *(os.path.join(self.root, name) for name in (MAKING, SNAPSHOTS, TRASH))):
+            with suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+
+    def place(self, number: int) -> bytes:
+        """Return the directory of a snapshot."""
+        return b"%s/%s/%d" % (self.root, SNAPSHOTS, number)
+
+    def trashed(self, number: int) -> bytes:
+        """Return the directory of what was a snapshot."""
+        return b"%s/%s/%d" % (self.root, TRASH, number)
+
+    def staged(self, number: int) -> bytes:
+        """Return the directory in which a snapshot is made."""
+        return b"%s/%s/%d" % (self.root, MAKING, number)
+
+    @contextmanager
+    def making(self, number: int) -> Iterator[bytes]:
+        """Yield an empty directory for a snapshot to be made in; what an exception leaves is in the trash then."""
+        lock = self._lock(number, wait=True)
+        try:
+            os.mkdir(self.staged(number), 0o700)
+            try:
+                yield self.staged(number)
+            except BaseException:
+                self.give_up(number)
+                raise
+            os.unlink(self.staged(number) + _LOCK)
+        finally:
+            os.close(lock)
+
+    def publish(self, number: int) -> None:
+        """Give a finished snapshot its place."""
+        os.rename(self.staged(number), self.place(number))
+
+    def set_aside(self, number: int) -> None:
+        """Move a snapshot into the trash; one that is not there is fine."""
+        with suppress(FileNotFoundError):
+            os.rename(self.place(number), self.trashed(number))
+
+    def restore(self, number: int) -> None:
+        """Move a snapshot back from the trash; one that is not there is fine."""
+        with suppress(FileNotFoundError):
+            os.rename(self.trashed(number), self.place(number))
+
+    def give_up(self, number: int) -> None:
+        """Move what was being made into the trash, wherever it had got to, and let go of its number."""
+        self.set_aside(number)
+        with suppress(FileNotFoundError):
+            os.rename(self.staged(number), self.trashed(number))
+        with suppress(FileNotFoundError):
+            os.unlink(self.staged(number) + _LOCK)
+
+    @contextmanager
+    def abandoned(self) -> Iterator[list[int]]:
+        """Yield the numbers that were being made by somebody who is gone, which nobody else touches meanwhile."""
+        held: dict[int, int] = {}
+        try:
+            for name in os.listdir(os.path.join(self.root, MAKING)):
+                if name.endswith(_LOCK):
+                    number = int(name.removesuffix(_LOCK))
+                    with suppress(BlockingIOError):
+                        held[number] = self._lock(number, wait=False)
+            yield sorted(held)
+        finally:
+            for fd in held.values():
+                os.close(fd)
+
+    def finished(self, number: int) -> None:
+        """Let go of the number of a snapshot whose maker was killed after the last step that counts."""
+        with suppress(FileNotFoundError):
+            os.rename(self.staged(number), self.place(number))  # a power cut can keep the ledger and lose the rename
+        with suppress(FileNotFoundError):
+            os.unlink(self.staged(number) + _LOCK)
+
+    @contextmanager
+    def sweeping(self) -> Iterator[None]:
+        """Be the only one who empties the trash."""
+        fd = lock_file(os.path.join(self.root, SWEEP))
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+    def trash(self) -> list[int]:
+        """Return the numbers of what is in the trash."""
+        return self._numbers(TRASH)
+
+    def there(self) -> list[int]:
+        """Return the numbers of the snapshots that have a directory."""
+        return self._numbers(SNAPSHOTS)
+
+    def burn(self, number: int) -> None:
+        """Remove a directory of the trash with all that is in it."""
+        dirs.remove(AT_FDCWD, self.trashed(number))
+
+    def _lock(self, number: int, *, wait: bool) -> int:
+        return lock_file(self.staged(number) + _LOCK, wait=wait)
+
+    def _numbers(self, name: bytes) -> list[int]:
+        return sorted(int(entry) for entry in os.listdir(os.path.join(self.root, name)) if entry.isdigit())

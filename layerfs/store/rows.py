@@ -1,0 +1,205 @@
+"""The snapshots in the ledger: every question and every change, in SQL. No policy: who may do what is decided above.
+
+Each question goes through an index, so none costs more with more snapshots, but for a walk through all.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any, Final
+
+from layerfs.store.info import Info, Kind, Usage
+from layerfs.store.ledger import Transaction
+from layerfs.value import value
+
+DEEPEST: Final = 10_000  # parents above a snapshot; a ledger that says more is damaged
+
+
+@value
+class Row:
+    """A snapshot as the ledger has it; `parent` is an id, 0 without one."""
+
+    id: int
+    kind: Kind
+    parent: int
+    info: Info
+    usage: Usage
+
+
+@value
+class Where:
+    """What is asked of a walk; None and nothing mean anything."""
+
+    key: str | None = None
+    parent: str | None = None
+    kind: Kind | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+_COLUMNS: Final = (
+    "s.id, s.key, s.kind, coalesce(s.parent, 0), coalesce(p.key, ''), s.created, s.updated, s.size, s.inodes"
+)
+_FROM: Final = "FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent"
+
+
+def find(db: Transaction, driver: str, key: str) -> Row | None:
+    """Return the snapshot of a key."""
+    found = db.one(f"SELECT {_COLUMNS} {_FROM} WHERE s.driver = ? AND s.key = ?", driver, key)
+    return None if found is None else _row(found, labels(db, found[0]))
+
+
+def exists(db: Transaction, driver: str, key: str) -> bool:
+    """Tell whether a key or name is taken."""
+    return db.one("SELECT 1 FROM snapshots WHERE driver = ? AND key = ?", driver, key) is not None
+
+
+def labels(db: Transaction, number: int) -> dict[str, str]:
+    """Return the labels of a snapshot."""
+    return dict(db.all("SELECT name, value FROM labels WHERE snapshot = ?", number))
+
+
+def ancestors(db: Transaction, number: int) -> list[int]:
+    """Return the ids of a snapshot's parents, nearest first."""
+    found = db.all(
+        """WITH RECURSIVE up (id, depth) AS (
+            SELECT parent, 1 FROM snapshots WHERE id = ?
+            UNION ALL
+            SELECT s.parent, depth + 1 FROM up JOIN snapshots s ON s.id = up.id WHERE depth < ?
+        ) SELECT id FROM up WHERE id IS NOT NULL ORDER BY depth""",
+        number,
+        DEEPEST,
+    )
+    return [number for (number,) in found]
+
+
+def has_children(db: Transaction, number: int) -> bool:
+    """Tell whether a snapshot is somebody's parent."""
+    return db.one("SELECT 1 FROM snapshots WHERE parent = ? LIMIT 1", number) is not None
+
+
+def insert(db: Transaction, driver: str, number: int, info: Info, parent: int) -> None:
+    """Add a snapshot; its key must be free."""
+    db.run(
+        "INSERT INTO snapshots (id, driver, key, kind, parent, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        *(number, driver, info.name, info.kind.value, parent or None, info.created, info.updated),
+    )
+    _put_labels(db, number, info.labels)
+
+
+def commit(db: Transaction, number: int, info: Info, parent: int, usage: Usage) -> None:
+    """Make an active snapshot a committed one, not sealed yet, with other labels; its new name must be free."""
+    db.run(
+        "UPDATE snapshots SET key = ?, kind = ?, parent = ?, created = ?, updated = ?, size = ?, inodes = ?, sealed = 0"
+        " WHERE id = ?",
+        *(info.name, Kind.COMMITTED.value, parent or None, info.created, info.updated, usage.size, usage.inodes),
+        number,
+    )
+    replace_labels(db, number, info.labels)
+
+
+def replace_labels(db: Transaction, number: int, labels: Mapping[str, str]) -> None:
+    """Give a snapshot these labels and no others."""
+    db.run("DELETE FROM labels WHERE snapshot = ?", number)
+    _put_labels(db, number, labels)
+
+
+def touch(db: Transaction, number: int, now: int) -> None:
+    """Set the time of the last update."""
+    db.run("UPDATE snapshots SET updated = ? WHERE id = ?", now, number)
+
+
+def seal(db: Transaction, number: int) -> None:
+    """Note that nothing more is to be done to a committed snapshot."""
+    db.run("UPDATE snapshots SET sealed = 1 WHERE id = ?", number)
+
+
+def unsealed(db: Transaction, driver: str) -> list[Row]:
+    """Return the committed snapshots whose commit was interrupted before the end."""
+    found = db.all(f"SELECT {_COLUMNS} {_FROM} WHERE s.driver = ? AND s.sealed = 0", driver)
+    return [_row(columns, labels(db, columns[0])) for columns in found]
+
+
+def delete(db: Transaction, number: int) -> None:
+    """Remove a snapshot that has no children."""
+    db.run("DELETE FROM snapshots WHERE id = ?", number)
+
+
+def known(db: Transaction, driver: str, numbers: list[int]) -> set[int]:
+    """Return which of these are ids of snapshots of a driver."""
+    there: set[int] = set()
+    for first in range(0, len(numbers), 500):
+        part = numbers[first : first + 500]
+        marks = ",".join("?" * len(part))
+        there.update(
+            number
+            for (number,) in db.all(f"SELECT id FROM snapshots WHERE driver = ? AND id IN ({marks})", driver, *part)
+        )
+    return there
+
+
+def ids(db: Transaction, driver: str) -> list[tuple[int, Kind]]:
+    """Return the ids of all snapshots of a driver, and what they are."""
+    found = db.all("SELECT id, kind FROM snapshots WHERE driver = ?", driver)
+    return [(number, Kind(kind)) for number, kind in found]
+
+
+def drivers(db: Transaction) -> list[str]:
+    """Return the names of the drivers that have snapshots."""
+    return [name for (name,) in db.all("SELECT DISTINCT driver FROM snapshots ORDER BY driver")]
+
+
+def by_id(db: Transaction, number: int) -> Row:
+    """Return a snapshot that is there."""
+    found = db.one(f"SELECT {_COLUMNS} {_FROM} WHERE s.id = ?", number)
+    return _row(found, labels(db, number))
+
+
+def total(db: Transaction, driver: str) -> tuple[dict[Kind, int], Usage]:
+    """Return how many snapshots of each kind a driver has, and what its committed ones take."""
+    counts = dict.fromkeys(Kind, 0)
+    for kind, count in db.all("SELECT kind, count(*) FROM snapshots WHERE driver = ? GROUP BY kind", driver):
+        counts[Kind(kind)] = count
+    sums = db.one("SELECT coalesce(sum(size), 0), coalesce(sum(inodes), 0) FROM snapshots WHERE driver = ?", driver)
+    return counts, Usage(*sums)
+
+
+def fact(db: Transaction, name: str) -> str | None:
+    """Return a fact about the store."""
+    found = db.one("SELECT value FROM facts WHERE name = ?", name)
+    return None if found is None else str(found[0])
+
+
+def put_fact(db: Transaction, name: str, content: str) -> None:
+    """Write down a fact about the store."""
+    db.run("INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, content)
+
+
+def walk(db: Transaction, driver: str, where: Where) -> Iterator[Row]:
+    """Yield snapshots by key, read as they are asked for."""
+    conditions, values = ["s.driver = ?"], [driver]
+    if where.key is not None:
+        conditions.append("s.key = ?")
+        values.append(where.key)
+    if where.parent is not None:
+        conditions.append("s.parent = (SELECT id FROM snapshots WHERE driver = ? AND key = ?)")
+        values += [driver, where.parent]
+    if where.kind is not None:
+        conditions.append(f"s.kind = {where.kind.value}")
+    for name, content in where.labels:
+        conditions.append("s.id IN (SELECT snapshot FROM labels WHERE name = ? AND value = ?)")
+        values += [name, content]
+    statement = (
+        f"SELECT {_COLUMNS}, l.name, l.value {_FROM} LEFT JOIN labels l ON l.snapshot = s.id"
+        f" WHERE {' AND '.join(conditions)} ORDER BY s.key"
+    )
+    for columns, lines in groupby(db.run(statement, *values), key=lambda line: line[:-2]):
+        yield _row(columns, {name: content for *_, name, content in lines if name is not None})
+
+
+def _put_labels(db: Transaction, number: int, labels: Mapping[str, str]) -> None:
+    db.many("INSERT INTO labels VALUES (?, ?, ?)", [(number, name, content) for name, content in labels.items()])
+
+
+def _row(columns: Any, labels: Mapping[str, str]) -> Row:
+    number, key, kind, parent, parent_key, created, updated, size, inodes = columns
+    info = Info(key, Kind(kind), parent_key, labels, created, updated)
+    return Row(number, info.kind, parent, info, Usage(size, inodes))

@@ -1,0 +1,20 @@
+"""Since when a filesystem has been mounted, as far as two moments of it can be told apart."""
+
+import os
+
+from layerfs.store.entry import boot
+
+
+def session_of(directory: bytes) -> str:
+    """Return what stays the same while a directory's filesystem stays mounted on a machine that stays up.
+
+    It may change more often: mounts are counted for each mount namespace.
+    """
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        device = os.fstat(fd).st_dev
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            mount = next((line.split()[1] for line in file if line.startswith("mnt_id:")), "0")
+    finally:
+        os.close(fd)
+    return f"{boot().decode()} {device} {mount}"

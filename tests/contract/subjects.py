@@ -1,0 +1,104 @@
+"""The drivers that the contract suite runs over, each in a store of its own on a filesystem that it can use."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from layerfs.model import Mount
+from layerfs.mounts import registry
+from layerfs.mounts.removal import tear_down
+from layerfs.snapshots.library import Store, open_store
+from layerfs.snapshots.snapshotter import Snapshotter
+from layerfs.sys.mounts import unmount
+from tests.conftest import mounts_below
+from tests.host import require
+from tests.oracle.trees import Tree, read_tree
+
+THIRD_PARTY = Path(__file__).parent / "package"
+DRIVERS = ("overlay", "copying")
+NEEDS = {"overlay": ("root", "kernel overlay"), "copying": ("root",)}
+
+
+class Subject:
+    """A store and the snapshotter of one driver in it; `at` mounts, and what is mounted goes with the scratch."""
+
+    def __init__(self, name: str, place: Path) -> None:
+        self.name = name
+        self.place = place
+        self.root = place / "store"
+        self.open()
+
+    def open(self) -> None:
+        self.store: Store = open_store(self.root)
+        self.snapshots: Snapshotter = self.store.snapshotter(self.name)
+
+    def reopen(self) -> None:
+        self.store.close()
+        self.open()
+
+    @contextmanager
+    def at(self, key: str) -> Iterator[Path]:
+        """A snapshot's mountpoint."""
+        with self.mounted(self.snapshots.mounts(key), key) as target:
+            yield target
+
+    @contextmanager
+    def mounted(self, mounts: tuple[Mount, ...], key: str) -> Iterator[Path]:
+        target = self.place / f"at-{key.replace('/', '_')}"
+        target.mkdir(exist_ok=True)
+        for mount in mounts:
+            mount.perform(os.fsencode(target))
+        try:
+            yield target
+        finally:
+            for point in mounts_below(target):
+                release(os.fsencode(point))
+
+    def layer(self, name: str, parent: str = "", **files: str | None) -> None:
+        """Commit a layer with these files; None removes one."""
+        self.snapshots.prepare(f"{name}-key", parent)
+        with self.at(f"{name}-key") as target:
+            for path, content in files.items():
+                if content is None:
+                    (target / path).unlink()
+                else:
+                    (target / path).write_text(content)
+        self.snapshots.commit(name, f"{name}-key")
+
+    def view(self, name: str) -> dict[str, str]:
+        """The files of the root directory of a committed snapshot."""
+        self.snapshots.view(f"{name}-view", name)
+        with self.at(f"{name}-view") as target:
+            found = {path.name: path.read_text() for path in sorted(target.iterdir()) if path.is_file()}
+        self.snapshots.remove(f"{name}-view")
+        return found
+
+    def tree(self, key: str) -> Tree:
+        """All of an active snapshot or a view."""
+        with self.at(key) as target:
+            return read_tree(os.fsencode(target))
+
+
+def release(point: bytes) -> None:
+    """Unmount, and wait for who served it."""
+    if any(entry.mountpoint == point for entry in registry.entries()):
+        tear_down(point)
+    else:
+        unmount(point)
+
+
+@contextmanager
+def a_subject(name: str, place: Path) -> Iterator[Subject]:
+    """A subject below a scratch directory."""
+    require(*NEEDS[name])
+    sys.path.append(str(THIRD_PARTY))
+    try:
+        subject = Subject(name, place)
+        try:
+            yield subject
+        finally:
+            subject.store.close()
+    finally:
+        sys.path.remove(str(THIRD_PARTY))

@@ -1,0 +1,106 @@
+"""The ledger: transactions, several processes and threads, versions, and what is said of a damaged one."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerfs.errors import Corrupt
+from layerfs.store.ledger import Ledger
+
+
+@pytest.fixture
+def ledger(scratch: Path) -> Iterator[Ledger]:
+    made = Ledger(os.fsencode(scratch))
+    yield made
+    made.close()
+
+
+def count(ledger: Ledger) -> int:
+    with ledger.read() as db:
+        (number,) = db.one("SELECT count(*) FROM records")
+    return int(number)
+
+
+def add(ledger: Ledger, name: str) -> None:
+    with ledger.write() as db:
+        db.run("INSERT INTO records VALUES ('test', ?, '', '{}', 0, 0)", name)
+
+
+def add_many(ledger: Ledger, who: str) -> None:
+    for number in range(50):
+        add(ledger, f"{who} {number}")
+
+
+def test_exception_takes_back_what_was_written(ledger: Ledger) -> None:
+    with pytest.raises(KeyError), ledger.write() as db:
+        db.run("INSERT INTO records VALUES ('test', 'a', '', '{}', 0, 0)")
+        raise KeyError
+    add(ledger, "b")
+    assert count(ledger) == 1
+
+
+def test_reader_sees_the_ledger_as_it_was_when_it_began(ledger: Ledger) -> None:
+    with ledger.read() as db:
+        assert db.one("SELECT count(*) FROM records") == (0,)
+        add(ledger, "a")
+        assert db.one("SELECT count(*) FROM records") == (0,)
+    assert count(ledger) == 1
+
+
+def test_threads_and_processes_write_in_turn(ledger: Ledger, scratch: Path) -> None:
+    pids = []
+    for child in range(2):
+        pid = os.fork()
+        if pid == 0:
+            own = Ledger(os.fsencode(scratch))
+            add_many(own, f"child {child}")
+            os._exit(0)
+        pids.append(pid)
+    threads = [threading.Thread(target=add_many, args=(ledger, str(who))) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+    assert count(ledger) == 6 * 50
+
+
+def test_numbers_are_never_given_twice(ledger: Ledger, scratch: Path) -> None:
+    other = Ledger(os.fsencode(scratch))
+    taken = [each.take_id() for _ in range(200) for each in (ledger, other)]
+    other.close()
+    again = Ledger(os.fsencode(scratch))
+    taken += [again.take_id() for _ in range(10)]
+    again.close()
+    assert len(set(taken)) == len(taken)
+    assert min(taken) == 1
+
+
+def test_log_is_moved_into_the_file_when_it_is_long(
+    ledger: Ledger, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerfs.store.ledger.FULL_LOG", 1 << 16)
+    for number in range(100):
+        add(ledger, "x" * 1000 + str(number))
+    assert ledger._mover is not None
+    ledger._mover.join()
+    assert (scratch / "ledger.db").stat().st_size > 1 << 16
+
+
+def test_ledger_is_closed_to_others(ledger: Ledger, scratch: Path) -> None:
+    add(ledger, "a")
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in scratch.iterdir()} == {
+        "ledger.db": "0o600",
+        "ledger.db-wal": "0o600",
+        "ledger.db-shm": "0o600",
+        "ledger.lock": "0o600",
+    }
+
+
+def test_damaged_ledger_is_said_to_be_damaged(scratch: Path) -> None:
+    (scratch / "ledger.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(Corrupt, match="damaged"):
+        Ledger(os.fsencode(scratch))
