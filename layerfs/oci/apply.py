@@ -1,0 +1,397 @@
+"""A layer written to a target: what its entries mean, in whatever order they come.
+
+- A whiteout or an opaque marker hides what the layers below have, never what the layer itself brings.
+- Of several entries for one path the last one counts.
+- Hard links are made when all else is there; their targets may be in the layers below.
+- A parent without an entry keeps what it is in the layers below, else it is 0755, root's, with time 0.
+- `..` and absolute names stay within the root, and nothing is followed but symlinks of the layer, within the root.
+
+While it works it remembers a few bytes for each directory, and more for each hard link and each parent without an
+entry; for a PLAIN target also a number for each entry.
+"""
+
+import stat
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from layerfs.errors import Corrupt, InvalidArgument
+from layerfs.oci.below import Below
+from layerfs.oci.links import HardLinks
+from layerfs.oci.paths import AUFS, LINKS, OPAQUE, WH, clamp, hidden_name, split
+from layerfs.oci.resolve import Resolver
+from layerfs.oci.sweep import Sweep
+from layerfs.oci.tar import HARD_LINK, Member, TarReader
+from layerfs.oci.target import USUAL, Data, Form, Handle, Kind, Limits, Outcome, Target
+
+_PARENT: Final = Member(b"", stat.S_IFDIR, 0o755, 0, 0, 0)  # without an entry anywhere
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a layer is applied. `check` is called for each entry and each piece of data and may raise, to cancel.
+
+    below: the layers below an OVERLAY target; None if they are not known: then whiteouts of what is not there stay as
+    ghosts, and a whiteout of everything cannot be written.
+    """
+
+    below: Below | None = None
+    limits: Limits = USUAL
+    check: Callable[[], None] = lambda: None
+
+
+def apply_tar(pieces: Iterable[bytes], target: Target, outcome: Outcome, rules: Rules) -> None:
+    """Write a layer's uncompressed tar to a target, to the end of the stream.
+
+    Raises Corrupt or InvalidArgument for a layer that cannot be, OSError; the target is then to be thrown away.
+    """
+    reader = TarReader(_bounded(pieces, rules))
+    application = _Application(reader, target, outcome, rules)
+    try:
+        for member in reader:
+            application.entry(member)
+        application.finish()
+    finally:
+        application.resolver.close()
+
+
+def _bounded(pieces: Iterable[bytes], rules: Rules) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        rules.check()
+        size += len(piece)
+        if size > rules.limits.size:
+            raise InvalidArgument(
+                f"the layer has more than {rules.limits.size} bytes", "raise the limit if it is right"
+            )
+        yield piece
+
+
+class _Application:
+    """One layer on its way into one target."""
+
+    def __init__(self, reader: TarReader, target: Target, outcome: Outcome, rules: Rules) -> None:
+        self.reader = reader
+        self.target = target
+        self.outcome = outcome
+        self.rules = rules
+        self.plain = target.form is Form.PLAIN
+        self.links = HardLinks()
+        self.implicit: dict[bytes, None] = {}  # directories without an entry: the upper's root, parents
+        self.deleted: set[bytes] = set()  # directories that stand where the layer deleted one, in an OVERLAY target
+        self.placed: set[int] = set()  # hashes of paths with an entry, in a PLAIN target
+        self.touched: set[int] = set()  # hashes of directories of the layers below, in a PLAIN target
+        self.hidden: list[tuple[bytes, bool]] = []  # whiteouts (False) and opaque directories, in a PLAIN target
+        self.dates = _Dates()
+        self.resolver = Resolver(target, self.is_ours, self.made)
+        self.stash = False
+        if not self.plain and rules.below is not None:
+            self.implicit[b""] = None
+
+    def is_ours(self, path: bytes) -> bool:
+        """Tell whether this layer put something at a path; all that an upper holds is ours."""
+        return not self.plain or hash(path) in self.placed
+
+    def touch(self, found: tuple[Handle, bytes]) -> None:
+        """Keep the time of a directory of the layers below in which something is about to change (PLAIN)."""
+        if (key := hash(found[1])) not in self.placed and key not in self.touched:
+            self.touched.add(key)
+            self.dates.add(found[1], self.target.time(found[0]))
+
+    def made(self, path: bytes, deleted: bool) -> None:
+        """Take note of a directory that was made for what is in it, perhaps in place of a whiteout."""
+        self.implicit[path] = None
+        if deleted:
+            self.deleted.add(path)
+
+    def entry(self, member: Member) -> None:
+        """Apply one entry."""
+        self.count(member)
+        path = clamp(member.path)
+        if not path:
+            return self.root(member)
+        if WH in path and (path.startswith(WH) or b"/.wh." in path):
+            if not self.is_stash(path):
+                return self.mark(path)
+        if member.kind == HARD_LINK:
+            self.links.add(path, clamp(member.target))
+            return
+        if self.links:
+            self.links.forget(path)
+        above, name = split(path)
+        found = self.resolver.directory(above, make=True)
+        assert found is not None
+        true = found[1] + b"/" + name if found[1] else name
+        if self.plain:
+            self.touch(found)
+            self.placed.add(hash(true))
+        if member.kind == stat.S_IFDIR:
+            self.directory(found[0], name, true, member)
+        else:
+            self.add(found[0], name, true, member, self.reader.data)
+
+    def count(self, member: Member) -> None:
+        self.rules.check()
+        self.outcome.entries += 1
+        self.outcome.size += member.size
+        if self.outcome.entries > self.rules.limits.entries:
+            raise InvalidArgument(f"the layer has more than {self.rules.limits.entries} entries")
+        if self.outcome.size > self.rules.limits.size:
+            raise InvalidArgument(f"the layer's files have more than {self.rules.limits.size} bytes")
+
+    def root(self, member: Member) -> None:
+        if member.kind != stat.S_IFDIR:
+            raise Corrupt("the layer's root is no directory")
+        self.implicit.pop(b"", None)
+        self.target.dress(self.target.root(), member)
+        self.dates.add(b"", member.mtime_ns)
+
+    def directory(self, at: Handle, name: bytes, path: bytes, member: Member) -> None:
+        """Make a directory, or merge with the one that is there, and give it what the entry says."""
+        self.implicit.pop(path, None)
+        try:
+            self.target.mkdir(at, name)
+        except FileExistsError:
+            kind = self.target.kind(at, name)
+            if kind is not Kind.DIRECTORY:
+                self.replace(at, name, kind)
+                self.target.mkdir(at, name)
+                if kind is Kind.WHITEOUT:
+                    self.opaque(at, name)
+        found = self.resolver.directory(path, make=False)
+        assert found is not None
+        self.target.dress(found[0], member)
+        self.dates.add(path, member.mtime_ns)
+
+    def opaque(self, at: Handle, name: bytes) -> None:
+        handle = self.target.enter(at, name)
+        try:
+            self.target.set_opaque(handle)
+        finally:
+            self.target.leave(handle)
+
+    def add(self, at: Handle, name: bytes, path: bytes, member: Member, data: Data) -> None:
+        """Make what is no directory; what is in the way goes."""
+        if (member.kind == stat.S_IFLNK and not member.target) or b"\0" in member.target:
+            raise Corrupt(f"the layer has a symlink to nothing: {path!r}")
+        try:
+            self.target.add(at, name, member, data)
+        except FileExistsError:
+            kind = self.target.kind(at, name)
+            if path in self.implicit and kind is Kind.DIRECTORY and not self.is_all_marks(at, name):
+                raise Corrupt(f"the layer has an entry below {path!r}, which is no directory") from None
+            self.replace(at, name, kind)
+            self.target.add(at, name, member, data)
+
+    def replace(self, at: Handle, name: bytes, kind: Kind) -> None:
+        """Remove what is at a name; paths may lead elsewhere then."""
+        self.target.remove(at, name)
+        if kind in (Kind.DIRECTORY, Kind.SYMLINK):
+            self.resolver.forget()
+
+    def is_all_marks(self, at: Handle, name: bytes) -> bool:
+        """Tell whether a directory holds nothing but whiteouts."""
+        handle = self.target.enter(at, name)
+        try:
+            return all(self.target.kind(handle, inner) is Kind.WHITEOUT for inner in self.target.names(handle))
+        finally:
+            self.target.leave(handle)
+
+    # Marks
+
+    def is_stash(self, path: bytes) -> bool:
+        """Tell whether it is a file that aufs kept for hard links; it goes at the end."""
+        if path.startswith(LINKS + b"/") and WH not in path[len(LINKS) :]:
+            self.stash = True
+            return True
+        return False
+
+    def mark(self, path: bytes) -> None:
+        """Apply a whiteout or an opaque marker; other names of that kind are aufs's, and mean nothing."""
+        above, name = split(path)
+        if name == OPAQUE and not _marked(above):
+            return self.hide_all(above)
+        if any(part.startswith(AUFS) for part in path.split(b"/")):
+            return
+        if _marked(above):
+            raise Corrupt(f"the layer has an entry below a whiteout: {path!r}")
+        hidden = hidden_name(name, path)
+        self.hide(above, hidden)
+
+    def hide(self, above: bytes, name: bytes) -> None:
+        """Hide a name of the layers below."""
+        path = above + b"/" + name if above else name
+        if self.plain:
+            self.hidden.append((path, False))
+            return
+        if self.rules.below is not None and self.rules.below.find(path) is None:
+            return
+        found = self.resolver.directory(above, make=self.is_hidable(above), follow=False)
+        if found is None:
+            return
+        kind = self.target.kind(found[0], name)
+        if kind is Kind.ABSENT:
+            self.target.whiteout(found[0], name)
+        elif kind is Kind.DIRECTORY:
+            self.deleted.add(path)
+            self.opaque(found[0], name)
+
+    def is_hidable(self, path: bytes) -> bool:
+        """Tell whether marks can be in a directory: whether no part of its path is ours and something else."""
+        at, path = b"", path and path + b"/"
+        while path:
+            part, _, path = path.partition(b"/")
+            found = self.resolver.directory(at, make=False, follow=False)
+            assert found is not None
+            kind = self.target.kind(found[0], part)
+            if kind is not Kind.DIRECTORY:
+                return kind is Kind.ABSENT
+            at = at + b"/" + part if at else part
+        return True
+
+    def hide_all(self, path: bytes) -> None:
+        """Hide all that the layers below have in a directory."""
+        if self.plain:
+            self.hidden.append((path, True))
+            return
+        below = self.rules.below
+        if not path:
+            if below is None:
+                raise InvalidArgument("the layer hides all layers below, and these are not known here")
+            for name in below.names(b""):
+                self.hide(b"", name)
+            return
+        known = below.find(path) if below is not None else _PARENT
+        if known is None or known.kind != stat.S_IFDIR:
+            return
+        found = self.resolver.directory(path, make=self.is_hidable(path), follow=False)
+        if found is not None:
+            self.target.set_opaque(found[0])
+
+    # The end
+
+    def finish(self) -> None:
+        """Do what can only be done when all entries are known; times come last."""
+        self.make_links()
+        if self.stash:
+            self.target.remove(self.target.root(), LINKS)
+            self.resolver.forget()
+        if self.hidden:
+            Sweep(self).all(self.hidden)
+        for path in self.implicit:
+            self.dress_parent(path)
+        for path, mtime_ns in self.dates:
+            found = self.resolver.directory(path, make=False, follow=False)
+            if found is not None:
+                self.target.date(found[0], mtime_ns)
+        self.target.finish(self.outcome)
+
+    def dress_parent(self, path: bytes) -> None:
+        """Give a directory without an entry what it has in the layers below, or what all such get."""
+        found = self.resolver.directory(path, make=False, follow=False)
+        if found is None or found[1] != path or path.startswith(LINKS):
+            return
+        below = self.rules.below
+        covered = path in self.deleted or self.is_covered(split(path)[0])
+        known = below.find(path) if below is not None and not covered else None
+        member = _PARENT if known is None or known.kind != stat.S_IFDIR else known
+        member = replace(member, path=path)
+        self.target.dress(found[0], member)
+        self.dates.add(path, member.mtime_ns)
+
+    def is_covered(self, path: bytes) -> bool:
+        """Tell whether this layer hides what the layers below have in a directory."""
+        while path:
+            found = self.resolver.directory(path, make=False, follow=False)
+            if found is None or self.target.is_opaque(found[0]):
+                return True
+            path = split(path)[0]
+        return False
+
+    def make_links(self) -> None:
+        for target, names in self.links.groups():
+            held = self.held(target)
+            if held is None:
+                held = self.held_from_below(target, names)
+            try:
+                for path in names:
+                    self.rules.check()
+                    self.link(held, path)
+            finally:
+                self.target.drop(held)
+
+    def held(self, path: bytes) -> Handle | None:
+        """Hold on to what is at a path of the target; None if there is nothing, or a mark."""
+        above, name = split(path)
+        found = self.resolver.directory(above, make=False)
+        if found is None or not name:
+            return None
+        kind = self.target.kind(found[0], name)
+        if kind is Kind.DIRECTORY:
+            raise Corrupt(f"the layer has a hard link to the directory {path!r}")
+        return None if kind in (Kind.ABSENT, Kind.WHITEOUT) else self.target.hold(found[0], name)
+
+    def held_from_below(self, target: bytes, names: list[bytes]) -> Handle:
+        """Copy a file of the layers below up, as the first of the names if its own is hidden."""
+        below = self.rules.below
+        member = below.find(target) if below is not None and target else None
+        if below is None or member is None or member.kind == stat.S_IFDIR:
+            raise Corrupt(f"the layer has a hard link to what is not there: {target!r}")
+        path = names.pop(0) if self.is_gone(target) else target
+        above, name = split(path)
+        found = self.resolver.directory(above, make=True)
+        assert found is not None
+        member.path = path
+        true = found[1] + b"/" + name if found[1] else name
+        self.add(found[0], name, true, member, lambda: below.data(target))
+        held = self.target.hold(found[0], name)
+        assert held is not None
+        return held
+
+    def is_gone(self, path: bytes) -> bool:
+        """Tell whether this layer hides a file of the layers below."""
+        above, name = split(path)
+        found = self.resolver.directory(above, make=False, follow=False)
+        if found is None:
+            return not self.is_hidable(above)
+        return self.target.kind(found[0], name) is Kind.WHITEOUT or self.is_covered(above)
+
+    def link(self, held: Handle, path: bytes) -> None:
+        above, name = split(path)
+        found = self.resolver.directory(above, make=True)
+        assert found is not None
+        if self.plain:
+            self.touch(found)
+            self.placed.add(hash(found[1] + b"/" + name if found[1] else name))
+        if self.target.same(held, found[0], name):
+            return
+        try:
+            self.target.link(held, found[0], name)
+        except FileExistsError:
+            self.replace(found[0], name, self.target.kind(found[0], name))
+            self.target.link(held, found[0], name)
+
+
+def _marked(path: bytes) -> bool:
+    return any(part.startswith(WH) for part in path.split(b"/"))
+
+
+class _Dates:
+    """Directories and their times, in little memory, to be set when nothing changes in them any more."""
+
+    def __init__(self) -> None:
+        self._paths = bytearray()
+        self._times = array("q")
+
+    def add(self, path: bytes, mtime_ns: int) -> None:
+        """Note a time; a later one for the same path counts."""
+        self._paths += path + b"\0"
+        self._times.append(mtime_ns)
+
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        at = 0
+        for mtime_ns in self._times:
+            end = self._paths.index(0, at)
+            yield bytes(self._paths[at:end]), mtime_ns
+            at = end + 1

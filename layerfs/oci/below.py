@@ -1,0 +1,128 @@
+"""The layers below the one that is being applied, as far as its meaning depends on them.
+
+What a parent without an entry looks like, whether there is anything to delete, and what a hard link's target holds.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Protocol, Self
+
+from layerfs.errors import Corrupt
+from layerfs.model import Stack
+from layerfs.oci.streams import PIECE
+from layerfs.oci.tar import Member
+from layerfs.union.options import UnionOptions
+from layerfs.union.state import Attributes
+from layerfs.union.union import Union
+
+
+class Below(Protocol):
+    """A merged tree, asked by paths whose components are no symlinks."""
+
+    def find(self, path: bytes) -> Member | None:
+        """Describe what is at a path; None if nothing is, or if a parent is no directory."""
+
+    def names(self, path: bytes) -> list[bytes]:
+        """List a directory."""
+
+    def data(self, path: bytes) -> Iterator[memoryview]:
+        """Yield a regular file's bytes."""
+
+
+class UnionBelow:
+    """Layers as directories or images, top first, seen through the union."""
+
+    def __init__(self, lowers: Sequence[bytes], options: UnionOptions | None = None) -> None:
+        from layerfs.lowers.kinds import open_tree
+
+        self._union = Union.open(Stack(tuple(lowers)), options or UnionOptions(), open_tree=open_tree)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the layers."""
+        self._union.close()
+
+    def find(self, path: bytes) -> Member | None:
+        with self._at(path) as found:
+            if found is None:
+                return None
+            number, st = found
+            kind, mode = stat.S_IFMT(st.st_mode), stat.S_IMODE(st.st_mode)
+            member = Member(path, kind, mode, st.st_uid, st.st_gid, st.st_mtime_ns)
+            if stat.S_ISLNK(st.st_mode):
+                member.target = self._union.readlink(number)
+            elif stat.S_ISREG(st.st_mode):
+                member.size = st.st_size
+            member.major, member.minor = os.major(st.st_rdev), os.minor(st.st_rdev)
+            member.xattrs = {name: self._union.get_xattr(number, name) for name in self._union.list_xattrs(number)}
+            return member
+
+    def names(self, path: bytes) -> list[bytes]:
+        with self._at(path) as found:
+            if found is None or not stat.S_ISDIR(found[1].st_mode):
+                return []
+            return self._union.names(found[0])
+
+    def data(self, path: bytes) -> Iterator[memoryview]:
+        with self._at(path) as found:
+            if found is None or not stat.S_ISREG(found[1].st_mode):
+                raise Corrupt(f"{path!r} is no regular file in the layers below")
+            self._union.open_file(found[0], os.O_RDONLY)
+            try:
+                yield from self._pieces(found[0], found[1].st_size)
+            finally:
+                self._union.release(found[0])
+
+    def _pieces(self, number: int, size: int) -> Iterator[memoryview]:
+        from layerfs.union import opened
+
+        handle = self._union.data_fd(number)
+        file = opened.foreign(handle)
+        offset = 0
+        while offset < size:
+            count = min(PIECE, size - offset)
+            piece = os.pread(handle, count, offset) if file is None else file.read(offset, count)
+            if not piece:
+                raise Corrupt("a file of the layers below became shorter")
+            offset += len(piece)
+            yield memoryview(piece)
+
+    @contextmanager
+    def _at(self, path: bytes) -> Iterator[tuple[int, Attributes] | None]:
+        """Walk to a path; what is on the way is forgotten afterwards."""
+        union = self._union
+        with ExitStack() as held:
+            number = union.root().ino
+            st = union.attributes(number)
+            for name in path.split(b"/") if path else ():
+                if not stat.S_ISDIR(st.st_mode) or not union.has(number, name):
+                    yield None
+                    return
+                node, st = union.lookup(number, name)
+                union.remember(node)
+                held.callback(union.forget, node.ino, 1)
+                number = node.ino
+            yield number, st
+
+
+class NothingBelow:
+    """What is below the bottom layer."""
+
+    def find(self, path: bytes) -> Member | None:
+        """Find nothing but the root, of which nothing is known."""
+        return None
+
+    def names(self, path: bytes) -> list[bytes]:
+        """List nothing."""
+        return []
+
+    def data(self, path: bytes) -> Iterator[memoryview]:
+        """Have no data."""
+        raise Corrupt(f"{path!r} is not in the layers below: there are none")

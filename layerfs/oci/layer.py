@@ -1,0 +1,88 @@
+"""A layer from a stream into a directory: the one call that snapshots, the daemon and builds use.
+
+It may be called from any thread, any number at once. Whoever cancels lets `check` raise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from layerfs.oci.apply import Rules, apply_tar
+from layerfs.oci.below import Below
+from layerfs.oci.digest import Digest, expect
+from layerfs.oci.directory import DirectoryTarget
+from layerfs.oci.dress import Ownership, usual_ownership
+from layerfs.oci.streams import LayerStream, Read
+from layerfs.oci.target import USUAL, Form, Limits, Outcome
+from layerfs.sys import dirs
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a layer goes, and how. `root`: a directory, open for reading, which stays the caller's.
+
+    below: see `Rules`. marks: the prefix of xattrs that the overlay will look for (`trusted.overlay.` or
+    `user.overlay.`); None takes the first that can be set.
+    """
+
+    root: int
+    form: Form = Form.OVERLAY
+    below: Below | None = None
+    ownership: Ownership | None = None
+    marks: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the layer's digests must be, as far as that is known: of the stream as it comes, and of its tar."""
+
+    packed: Digest | None = None
+    diff_id: Digest | None = None
+
+
+UNKNOWN = Expected()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was applied: digests and lengths [bytes] of both forms, and what was written and waived."""
+
+    packed: Digest
+    packed_size: int
+    diff_id: Digest
+    size: int
+    compression: str
+    outcome: Outcome
+
+
+def apply_layer(
+    read: Read,
+    place: Place,
+    expected: Expected = UNKNOWN,
+    *,
+    limits: Limits = USUAL,
+    check: Callable[[], None] = lambda: None,
+) -> Applied:
+    """Write the layer that `read` gives, compressed or not, to a place.
+
+    If anything is wrong an empty upper is empty again; a PLAIN tree is then half changed and to be thrown away.
+    Raises Corrupt for a layer or digest that is wrong, InvalidArgument beyond the limits, Unsupported, OSError.
+    """
+    outcome = Outcome()
+    stream = LayerStream(read, check)
+    target = DirectoryTarget(
+        place.root,
+        place.form,
+        outcome=outcome,
+        ownership=place.ownership or usual_ownership(),
+        marks=place.marks,
+    )
+    try:
+        apply_tar(stream, target, outcome, Rules(place.below, limits, check))
+        expect("the layer", expected.packed, stream.packed.digest)
+        expect("the layer's tar", expected.diff_id, stream.unpacked.digest)
+    except BaseException:
+        if place.form is Form.OVERLAY:
+            dirs.empty(place.root)
+        raise
+    packed, unpacked = stream.packed, stream.unpacked
+    return Applied(packed.digest, packed.size, unpacked.digest, unpacked.size, stream.compression, outcome)

@@ -1,0 +1,144 @@
+"""The tree that a layer is written to, as the rules of `apply` see it; `directory` and `squash` have one each.
+
+A target knows open directories (a handle of its own kind) and single names in them. It follows no symlink, and it
+decides nothing: what a name that is taken means is the business of `apply`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from layerfs.errors import Corrupt
+from layerfs.oci.tar import Member
+
+Handle = Any  # a target's own: an open directory, or a file that is held on to
+Data = Callable[[], Iterator[memoryview]]
+
+OVERLAYS: Final = (
+    b"trusted.overlay.", b"user.overlay.",
+    b"user.fuseoverlayfs.", b"security.fuseoverlayfs.", b"trusted.fuseoverlayfs.",
+    b"user.containers.override_stat",
+)  # fmt: skip
+
+
+class Kind(Enum):
+    """What stands at a name."""
+
+    ABSENT = 0
+    DIRECTORY = 1
+    SYMLINK = 2
+    WHITEOUT = 3
+    OTHER = 4
+
+
+class Form(Enum):
+    """What a directory is to a layer.
+
+    OVERLAY: an empty upper; the layer's deletions become marks that overlays read.
+    PLAIN: a tree that holds the layers below already; deletions delete.
+    """
+
+    OVERLAY = "overlay"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one layer may cost: its uncompressed bytes, the sum of its files' sizes, and its entries."""
+
+    size: int = 256 << 30  # bytes
+    entries: int = 2_000_000  # guessed: the largest layer that we know of has a tenth
+
+
+USUAL: Final = Limits()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was written, and what the host could not hold and may be done without: (path, why)."""
+
+    entries: int = 0
+    size: int = 0
+    waived: list[tuple[bytes, str]] = field(default_factory=list)
+    waived_count: int = 0
+
+    def waive(self, path: bytes, why: str) -> None:
+        """Note what is left out; of many, the first thousand are kept."""
+        self.waived_count += 1
+        if len(self.waived) < 1000:
+            self.waived.append((path, why))
+
+
+class Target(Protocol):
+    """A tree in the making. Every method raises OSError; FileExistsError where a name is taken."""
+
+    form: Form
+
+    def root(self) -> Handle:
+        """Return the root directory, open as long as the target."""
+
+    def kind(self, at: Handle, name: bytes) -> Kind:
+        """Tell what stands at a name."""
+
+    def enter(self, at: Handle, name: bytes) -> Handle:
+        """Open a directory; NotADirectoryError for anything else, a symlink too."""
+
+    def leave(self, handle: Handle) -> None:
+        """Close a directory that `enter` opened."""
+
+    def names(self, at: Handle) -> list[bytes]:
+        """List a directory."""
+
+    def readlink(self, at: Handle, name: bytes) -> bytes:
+        """Return a symlink's target."""
+
+    def mkdir(self, at: Handle, name: bytes) -> None:
+        """Make a directory that is to be dressed."""
+
+    def add(self, at: Handle, name: bytes, member: Member, data: Data) -> None:
+        """Make a file, symlink, device or FIFO with all it has."""
+
+    def dress(self, handle: Handle, member: Member) -> None:
+        """Give a directory its owner, mode and xattrs, and take those away that it has not."""
+
+    def time(self, handle: Handle) -> int:
+        """Return a directory's time [ns]."""
+
+    def date(self, handle: Handle, mtime_ns: int) -> None:
+        """Give a directory its time."""
+
+    def remove(self, at: Handle, name: bytes) -> None:
+        """Remove a name and all below it."""
+
+    def hold(self, at: Handle, name: bytes) -> Handle | None:
+        """Hold on to what is no directory, so that it can be linked to; None if there is nothing."""
+
+    def drop(self, held: Handle) -> None:
+        """Let go of it."""
+
+    def link(self, held: Handle, at: Handle, name: bytes) -> None:
+        """Give it another name."""
+
+    def same(self, held: Handle, at: Handle, name: bytes) -> bool:
+        """Tell whether a name is already one of its names."""
+
+    def whiteout(self, at: Handle, name: bytes) -> None:
+        """Hide a name of the layers below (OVERLAY)."""
+
+    def set_opaque(self, handle: Handle) -> None:
+        """Hide all that the layers below have in a directory (OVERLAY)."""
+
+    def is_opaque(self, handle: Handle) -> bool:
+        """Tell whether that was done."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Complete the tree as a whole."""
+
+
+def refuse_marks(path: bytes, member: Member) -> None:
+    """Raise Corrupt for what an overlay would take for one of its own marks: a stranger's layer gives no orders."""
+    for name in member.xattrs:
+        if name.startswith(OVERLAYS):
+            raise Corrupt(f"/{path.decode(errors='backslashreplace')} has the xattr {name.decode(errors='replace')}, "
+                          "which an overlay would take for its own")  # fmt: skip
