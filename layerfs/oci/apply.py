@@ -19,7 +19,8 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.oci.below import Below
 from layerfs.oci.links import HardLinks
-from layerfs.oci.paths import AUFS, LINKS, OPAQUE, WH, clamp, hidden_name, split
+from layerfs.oci.marks import Marks, opaque
+from layerfs.oci.paths import LINKS, WH, clamp, split
 from layerfs.oci.resolve import Resolver
 from layerfs.oci.sweep import Sweep
 from layerfs.oci.tar import HARD_LINK, Member, TarReader
@@ -79,12 +80,11 @@ class _Application:
         self.plain = target.form is Form.PLAIN
         self.links = HardLinks()
         self.implicit: dict[bytes, None] = {}  # directories without an entry: the upper's root, parents
-        self.deleted: set[bytes] = set()  # directories that stand where the layer deleted one, in an OVERLAY target
         self.placed: set[int] = set()  # hashes of paths with an entry, in a PLAIN target
         self.touched: set[int] = set()  # hashes of directories of the layers below, in a PLAIN target
-        self.hidden: list[tuple[bytes, bool]] = []  # whiteouts (False) and opaque directories, in a PLAIN target
         self.dates = _Dates()
         self.resolver = Resolver(target, self.is_ours, self.made)
+        self.marks = Marks(target, self.resolver, rules.below)
         self.stash = False
         if not self.plain and rules.below is not None:
             self.implicit[b""] = None
@@ -103,7 +103,7 @@ class _Application:
         """Take note of a directory that was made for what is in it, perhaps in place of a whiteout."""
         self.implicit[path] = None
         if deleted:
-            self.deleted.add(path)
+            self.marks.deleted.add(path)
 
     def entry(self, member: Member) -> None:
         """Apply one entry."""
@@ -113,7 +113,7 @@ class _Application:
             return self.root(member)
         if WH in path and (path.startswith(WH) or b"/.wh." in path):
             if not self.is_stash(path):
-                return self.mark(path)
+                return self.marks.mark(path)
         if member.kind == HARD_LINK:
             self.links.add(path, clamp(member.target))
             return
@@ -158,18 +158,11 @@ class _Application:
                 self.replace(at, name, kind)
                 self.target.mkdir(at, name)
                 if kind is Kind.WHITEOUT:
-                    self.opaque(at, name)
+                    opaque(self.target, at, name)
         found = self.resolver.directory(path, make=False)
         assert found is not None
         self.target.dress(found[0], member)
         self.dates.add(path, member.mtime_ns)
-
-    def opaque(self, at: Handle, name: bytes) -> None:
-        handle = self.target.enter(at, name)
-        try:
-            self.target.set_opaque(handle)
-        finally:
-            self.target.leave(handle)
 
     def add(self, at: Handle, name: bytes, path: bytes, member: Member, data: Data) -> None:
         """Make what is no directory; what is in the way goes."""
@@ -198,76 +191,12 @@ class _Application:
         finally:
             self.target.leave(handle)
 
-    # Marks
-
     def is_stash(self, path: bytes) -> bool:
         """Tell whether it is a file that aufs kept for hard links; it goes at the end."""
         if path.startswith(LINKS + b"/") and WH not in path[len(LINKS) :]:
             self.stash = True
             return True
         return False
-
-    def mark(self, path: bytes) -> None:
-        """Apply a whiteout or an opaque marker; other names of that kind are aufs's, and mean nothing."""
-        above, name = split(path)
-        if name == OPAQUE and not _marked(above):
-            return self.hide_all(above)
-        if any(part.startswith(AUFS) for part in path.split(b"/")):
-            return
-        if _marked(above):
-            raise Corrupt(f"the layer has an entry below a whiteout: {path!r}")
-        hidden = hidden_name(name, path)
-        self.hide(above, hidden)
-
-    def hide(self, above: bytes, name: bytes) -> None:
-        """Hide a name of the layers below."""
-        path = above + b"/" + name if above else name
-        if self.plain:
-            self.hidden.append((path, False))
-            return
-        if self.rules.below is not None and self.rules.below.find(path) is None:
-            return
-        found = self.resolver.directory(above, make=self.is_hidable(above), follow=False)
-        if found is None:
-            return
-        kind = self.target.kind(found[0], name)
-        if kind is Kind.ABSENT:
-            self.target.whiteout(found[0], name)
-        elif kind is Kind.DIRECTORY:
-            self.deleted.add(path)
-            self.opaque(found[0], name)
-
-    def is_hidable(self, path: bytes) -> bool:
-        """Tell whether marks can be in a directory: whether no part of its path is ours and something else."""
-        at, path = b"", path and path + b"/"
-        while path:
-            part, _, path = path.partition(b"/")
-            found = self.resolver.directory(at, make=False, follow=False)
-            assert found is not None
-            kind = self.target.kind(found[0], part)
-            if kind is not Kind.DIRECTORY:
-                return kind is Kind.ABSENT
-            at = at + b"/" + part if at else part
-        return True
-
-    def hide_all(self, path: bytes) -> None:
-        """Hide all that the layers below have in a directory."""
-        if self.plain:
-            self.hidden.append((path, True))
-            return
-        below = self.rules.below
-        if not path:
-            if below is None:
-                raise InvalidArgument("the layer hides all layers below, and these are not known here")
-            for name in below.names(b""):
-                self.hide(b"", name)
-            return
-        known = below.find(path) if below is not None else _PARENT
-        if known is None or known.kind != stat.S_IFDIR:
-            return
-        found = self.resolver.directory(path, make=self.is_hidable(path), follow=False)
-        if found is not None:
-            self.target.set_opaque(found[0])
 
     # The end
 
@@ -277,8 +206,9 @@ class _Application:
         if self.stash:
             self.target.remove(self.target.root(), LINKS)
             self.resolver.forget()
-        if self.hidden:
-            Sweep(self).all(self.hidden)
+            self.implicit.pop(LINKS, None)
+        if self.marks.pending:
+            Sweep(self).all(self.marks.pending)
         for path in self.implicit:
             self.dress_parent(path)
         for path, mtime_ns in self.dates:
@@ -289,25 +219,14 @@ class _Application:
 
     def dress_parent(self, path: bytes) -> None:
         """Give a directory without an entry what it has in the layers below, or what all such get."""
-        found = self.resolver.directory(path, make=False, follow=False)
-        if found is None or found[1] != path or path.startswith(LINKS):
-            return
         below = self.rules.below
-        covered = path in self.deleted or self.is_covered(split(path)[0])
+        covered = path in self.marks.deleted or self.marks.is_covered(split(path)[0])
         known = below.find(path) if below is not None and not covered else None
-        member = _PARENT if known is None or known.kind != stat.S_IFDIR else known
-        member = replace(member, path=path)
-        self.target.dress(found[0], member)
-        self.dates.add(path, member.mtime_ns)
-
-    def is_covered(self, path: bytes) -> bool:
-        """Tell whether this layer hides what the layers below have in a directory."""
-        while path:
-            found = self.resolver.directory(path, make=False, follow=False)
-            if found is None or self.target.is_opaque(found[0]):
-                return True
-            path = split(path)[0]
-        return False
+        member = replace(known if known is not None and known.kind == stat.S_IFDIR else _PARENT, path=path)
+        found = self.resolver.directory(path, make=False, follow=False)
+        if found is not None:
+            self.target.dress(found[0], member)
+            self.dates.add(path, member.mtime_ns)
 
     def make_links(self) -> None:
         for target, names in self.links.groups():
@@ -354,8 +273,8 @@ class _Application:
         above, name = split(path)
         found = self.resolver.directory(above, make=False, follow=False)
         if found is None:
-            return not self.is_hidable(above)
-        return self.target.kind(found[0], name) is Kind.WHITEOUT or self.is_covered(above)
+            return not self.marks.is_hidable(above)
+        return self.target.kind(found[0], name) is Kind.WHITEOUT or self.marks.is_covered(above)
 
     def link(self, held: Handle, path: bytes) -> None:
         above, name = split(path)
@@ -371,10 +290,6 @@ class _Application:
         except FileExistsError:
             self.replace(found[0], name, self.target.kind(found[0], name))
             self.target.link(held, found[0], name)
-
-
-def _marked(path: bytes) -> bool:
-    return any(part.startswith(WH) for part in path.split(b"/"))
 
 
 class _Dates:

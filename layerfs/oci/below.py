@@ -6,7 +6,6 @@ What a parent without an entry looks like, whether there is anything to delete, 
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import Protocol, Self
 
 from layerfs.errors import Corrupt
@@ -38,6 +37,7 @@ class UnionBelow:
         from layerfs.lowers.kinds import open_tree
 
         self._union = Union.open(Stack(tuple(lowers)), options or UnionOptions(), open_tree=open_tree)
+        self._way: list[tuple[bytes, int, Attributes]] = []  # to the path that was asked for last
 
     def __enter__(self) -> Self:
         return self
@@ -47,38 +47,37 @@ class UnionBelow:
 
     def close(self) -> None:
         """Release the layers."""
+        self._back_to(0)
         self._union.close()
 
     def find(self, path: bytes) -> Member | None:
-        with self._at(path) as found:
-            if found is None:
-                return None
-            number, st = found
-            kind, mode = stat.S_IFMT(st.st_mode), stat.S_IMODE(st.st_mode)
-            member = Member(path, kind, mode, st.st_uid, st.st_gid, st.st_mtime_ns)
-            if stat.S_ISLNK(st.st_mode):
-                member.target = self._union.readlink(number)
-            elif stat.S_ISREG(st.st_mode):
-                member.size = st.st_size
-            member.major, member.minor = os.major(st.st_rdev), os.minor(st.st_rdev)
-            member.xattrs = {name: self._union.get_xattr(number, name) for name in self._union.list_xattrs(number)}
-            return member
+        found = self._at(path)
+        if found is None:
+            return None
+        number, st = found
+        kind, mode = stat.S_IFMT(st.st_mode), stat.S_IMODE(st.st_mode)
+        member = Member(path, kind, mode, st.st_uid, st.st_gid, st.st_mtime_ns)
+        if stat.S_ISLNK(st.st_mode):
+            member.target = self._union.readlink(number)
+        elif stat.S_ISREG(st.st_mode):
+            member.size = st.st_size
+        member.major, member.minor = os.major(st.st_rdev), os.minor(st.st_rdev)
+        member.xattrs = {name: self._union.get_xattr(number, name) for name in self._union.list_xattrs(number)}
+        return member
 
     def names(self, path: bytes) -> list[bytes]:
-        with self._at(path) as found:
-            if found is None or not stat.S_ISDIR(found[1].st_mode):
-                return []
-            return self._union.names(found[0])
+        found = self._at(path)
+        return self._union.names(found[0]) if found is not None and stat.S_ISDIR(found[1].st_mode) else []
 
     def data(self, path: bytes) -> Iterator[memoryview]:
-        with self._at(path) as found:
-            if found is None or not stat.S_ISREG(found[1].st_mode):
-                raise Corrupt(f"{path!r} is no regular file in the layers below")
-            self._union.open_file(found[0], os.O_RDONLY)
-            try:
-                yield from self._pieces(found[0], found[1].st_size)
-            finally:
-                self._union.release(found[0])
+        found = self._at(path)
+        if found is None or not stat.S_ISREG(found[1].st_mode):
+            raise Corrupt(f"{path!r} is no regular file in the layers below")
+        self._union.open_file(found[0], os.O_RDONLY)
+        try:
+            yield from self._pieces(found[0], found[1].st_size)
+        finally:
+            self._union.release(found[0])
 
     def _pieces(self, number: int, size: int) -> Iterator[memoryview]:
         from layerfs.union import opened
@@ -94,22 +93,27 @@ class UnionBelow:
             offset += len(piece)
             yield memoryview(piece)
 
-    @contextmanager
-    def _at(self, path: bytes) -> Iterator[tuple[int, Attributes] | None]:
-        """Walk to a path; what is on the way is forgotten afterwards."""
-        union = self._union
-        with ExitStack() as held:
-            number = union.root().ino
-            st = union.attributes(number)
-            for name in path.split(b"/") if path else ():
-                if not stat.S_ISDIR(st.st_mode) or not union.has(number, name):
-                    yield None
-                    return
-                node, st = union.lookup(number, name)
-                union.remember(node)
-                held.callback(union.forget, node.ino, 1)
-                number = node.ino
-            yield number, st
+    def _at(self, path: bytes) -> tuple[int, Attributes] | None:
+        """Walk to a path from the deepest directory that it has in common with the last one."""
+        names = path.split(b"/") if path else []
+        common = 0
+        while common < min(len(names), len(self._way)) and self._way[common][0] == names[common]:
+            common += 1
+        self._back_to(common)
+        root = self._union.root().ino
+        number, st = self._way[-1][1:] if self._way else (root, self._union.attributes(root))
+        for name in names[common:]:
+            if not stat.S_ISDIR(st.st_mode) or not self._union.has(number, name):
+                return None
+            node, st = self._union.lookup(number, name)
+            self._union.remember(node)
+            number = node.ino
+            self._way.append((name, number, st))
+        return number, st
+
+    def _back_to(self, depth: int) -> None:
+        while len(self._way) > depth:
+            self._union.forget(self._way.pop()[1], 1)
 
 
 class NothingBelow:

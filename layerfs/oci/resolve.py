@@ -48,7 +48,7 @@ class Resolver:
         done, found = self._nearest(path, follow)
         waiting = path[len(done) :].strip(b"/").split(b"/")[::-1]
         links = 0
-        straight = True  # no symlink so far: `done` is a key of the table
+        straight = found[1] == done  # no symlink so far
         while waiting:
             name = waiting.pop()
             if name == b"..":
@@ -70,10 +70,7 @@ class Resolver:
                 straight = False
                 continue
             found = (below, found[1] + b"/" + name if found[1] else name)
-            if straight or found[1] not in self._open:
-                self._keep(found[1], found)
-            else:
-                self._replace(found)
+            self._keep(found[1], found)
         if not straight and path not in self._open:
             self._alias(path, found)
         return found
@@ -118,15 +115,12 @@ class Resolver:
         return handle
 
     def _keep(self, path: bytes, found: _Found) -> None:
+        if path in self._open:  # reached by another way
+            self._target.leave(self._open.pop(path)[0])
         if len(self._open) >= OPEN:
             _, (old, _) = self._open.popitem(last=False)
             self._target.leave(old)
         self._open[path] = found
-
-    def _replace(self, found: _Found) -> None:
-        """Keep a directory that is open already, with the newer handle."""
-        self._target.leave(self._open.pop(found[1])[0])
-        self._keep(found[1], found)
 
     def _alias(self, path: bytes, found: _Found) -> None:
         """Remember where a path with symlinks leads, with a handle of its own."""

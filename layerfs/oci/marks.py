@@ -1,0 +1,118 @@
+"""The marks in a layer, whiteouts and opaque markers: what they hide of the layers below, and how a target says so."""
+
+import stat
+
+from layerfs.errors import Corrupt, InvalidArgument
+from layerfs.oci.below import Below
+from layerfs.oci.paths import AUFS, OPAQUE, WH, hidden_name, split
+from layerfs.oci.resolve import Resolver
+from layerfs.oci.target import Form, Handle, Kind, Target
+
+
+class Marks:
+    """The marks of one layer on their way into one target.
+
+    In an OVERLAY target they are written as they come; in a PLAIN one they wait in `pending` (paths, and whether only
+    what is in the directory goes), since what they delete may be what a hard link needs.
+    """
+
+    def __init__(self, target: Target, resolver: Resolver, below: Below | None) -> None:
+        self._target = target
+        self._resolver = resolver
+        self._below = below
+        self._plain = target.form is Form.PLAIN
+        self.pending: list[tuple[bytes, bool]] = []
+        self.deleted: set[bytes] = set()  # directories that stand where the layer deleted one
+        self._covered: dict[bytes, bool] = {}
+
+    def mark(self, path: bytes) -> None:
+        """Apply a whiteout or an opaque marker; other names of that kind are aufs's, and mean nothing."""
+        above, name = split(path)
+        if name == OPAQUE and not _marked(above):
+            return self.hide_all(above)
+        if any(part.startswith(AUFS) for part in path.split(b"/")):
+            return
+        if _marked(above):
+            raise Corrupt(f"the layer has an entry below a whiteout: {path!r}")
+        hidden = hidden_name(name, path)
+        self.hide(above, hidden)
+
+    def hide(self, above: bytes, name: bytes) -> None:
+        """Hide a name of the layers below."""
+        path = above + b"/" + name if above else name
+        if self._plain:
+            self.pending.append((path, False))
+            return
+        if self._below is not None and self._below.find(path) is None:
+            return
+        found = self._resolver.directory(above, make=self.is_hidable(above), follow=False)
+        if found is None:
+            return
+        kind = self._target.kind(found[0], name)
+        if kind is Kind.ABSENT:
+            self._target.whiteout(found[0], name)
+        elif kind is Kind.DIRECTORY:
+            self.deleted.add(path)
+            opaque(self._target, found[0], name)
+
+    def is_hidable(self, path: bytes) -> bool:
+        """Tell whether marks can be in a directory: whether no part of its path is ours and something else."""
+        at, path = b"", path and path + b"/"
+        while path:
+            part, _, path = path.partition(b"/")
+            found = self._resolver.directory(at, make=False, follow=False)
+            assert found is not None
+            kind = self._target.kind(found[0], part)
+            if kind is not Kind.DIRECTORY:
+                return kind is Kind.ABSENT
+            at = at + b"/" + part if at else part
+        return True
+
+    def hide_all(self, path: bytes) -> None:
+        """Hide all that the layers below have in a directory."""
+        if self._plain:
+            self.pending.append((path, True))
+            return
+        below = self._below
+        if not path:
+            if below is None:
+                raise InvalidArgument("the layer hides all layers below, and these are not known here")
+            for name in below.names(b""):
+                self.hide(b"", name)
+            return
+        if below is not None:
+            known = below.find(path)
+            if known is None or known.kind != stat.S_IFDIR:
+                return
+        found = self._resolver.directory(path, make=self.is_hidable(path), follow=False)
+        if found is not None:
+            self._target.set_opaque(found[0])
+
+    def is_covered(self, path: bytes) -> bool:
+        """Tell whether this layer hides what the layers below have in a directory."""
+        way: list[bytes] = []
+        covered = False
+        while path and not covered:
+            if (known := self._covered.get(path)) is not None:
+                covered = known
+                break
+            way.append(path)
+            found = self._resolver.directory(path, make=False, follow=False)
+            covered = found is None or self._target.is_opaque(found[0])
+            path = split(path)[0]
+        for seen in way[::-1]:  # `covered` is true only of the last one and what is below it
+            self._covered[seen] = covered
+        return covered
+
+
+def opaque(target: Target, at: Handle, name: bytes) -> None:
+    """Hide all that the layers below have in a directory."""
+    handle = target.enter(at, name)
+    try:
+        target.set_opaque(handle)
+    finally:
+        target.leave(handle)
+
+
+def _marked(path: bytes) -> bool:
+    return any(part.startswith(WH) for part in path.split(b"/"))

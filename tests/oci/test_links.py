@@ -1,0 +1,36 @@
+"""Hard links: chains lead to their end, at a cost that does not grow with their length."""
+
+import pytest
+
+from layerfs.errors import Corrupt
+from layerfs.oci.links import HardLinks
+
+
+def test_long_chains_take_each_step_once() -> None:
+    """Following each of these from its start would take 10^10 steps."""
+    links = HardLinks()
+    for number in range(100_000):
+        links.add(b"%d" % number, b"%d" % (number + 1))
+    ((target, names),) = links.groups()
+    assert (target, len(names)) == (b"100000", 100_000)
+
+
+def test_last_word_counts() -> None:
+    links = HardLinks()
+    links.add(b"a", b"a")
+    links.add(b"b", b"x")
+    links.add(b"b", b"y")
+    links.add(b"c", b"y")
+    links.forget(b"c")
+    assert list(links.groups()) == [(b"y", [b"b"])]
+
+
+@pytest.mark.parametrize(
+    "pairs", [[(b"a", b"b"), (b"b", b"a")], [(b"x", b"a"), (b"a", b"b"), (b"b", b"c"), (b"c", b"a")]]
+)
+def test_circle_is_refused(pairs: list[tuple[bytes, bytes]]) -> None:
+    links = HardLinks()
+    for pair in pairs:
+        links.add(*pair)
+    with pytest.raises(Corrupt):
+        list(links.groups())
