@@ -5,9 +5,10 @@
 #   make bench [ARGS=...]    the numbers; ARGS go to `python -m benchmarks`
 #   make peers               the strongest peers into .peers/, where their toolchains are at hand
 #   make lint                ruff, mypy, import-linter
+#   make man                 docs/man, the installed man pages, from docs/
 #   make bare  [DO=demo]     demo or test (or setup, install) in a bare Debian 12 tree made for it
 .POSIX:
-.PHONY: setup demo test check bench peers lint bare clean
+.PHONY: setup demo test check bench peers lint man bare clean
 
 ARGS =
 DO = demo
@@ -42,6 +43,10 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+man:
+	@sh .make/setup.sh test
+	@sh .make/man.sh "$$PWD/docs/man"
 
 bare:
 	@sh .make/setup.sh demo

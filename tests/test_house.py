@@ -20,7 +20,7 @@ from tests.host import BIN, PROJECT
 
 MODULE_LINES, FUNCTION_LINES = 400, 60
 TOP = {
-    "layerfs", "snapshotters", "benchmarks", "tests",
+    "layerfs", "snapshotters", "benchmarks", "tests", "docs",
     "pyproject.toml", "setup.cfg", "Makefile", "README.md", "ARCHITECTURE.md", "CHANGES.md", "LICENSE",
 }  # fmt: skip
 # Registries are the host's affair (apt's sources, pip's configuration). In halves, so that this file names none either.

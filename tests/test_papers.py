@@ -1,4 +1,4 @@
-"""README.md, ARCHITECTURE.md and the package's own map say what is true, and README's recipes work as pasted."""
+"""README.md, docs/, ARCHITECTURE.md and the package's own map say what is true, and the recipes work as pasted."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 import layerfs
 from layerfs.spec.options import known_options
-from tests.host import BIN, Person, require
+from tests.host import BIN, PROJECT, Person, require
 from tests.test_house import text, tracked
 
 
@@ -46,38 +46,82 @@ def _drawn_rooms(drawing: str) -> Iterator[tuple[str, list[str]]]:
             yield room, re.findall(r"\b(\w+\.py)\b", line)
 
 
-def readme_commands() -> list[tuple[str, set[str]]]:
-    """The `layerfs VERB ... --flags` lines of README's fenced blocks: the verb (or two) and its long options."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text("README.md"), re.MULTILINE | re.DOTALL)
+FOR_USERS = ["README.md", *sorted(str(path) for path in tracked() if path.match("docs/*.md"))]
+PAPERS = [*FOR_USERS, "ARCHITECTURE.md", "CHANGES.md"]
+
+
+def shown_commands() -> list[tuple[str, set[str]]]:
+    """The `layerfs VERB ... --flags` lines of the papers' fenced blocks: the verb (or two) and its long options."""
+    papers = "\n".join(map(text, FOR_USERS))
+    blocks = re.findall(r"^```\w*\n(.*?)^```", papers, re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     calls = [re.search(r"(?:^|[/ ($])layerfs ((?:(?:xar|cache) )?[a-z]+)\b([^#|;]*)", line) for line in lines]
     return [(call[1], set(re.findall(r"(--[a-z-]+)", call[2].split(" -- ")[0]))) for call in calls if call]
 
 
-def test_readme_shows_only_verbs_and_flags_that_exist() -> None:
-    shown = readme_commands()
-    assert {"mount", "run", "status", "umount", "diff", "doctor"} <= {verb for verb, _ in shown}
-    for verb, flags in shown:
+def test_papers_show_only_verbs_and_flags_that_exist() -> None:
+    flags: dict[str, set[str]] = {}
+    for verb, shown in shown_commands():
+        flags.setdefault(verb, set()).update(shown)
+    assert {"mount", "run", "status", "umount", "diff", "xar build", "cache add"} <= flags.keys()
+    for verb, shown in flags.items():
         words = [str(BIN / "layerfs"), *verb.split(), "--help"]
         told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        assert {flag for flag in flags if flag not in told} == set(), verb
+        assert {flag for flag in shown if flag not in told} == set(), verb
 
 
-def test_readme_table_names_every_mount_option() -> None:
-    named = set(re.findall(r"`([a-z_+]+)(?:=[^`]*)?`", text("README.md")))
-    assert set(known_options()) - named == set()
+def test_the_table_of_options_names_every_mount_option_once() -> None:
+    table = re.findall(r"^\| (`.*?) \|", text("docs/layerfs-mount.md"), re.MULTILINE)
+    names = [name for row in table for name in re.findall(r"`([a-z_+]+)(?:=[^`]*)?`", row)]
+    assert set(known_options()) - set(names) == set()
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
+def test_links_between_the_papers_lead_somewhere() -> None:
+    missing = []
+    for paper in PAPERS:
+        for link in re.findall(r"\]\(([^):#]+)[^):]*\)", text(paper)):
+            if not (PROJECT / paper).parent.joinpath(link).exists():
+                missing.append(f"{paper}: {link}")
+    assert missing == []
+
+
+def test_every_paper_is_found_from_the_readme() -> None:
+    assert [paper for paper in PAPERS if paper != "README.md" and f"]({paper})" not in text("README.md")] == []
 
 
 def test_make_targets_in_the_papers_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z]+)", text("README.md") + text("ARCHITECTURE.md")))
-    assert {"setup", "demo", "test", "bench", "lint"} <= targets
+    named = set(re.findall(r"`make ([a-z]+)", "".join(map(text, PAPERS))))
+    assert {"setup", "demo", "test", "check", "bench", "lint"} <= targets
     assert named <= targets
 
 
-RECIPES = re.findall(
-    r"^### (.*?)\n.*?^```sh\n(.*?)^```", text("README.md").partition("## Recipes")[2], re.MULTILINE | re.DOTALL
-)
+def test_man_pages_say_what_their_papers_say(scratch: Path) -> None:
+    """`make man` writes docs/man. Releases of go-md2man differ in their requests, so only words are compared."""
+    require("go-md2man")
+    subprocess.run(["sh", PROJECT / ".make/man.sh", scratch], check=True, timeout=60)
+    for page in ("layerfs.1", "layerfs-mount.1"):
+        written = text(f"docs/man/{page}")
+        assert _words(written) == _words((scratch / page).read_text()), "run `make man`"
+        assert [line for line in written.splitlines() if line.startswith(".SH")][:2] == [".SH NAME", ".SH SYNOPSIS"]
+
+
+def _words(roff: str) -> list[str]:
+    """A man page's words, without the requests and fonts."""
+    lines = [line for line in roff.splitlines() if not line.startswith(".")]
+    return re.findall(r"[\w.=/:]+", re.sub(r"\\f.|\\[&c]", "", "\n".join(lines)))
+
+
+RECIPES = [
+    recipe
+    for paper in ("README.md", "docs/xar.md")
+    for recipe in re.findall(
+        r"^### (.*?)\n.*?^```sh\n(.*?)^```",
+        text(paper).partition("\n## Recipes")[2].partition("\n## ")[0],
+        re.MULTILINE | re.DOTALL,
+    )
+]
 
 
 def promised(script: str) -> list[str]:
@@ -89,6 +133,15 @@ def promised(script: str) -> list[str]:
 @pytest.mark.parametrize(("title", "script"), RECIPES, ids=[title for title, _ in RECIPES])
 def test_recipe_works_as_pasted(title: str, script: str, person: Person, scratch: Path) -> None:
     """Each recipe runs in an empty directory as an unprivileged user whose PATH has layerfs."""
+    paste(title, script, person, scratch)
+
+
+@pytest.mark.mounts
+def test_recipes_work_one_after_the_other_in_one_directory(person: Person, scratch: Path) -> None:
+    paste("all", "".join(script for _, script in RECIPES), person, scratch)
+
+
+def paste(title: str, script: str, person: Person, scratch: Path) -> None:
     require("fuse", "userns overlay")
     place = scratch / "recipe"
     person.owns(place)
@@ -98,6 +151,7 @@ def test_recipe_works_as_pasted(title: str, script: str, person: Person, scratch
     assert [words for words in promised(script) if words not in said] == []
 
 
-def test_readme_has_five_recipes() -> None:
-    assert len(re.findall(r"^### ", text("README.md").partition("## Recipes")[2], re.MULTILINE)) >= 5
-    assert len(RECIPES) >= 4  # those that need no image and no root
+def test_readme_has_six_recipes() -> None:
+    recipes = text("README.md").partition("\n## Recipes")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^### ", recipes, re.MULTILINE)) == 6
+    assert len(re.findall(r"^```sh", recipes, re.MULTILINE)) >= 5  # those that need no image of others
