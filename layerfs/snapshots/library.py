@@ -20,12 +20,15 @@ from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.snapshots import registry
 from layerfs.snapshots.recovery import recover
 from layerfs.snapshots.snapshotter import Snapshotter as Snapshotter
+from layerfs.store.content import Content
 from layerfs.store.ledger import Ledger
 from layerfs.store.places import Places
+from layerfs.store.records import Records
 from layerfs.sys import trust
 from layerfs.sys.namespaces import in_user_namespace
 
 AUTO: Final = "auto"
+CONTENT: Final = b"content"
 DRIVERS: Final = b"drivers"
 VARIABLE: Final = b"LAYERFS_ROOT"
 
@@ -36,6 +39,8 @@ class Store:
     def __init__(self, root: bytes) -> None:
         self.root = _make_root(root)
         self.ledger = Ledger(self.root)
+        self.records = Records(self.ledger)
+        self.content = Content(self._directory(CONTENT))
         self._guard = Lock()
         self._snapshotters: dict[str, Snapshotter] = {}
 
@@ -88,9 +93,14 @@ class Store:
         return ""
 
     def _places(self, name: str) -> Places:
+        return Places(os.path.join(self._directory(DRIVERS), os.fsencode(name)))
+
+    def _directory(self, name: bytes) -> bytes:
+        """Return a directory of the store, which is made if need be, closed to others."""
+        path = os.path.join(self.root, name)
         with suppress(FileExistsError):
-            os.mkdir(os.path.join(self.root, DRIVERS), 0o700)
-        return Places(os.path.join(self.root, DRIVERS, os.fsencode(name)))
+            os.mkdir(path, 0o700)
+        return path
 
     def _open(self, name: str) -> Snapshotter:
         places = self._places(name)

@@ -196,6 +196,12 @@ class Cache:
             self._examine(entry, fd, whole=True)
             self._remember(entry, directory, stamp(os.fstat(fd)))
 
+    def remember(self, entry: CacheEntry) -> None:
+        """Take an entry for sound whose content was digested as it was written, and record the use."""
+        with self._opened_entry(entry) as (directory, fd):
+            self._remember(entry, directory, stamp(os.fstat(fd)))
+            touch(USED, directory)
+
     def condemn(self, directory: bytes, why: str) -> NoReturn:
         """Move an entry to quarantine if we may, and raise Corrupt."""
         name = os.fsdecode(os.path.basename(os.path.dirname(directory)))

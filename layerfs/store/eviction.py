@@ -50,8 +50,11 @@ def bound() -> int:
     return parse_size(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else DEFAULT
 
 
-def sweep(cache: Cache, limit: int, mounted: Collection[bytes] = ()) -> Swept:
-    """Evict until at most `limit` [bytes] are left, least recently used first; `mounted` are files that must stay."""
+def sweep(cache: Cache, limit: int, mounted: Collection[bytes] = (), wanted: Collection[str] = ()) -> Swept:
+    """Evict until at most `limit` [bytes] are left, least recently used first.
+
+    What must stay are the files `mounted`, and the contents `wanted` [SHA-256].
+    """
     with ExitStack() as held:
         try:
             incoming = held.enter_context(cache.opened(INCOMING))
@@ -65,6 +68,8 @@ def sweep(cache: Cache, limit: int, mounted: Collection[bytes] = ()) -> Swept:
         for entry in sorted(entries, key=lambda entry: entry.used):
             if size <= limit:
                 break
+            if entry.sha256 in wanted:
+                continue
             if _evict(cache, entry, used):
                 evicted.append(entry)
                 size -= entry.size
@@ -99,6 +104,11 @@ def loop_files() -> set[bytes]:
         with suppress(OSError), open(path, "rb") as file:  # ENXIO: detached meanwhile
             found.add(file.read().rstrip(b"\n"))
     return found
+
+
+def remove_unused(cache: Cache, entry: CacheEntry, mounted: Collection[bytes] = ()) -> bool:
+    """Remove one entry unless it is in use, and tell whether it is gone."""
+    return _evict(cache, entry, loop_files() | set(mounted))
 
 
 def _evict(cache: Cache, entry: CacheEntry, mounted: Collection[bytes]) -> bool:

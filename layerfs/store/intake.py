@@ -59,7 +59,7 @@ def add(
         offset = offset_of(source, path)
         header = read_header(source, path) if offset else None
         digests = both(source)
-        with _workplace(cache) as incoming, claim(incoming, digests.sha256):
+        with workplace(cache) as incoming, claim(incoming, digests.sha256):
             added = _there(cache, name, digests.sha256, depends)
             return added or _store(cache, incoming, source, _describe(cache, name, header, digests, depends))
     finally:
@@ -67,7 +67,7 @@ def add(
 
 
 @contextmanager
-def _workplace(cache: Cache) -> Iterator[int]:
+def workplace(cache: Cache) -> Iterator[int]:
     """Open `incoming`, and make the cache's directories where they are missing, once the way to them was seen."""
     mode = _mode()
     with cache.opened(PACKAGES, make=mode), cache.opened(INCOMING, make=mode) as incoming:
@@ -133,19 +133,49 @@ def _store(cache: Cache, incoming: int, source: int, entry: CacheEntry) -> Added
     os.mkdir(name, 0o700, dir_fd=incoming)
     with ExitStack() as undo:
         undo.callback(dirs.remove, incoming, name)
-        staged = os.open(name, _DIRECTORY, dir_fd=incoming)
-        undo.callback(os.close, staged)
-        _copy(source, staged, entry)
+        with opened(incoming, name) as staged:
+            _copy(source, staged, entry)
+        held = finish(cache, incoming, entry)
+        undo.pop_all()
+    with closing_on_error(held):
+        cache.checked(entry)
+    return Added(entry, True, held)
+
+
+def finish(cache: Cache, incoming: int, entry: CacheEntry) -> int:
+    """Give what is staged under an entry's SHA-256, its file whole and on disk, the entry's place, under its lock.
+
+    Returns a descriptor that keeps it from being evicted.
+    """
+    name = os.fsencode(entry.sha256)
+    with opened(incoming, name) as staged:
         _write(staged, FACTS, entry.facts())
         held = in_use(staged)
-        undo.callback(os.close, held)
-        os.fchmod(staged, 0o755)  # whatever the umask is
-        os.fsync(staged)
-        _publish(cache, incoming, name, entry)
-        cache.checked(entry)
-        undo.pop_all()
-        os.close(staged)
-    return Added(entry, True, held)
+        with closing_on_error(held):
+            os.fchmod(staged, 0o755)  # whatever the umask is
+            os.fsync(staged)
+            _publish(cache, incoming, name, entry)
+    return held
+
+
+@contextmanager
+def opened(at: int, name: bytes) -> Iterator[int]:
+    """Open a directory of ours while the context lasts."""
+    fd = os.open(name, _DIRECTORY, dir_fd=at)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def closing_on_error(fd: int) -> Iterator[None]:
+    """Close a descriptor if the context ends by an exception."""
+    try:
+        yield
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _copy(source: int, staged: int, entry: CacheEntry) -> None:
