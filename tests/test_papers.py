@@ -130,6 +130,7 @@ def promised(script: str) -> list[str]:
     return [part.strip() for comment in comments for part in comment.split(",")]
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize(("title", "script"), RECIPES, ids=[title for title, _ in RECIPES])
 def test_recipe_works_as_pasted(title: str, script: str, person: Person, scratch: Path) -> None:
     """Each recipe runs in an empty directory as an unprivileged user whose PATH has layerfs."""

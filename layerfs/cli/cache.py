@@ -244,7 +244,7 @@ def _versions(name: str) -> dict[str, tuple[Cache, CacheEntry]]:
 def mounted_files() -> set[bytes]:
     """Return the layers of this user's mounts on record; the locks of servers tell of other users' mounts."""
     registry.prune()
-    return {lower for entry in registry.entries() for lower in entry.stack.lowers}
+    return {lower for record in registry.records() for lower in record.stack.lowers}
 
 
 def _title(entry: CacheEntry) -> str:

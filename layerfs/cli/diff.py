@@ -42,23 +42,23 @@ def run(arguments: argparse.Namespace) -> int:
 def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:
     """Return the upper and the lowers that a path means: a recorded mount's, or its own and those that were given."""
     mountpoint, mounted = locate(path)
-    entries = registry.entries()
-    entry = next((entry for entry in reversed(entries) if mounted and entry.mount_id == mounted.id), None)
-    if entry is None and mounted and mounted.type in (b"fuse.layerfs", b"overlay"):
+    records = registry.records()
+    record = next((record for record in reversed(records) if mounted and record.mount_id == mounted.id), None)
+    if record is None and mounted and mounted.type in (b"fuse.layerfs", b"overlay"):
         raise NotFound(
             f"the mount at {os.fsdecode(mountpoint)} is not recorded for this user", "name its upper instead"
         )
-    if entry is None:
+    if record is None:
         if not os.path.isdir(path):
             raise NotFound(f"no such mountpoint or upper: {os.fsdecode(path)}")
-        entry = next((e for e in reversed(entries) if e.stack.upper and _same(e.stack.upper, path)), None)
-        if entry is None or lowers:
+        record = next((e for e in reversed(records) if e.stack.upper and _same(e.stack.upper, path)), None)
+        if record is None or lowers:
             return path, tuple(absolute(lower, os.getcwdb()) for lower in lowers)
-    if entry.stack.upper is None:
+    if record.stack.upper is None:
         raise InvalidArgument(
             f"the mount at {os.fsdecode(mountpoint)} has no upper", "it is read-only: nothing changes"
         )
-    return entry.stack.upper, lowers or entry.stack.lowers
+    return record.stack.upper, lowers or record.stack.lowers
 
 
 def _same(one: bytes, other: bytes) -> bool:

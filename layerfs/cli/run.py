@@ -49,21 +49,21 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from layerfs.mounts.place import private_place
     from layerfs.mounts.sandbox import Job
     from layerfs.mounts.sandbox import run as run_job
+    from layerfs.mounts.scratch import scratch_directory
 
     layers, command = _parse_words(args)
     stack = _stack(layers, args.upper, args.work)
     found = Complete(stack) if args.no_deps else complete(stack)
     if not args.quiet:
         warn(found)
-    with private_place() as place:
+    with scratch_directory() as scratch:
         return run_job(
             Job(
                 command=tuple(map(os.fsencode, command)),
                 stack=found.stack,
-                place=place,
+                scratch=scratch,
                 driver=Driver(args.driver),
                 chroot=args.root,
             )

@@ -53,34 +53,34 @@ def _only(path: bytes, reports: list[Report]) -> list[Report]:
 
 
 def _as_json(report: Report) -> dict[str, Any]:
-    entry = report.entry
+    record = report.record
     shown: dict[str, Any] = {
         "mountpoint": os.fsdecode(report.mountpoint),
         "health": report.health.value,
-        "driver": (entry.driver if entry else Driver.FUSE).value,
+        "driver": (record.driver if record else Driver.FUSE).value,
     }
-    if entry is None:
+    if record is None:
         return {**shown, "recorded": False}
-    stack = entry.stack
+    stack = record.stack
     return {
         **shown,
         "recorded": True,
-        "why": entry.why,
+        "why": record.why,
         "layers": [os.fsdecode(lower) for lower in stack.lowers],
         "upper": os.fsdecode(stack.upper) if stack.upper else None,
         "work": os.fsdecode(stack.work) if stack.work else None,
-        "options": entry.options,
-        "pid": entry.pid or None,
-        "started": entry.started,
+        "options": record.options,
+        "pid": record.pid or None,
+        "started": record.started,
         "uptime": round(_uptime(report), 3),
-        "log": os.fsdecode(entry.log) if entry.log and os.path.exists(entry.log) else None,
+        "log": os.fsdecode(record.log) if record.log and os.path.exists(record.log) else None,
     }
 
 
 def _uptime(report: Report) -> float:
     """Return for how long a mount has been there [s]; 0 for one that is not."""
     gone = report.health in (Health.UNMOUNTED, Health.DEAD)
-    return 0.0 if report.entry is None or gone else time.time() - report.entry.started
+    return 0.0 if report.record is None or gone else time.time() - report.record.started
 
 
 def _print_one(report: Report) -> None:
@@ -110,19 +110,19 @@ def _print_table(reports: list[Report]) -> None:
 
 
 def _cells(report: Report) -> list[str]:
-    entry, health = report.entry, report.health
+    record, health = report.record, report.health
     color = COLORS.get(health, "yellow")
     cells = [one_line(os.fsdecode(report.mountpoint)), f"[{color}]{health.value}[/{color}]"]
-    if entry is None:
+    if record is None:
         return [*cells, Driver.FUSE.value, "?", "?", "?", "?", "not recorded for this user"]
     return [
         *cells,
-        entry.driver.value,
-        str(len(entry.stack.lowers)),
-        one_line(os.fsdecode(entry.stack.upper)) if entry.stack.upper else "-",
-        str(entry.pid or "-"),
+        record.driver.value,
+        str(len(record.stack.lowers)),
+        one_line(os.fsdecode(record.stack.upper)) if record.stack.upper else "-",
+        str(record.pid or "-"),
         _span(_uptime(report)),
-        entry.why,
+        record.why,
     ]
 
 

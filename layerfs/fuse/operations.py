@@ -36,9 +36,7 @@ from layerfs.sys.copy import write_all
 from layerfs.union import opened
 from layerfs.union.attrs import ACLS, Change
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.lookup import lookup
 from layerfs.union.mutate import Caller
-from layerfs.union.readdir import listing_of
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
@@ -64,8 +62,10 @@ class Operations(pyfuse3.Operations):
         self.union = union
         self._pages = pages
         self.config = config
-        self._listing_prefetch = ListingPrefetch(union.ov.trees)
-        union.ov.together = self._listing_prefetch.together
+        if pages is not None:
+            union.watch(pages.changed)
+        self._listing_prefetch = ListingPrefetch(union.trees)
+        union.read_with(self._listing_prefetch.together)
         self._attribute_prefetch = AttributePrefetch()
         self._data_prefetch = DataPrefetch()
         self._listings = listings or Listings()  # what the prelude has opened stays open
@@ -86,13 +86,12 @@ class Operations(pyfuse3.Operations):
     # Names
 
     async def lookup(self, parent: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        directory = self.union.ov.directory(parent)
-        if directory.listing is None:
-            listing_of(self.union.ov, directory)
+        directory = self.union.directory(parent)
+        if self.union.load(directory):
             self._listing_prefetch.loaded(directory)
         began = perf_counter()
         try:
-            node, st = lookup(self.union.ov, directory, name)
+            node, st = self.union.lookup_in(directory, name)
         except FileNotFoundError:
             return self._absent
         if perf_counter() - began > COLD:
@@ -126,26 +125,26 @@ class Operations(pyfuse3.Operations):
         return self._fill(node.ino, st)
 
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        self.union.ov.directory(inode)
+        self.union.directory(inode)
         return FileHandleT(self._listings.open(inode))
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         listing = self._listings[fh]
-        node = self.union.ov.directory(listing.ino)
+        node = self.union.directory(listing.ino)
         names = listing.names
         if start_id == 0 or names is None:
-            fresh = node.listing is None
-            names = self._listings.rewind(fh, self.union.names)
+            fresh = self.union.load(node)
+            names = self._listings.rewind(fh, self.union.names(listing.ino))
             if fresh:
                 self._listing_prefetch.loaded(node)
         if start_id < 2 and not self._reply_dots(listing.ino, start_id, token):
             return
         start = max(start_id - 2, 0)
         began = perf_counter()
-        for index in range(start, len(names)):
+        for index, name in enumerate(names.since(start), start):
             if index == start + PROBE and perf_counter() - began > PROBE * COLD:
-                self._attribute_prefetch.fetch(node, names[index + CHUNK : index + WINDOW])
-            if not self._reply_name(node, names[index], index + 3, token):
+                self._attribute_prefetch.fetch(node, names.part(index + CHUNK, index + WINDOW))
+            if not self._reply_name(node, name, index + 3, token):
                 return
 
     def _reply_dots(self, ino: int, start: int, token: ReaddirToken) -> bool:
@@ -160,7 +159,7 @@ class Operations(pyfuse3.Operations):
 
     def _reply_name(self, parent: Directory, name: bytes, cookie: int, token: ReaddirToken) -> bool:
         try:
-            node, st = lookup(self.union.ov, parent, name)
+            node, st = self.union.lookup_in(parent, name)
         except FileNotFoundError:
             return True  # gone since the rewind
         except OSError:
@@ -168,7 +167,7 @@ class Operations(pyfuse3.Operations):
         if pyfuse3.readdir_reply(token, name, self._fill(node.ino, st), cookie):
             node.lookups += 1
             return True
-        self.union.ov.table.reap(node)
+        self.union.drop(node)
         return False
 
     async def releasedir(self, fh: FileHandleT) -> None:
@@ -268,7 +267,7 @@ class Operations(pyfuse3.Operations):
 
         Small ones go inline, later.
         """
-        node = self.union.ov.node(ino)
+        node = self.union.node(ino)
         if not isinstance(node, File) or not self.union.is_large_lower(node, LARGE):
             return
         async with self._locks.setdefault(ino, trio.Lock()):
@@ -290,7 +289,7 @@ class Operations(pyfuse3.Operations):
         node = self.union.open_file(inode, flags)
         if flags & os.O_TRUNC and ctx.uid:
             self.union.drop_sxid(inode)
-        if not node.fed and self._pages is not None and not node.is_upper:
+        if not node.preloaded and self._pages is not None and not node.is_upper:
             self._feed(node)
         return self._opened(inode, ctx)
 
@@ -299,13 +298,12 @@ class Operations(pyfuse3.Operations):
 
         They cannot be dirty, and most are read next.
         """
-        node.fed = True
+        node.preloaded = True
         assert self._pages is not None
-        fd = self.union.data_fd(node.ino)
+        fd = self.union.data_handle(node.ino)
         size = opened.stat(fd).st_size
-        image = opened.foreign(fd)
-        if image is not None:
-            if 0 < size <= FEED and (stored := image.ready(0, size)):
+        if not isinstance(fd, int):
+            if 0 < size <= FEED and (stored := fd.ready(0, size)):
                 self._pages.store(node.ino, stored)
         elif 0 < size <= FEED:
             began = perf_counter()
@@ -327,9 +325,9 @@ class Operations(pyfuse3.Operations):
         return self._opened(node.ino, ctx), self._answer(node)
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        fd = self.union.data_fd(fh & NUMBER)
-        if fd >= opened.FOREIGN:
-            return await self._read_image(fh & NUMBER, off, size)
+        fd = self.union.data_handle(fh & NUMBER)
+        if not isinstance(fd, int):
+            return await self._read_image(fh & NUMBER, fd, off, size)
         view = self._view[:size]
         if size <= SMALL:
             return view[: os.preadv(fd, [view], off)]  # type: ignore[return-value]
@@ -345,10 +343,8 @@ class Operations(pyfuse3.Operations):
         with self.union.busy(node):
             return await threads.run(os.pread, fd, size, off)
 
-    async def _read_image(self, ino: int, off: int, size: int) -> bytes:
+    async def _read_image(self, ino: int, image: opened.Foreign, off: int, size: int) -> bytes:
         """Read from a file in an image; what takes longer than a thread hop is read in a thread."""
-        image = opened.foreign(self.union.data_fd(ino))
-        assert image is not None
         data = image.ready(off, size)
         if data is None:
             with self.union.busy(self.union.file(ino)):
@@ -357,7 +353,7 @@ class Operations(pyfuse3.Operations):
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         ino = fh & NUMBER
-        fd = self.union.data_fd(ino, write=True)
+        fd = self.union.writable_fd(ino)
         if fh & UNPRIVILEGED:
             self.union.drop_sxid(ino)
         if len(buf) < LARGE:
@@ -372,8 +368,8 @@ class Operations(pyfuse3.Operations):
         if not self._syncs:
             return
         ino = fh & NUMBER
-        fd = self.union.data_fd(ino)
-        if fd >= opened.FOREIGN:
+        fd = self.union.data_handle(ino)
+        if not isinstance(fd, int):
             return
         with self.union.busy(self.union.file(ino)):
             await threads.run(os.fdatasync if datasync else os.fsync, fd)

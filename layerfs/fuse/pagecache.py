@@ -24,6 +24,14 @@ class PageCache:
         head = wire.notification_header(Notification.STORE, wire.STORE.size + size)
         self._tell(head + wire.STORE.pack(ino, 0, size, 0), data)
 
+    def changed(self, ino: int) -> None:
+        """Have the kernel ask for a node's attributes, and ACLs, when they are needed next.
+
+        Never blocks: no page is touched, and whoever has sent us a request about the node holds its inode.
+        """
+        head = wire.notification_header(Notification.INVAL_INODE, wire.INVAL_INODE.size)
+        self._tell(head + wire.INVAL_INODE.pack(ino, -1, 0))
+
     def _tell(self, *parts: bytes | memoryview) -> None:
         try:
             os.writev(self._device, parts)

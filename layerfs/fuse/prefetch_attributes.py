@@ -17,6 +17,7 @@ from queue import SimpleQueue
 
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree
+from layerfs.union.listing import holder
 
 THREADS = 3  # guessed: a disk here answers three reads at once; more threads only take the interpreter
 PROBE = 6  # names; what they took tells whether the rest is worth it
@@ -38,13 +39,13 @@ class AttributePrefetch:
     def waited(self, parent: Directory) -> None:
         """Note a lookup that had to wait for a disk; several in one directory start the threads."""
         if self._waits.add(parent.ino) == PROBE and parent.listing is not None:
-            self.fetch(parent, list(islice(parent.listing, WINDOW)))
+            self.fetch(parent, list(islice(parent.listing.names, WINDOW)))
 
     def fetch(self, parent: Directory, names: Sequence[bytes]) -> None:
         """Have threads stat names of a directory whose listing is loaded."""
         if self._jobs.qsize() or parent.parts is None or parent.listing is None:
             return  # they still work on the last ones
-        if not any(part is not None and isinstance(part.tree, DirTree) for part in parent.parts):
+        if not any(isinstance(part.tree, DirTree) for part in parent.parts.all()):
             return
         while len(self._threads) < THREADS:
             thread = threading.Thread(target=self._work, name="layerfs-ahead", daemon=True)
@@ -84,8 +85,8 @@ def _stat(at: int, name: bytes) -> object:
 
 def host_name(parent: Directory, name: bytes) -> HostName | None:
     """Return where the host has a name of a merged directory; None for an image, or a directory that is not open."""
-    where = (parent.listing or {}).get(name)
-    if where is None or parent.parts is None:
+    where = parent.listing.names.get(name) if parent.listing is not None else None
+    if where is None:
         return None
-    part = parent.parts[where] if isinstance(where, int) else parent.parts[where[0]]
-    return (part.fd, name) if part is not None and part.fd >= 0 and isinstance(part.tree, DirTree) else None
+    part = holder(where)
+    return (part.fd, name) if part.fd >= 0 and isinstance(part.tree, DirTree) else None

@@ -7,11 +7,12 @@ here as well, for posix_fadvise(2), which waits for nothing. It stops when the d
 Threads that read them instead gained less: each of their system calls takes the interpreter from the one that answers.
 """
 
+import errno
 import os
-import stat
 from collections.abc import Callable, Iterable
 
 from layerfs.fuse.prefetch_attributes import HostName, host_name
+from layerfs.sys import dirs
 from layerfs.union.inodes import Directory
 
 FEED = 32 << 10  # bytes; guessed: files up to this size are mostly read whole
@@ -21,7 +22,6 @@ LISTED = 20_000  # names in a directory; the order of more takes too long to fin
 KNOWN = 16  # files in a row that were in memory: nobody waits for a disk here
 _Order = Callable[[Iterable[bytes]], list[bytes]]
 _ORDERS: tuple[_Order, ...] = (list, sorted)
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class DataPrefetch:
@@ -58,15 +58,15 @@ class DataPrefetch:
         goes_on = self._order and self._here >= len(self._order) - 1
         self._directory = parent.ino
         self._begin()
-        if goes_on and parent.listing is not None and len(parent.listing) <= LISTED:
-            self._take(parent, self._orders[0](parent.listing), name, 0)
+        if goes_on and parent.listing is not None and len(parent.listing.names) <= LISTED:
+            self._take(parent, self._orders[0](parent.listing.names), name, 0)
 
     def _look(self, parent: Directory, name: bytes) -> None:
         """Find the order in which this file comes after the last one."""
-        if parent.listing is None or len(parent.listing) > LISTED:
+        if parent.listing is None or len(parent.listing.names) > LISTED:
             return
         for make in self._orders:
-            order = make(parent.listing)
+            order = make(parent.listing.names)
             here = order.index(name) if name in order else 0
             if here and order[here - 1] == self._last:
                 self._orders = (make, *(other for other in _ORDERS if other is not make))
@@ -100,9 +100,12 @@ class DataPrefetch:
     def _advise(self, file: HostName) -> bool:
         """Ask the disk for the beginning of a file; True if it is in memory."""
         at, name = file
-        if not stat.S_ISREG(os.lstat(name, dir_fd=at).st_mode):
-            return True  # opening a device is more than looking
-        fd = os.open(name, _OPEN, dir_fd=at)
+        try:
+            fd = dirs.open_regular(at, name, os.O_RDONLY)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return True  # a symlink or a device has no data on the disk
         try:
             try:
                 os.preadv(fd, self._buffer, 0, os.RWF_NOWAIT)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from layerfs.fuse.config import ending_signals
+from layerfs.sys import dirs
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree, Part, Tree
 
@@ -31,7 +32,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_
 class ListingPrefetch:
     """The helpers of one union."""
 
-    def __init__(self, trees: Sequence[Tree | None]) -> None:
+    def __init__(self, trees: Sequence[Tree]) -> None:
         self._roots = {tree.index: tree.root() for tree in trees if isinstance(tree, DirTree)}
         self._walk = _Walk()
         self._pipes: list[int] = []
@@ -52,12 +53,12 @@ class ListingPrefetch:
     def loaded(self, node: Directory) -> None:
         """Note that a directory's listing was loaded; if that is part of a walk, helpers go to the next directories."""
         parent = node.parent
-        if not self._pipes or parent is None or parent.listing is None or parent.parts is None:
+        if not self._pipes or parent is None or parent.listing is None:
             return
         for name in self._walk.next(parent, node.name):
-            where = parent.listing.get(name)
-            parts = [parent.parts[index] for index in where] if isinstance(where, tuple) else []
-            self._send([(part.tree.index, part.path()[1:] + b"/" + name) for part in parts if part is not None])
+            where = parent.listing.names.get(name)
+            parts = where if isinstance(where, tuple) else ()
+            self._send([(part.tree.index, part.path()[1:] + b"/" + name) for part in parts])
 
     def close(self) -> None:
         """End the helpers."""
@@ -132,7 +133,7 @@ class _Walk:
         return found
 
     def _begin(self, parent: Directory) -> None:
-        listing = parent.listing or {}
+        listing = parent.listing.names if parent.listing is not None else {}
         if len(listing) > LISTED:
             listing = {}
         names = [name for name, where in listing.items() if isinstance(where, tuple)]
@@ -158,7 +159,7 @@ def _serve(pipe: int, roots: dict[int, int]) -> None:
 
 def _touch(root: int, path: bytes) -> None:
     try:
-        directory = os.open(path, _DIRECTORY, dir_fd=root)
+        directory = dirs.open_beneath(root, path, _DIRECTORY)
         try:
             os.listxattr(directory)
             os.listdir(directory)

@@ -9,14 +9,16 @@ Whatever goes wrong with a request is an error of that request: also an answer t
 
 import errno
 from collections.abc import Callable
+from itertools import chain
 
 from layerfs.errors import LayerfsError
 from layerfs.fuse import wire
 from layerfs.fuse.device import Device
-from layerfs.fuse.listings import Listing, Listings
+from layerfs.fuse.listings import Listings
 from layerfs.fuse.wire import Opcode
 from layerfs.union.union import Union
 
+_DOTS = (b".", b"..")
 Answer = Callable[[int, bytes], bytes | None]
 
 
@@ -87,7 +89,7 @@ class Prelude:
         raise OSError(errno.ENOSYS, "not needed")  # default_permissions: the kernel checks
 
     def _opendir(self, ino: int, _: bytes) -> bytes:
-        self._union.ov.directory(ino)
+        self._union.directory(ino)
         return wire.OPEN_REPLY.pack(self._listings.open(ino), 0, 0)
 
     def _releasedir(self, _: int, body: bytes) -> bytes:
@@ -106,26 +108,24 @@ class Prelude:
         listing = self._listings[handle]
         names = listing.names
         if offset == 0 or names is None:
-            names = self._listings.rewind(handle, self._union.names)
+            names = self._listings.rewind(handle, self._union.names(listing.ino))
         found, size = [], 0
-        for position in range(offset, len(names) + 2):
-            entry = self._listed(listing, position, room - size, plus)
+        for position, name in enumerate(chain(_DOTS[offset:], names.since(offset - len(_DOTS))), offset):
+            entry = self._listed(listing.ino, position, name, room - size, plus)
             if entry is None:
                 break
             found.append(entry)
             size += len(entry)
         return b"".join(found)
 
-    def _listed(self, listing: Listing, position: int, room: int, plus: bool) -> bytes | None:
+    def _listed(self, ino: int, position: int, name: bytes, room: int, plus: bool) -> bytes | None:
         """Return one entry of a listing; nothing for a name that is gone, None if there is no room for it."""
-        assert listing.names is not None
-        name = (b".", b"..")[position] if position < 2 else listing.names[position - 2]
         if wire.dirent_size(name, plus=plus) > room:
             return None
         try:
-            if position < 2:
-                return self._dots(listing.ino, position, name, plus)
-            return self._named(listing.ino, position, name, plus)
+            if position < len(_DOTS):
+                return self._dots(ino, position, name, plus)
+            return self._named(ino, position, name, plus)
         except FileNotFoundError:
             return b""
         except OSError:
@@ -142,7 +142,7 @@ class Prelude:
         node, st = self._union.lookup(parent, name)
         entry = wire.dirent(node.ino, position + 1, name, st.st_mode)
         if not plus:
-            self._union.ov.table.reap(node)
+            self._union.drop(node)
             return entry
         entry = self._replies.entry(node.ino, st) + entry
         self._union.remember(node)

@@ -24,9 +24,10 @@ from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
-from layerfs.sys.libc import call
+from layerfs.sys.files import syncfs
 from layerfs.sys.limits import one_arena
 from layerfs.sys.mounts import unmount
+from layerfs.sys.prctl import set_name
 from layerfs.union.union import Union
 
 GRACE = 2  # seconds; guessed
@@ -97,8 +98,7 @@ def prepare(config: ServeConfig) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("pyfuse3").addFilter(_was_awaited)
-    with open("/proc/self/comm", "wb") as name:
-        name.write(b"layerfs")
+    set_name(b"layerfs")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     one_arena()
@@ -201,6 +201,6 @@ def _write_back(mountpoint: bytes) -> None:
     """Have the kernel send us every dirty page; a lazy unmount does not."""
     root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        call("syncfs", root)
+        syncfs(root)
     finally:
         os.close(root)

@@ -17,7 +17,6 @@ from layerfs.model import Stack
 from layerfs.union.inodes import Directory, Node
 from layerfs.union.layers import DirTree, Handles, Kind, Part, xattrs
 from layerfs.union.options import UnionOptions
-from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 from layerfs.union.whiteout import OPAQUE_FILES, WH
@@ -137,7 +136,7 @@ class _Comparison:
         """Tell whether two directories are made of the same layers: then there is nothing to see in them."""
         if not isinstance(old, Directory) or not isinstance(new, Directory):
             return False
-        return _origin(self.before, old) == _origin(self.after, new)
+        return self.before.origins(old.ino) == self.after.origins(new.ino)
 
     def _is_changed(self, old: tuple[Node, Attributes], new: tuple[Node, Attributes]) -> bool:
         """Tell whether what is at a name in both trees is not the same."""
@@ -166,12 +165,6 @@ def _held(union: Union, parent: Directory, name: bytes) -> Iterator[tuple[Node, 
 def _identity(shown: Attributes) -> tuple[int, int]:
     """Return which object of which layer it is."""
     return shown.st_dev, shown.st_ino
-
-
-def _origin(union: Union, node: Directory) -> list[tuple[bytes, bytes]]:
-    """Return the directories of the layers that a merged directory is made of."""
-    parts = [part for part in parts_of(union.ov, node) if part is not None]
-    return [(part.tree.path, part.path()) for part in parts]
 
 
 def _own(union: Union, node: Directory) -> tuple[int, int, int, dict[bytes, bytes]]:

@@ -19,13 +19,13 @@ from layerfs.lowers.file import ImageFile, ImageStat
 from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsError
 from layerfs.sys.locks import use_beside
 from layerfs.sys.namespaces import trusted_xattrs
-from layerfs.union import opened
 from layerfs.union.layers import Kind, Ref
 from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_whiteout
 
 LISTED: Final = 20_000  # names in listings that are kept; guessed, about 400 bytes each
 FIND: Final = 512  # bytes of a listing that are read in the time that finding one name takes: 5 to 120 us, measured
 QUICK: Final = 256 << 10  # bytes; a block up to this size is uncompressed about as soon as a thread begins with it
+ENDING: Final = 3  # bytes by which a directory's size exceeds its listing's
 DEVICES: Final = 1 << 128  # above every st_dev; an image's stands for the file, not for its place in a stack
 _SLOW: Final = (Compressor.XZ, Compressor.LZMA)
 
@@ -60,6 +60,7 @@ class SquashLower:
         self._inodes = {self._root: self.image.root}  # of open directories
         self._holders = {self._root: 1}
         self._above: dict[int, int] = {}  # where each directory was met; a loop would have no end
+        self._room: int | None = None  # bytes of listings that the directories not met yet can have
         self._listings: OrderedDict[int, dict[bytes, Inode]] = OrderedDict()
         self._listed = 0
         self._finds: dict[int, int] = {}  # in each directory since its listing was dropped
@@ -72,10 +73,22 @@ class SquashLower:
         inode = self._find(at, name)
         if not stat.S_ISDIR(inode.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
-        if inode.ref == self._root or self._above.setdefault(inode.ref, at) != at:
+        if inode.ref == self._root or self._above.get(inode.ref, at) != at:
             self.complain(f"a directory is in two directories, at {os.fsdecode(name)} in the second")
+        if inode.ref not in self._above:
+            self._claim(inode, name)
+            self._above[inode.ref] = at
         self._inodes[inode.ref] = inode
         return self.hold_dir(inode.ref)
+
+    def _claim(self, inode: Inode, name: bytes) -> None:
+        """Refuse a directory whose listing must be a part of others': a small image would have any number of names."""
+        if self._room is None:
+            self._room = self.noted(self.image.listing_room) - max(self.image.root.size - ENDING, 0)
+        size = max(inode.size - ENDING, 0)
+        if size > self._room:
+            self.complain(f"directories overlap, at {os.fsdecode(name)}")
+        self._room -= size
 
     def hold_dir(self, handle: int) -> int:
         self._holders[handle] = self._holders.get(handle, 0) + 1
@@ -195,16 +208,16 @@ class SquashLower:
     def _xattrs(self, inode: Inode) -> dict[bytes, bytes]:
         return {} if inode.xattr == NO_XATTRS else self.noted(partial(self.image.xattrs, inode.ref))
 
-    def open(self, at: int, name: bytes, flags: int) -> int:
+    def open(self, at: int, name: bytes, flags: int) -> ImageFile:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
         inode = self._find(at, name)
         if not stat.S_ISREG(inode.mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-        return opened.admit(ImageFile(self, inode))
+        return ImageFile(self, inode)
 
-    def pin(self, at: int, name: bytes) -> int:
-        return opened.admit(ImageFile(self, self._find(at, name)))
+    def pin(self, at: int, name: bytes) -> ImageFile:
+        return ImageFile(self, self._find(at, name))
 
     def close(self) -> None:
         CACHE.forget(self.number)

@@ -25,7 +25,7 @@ from layerfs.sys import fsmount
 from layerfs.sys.idmap import mapped_tree, namespace_of
 from layerfs.sys.mounts import mount as mount_other
 from layerfs.sys.mounts import parse_generic
-from layerfs.sys.overlay import afloat, mount_overlay
+from layerfs.sys.overlay import detached_path, mount_overlay
 
 HELPED: Final = ("fuse3.", "fuse.")
 _PREFIX: Final = "layerfs: "
@@ -105,7 +105,7 @@ def _shifted(lowers: tuple[bytes, ...], maps: dict[str, str]) -> Iterator[tuple[
         for lower in lowers:
             mounts.append(_mapped(lower, namespace))
             held.callback(os.close, mounts[-1])
-        yield tuple(map(afloat, mounts))
+        yield tuple(map(detached_path, mounts))
 
 
 def _bind_shifted(mount: Mount, target: bytes, maps: dict[str, str]) -> None:

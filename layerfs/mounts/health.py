@@ -1,4 +1,4 @@
-"""What is really there: the registry's entries crossed with mountinfo, /proc and an answer from the mount itself."""
+"""What is really there: the registry's records crossed with mountinfo, /proc and an answer from the mount itself."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from typing import Final
 
 from layerfs.model import Driver
 from layerfs.mounts import registry
-from layerfs.mounts.registry import Entry
+from layerfs.mounts.registry import Record
 from layerfs.sys.mounts import MountInfo, mountinfo
 
 FUSE_TYPE: Final = b"fuse.layerfs"
@@ -23,43 +23,43 @@ class Health(Enum):
     SERVING = "serving"
     SILENT = "silent"  # the server lives but does not answer
     DEAD = "dead"  # the server is gone, the mount remains: "Transport endpoint is not connected"
-    UNMOUNTED = "unmounted"  # the entry remains
+    UNMOUNTED = "unmounted"  # the record remains
     DETACHED = "detached"  # unmounted, but still served: for open files, or for a copy in another mount namespace
     ELSEWHERE = "elsewhere"  # in another mount namespace
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One mount: where it is, how it is, and what the registry says of it (a stranger's mount has no entry)."""
+    """One mount: where it is, how it is, and what the registry says of it (a stranger's mount has no record)."""
 
     mountpoint: bytes
     health: Health
-    entry: Entry | None = None
+    record: Record | None = None
 
 
 def survey(timeout: float = TIMEOUT) -> list[Report]:
     """Return all mounts of layerfs that this process can see, recorded ones first. Asks all of them at once."""
     mounted = {info.id: info for info in mountinfo()}
-    recorded = registry.entries()
-    ours = {entry.mount_id for entry in recorded if _matches(entry, mounted.get(entry.mount_id))}
+    recorded = registry.records()
+    ours = {record.mount_id for record in recorded if _matches(record, mounted.get(record.mount_id))}
     strangers = [info for info in mounted.values() if info.type == FUSE_TYPE and info.id not in ours]
-    questions: list[tuple[Entry | None, MountInfo | None]] = []
-    questions += [(entry, mounted.get(entry.mount_id)) for entry in recorded]
+    questions: list[tuple[Record | None, MountInfo | None]] = []
+    questions += [(record, mounted.get(record.mount_id)) for record in recorded]
     questions += [(None, info) for info in strangers]
-    pending = [_begin(entry, info) for entry, info in questions]
-    return [_report(entry, info, answer, timeout) for (entry, info), answer in zip(questions, pending, strict=True)]
+    pending = [_begin(record, info) for record, info in questions]
+    return [_report(record, info, answer, timeout) for (record, info), answer in zip(questions, pending, strict=True)]
 
 
-def _matches(entry: Entry, info: MountInfo | None) -> bool:
+def _matches(record: Record, info: MountInfo | None) -> bool:
     """Tell whether a mount is the recorded one: ids are used again after an unmount."""
-    if info is None or info.target != entry.mountpoint:
+    if info is None or info.target != record.mountpoint:
         return False
-    return (info.type == b"overlay") == (entry.driver is Driver.KERNEL)
+    return (info.type == b"overlay") == (record.driver is Driver.KERNEL)
 
 
-def _begin(entry: Entry | None, info: MountInfo | None) -> "Future[None] | None":
+def _begin(record: Record | None, info: MountInfo | None) -> "Future[None] | None":
     """Ask a mount for its statistics in a thread: an answer that never comes must hang nobody."""
-    if info is None or (entry is not None and not _matches(entry, info)):
+    if info is None or (record is not None and not _matches(record, info)):
         return None
     answer: Future[None] = Future()
     Thread(target=_ask, args=(info.target, answer), daemon=True).start()
@@ -75,28 +75,28 @@ def _ask(target: bytes, answer: "Future[None]") -> None:
         answer.set_exception(error)
 
 
-def _report(entry: Entry | None, info: MountInfo | None, answer: "Future[None] | None", timeout: float) -> Report:
-    if entry is not None and answer is None:
-        return Report(entry.mountpoint, _absent(entry), entry)
+def _report(record: Record | None, info: MountInfo | None, answer: "Future[None] | None", timeout: float) -> Report:
+    if record is not None and answer is None:
+        return Report(record.mountpoint, _absent(record), record)
     assert info is not None and answer is not None
-    if entry is not None and not entry.alive:
-        return Report(info.target, Health.DEAD, entry)
-    return Report(info.target, _heard(answer, timeout), entry)
+    if record is not None and not record.alive:
+        return Report(info.target, Health.DEAD, record)
+    return Report(info.target, _heard(answer, timeout), record)
 
 
-def _absent(entry: Entry) -> Health:
+def _absent(record: Record) -> Health:
     """Return the health of a mount that is not in our mount namespace."""
-    if entry.driver is Driver.KERNEL and entry.alive and entry.namespace != registry.namespace():
+    if record.driver is Driver.KERNEL and record.alive and record.namespace != registry.namespace():
         return Health.ELSEWHERE
-    if entry.pid == 0 or not entry.alive:
+    if record.pid == 0 or not record.alive:
         return Health.UNMOUNTED
-    if entry.driver is Driver.KERNEL:  # its server is where no mounts are
+    if record.driver is Driver.KERNEL:  # its server is where no mounts are
         return Health.DETACHED
     try:
-        there = {info.id: info for info in mountinfo(entry.pid)}
+        there = {info.id: info for info in mountinfo(record.pid)}
     except (PermissionError, FileNotFoundError, ProcessLookupError):
         return Health.ELSEWHERE
-    return Health.ELSEWHERE if _matches(entry, there.get(entry.mount_id)) else Health.DETACHED
+    return Health.ELSEWHERE if _matches(record, there.get(record.mount_id)) else Health.DETACHED
 
 
 def _heard(answer: "Future[None]", timeout: float) -> Health:

@@ -19,9 +19,9 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument, LayerfsError, NotFound, Unsupported
 from layerfs.lowers.kinds import is_image
 from layerfs.model import Stack
-from layerfs.mounts.process import Household
+from layerfs.mounts.process import ServerHooks
 from layerfs.sys.loop import CONTROL, SECTOR, mount_image
-from layerfs.sys.overlay import afloat
+from layerfs.sys.overlay import detached_path
 from layerfs.xar.header import image_offset
 
 THREADS: Final = 8  # measured: 128 images take 205 ms by one, 60 ms by 4, 47 ms by 8, 65 ms by 32
@@ -34,7 +34,7 @@ class LoopsRefused(Unsupported):
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class KernelStack:
     """What the kernel can stack: images as mounts. `server` is the pid of who serves them, 0 without one."""
 
     stack: Stack
@@ -43,40 +43,40 @@ class Ground:
 
 
 @contextmanager
-def ground(stack: Stack, place: bytes, household: Household | None) -> Iterator[Ground]:
-    """Yield a stack whose images are mounts, for the overlay that is to be mounted at `place` meanwhile.
+def kernel_stack(stack: Stack, mountpoint: bytes, hooks: ServerHooks | None) -> Iterator[KernelStack]:
+    """Yield a stack whose images are mounts, for the overlay that is to be mounted at `mountpoint` meanwhile.
 
-    Without a household there is no server: LoopsRefused then where there would be one. Raises other LayerfsErrors and
+    Without `hooks` there is no server: LoopsRefused then where there would be one. Raises other LayerfsErrors and
     OSError, too, with nothing left; nothing is left either if no overlay was made.
     """
     images = tuple(filter(is_image, stack.lowers))
     if not images:
-        yield Ground(stack)
+        yield KernelStack(stack)
         return
     with ExitStack() as held:
         try:
             mounts = mount_images(images)
         except LoopsRefused as refusal:
-            if household is None:
+            if hooks is None:
                 raise
-            found = _served(stack, stack.lowers.index(images[0]), refusal, place, household, held)
+            found = _served(stack, stack.lowers.index(images[0]), refusal, mountpoint, hooks, held)
         else:
             for mount in mounts.values():
                 held.callback(os.close, mount)
-            lowers = tuple(afloat(mounts[lower]) if lower in mounts else lower for lower in stack.lowers)
-            found = Ground(Stack(lowers, stack.upper, stack.work), 0, "images by loop devices")
+            lowers = tuple(detached_path(mounts[lower]) if lower in mounts else lower for lower in stack.lowers)
+            found = KernelStack(Stack(lowers, stack.upper, stack.work), 0, "images by loop devices")
         yield found
 
 
 def _served(
-    stack: Stack, first: int, refusal: LoopsRefused, place: bytes, household: Household, held: ExitStack
-) -> Ground:
+    stack: Stack, first: int, refusal: LoopsRefused, mountpoint: bytes, hooks: ServerHooks, held: ExitStack
+) -> KernelStack:
     """Return a stack whose layers from the `first` on are one FUSE mount."""
     from layerfs.mounts.underlay import underlay
 
-    below = held.enter_context(underlay(Stack(stack.lowers[first:]), place, household))
-    lowers = (*stack.lowers[:first], afloat(below.mount))
-    return Ground(Stack(lowers, stack.upper, stack.work), below.server, f"images by FUSE: {refusal.message}")
+    below = held.enter_context(underlay(Stack(stack.lowers[first:]), mountpoint, hooks))
+    lowers = (*stack.lowers[:first], detached_path(below.mount))
+    return KernelStack(Stack(lowers, stack.upper, stack.work), below.server, f"images by FUSE: {refusal.message}")
 
 
 def mount_images(paths: tuple[bytes, ...]) -> dict[bytes, int]:

@@ -10,23 +10,29 @@ The mount stands before anything heavy is imported: until it is served the kerne
 import os
 from contextlib import ExitStack
 
-from layerfs.errors import LayerfsError, Unsupported
+from layerfs.errors import Unsupported
 from layerfs.fuse.mount import attach, check_mountpoint
 from layerfs.lowers.kinds import is_image
 from layerfs.model import Driver
 from layerfs.mounts import registry
-from layerfs.mounts.process import READY, Process, Server, household, log_of, open_descriptors, open_log, sigterm_held
+from layerfs.mounts.process import Process, Server, endings_held, hooks_of, log_of, open_descriptors, open_log
+from layerfs.mounts.starter import start_forked
 from layerfs.spec.options import MountRequest, generic_words
 from layerfs.sys.terminal import warn
 from layerfs.value import replace
 
 
-def launch(request: MountRequest, process: Process) -> None:
+def launch(request: MountRequest, process: Process, device: int | None = None, kept: tuple[int, ...] = ()) -> None:
     """Mount a stack and return when a process of its own serves it; with `foreground`, when it was unmounted.
 
-    Raises LayerfsError or OSError with nothing left mounted.
+    A `device` that is given is mounted at the mountpoint already, and only served; it is ours from now on. The server
+    keeps none of the caller's descriptors; those in `kept` are not the caller's. Raises LayerfsError or OSError with
+    nothing left mounted.
     """
-    inherited = open_descriptors()
+    inherited = [fd for fd in open_descriptors() if fd != device and fd not in kept]
+    if device is not None:
+        _mount_fuse(request, "its device was given to be served", process, inherited, device)
+        return
     request = replace(request, mountpoint=os.path.realpath(request.mountpoint))
     check_mountpoint(request.mountpoint)
     driver, why = _choose(request)
@@ -59,16 +65,16 @@ def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: 
         mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
         _record(request, why)
         return
-    from layerfs.mounts.images import ground
+    from layerfs.mounts.images import kernel_stack
     from layerfs.union.validate import validate
 
     validate(request.stack, request.mountpoint)  # overlayfs itself would hide a layer behind its own mount
     # Where nothing is written a server below the kernel's overlay is worth less than one alone (measured).
     alone = request.driver is Driver.AUTO and request.stack.upper is None
-    home = None if alone else household(process, inherited)
+    hooks = None if alone else hooks_of(process, inherited)
     words = words_for(request.stack, request.union)
     try:
-        with ground(request.stack, request.mountpoint, home) as found:
+        with kernel_stack(request.stack, request.mountpoint, hooks) as found:
             mount_validated(found.stack, words, request.mountpoint, request.attach.flags)
     except PermissionError as error:
         raise explain(error, request.stack) from error
@@ -78,47 +84,37 @@ def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: 
 def _record(request: MountRequest, why: str, server: int = 0, log: bytes | None = None) -> None:
     """Have a kernel mount in the registry."""
     words = ",".join(generic_words(request.attach.flags))
-    entry = registry.new_entry(request.mountpoint, Driver.KERNEL, why, request.stack, words, server)
-    entry = replace(entry, log=log)
+    record = registry.new_record(request.mountpoint, Driver.KERNEL, why, request.stack, words, server)
+    record = replace(record, log=log)
     try:
         registry.prune()
-        registry.save(entry)
+        registry.save(record)
     except OSError as error:
         warn(f"`layerfs status` will not know this mount: {error}")
 
 
-def _mount_fuse(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
-    """Mount FUSE and have it served, here or in a process of its own."""
+def _mount_fuse(
+    request: MountRequest, why: str, process: Process, inherited: list[int], device: int | None = None
+) -> None:
+    """Mount FUSE, unless `device` is mounted already, and have it served, here or in a process of its own."""
     from layerfs.lowers.kinds import open_tree
     from layerfs.union.union import Union
 
-    with sigterm_held(), ExitStack() as undo:
+    with endings_held(), ExitStack() as undo:
         log = None if process.log is None else open_log(process.log)
         if log is not None:
             undo.callback(os.close, log)
-        union = Union.open(request.stack, request.union, request.mountpoint, open_tree)
+        covered = request.mountpoint if device is None else None
+        union = Union.open(request.stack, request.union, covered, open_tree)
         opened = undo.enter_context(ExitStack())
         opened.callback(union.close)
-        server = Server(request, why, union, attach(request.mountpoint, request.attach))
+        mounted = attach(request.mountpoint, request.attach) if device is None else device
+        server = Server(request, why, union, mounted)
         opened.pop_all()
         undo.callback(server.unmount)
         if process.foreground:
             server.run(process, log)
         else:
-            _fork(server, process, log, inherited)
+            start_forked(lambda ready: server.run_apart(process, log, inherited, ready), "the server")
+            server.let_go()
             undo.pop_all()
-
-
-def _fork(server: Server, process: Process, log: int | None, inherited: list[int]) -> None:
-    """Start the server's process and return once it stands on its own feet; LayerfsError if it does not."""
-    heard, said = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(heard)
-        server.run_apart(process, log, inherited, said)  # never returns
-    os.close(said)
-    with open(heard, "rb") as ear:
-        if ear.read(1) == READY:
-            return
-    os.waitpid(pid, 0)
-    raise LayerfsError("the server ended as it started", "try again with --debug --log FILE")

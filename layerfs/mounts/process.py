@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
-from layerfs.fuse.config import Idle, ServeConfig, hold_signals
+from layerfs.fuse.config import Idle, ServeConfig, ending_signals, hold_signals
 from layerfs.model import Driver
 from layerfs.mounts import registry
+from layerfs.mounts.starter import Ready
 from layerfs.spec.options import MountRequest, generic_words
 from layerfs.sys.mounts import unmount
 from layerfs.value import replace, value
@@ -19,14 +20,13 @@ from layerfs.value import replace, value
 if TYPE_CHECKING:
     from layerfs.union.union import Union
 
-READY: Final = b"1"
 STDERR: Final = 2
 LOG_SIZE: Final = 1 << 20  # bytes of a log that nobody asked for, kept twice: a bug must not fill /run; guessed
 
 
 @value
 class Process:
-    """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's entry."""
+    """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's record."""
 
     foreground: bool = False
     debug: bool = False
@@ -60,27 +60,30 @@ def _is_open(fd: int) -> bool:
 
 
 @value
-class Household:
-    """How a server lives whose mount has no place: `settle` comes first, `leave` last; `log` is where it may write."""
+class ServerHooks:
+    """What a server does beside serving, whose mount is nowhere: `begin` comes first, `end` last.
 
-    settle: Callable[[], None]
-    leave: Callable[[], None]
+    `log` is where it may write.
+    """
+
+    begin: Callable[[], None]
+    end: Callable[[], None]
     log: bytes | None = None
 
 
-def household(process: Process, inherited: list[int]) -> Household:
-    """Return how a server lives apart from its caller: detached, logging, without entries in the end."""
+def hooks_of(process: Process, inherited: list[int]) -> ServerHooks:
+    """Return how a server begins apart from its caller, detached and logging, and ends without records."""
     if process.log is not None:
         os.close(open_log(process.log))  # refused while the caller listens
 
-    def settle() -> None:
+    def begin() -> None:
         redirect_stdio(None if process.log is None else open_log(process.log))
         for fd in inherited:
             os.close(fd)
         gc.enable()  # the command line began without
         start_logging(process, log_of(process, os.getpid()))
 
-    return Household(settle, registry.remove_own, process.log)
+    return ServerHooks(begin, registry.remove_own, process.log)
 
 
 def log_of(process: Process, server: int) -> bytes | None:
@@ -89,7 +92,7 @@ def log_of(process: Process, server: int) -> bytes | None:
 
 
 class Server:
-    """A mounted FUSE device, the union behind it, and the entry that tells of both."""
+    """A mounted FUSE device, the union behind it, and the record that tells of both."""
 
     def __init__(self, request: MountRequest, why: str, union: "Union", device: int) -> None:
         self._request = request
@@ -98,23 +101,22 @@ class Server:
         self._device = device  # -1 once somebody else owns it, and the union too
         self._mount_id = registry.mount_id(request.mountpoint)
 
-    def run_apart(self, process: Process, log: int | None, inherited: list[int], said: int) -> NoReturn:
-        """Be the server's process, from the fork to the end: detach, record, say READY on `said`, serve."""
-        status = 1
-        try:
-            os.setsid()
-            os.chdir("/")
-            redirect_stdio(log)
-            for fd in inherited:
-                os.close(fd)
-            with self._recorded(process) as entry:
-                os.write(said, READY)
-                os.close(said)
-                registry.prune()
-                self._serve(process, entry)
-            status = 0
-        finally:
-            os._exit(status)
+    def run_apart(self, process: Process, log: int | None, inherited: list[int], ready: Ready) -> None:
+        """Be the server's process, from the fork to the end: detach, record, be ready, serve."""
+        os.setsid()
+        os.chdir("/")
+        redirect_stdio(log)
+        for fd in inherited:
+            os.close(fd)
+        with self._recorded(process) as record:
+            ready()
+            registry.prune()
+            self._serve(process, record)
+
+    def let_go(self) -> None:
+        """Close our copy of the device, which another process serves: if that one dies, whoever asks hears of it."""
+        os.close(self._device)
+        self._device = -1
 
     def run(self, process: Process, log: int | None) -> None:
         """Serve in this process until the end; with `log` that is where stderr goes meanwhile."""
@@ -122,8 +124,8 @@ class Server:
         try:
             if log is not None:
                 os.dup2(log, STDERR)
-            with self._recorded(process) as entry:
-                self._serve(process, entry)
+            with self._recorded(process) as record:
+                self._serve(process, record)
         finally:
             os.dup2(terminal, STDERR)
             os.close(terminal)
@@ -153,22 +155,22 @@ class Server:
         return replace(idle, leave=lambda unused: idle.leave(lambda: self._is_there() and unused()))
 
     @contextmanager
-    def _recorded(self, process: Process) -> Iterator[registry.Entry]:
-        """Have the mount in the registry while it lasts, and leave neither mount nor entry."""
+    def _recorded(self, process: Process) -> Iterator[registry.Record]:
+        """Have the mount in the registry while it lasts, and leave neither mount nor record."""
         hold_signals()
         request = self._request
         words = ",".join(generic_words(request.attach.flags))
-        entry = registry.new_entry(request.mountpoint, Driver.FUSE, self._why, request.stack, words)
-        entry = replace(entry, log=process.log or _default_log(entry))
+        record = registry.new_record(request.mountpoint, Driver.FUSE, self._why, request.stack, words)
+        record = replace(record, log=process.log or _default_log(record))
         try:
             with suppress(OSError):  # no runtime directory: a mount that `status` does not know is better than none
-                registry.save(entry)
-            yield entry
+                registry.save(record)
+            yield record
         finally:
             self.unmount()
-            registry.remove(entry)
+            registry.remove(record)
 
-    def _serve(self, process: Process, entry: registry.Entry) -> None:
+    def _serve(self, process: Process, record: registry.Record) -> None:
         """Import what is heavy and serve until the end; whatever goes wrong is logged."""
         os.umask(0)  # the caller's umask was applied by the kernel; ours must not be
         try:
@@ -176,9 +178,9 @@ class Server:
 
             gc.enable()  # the command line began without
             idle = process.idle and self._only_ours(process.idle)
-            config = ServeConfig(entry.mountpoint, self._request.read_only, process.debug, idle)
+            config = ServeConfig(record.mountpoint, self._request.read_only, process.debug, idle)
             device, self._device = self._device, -1
-            serve(device, self._union, config, partial(start_logging, process, entry.log))
+            serve(device, self._union, config, partial(start_logging, process, record.log))
         except Exception:
             import logging
 
@@ -196,11 +198,11 @@ def _is_dead(mountpoint: bytes) -> bool:
 
 
 @contextmanager
-def sigterm_held() -> Iterator[None]:
-    """Hold SIGTERM back while a mount is between its making and its server; SIGINT undoes it as any exception does."""
+def endings_held() -> Iterator[None]:
+    """Hold back what ends us while a mount is between its making and its server; SIGINT undoes it as an error does."""
     import signal
 
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, ending_signals() - {signal.SIGINT})
     try:
         yield
     finally:
@@ -215,8 +217,8 @@ def redirect_stdio(log: int | None) -> None:
     os.close(null)
 
 
-def _default_log(entry: registry.Entry) -> bytes | None:
-    return _in_place(b"%d.log" % entry.mount_id)
+def _default_log(record: registry.Record) -> bytes | None:
+    return _in_place(b"%d.log" % record.mount_id)
 
 
 def _in_place(name: bytes) -> bytes | None:

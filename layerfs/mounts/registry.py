@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from layerfs.model import Driver, Stack
+from layerfs.sys.files import write_whole
 from layerfs.sys.ids import outside_id
 from layerfs.sys.mounts import mountinfo
 from layerfs.value import fields_of, value
@@ -23,7 +24,7 @@ STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 
 
 
 @value
-class Entry:
+class Record:
     """One recorded mount. `pid` and `born` [clock ticks after boot] name the server for ever; both 0 without one.
 
     FUSE has a server always, the kernel where it serves images below the overlay (`layerfs.mounts.underlay`).
@@ -50,11 +51,11 @@ class Entry:
         return self.pid == 0 or birth(self.pid) == self.born
 
 
-def new_entry(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options: str, server: int = 0) -> Entry:
-    """Return the entry of a mount that was just made; for FUSE this process is the server."""
+def new_record(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options: str, server: int = 0) -> Record:
+    """Return the record of a mount that was just made; for FUSE this process is the server."""
     pid = os.getpid() if driver is Driver.FUSE else server
     born = birth(pid) if pid else 0
-    return Entry(
+    return Record(
         mountpoint,
         mount_id(mountpoint),
         namespace(),
@@ -94,7 +95,7 @@ def mount_id(mountpoint: bytes) -> int:
 
 
 def places() -> list[bytes]:
-    """Return the directories where entries of this user may be, the one to write first."""
+    """Return the directories where records of this user may be, the one to write first."""
     uid = os.geteuid()
     runtime = os.environb.get(b"XDG_RUNTIME_DIR", b"")
     found = [SYSTEM] if uid == 0 else []
@@ -124,62 +125,58 @@ def _is_ours(place: bytes) -> bool:
     return stat.S_ISDIR(st.st_mode) and st.st_uid == os.geteuid() and not st.st_mode & 0o022
 
 
-def save(entry: Entry) -> None:
-    """Write an entry, whole or not at all."""
+def save(record: Record) -> None:
+    """Write a record, whole or not at all."""
     from json import dumps  # not needed by those who only ask
 
-    path = _path(open_place(), entry.mount_id)
-    draft = b"%s.%d" % (path, os.getpid())
-    with open(draft, "w", encoding="ascii") as file:
-        file.write(dumps(_to_json(entry)))
-    os.rename(draft, path)
+    write_whole(_path(open_place(), record.mount_id), dumps(_to_json(record)).encode())
 
 
-def remove(entry: Entry) -> None:
-    """Remove an entry, unless the file is by now another mount's."""
+def remove(record: Record) -> None:
+    """Remove a record, unless the file is by now another mount's."""
     for place in filter(_is_ours, places()):
-        path = _path(place, entry.mount_id)
-        if _load(path) == entry:
+        path = _path(place, record.mount_id)
+        if _load(path) == record:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
 
 def remove_own() -> None:
-    """Remove the entries of what this process served."""
+    """Remove the records of what this process served."""
     pid = os.getpid()
-    for entry in entries():
-        if entry.pid == pid and entry.born == birth(pid):
-            remove(entry)
+    for record in records():
+        if record.pid == pid and record.born == birth(pid):
+            remove(record)
 
 
-def entries() -> list[Entry]:
-    """Return all recorded mounts of this user, oldest first; files that are no entries are passed over."""
-    return sorted(_entries(), key=lambda entry: entry.started)
+def records() -> list[Record]:
+    """Return all recorded mounts of this user, oldest first; files that are no records are passed over."""
+    return sorted(_records(), key=lambda record: record.started)
 
 
 def prune() -> None:
-    """Remove entries of mounts that are gone, having been unmounted past us or after their server's crash."""
+    """Remove records of mounts that are gone, having been unmounted past us or after their server's crash."""
     mounted = {info.id for info in mountinfo()}
     here = namespace()
-    for entry in entries():
-        gone = entry.namespace == here if entry.pid == 0 else not entry.alive
-        if gone and entry.mount_id not in mounted:
-            remove(entry)
+    for record in records():
+        gone = record.namespace == here if record.pid == 0 else not record.alive
+        if gone and record.mount_id not in mounted:
+            remove(record)
 
 
-def _entries() -> Iterator[Entry]:
+def _records() -> Iterator[Record]:
     for place in filter(_is_ours, places()):
         for name in os.listdir(place):
-            if name.endswith(SUFFIX) and (entry := _load(os.path.join(place, name))):
-                yield entry
+            if name.endswith(SUFFIX) and (record := _load(os.path.join(place, name))):
+                yield record
 
 
 def _path(place: bytes, number: int) -> bytes:
     return os.path.join(place, b"%d" % number + SUFFIX)
 
 
-def _load(path: bytes) -> Entry | None:
-    """Read an entry; None where there is none, or none of ours."""
+def _load(path: bytes) -> Record | None:
+    """Read a record; None where there is none, or none of ours."""
     from json import loads
 
     try:
@@ -190,9 +187,9 @@ def _load(path: bytes) -> Entry | None:
 
 
 def _to_json(value: Any) -> Any:
-    """Return an entry in JSON's types; bytes as file names are decoded everywhere (os.fsdecode)."""
+    """Return a record in JSON's types; bytes as file names are decoded everywhere (os.fsdecode)."""
     match value:
-        case Entry():
+        case Record():
             return {name: _to_json(getattr(value, name)) for name in fields_of(value)}
         case Stack():
             return {name: _to_json(getattr(value, name)) for name in fields_of(value)}
@@ -205,11 +202,11 @@ def _to_json(value: Any) -> Any:
     return value
 
 
-def _from_json(raw: dict[str, Any]) -> Entry:
+def _from_json(raw: dict[str, Any]) -> Record:
     """Return what _to_json was given; raises KeyError, TypeError or ValueError for anything else."""
     stack = raw.pop("stack")
     log = raw.pop("log")
-    return Entry(
+    return Record(
         mountpoint=os.fsencode(raw.pop("mountpoint")),
         driver=Driver(raw.pop("driver")),
         stack=Stack(

@@ -9,7 +9,7 @@ from typing import Final
 from layerfs.errors import InvalidArgument, NotFound, NotReady
 from layerfs.mounts import registry
 from layerfs.mounts.health import FUSE_TYPE
-from layerfs.mounts.registry import Entry
+from layerfs.mounts.registry import Record
 from layerfs.sys.mounts import MountInfo, mountinfo, unmount
 
 BUSY_PATIENCE: Final = 1.0  # s; guessed
@@ -23,15 +23,15 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
     Raises NotFound, NotReady (busy), InvalidArgument (not a mount of ours), OSError.
     """
     mountpoint, info = locate(path)
-    recorded = [entry for entry in registry.entries() if entry.mountpoint == mountpoint]
+    recorded = [record for record in registry.records() if record.mountpoint == mountpoint]
     if info is None:
         _forget(mountpoint, recorded)
         return
-    entry = next((entry for entry in recorded if entry.mount_id == info.id), None)
-    if entry is None and info.type != FUSE_TYPE:
+    record = next((record for record in recorded if record.mount_id == info.id), None)
+    if record is None and info.type != FUSE_TYPE:
         text = f"{os.fsdecode(mountpoint)} is a mount of type {os.fsdecode(info.type)}, not one of layerfs"
         raise InvalidArgument(text, "umount(8) unmounts it")
-    server = _open_server(entry)
+    server = _open_server(record)
     try:
         unmount_patiently(mountpoint, lazy=lazy)
         if server is not None and not lazy:
@@ -50,20 +50,20 @@ def locate(path: bytes) -> tuple[bytes, MountInfo | None]:
     parent, name = os.path.split(os.path.abspath(path))
     candidate = os.path.join(os.path.realpath(parent), name)
     mounted = {info.target: info for info in mountinfo()}
-    if candidate not in mounted and all(entry.mountpoint != candidate for entry in registry.entries()):
+    if candidate not in mounted and all(record.mountpoint != candidate for record in registry.records()):
         candidate = os.path.realpath(candidate)
     return candidate, mounted.get(candidate)
 
 
-def _open_server(entry: Entry | None) -> int | None:
+def _open_server(record: Record | None) -> int | None:
     """Return a pidfd of a living server."""
-    if entry is None or not entry.pid:
+    if record is None or not record.pid:
         return None
     try:
-        fd = os.pidfd_open(entry.pid)
+        fd = os.pidfd_open(record.pid)
     except ProcessLookupError:
         return None
-    if entry.alive:  # the pid was not used again, and from here on the descriptor holds it
+    if record.alive:  # the pid was not used again, and from here on the descriptor holds it
         return fd
     os.close(fd)
     return None
@@ -109,15 +109,15 @@ def _holder(device: tuple[int, int]) -> int | None:
     return None
 
 
-def _forget(mountpoint: bytes, recorded: list[Entry]) -> None:
-    """Remove the entries of a mount that is gone; NotFound if there are none, NotReady if one is served elsewhere."""
+def _forget(mountpoint: bytes, recorded: list[Record]) -> None:
+    """Remove the records of a mount that is gone; NotFound if there are none, NotReady if one is served elsewhere."""
     where = os.fsdecode(mountpoint)
     if not recorded:
         raise NotFound(f"nothing is mounted at {where}", "layerfs status shows what is")
-    for entry in recorded:
-        if entry.pid and entry.alive:
-            hint = f"nsenter -t {entry.pid} -m -U layerfs umount {where}, or kill {entry.pid}"
+    for record in recorded:
+        if record.pid and record.alive:
+            hint = f"nsenter -t {record.pid} -m -U layerfs umount {where}, or kill {record.pid}"
             raise NotReady(
                 f"{where} is not mounted here, but still served: for another mount namespace, or for open files", hint
             )
-        registry.remove(entry)
+        registry.remove(record)

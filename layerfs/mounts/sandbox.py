@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, NoReturn
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Driver, Stack
-from layerfs.mounts.images import ground
+from layerfs.mounts.images import kernel_stack
 from layerfs.mounts.kernel import mount_validated, words_for
-from layerfs.mounts.process import Household
+from layerfs.mounts.process import ServerHooks
+from layerfs.mounts.starter import Ready, start_forked
 from layerfs.sys import child, fsmount
-from layerfs.sys.libc import call
+from layerfs.sys.files import syncfs
 from layerfs.sys.mounts import make_private, unmount
-from layerfs.sys.namespaces import Namespace, die_with_parent, enter_user_namespace, unshare
+from layerfs.sys.namespaces import Namespace, enter_user_namespace, unshare
+from layerfs.sys.prctl import die_with_parent, hide
 from layerfs.sys.rootfs import Root, show_own_processes
 from layerfs.union.options import UnionOptions
 from layerfs.union.validate import validate
@@ -32,18 +34,17 @@ if TYPE_CHECKING:
     from layerfs.fuse.config import ServeConfig
     from layerfs.union.union import Union
 
-_READY = b"r"
 _SETUP_FAILED = 1
 _Mask = set[signal.Signals | int]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run on which stack. `place` is an empty directory to mount at; `chroot` makes the tree the root."""
+    """What to run on which stack. `scratch` is an empty directory to mount at; `chroot` makes the tree the root."""
 
     command: tuple[bytes, ...]
     stack: Stack
-    place: bytes
+    scratch: bytes
     driver: Driver = Driver.AUTO
     chroot: bool = False
 
@@ -107,6 +108,7 @@ class _Init:
         status = _SETUP_FAILED
         try:
             die_with_parent(signal.SIGKILL)
+            hide()
             if not _has_ended(alive):
                 status = self._run()
         except LayerfsError as error:
@@ -147,12 +149,12 @@ class _Init:
 
     def _mount(self) -> bytes:
         """Mount the stack in a mount namespace of our own and return where."""
-        place = self._job.place
-        enter_mounts(place)
-        tree = place + b"/tree"
+        scratch = self._job.scratch
+        enter_mounts(scratch)
+        tree = scratch + b"/tree"
         os.mkdir(tree)
         validate(self._job.stack, None)
-        stack = with_upper(self._job.stack, place)
+        stack = with_upper(self._job.stack, scratch)
         if self._job.driver is Driver.FUSE or not self._mount_kernel(stack, tree):
             self._server = serve_private(stack, tree, self._mask)
         return tree
@@ -160,7 +162,7 @@ class _Init:
     def _mount_kernel(self, stack: Stack, tree: bytes) -> bool:
         """Mount with kernel overlayfs; tell whether it accepted, or raise if only it was asked for."""
         try:
-            with ground(stack, tree, self._household()) as found:
+            with kernel_stack(stack, tree, self._hooks()) as found:
                 mount_validated(found.stack, words_for(stack, UnionOptions()), tree)
         except Unsupported:
             if self._job.driver is Driver.KERNEL:
@@ -168,13 +170,14 @@ class _Init:
             return False
         return True
 
-    def _household(self) -> Household:
-        """Return how a server of images lives: it ends with the overlay, at the latest with us."""
+    def _hooks(self) -> ServerHooks:
+        """Return what a server of images does beside serving: it ends with the overlay, at the latest with us."""
 
-        def settle() -> None:
+        def begin() -> None:
+            hide()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
-        return Household(settle, leave=lambda: None)
+        return ServerHooks(begin, end=lambda: None)
 
     def _clear_away(self) -> None:
         """Leave nothing of ours in the upper, and let a FUSE server finish: the kernel would kill it with us."""
@@ -189,12 +192,12 @@ class _Init:
                 return  # ended before, and was reaped
 
 
-def enter_mounts(place: bytes) -> None:
-    """Enter a private mount namespace and mount memory at `place`; Unsupported if the namespace has no rights."""
+def enter_mounts(scratch: bytes) -> None:
+    """Enter a private mount namespace and mount memory at `scratch`; Unsupported if the namespace has no rights."""
     try:
         unshare(Namespace.MOUNT)
         make_private(b"/", recursive=True)
-        fsmount.mount_new(b"tmpfs", place, ("mode=0755",))
+        fsmount.mount_new(b"tmpfs", scratch, ("mode=0755",))
     except PermissionError as error:
         raise Unsupported(
             "this host lets you make user namespaces, but not mount in them",
@@ -215,16 +218,16 @@ def write_back(path: bytes) -> None:
     """Have the kernel hand to the FUSE server what is dirty: unmounting one of several copies does not."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        call("syncfs", fd)
+        syncfs(fd)
     finally:
         os.close(fd)
 
 
-def with_upper(stack: Stack, place: bytes) -> Stack:
-    """Return a stack that can be written to: with an upper in `place` [a tmpfs] where it has none of its own."""
+def with_upper(stack: Stack, scratch: bytes) -> Stack:
+    """Return a stack that can be written to: with an upper in `scratch` [a tmpfs] where it has none of its own."""
     if stack.upper is not None:
         return stack
-    upper, work = place + b"/upper", place + b"/work"
+    upper, work = scratch + b"/upper", scratch + b"/work"
     os.mkdir(upper)
     os.mkdir(work)
     # The merged root looks as its top layer does, which is now this one.
@@ -241,39 +244,34 @@ def serve_private(stack: Stack, tree: bytes, mask: _Mask) -> int:
     from layerfs.union.union import Union
 
     union = Union.open(stack, UnionOptions(), tree, open_tree)
-    device = attach(tree, AttachOptions())
-    heard, said = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _serve(device, union, ServeConfig(tree), said, mask)
-    for fd in (device, said):
-        os.close(fd)
-    union.close()
-    with open(heard, "rb") as ear:
-        if ear.read(1) != _READY:
-            raise LayerfsError("the FUSE server ended as it started", "try `layerfs mount --foreground --debug`")
-    return pid
+    try:
+        device = attach(tree, AttachOptions())
+        config = ServeConfig(tree)
+        try:
+            return start_forked(lambda ready: _serve(device, union, config, ready, mask), "the FUSE server")
+        finally:
+            os.close(device)  # a copy of ours would let whoever asks a dead server wait for ever
+    finally:
+        union.close()
 
 
-def _serve(device: int, union: "Union", config: "ServeConfig", said: int, mask: _Mask) -> NoReturn:
+def _serve(device: int, union: "Union", config: "ServeConfig", ready: Ready, mask: _Mask) -> None:
     """Be the server's process.
 
     It stays where its libraries are: in a mount namespace of its own, or making the tree the root would make it ours
-    too, and importing from the mount that waits for us would wait forever.
+    too, and importing from the mount that waits for us would wait forever. Nobody may look at it, since its root is
+    the host's.
     """
-    try:
-        os.setsid()  # ^C is for the command
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        unshare(Namespace.MOUNT)
-        unmount(config.mountpoint, lazy=True)
-        os.write(said, _READY)
-        os.close(said)
-        os.umask(0)
-        from layerfs.fuse.serve import serve
+    os.setsid()  # ^C is for the command
+    hide()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    unshare(Namespace.MOUNT)
+    unmount(config.mountpoint, lazy=True)
+    ready()
+    os.umask(0)
+    from layerfs.fuse.serve import serve
 
-        serve(device, union, config)
-    finally:
-        os._exit(0)
+    serve(device, union, config)
 
 
 def environment(tree: bytes, given: dict[bytes, bytes]) -> dict[bytes, bytes]:

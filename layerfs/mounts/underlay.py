@@ -7,7 +7,6 @@ The mount is nowhere: the overlay has the last reference to it. However the over
 mount namespace, the FUSE mount goes with it, the server reads ENODEV and ends.
 """
 
-import logging
 import os
 import select
 import signal
@@ -15,22 +14,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
-from layerfs.errors import LayerfsError
 from layerfs.fuse.config import ServeConfig, hold_signals
 from layerfs.fuse.mount import attach_nowhere
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
 from layerfs.mounts import registry
-from layerfs.mounts.process import Household
+from layerfs.mounts.process import ServerHooks
+from layerfs.mounts.starter import Ready, start_forked
 from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import MountFlag, let_go, make_private
 from layerfs.sys.namespaces import Namespace, unshare
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 
-_READY: Final = b"r"
 _PATIENCE: Final = 5.0  # s for a server to end whose mount nobody wants; guessed
 _SYSTEM: Final = (b"/proc", b"/dev", b"/etc", b"/usr/lib", b"/lib")  # what a process goes on to open by its path
 
@@ -44,16 +42,16 @@ class Underlay:
 
 
 @contextmanager
-def underlay(stack: Stack, place: bytes, household: Household) -> Iterator[Underlay]:
+def underlay(stack: Stack, mountpoint: bytes, hooks: ServerHooks) -> Iterator[Underlay]:
     """Serve the merged tree of a stack without an upper; what is mounted on it meanwhile keeps it afterwards.
 
-    `place` is the overlay's mountpoint. Raises LayerfsError or OSError with nothing left.
+    `mountpoint` is the overlay's. Raises LayerfsError or OSError with nothing left.
     """
     union = Union.open(Stack(stack.lowers), UnionOptions(), None, open_tree)
     try:
         device, mount = attach_nowhere(AttachOptions(MountFlag.RDONLY, allow_other=True))
         try:
-            server = _fork(device, mount, union, ServeConfig(place, read_only=True), household)
+            server = _fork(device, mount, union, ServeConfig(mountpoint, read_only=True), hooks)
         except BaseException:
             os.close(mount)
             raise
@@ -83,49 +81,37 @@ def _see_off(server: int) -> None:
     os.waitpid(server, 0)
 
 
-def _fork(device: int, mount: int, union: Union, config: ServeConfig, household: Household) -> int:
+def _fork(device: int, mount: int, union: Union, config: ServeConfig, hooks: ServerHooks) -> int:
     """Start the server and return its pid once it is on its own; what is asked of it by then waits in the kernel."""
-    heard, said = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(heard)
+
+    def be_the_server(ready: Ready) -> None:
         os.close(mount)
-        _serve(device, union, config, household, said)
-    os.close(said)
-    with open(heard, "rb") as ear:
-        if ear.read(1) == _READY:
-            return pid
-    os.waitpid(pid, 0)
-    raise LayerfsError("the server of the images ended as it started", "`layerfs mount --driver=fuse --debug` says why")
+        _serve(device, union, config, hooks, ready)
+
+    return start_forked(be_the_server, "the server of the images")
 
 
-def _serve(device: int, union: Union, config: ServeConfig, household: Household, said: int) -> NoReturn:
+def _serve(device: int, union: Union, config: ServeConfig, hooks: ServerHooks, ready: Ready) -> None:
     """Be the server's process, until the mount is gone."""
     try:
         os.setsid()
         os.chdir("/")
         unshare(Namespace.MOUNT)
         make_private(b"/", recursive=True)
-        let_go(_needed(household))
-        household.settle()
+        let_go(_needed(hooks))
+        hooks.begin()
         hold_signals()  # until the server can answer them
-        os.write(said, _READY)
-        os.close(said)
+        ready()
         os.umask(0)
         from layerfs.fuse.serve import serve
 
         serve(device, union, config)
-    except Exception:
-        logging.getLogger(__name__).exception("the server ended by a bug")
     finally:
-        try:
-            household.leave()
-        finally:
-            os._exit(0)
+        hooks.end()
 
 
-def _needed(household: Household) -> list[bytes]:
+def _needed(hooks: ServerHooks) -> list[bytes]:
     """Return the paths that the server's process may still open."""
     own = [os.fsencode(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path.startswith("/")]
-    logs = [] if household.log is None else [household.log]
+    logs = [] if hooks.log is None else [hooks.log]
     return [os.path.realpath(path) for path in (*_SYSTEM, *own, *logs, *registry.places())]

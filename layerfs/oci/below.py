@@ -80,14 +80,11 @@ class UnionBelow:
             self._union.release(found[0])
 
     def _pieces(self, number: int, size: int) -> Iterator[memoryview]:
-        from layerfs.union import opened
-
-        handle = self._union.data_fd(number)
-        file = opened.foreign(handle)
+        handle = self._union.data_handle(number)
         offset = 0
         while offset < size:
             count = min(PIECE, size - offset)
-            piece = os.pread(handle, count, offset) if file is None else file.read(offset, count)
+            piece = os.pread(handle, count, offset) if isinstance(handle, int) else handle.read(offset, count)
             if not piece:
                 raise Corrupt("a file of the layers below became shorter")
             offset += len(piece)

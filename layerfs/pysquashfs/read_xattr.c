@@ -6,7 +6,8 @@
 
 #define VALUE_MOST 65536     /* xattr(7): XATTR_SIZE_MAX */
 #define NAME_SIZE_MOST 255   /* XATTR_NAME_MAX, prefix included */
-#define TOGETHER_MOST (16 << 20) /* of one inode; far above what the kernel lists (64 KiB of names) */
+#define NAMES_MOST 65536     /* XATTR_LIST_MAX: what the kernel lists of one inode, NULs included */
+#define TOGETHER_MOST (2 << 20) /* names and values of one inode */
 #define ELSEWHERE 0x100      /* the value is a reference to where it is */
 
 static const char *const prefixes[] = {"user.", "trusted.", "security."};
@@ -79,7 +80,7 @@ static int64_t append_value(squash_image *image, struct pairs *pairs, struct cur
 	return append(image, pairs, cursor, NULL, *length);
 }
 
-static int64_t append_pair(squash_image *image, struct pairs *pairs, struct cursor *cursor, uint64_t start)
+static int64_t append_pair(squash_image *image, struct pairs *pairs, struct cursor *cursor, uint64_t start, size_t *names)
 {
 	unsigned char head[4];
 	uint32_t lengths[2] = {0};
@@ -106,6 +107,7 @@ static int64_t append_pair(squash_image *image, struct pairs *pairs, struct curs
 		status = append_value(image, pairs, cursor, start, le16(head) & ELSEWHERE, &lengths[1]);
 	if (status == 0)
 		memcpy(pairs->data + begin, lengths, sizeof(lengths));
+	*names += lengths[0] + 1;
 	return status;
 }
 
@@ -113,6 +115,7 @@ static int64_t collect(squash_image *image, uint32_t index, struct pairs *pairs)
 {
 	unsigned char head[16], entry[16];
 	struct cursor cursor;
+	size_t names = 0;
 	int64_t status = 0;
 
 	if (!image_holds(image, image->super.xattr_table, sizeof(head)))
@@ -128,8 +131,11 @@ static int64_t collect(squash_image *image, uint32_t index, struct pairs *pairs)
 	if (le64(entry) >> 48 || le64(head) > image->super.bytes_used)
 		return failure(SQFS_ERROR_OUT_OF_BOUNDS, WHY_META_PLACE, 0);
 	cursor = at(image, le64(head), le64(entry));
-	for (uint32_t i = 0; status == 0 && i < le32(entry + 8); i++)
-		status = append_pair(image, pairs, &cursor, le64(head));
+	for (uint32_t i = 0; status == 0 && i < le32(entry + 8); i++) {
+		status = append_pair(image, pairs, &cursor, le64(head), &names);
+		if (status == 0 && names > NAMES_MOST)
+			status = failure(SQFS_ERROR_OVERFLOW, WHY_XATTR_SIZE, 0);
+	}
 	return status;
 }
 

@@ -279,6 +279,8 @@ _UNION: Final[_Table] = {
             {"on": RedirectDir.ON, "off": RedirectDir.OFF, "follow": RedirectDir.OFF, "nofollow": RedirectDir.NOFOLLOW}
         ),
     ),
+    "metacopy": ("metacopy", _choice(_ON_OFF)),
+    "userxattr": ("userxattr", _present),
     "timeout": ("timeout", _seconds),
     "writeback": ("writeback", _BINARY),
 }
@@ -301,7 +303,6 @@ _OFF: Final[dict[str, None]] = {"off": None}
 _ONLY_OFF: Final[dict[str, dict[str, None]]] = {
     "nfs_export": _OFF,
     "index": _OFF,
-    "metacopy": _OFF,
     "verity": _OFF,
     "noxattrs": {"": None, "0": None, "1": None},
     "threaded": {"": None, "0": None, "1": None},
@@ -312,7 +313,7 @@ _ONLY_OFF: Final[dict[str, dict[str, None]]] = {
 _IGNORED: Final = frozenset({
     "_netdev", "nofail", "fail", "auto", "noauto", "user", "nouser", "users", "owner", "noowner", "group", "nogroup",
     "silent", "loud", "mand", "nomand", "iversion", "noiversion", "comment", "context", "fscontext", "defcontext",
-    "rootcontext", "userxattr", "uuid", "default_permissions", "clone_fd", "splice_read", "splice_write",
+    "rootcontext", "uuid", "default_permissions", "clone_fd", "splice_read", "splice_write",
     "splice_move", "no_splice_read", "no_splice_write", "no_splice_move", "kernel_cache", "big_writes", "nonempty",
     "async_read", "max_write", "posixacl",
 })

@@ -35,12 +35,14 @@ def kernel_options(options: UnionOptions, *, writable: bool, trusted: bool) -> t
     if refused:
         raise Unsupported(f"kernel overlayfs cannot do {refused}", USE_FUSE)
     words = [f"xino={'auto' if options.xino else 'off'}"]
-    if not trusted:
+    if not trusted or options.userxattr:
         words.append(USERXATTR)
-    elif writable:
+    elif writable or options.metacopy:
         words.append(f"redirect_dir={_REDIRECTS[options.redirect_dir]}")
     elif options.redirect_dir is RedirectDir.NOFOLLOW:
         words.append("redirect_dir=nofollow")
+    if options.metacopy:
+        words.append("metacopy=on")
     if options.volatile and writable:
         words.append("volatile")
     return tuple(words)
@@ -59,8 +61,13 @@ def unsupported(options: UnionOptions, *, trusted: bool) -> str:
         f"xattr_permissions={int(options.override_stat)}": options.override_stat is not OverrideStat.OFF,
         "noacl": not options.acl,
         "fsync=0 without volatile": not options.fsync and not options.volatile,
-        # overlayfs.rst: userxattr excludes redirect_dir=on
+        # overlayfs.rst: userxattr excludes redirect_dir=on and metacopy=on, and the latter needs the former
         "redirect_dir=on in a user namespace": options.redirect_dir is RedirectDir.ON and not trusted,
+        "redirect_dir=on with userxattr": options.redirect_dir is RedirectDir.ON and options.userxattr,
+        "metacopy=on in a user namespace": options.metacopy and not trusted,
+        "metacopy=on with userxattr": options.metacopy and options.userxattr,
+        "metacopy=on without redirect_dir=on": options.metacopy
+        and options.redirect_dir in (RedirectDir.OFF, RedirectDir.NOFOLLOW),
     }
     return next((name for name, is_asked in asked.items() if is_asked), "")
 

@@ -91,6 +91,8 @@ _UNION: Final[dict[str, _Printer]] = {
     "fsync": lambda _: b"fsync=0",
     "xino": lambda _: b"xino=off",
     "redirect_dir": lambda word: b"redirect_dir=" + _REDIRECTS[word].encode(),
+    "metacopy": lambda _: b"metacopy=on",
+    "userxattr": lambda _: b"userxattr",
     "timeout": lambda seconds: b"timeout=" + _decimal(seconds),
     "writeback": lambda _: b"writeback=0",
 }

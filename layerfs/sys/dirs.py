@@ -4,10 +4,12 @@ The functions take descriptors that they do not own. A name is never resolved th
 no such call, the name is pinned with O_PATH|O_NOFOLLOW first and reached through /proc/self/fd.
 """
 
+import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
@@ -24,6 +26,11 @@ from layerfs.sys.target import pinned as pinned
 RENAME_NOREPLACE = 1  # linux/fs.h
 RENAME_EXCHANGE = 2
 RENAME_WHITEOUT = 4
+
+OPENAT2 = 437  # Linux 5.6; of every architecture but alpha
+RESOLVE_NO_SYMLINKS = 4  # linux/openat2.h
+RESOLVE_BENEATH = 8
+_OPEN_HOW = struct.Struct("=QQQ")
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 
@@ -42,6 +49,50 @@ def open_directory(at: int, name: bytes) -> int:
         return os.open(name, _DIRECTORY & ~os.O_NOATIME, dir_fd=at)
     except PermissionError:
         return os.open(name, PINNED | os.O_DIRECTORY, dir_fd=at)
+
+
+def open_regular(at: int, name: bytes, flags: int, is_expected: Callable[[os.stat_result], bool] | None = None) -> int:
+    """Open a regular file, whose type is known before it is opened: opening a device or a FIFO does something.
+
+    ESTALE for any other type, and for a file that is not the one that is expected.
+    """
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(name, PINNED, dir_fd=at)
+    try:
+        st = os.fstat(fd)
+        if not stat.S_ISREG(st.st_mode) or (is_expected is not None and not is_expected(st)):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
+        try:
+            return _reopen(fd, flags)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+        return _open_same(at, name, flags, st)
+    finally:
+        os.close(fd)
+
+
+def _reopen(fd: int, flags: int) -> int:
+    """Open a pinned file without a trace in its access time, where we may."""
+    try:
+        return target.reopen(fd, (flags | os.O_NOATIME) & ~os.O_NOFOLLOW)
+    except PermissionError:  # O_NOATIME is for the owner only
+        return target.reopen(fd, flags & ~os.O_NOFOLLOW)
+
+
+def _open_same(at: int, name: bytes, flags: int, st: os.stat_result) -> int:
+    """Open a file by its name; ESTALE if it is another one by now. For hosts without /proc."""
+    fd = os.open(name, flags, dir_fd=at)
+    if os.path.samestat(os.fstat(fd), st):
+        return fd
+    os.close(fd)
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
+
+
+def open_beneath(at: int, path: bytes, flags: int) -> int:
+    """Open a path of several names below a directory: no symlink is followed on it, and `..` does not lead out."""
+    how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
+    return libc.call(OPENAT2, at, path, ctypes.create_string_buffer(how, len(how)), len(how), path=path)
 
 
 def is_path_only(fd: int) -> bool:

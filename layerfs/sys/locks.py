@@ -1,15 +1,34 @@
-"""Lock files: those that go with their last holder, and those that say that the file beside them is in use.
+"""flock(2): lock files that go with their last holder, those that say that the file beside them is in use.
 
 Both are files that only their owner can open. A lock on a file that others can read would be anybody's to take.
 """
 
+import errno
 import fcntl
 import os
 import stat
 from contextlib import suppress
+from typing import Final
 
 IN_USE = b".layerfs-in-use"  # its owner puts it beside a file that is removed only when nobody uses it
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # of a filesystem without locks
+
+
+def try_lock(fd: int, *, shared: bool = False) -> bool:
+    """Lock an open file for as long as it is open; False if another open file has a lock that excludes ours.
+
+    True on a filesystem without locks: nothing can be known there. Only a file that nobody else can open tells
+    anything: whoever can read a file can lock it. Raises OSError.
+    """
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
 
 
 def lock_file(path: bytes, *, wait: bool = True) -> int:

@@ -16,7 +16,6 @@ from layerfs.sys.mounts import make_private
 from layerfs.value import value
 
 MNT_DETACH = 2
-_PR_SET_PDEATHSIG = 1
 _READY = b"r"
 
 
@@ -200,11 +199,6 @@ def parse_subordinates(text: str, names: set[str]) -> list[Subordinate]:
         if name in names and start.isdigit() and count.isdigit() and int(count):
             found.append(Subordinate(int(start), int(count)))
     return found
-
-
-def die_with_parent(signal: int) -> None:
-    """Have the kernel send this process a signal when its parent ends (PR_SET_PDEATHSIG)."""
-    call("prctl", _PR_SET_PDEATHSIG, signal, 0, 0, 0)
 
 
 def pivot_root(new: bytes) -> None:

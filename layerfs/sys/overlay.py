@@ -6,8 +6,9 @@ How layers are handed over (`LayerSyntax`), best first; tried once a process, ne
     NAME        fsconfig(FSCONFIG_SET_STRING, "lowerdir+")  Linux 6.8: over 255 bytes goes as /proc/self/fd/N
     JOINED      mount(2), "lowerdir=A:B,upperdir=..."       one page for everything
 
-A lower may be a mount that is nowhere (`afloat`): the overlay then holds the last reference to it, and with the overlay
-it goes. Kernels before 6.15 want each lower in the mount namespace of who mounts: it is one that lasts for a moment.
+A lower may be a mount that is nowhere (`detached_path`): the overlay then holds the last reference to it, and it goes
+with the overlay. Kernels before 6.15 want each lower in the mount namespace of who mounts: it is one that lasts for a
+moment.
 """
 
 import errno
@@ -76,19 +77,19 @@ def mount_overlay(
     syntax = syntax or layer_syntax()
     if stack.upper is None:
         flags |= MountFlag.RDONLY
-    if syntax is LayerSyntax.JOINED and not _afloat(stack):
+    if syntax is LayerSyntax.JOINED and not _detached(stack):
         _mount_joined(stack, target, options, flags)
         return
     with detached_overlay(stack, target, options, flags, syntax) as mount:
         fsmount.attach(mount, target)
 
 
-def afloat(mount: int) -> bytes:
+def detached_path(mount: int) -> bytes:
     """Return the path by which a mount that is nowhere is a layer, as long as its descriptor is open."""
     return _FLOATING + b"%d" % mount
 
 
-def _afloat(stack: Stack) -> list[int]:
+def _detached(stack: Stack) -> list[int]:
     """Return the descriptors of the lowers that are nowhere."""
     numbers = [lower.removeprefix(_FLOATING) for lower in stack.lowers if lower.startswith(_FLOATING)]
     return [int(number) for number in numbers if number.isdigit()]
@@ -116,11 +117,11 @@ def detached_overlay(
     show the layer's whiteouts and opaque marks. `place` is a directory with no layer below it, which older kernels
     need for a moment; mounts that are nowhere may there be layers of one overlay only.
     """
-    with ExitStack() as ground:
+    with ExitStack() as held:
         if stack.upper is None and len(stack.lowers) == 1:
             empty = fsmount.make(b"tmpfs", ("size=4k", "nr_inodes=2", "mode=0755"))
-            ground.callback(os.close, empty)
-            stack = Stack((*stack.lowers, afloat(empty)))
+            held.callback(os.close, empty)
+            stack = Stack((*stack.lowers, detached_path(empty)))
         mount = _make_anyhow(stack, place, options, flags, syntax or layer_syntax())
     try:
         yield mount
@@ -134,14 +135,14 @@ def _make_anyhow(stack: Stack, place: bytes, options: tuple[str, ...], flags: in
         try:
             return _make(stack, options, flags, syntax)
         except OSError as error:
-            if error.errno != errno.EINVAL or not _afloat(stack):
+            if error.errno != errno.EINVAL or not _detached(stack):
                 raise
     return with_own_mounts(lambda: _make_apart(stack, place, options, flags, syntax))
 
 
 def _make_apart(stack: Stack, place: bytes, options: tuple[str, ...], flags: int, syntax: LayerSyntax) -> int:
     """Return the descriptor of a new overlay, made where nobody else looks: all that is nowhere is put at one place."""
-    for mount in _afloat(stack):
+    for mount in _detached(stack):
         fsmount.attach(mount, place)
     if syntax is not LayerSyntax.JOINED:
         return _make(stack, options, flags, syntax)

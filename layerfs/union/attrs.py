@@ -12,7 +12,7 @@ from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Ref, Tree
 from layerfs.union.lookup import attributes
 from layerfs.union.readdir import parts_of
-from layerfs.union.state import Attributes, Overlay
+from layerfs.union.state import Attributes, Overlay, Writable
 from layerfs.union.whiteout import is_private
 from layerfs.value import value
 
@@ -32,9 +32,8 @@ class Change:
     drop_sxid: bool = False  # the caller lacks CAP_FSETID: a truncate clears setuid and setgid
 
 
-def set_attributes(ov: Overlay, node: Node, change: Change) -> Attributes:
+def set_attributes(ov: Writable, node: Node, change: Change) -> Attributes:
     """Change attributes and return what stat then shows."""
-    ov.writable()
     if change.size is not None:
         if not isinstance(node, File):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -54,22 +53,21 @@ def set_attributes(ov: Overlay, node: Node, change: Change) -> Attributes:
     return attributes(ov, node)
 
 
-def _own_path(ov: Overlay, node: Node) -> dirs.Target:
+def _own_path(ov: Writable, node: Node) -> dirs.Target:
     """Return a path that reaches the upper's object, copying it up first."""
     if isinstance(node, File):
         copy_up(ov, node)
-        if node.place is None:
-            return dirs.held(node.opened().anchor())
-        return dirs.path_of(ov.fd(node.place), node.name)
-    assert isinstance(node, Directory)
-    if node.dead:
-        if any(part is not None and part.tree.index for part in parts_of(ov, node)):  # nowhere to copy it to
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return dirs.held(node.pinned)
-    return dirs.held(ov.fd(copy_up_directory(ov, node)))
+        return opened.target(node.opened().anchor()) if node.part is None else dirs.path_of(ov.fd(node.part), node.name)
+    if not isinstance(node, Directory):
+        raise TypeError(node)
+    if not node.dead:
+        return dirs.held(ov.fd(copy_up_directory(ov, node)))
+    if node.pinned is None or parts_of(ov, node).lowers:  # nowhere to copy it to
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return dirs.held(node.pinned)
 
 
-def _drop_sxid(ov: Overlay, path: dirs.Target) -> None:
+def _drop_sxid(ov: Writable, path: dirs.Target) -> None:
     if ov.owners.override is not None:
         drop_overridden_sxid(ov, path)
         return
@@ -78,7 +76,7 @@ def _drop_sxid(ov: Overlay, path: dirs.Target) -> None:
         os.chmod(path, stat.S_IMODE(mode) & ~kill)
 
 
-def _set_owner_and_mode(ov: Overlay, node: Node, path: dirs.Target, change: Change) -> None:
+def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Change) -> None:
     """Set owner first: chown clears setuid and setgid, and a mode asked for in the same breath wins."""
     uid, gid = ov.owners.outside(-1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid)
     is_link = isinstance(node, File) and node.is_symlink
@@ -94,12 +92,10 @@ def _set_owner_and_mode(ov: Overlay, node: Node, path: dirs.Target, change: Chan
         os.chmod(path, stat.S_IMODE(change.mode))
 
 
-def _override(ov: Overlay, path: dirs.Target, uid: int, gid: int, mode: int | None) -> None:
+def _override(ov: Writable, path: dirs.Target, uid: int, gid: int, mode: int | None) -> None:
     """Write owner and mode into the xattr that stands for them."""
-    upper = ov.trees[0]
-    assert upper is not None and ov.owners.override is not None
     st = os.stat(path, follow_symlinks=dirs.follows(path))
-    old = ov.owners.stored(upper, path, st)
+    old = ov.owners.stored(ov.upper.tree, path, st)
     bits = stat.S_IMODE(old.st_mode) if mode is None else stat.S_IMODE(mode)
     if mode is None and (uid >= 0 or gid >= 0) and not stat.S_ISDIR(st.st_mode):
         bits &= ~(SXID if bits & stat.S_IXGRP else stat.S_ISUID)
@@ -114,15 +110,13 @@ def _override(ov: Overlay, path: dirs.Target, uid: int, gid: int, mode: int | No
 def _reach(ov: Overlay, node: Node) -> tuple[Tree, Ref]:
     """Return where a node's xattrs are read."""
     if isinstance(node, Directory):
-        top = next(part for part in parts_of(ov, node) if part is not None)
+        top = parts_of(ov, node).top
         return top.tree, top.tree.reach_dir(ov.fd(top))
-    assert isinstance(node, File)
-    if node.place is None:
-        extra = node.opened()
-        tree = extra.orphan_of or ov.trees[0]
-        assert tree is not None
-        return tree, opened.ref(extra.anchor())
-    return node.place.tree, node.place.tree.reach(ov.fd(node.place), node.name)
+    if not isinstance(node, File):
+        raise TypeError(node)
+    if node.part is None:
+        return node.tree, opened.ref(node.opened().anchor())
+    return node.tree, node.tree.reach(ov.fd(node.part), node.name)
 
 
 def _checked(ov: Overlay, name: bytes) -> str:
@@ -155,9 +149,8 @@ def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:
     return [os.fsencode(name) for name in names if not is_private(name) and name not in hidden]
 
 
-def set_xattr(ov: Overlay, node: Node, name: bytes, value: bytes) -> None:
+def set_xattr(ov: Writable, node: Node, name: bytes, value: bytes) -> None:
     """Set an extended attribute; EPERM for the overlay's own marks."""
-    ov.writable()
     text = _checked(ov, name)
     if is_private(text):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -165,9 +158,8 @@ def set_xattr(ov: Overlay, node: Node, name: bytes, value: bytes) -> None:
     os.setxattr(path, text, value, follow_symlinks=dirs.follows(path))
 
 
-def remove_xattr(ov: Overlay, node: Node, name: bytes) -> None:
+def remove_xattr(ov: Writable, node: Node, name: bytes) -> None:
     """Remove an extended attribute; ENODATA if absent, without a copy-up for that. An absent ACL is no error."""
-    ov.writable()
     try:
         get_xattr(ov, node, name)
     except OSError as error:

@@ -17,8 +17,9 @@ from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part, Ref, Tree, getxattr_or_none, xattrs
 from layerfs.union.metacopy import data_of
+from layerfs.union.opened import Handle
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.state import Attributes, Overlay
+from layerfs.union.state import Attributes, Writable
 from layerfs.union.whiteout import is_private
 
 _NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL}
@@ -30,33 +31,35 @@ class Staged:
 
     __slots__ = ("fd", "name", "node", "ov", "size", "source", "st", "tree")
 
-    def __init__(self, ov: Overlay, node: File, size: int | None) -> None:
+    def __init__(self, ov: Writable, node: File, size: int | None) -> None:
         """Make the copy, without its data yet. `size` [bytes] cuts the data short (a truncate is to follow)."""
-        work, _ = ov.writable()
-        self.ov, self.node, self.name = ov, node, work.name()
-        self.tree, at, name = _source(ov, node)
-        self.fd = self.source = -1
-        self.st = self.tree.lstat(at, name) if at >= 0 else opened.stat(node.opened().anchor())
+        self.ov, self.node, self.name = ov, node, ov.upper.work.name()
+        self.tree = node.tree
+        self.source: Handle | None = None
+        self.fd: int | None = None
+        self.st = _stat_source(ov, node)
         self.size = self.st.st_size if size is None else min(size, self.st.st_size)
+        scratch = ov.upper.work.fd
         if stat.S_ISREG(self.st.st_mode):
-            self.source = (
-                data_of(ov, node, self.tree.open(at, name, os.O_RDONLY))
-                if at >= 0
-                else opened.reopen(node.opened().anchor(), os.O_RDONLY)
-            )
+            self.source = _open_source(ov, node)
             try:
-                self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=work.fd)
+                self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=scratch)
             except BaseException:
                 opened.close(self.source)
                 raise
-        elif stat.S_ISLNK(self.st.st_mode):
-            os.symlink(self.tree.readlink(at, name), self.name, dir_fd=work.fd)
+        elif stat.S_ISLNK(self.st.st_mode) and node.part is not None:
+            os.symlink(self.tree.readlink(ov.fd(node.part), node.name), self.name, dir_fd=scratch)
         else:
-            os.mknod(self.name, self.st.st_mode, self.st.st_rdev, dir_fd=work.fd)
+            os.mknod(self.name, self.st.st_mode, self.st.st_rdev, dir_fd=scratch)
+
+    @property
+    def target(self) -> dirs.Target:
+        """What reaches the copy: its descriptor, which is quicker, or its path."""
+        return dirs.path_of(self.ov.upper.work.fd, self.name) if self.fd is None else self.fd
 
     def copy(self) -> None:
         """Copy the data: the part of a copy-up whose cost grows with the file; any thread may do it."""
-        if self.source < 0:
+        if self.source is None or self.fd is None:
             return
         opened.copy(self.source, self.fd, self.size)
         if self.ov.options.fsync and not self.ov.options.volatile:
@@ -65,36 +68,39 @@ class Staged:
     def discard(self) -> None:
         """Remove the copy: it failed, or is not needed any more."""
         self.close()
-        work, _ = self.ov.writable()
-        dirs.remove(work.fd, self.name)
+        dirs.remove(self.ov.upper.work.fd, self.name)
 
     def close(self) -> None:
-        """Close the descriptors; the copy stays."""
-        if self.source >= 0:
+        """Close the handles; the copy stays."""
+        if self.source is not None:
             opened.close(self.source)
-        if self.fd >= 0:
+        if self.fd is not None:
             os.close(self.fd)
-        self.source = self.fd = -1
+        self.source = self.fd = None
 
 
-def _source(ov: Overlay, node: File) -> tuple[Tree, int, bytes]:
-    if node.place is not None:
-        return node.place.tree, ov.fd(node.place), node.name
-    tree = node.opened().orphan_of
-    assert tree is not None
-    return tree, -1, b""
+def _stat_source(ov: Writable, node: File) -> Attributes:
+    if node.part is None:
+        return opened.stat(node.opened().anchor())
+    return node.part.tree.lstat(ov.fd(node.part), node.name)
+
+
+def _open_source(ov: Writable, node: File) -> Handle:
+    if node.part is None:
+        return opened.reopen(node.opened().anchor(), os.O_RDONLY)
+    return data_of(ov, node, node.part, node.part.tree.open(ov.fd(node.part), node.name, os.O_RDONLY))
 
 
 def needs_copy_up(node: File) -> bool:
     """Tell whether a file must be copied up before it is changed."""
-    if node.place is not None:
-        return node.place.tree.index != 0
-    return node.extra is not None and node.extra.orphan_of is not None
+    if node.part is not None:
+        return not node.part.is_upper
+    home = node.extra.unnamed_in if node.extra is not None else None
+    return home is not None and home.index != 0
 
 
-def copy_up(ov: Overlay, node: File, size: int | None = None, *, keep_open: bool = False) -> None:
+def copy_up(ov: Writable, node: File, size: int | None = None, *, keep_open: bool = False) -> None:
     """Copy a file up, inline: for small files, and for what has no data. `keep_open` for whoever opens it next."""
-    ov.writable()
     if needs_copy_up(node):
         staged = Staged(ov, node, size)
         try:
@@ -106,35 +112,35 @@ def copy_up(ov: Overlay, node: File, size: int | None = None, *, keep_open: bool
 
 
 def adopt(staged: Staged, *, keep_open: bool = False) -> None:
-    """Give a staged file its metadata and make it the upper's. Whoever was faster (a former copy-up) wins."""
+    """Give a staged file its metadata and make it the upper's. A copy-up that ended before this one wins."""
     ov, node = staged.ov, staged.node
     if not needs_copy_up(node):
         staged.discard()
         return
-    work, _ = ov.writable()
-    path = dirs.path_of(work.fd, staged.name)
-    if node.place is None:
-        _finish_metadata(ov, staged, path, opened.ref(node.opened().anchor()))
+    if node.part is None:
+        _copy_metadata(ov, staged.tree, opened.ref(node.opened().anchor()), staged.target, staged.st)
         _become_anonymous(ov, staged)
         return
-    _finish_metadata(ov, staged, path, staged.tree.reach(ov.fd(node.place), node.name))
-    own = os.lstat(staged.name, dir_fd=work.fd).st_ino
-    ov.keep_number(staged.fd if staged.fd >= 0 else path, own, node.ino)
-    assert node.parent is not None
+    _copy_metadata(ov, staged.tree, staged.tree.reach(ov.fd(node.part), node.name), staged.target, staged.st)
+    scratch = ov.upper.work.fd
+    ov.keep_number(staged.target, os.lstat(staged.name, dir_fd=scratch).st_ino, node.ino)
+    parent = node.above()
     names = _all_names(ov, node, staged.st)
-    part = copy_up_directory(ov, node.parent)
-    if staged.fd >= 0 and ov.options.fsync and not ov.options.volatile:
+    part = copy_up_directory(ov, parent)
+    if staged.fd is not None and ov.options.fsync and not ov.options.volatile:
         settle(staged.fd)
-    _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=work.fd, dst_dir_fd=at))
-    _note_upper(ov, node.parent, node.name)
-    node.place = part
+    _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=scratch, dst_dir_fd=at))
+    listing_of(ov, parent).copied_up(node.name, part)
+    ov.changed(parent.ino)
+    node.part = part
     _switch_data(staged, keep_open=keep_open)
     keep_beside(ov, node)
-    for parent, name in names:
-        link_upper(ov, node, parent, name)
+    for above, name in names:
+        link_upper(ov, node, above, name)
+    ov.changed(node.ino)
 
 
-def _all_names(ov: Overlay, node: File, st: Attributes) -> list[tuple[Directory, bytes]]:
+def _all_names(ov: Writable, node: File, st: Attributes) -> list[tuple[Directory, bytes]]:
     """Return the further visible names of a lower hard link: they stay one file in the upper."""
     if st.st_nlink < 2:
         return []
@@ -143,27 +149,23 @@ def _all_names(ov: Overlay, node: File, st: Attributes) -> list[tuple[Directory,
     return other_names(ov, node)
 
 
-def link_upper(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
+def link_upper(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
     """Make a name of a lower hard link a name of its copy in the upper."""
     part = copy_up_directory(ov, parent)
-    assert node.place is not None
+    if node.part is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     with ov.handles.held():
-        source = ov.fd(node.place)
+        source = ov.fd(node.part)
         _publish(
             ov,
             part,
             lambda at: os.link(node.name, name, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False),
         )
-    _note_upper(ov, parent, name)
+    listing_of(ov, parent).copied_up(name, part)
+    ov.changed(parent.ino)
 
 
-def _note_upper(ov: Overlay, parent: Directory, name: bytes) -> None:
-    listing = listing_of(ov, parent)
-    listing[name] = 0
-    parent.covered.add(name)
-
-
-def _publish(ov: Overlay, part: Part, rename: Callable[[int], None]) -> None:
+def _publish(ov: Writable, part: Part, rename: Callable[[int], None]) -> None:
     """Move something into an upper directory whose times are not to show it: nothing changed for whoever looks."""
     at = ov.fd(part)
     before = os.fstat(at)
@@ -179,42 +181,36 @@ def _publish(ov: Overlay, part: Part, rename: Callable[[int], None]) -> None:
 def _switch_data(staged: Staged, *, keep_open: bool) -> None:
     """Let an open file go on with the upper's data: its readers must see what is written from now on."""
     extra = staged.node.extra
-    if staged.fd >= 0 and (keep_open or (extra is not None and extra.fd >= 0)):
+    if staged.fd is not None and (keep_open or (extra is not None and extra.data is not None)):
         extra = staged.node.opened()
         extra.retire()
-        extra.fd, extra.writable, staged.fd = staged.fd, True, -1
+        extra.data, extra.writable, staged.fd = staged.fd, True, None
         staged.ov.files.add(staged.node)  # a file of an image had no descriptor before
     staged.close()
 
 
-def _become_anonymous(ov: Overlay, staged: Staged) -> None:
+def _become_anonymous(ov: Writable, staged: Staged) -> None:
     """Adopt the copy of a file that has no name any more: only its open descriptors reach it."""
-    work, _ = ov.writable()
     extra = staged.node.opened()
-    if staged.fd < 0:
+    if staged.fd is None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-    os.unlink(staged.name, dir_fd=work.fd)
+    os.unlink(staged.name, dir_fd=ov.upper.work.fd)
     extra.retire()
     extra.unpin()
-    extra.fd, extra.writable, staged.fd = staged.fd, True, -1
-    extra.orphan_of = None
+    extra.data, extra.writable, staged.fd = staged.fd, True, None
+    extra.unnamed_in = ov.upper.tree
     staged.close()
 
 
-def _finish_metadata(ov: Overlay, staged: Staged, target: dirs.Target, source: Ref) -> None:
-    _copy_metadata(ov, staged.tree, source, staged.fd if staged.fd >= 0 else target, staged.st)
-
-
-def _copy_metadata(ov: Overlay, tree: Tree, source: Ref, target: dirs.Target, st: Attributes) -> None:
-    """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
-
-    `target` is a path that is not followed, or a descriptor, which is quicker.
-    """
+def _copy_metadata(ov: Writable, tree: Tree, source: Ref, target: dirs.Target, st: Attributes) -> None:
+    """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another."""
     owners = ov.owners
     stored = owners.stored(tree, source, st)
     link = stat.S_ISLNK(st.st_mode)
-    kept = owners.override is not None and not link and owners.write(
-        target, stored.st_uid, stored.st_gid, stat.S_IFMT(st.st_mode) | stat.S_IMODE(stored.st_mode)
+    kept = (
+        owners.override is not None
+        and not link
+        and owners.write(target, stored.st_uid, stored.st_gid, stat.S_IFMT(st.st_mode) | stat.S_IMODE(stored.st_mode))
     )
     if owners.override is None:
         _chown(target, stored.st_uid, stored.st_gid)
@@ -250,42 +246,37 @@ def _copy_xattrs(tree: Tree, source: Ref, target: dirs.Target) -> None:
                 raise
 
 
-def copy_up_directory(ov: Overlay, node: Directory) -> Part:
+def copy_up_directory(ov: Writable, node: Directory) -> Part:
     """Return a directory's share of the upper, making it, and its parents', as needed."""
-    ov.writable()
     chain = []
-    step: Directory | None = node
-    while step is not None and parts_of(ov, step)[0] is None:
+    step = node
+    while (part := parts_of(ov, step).upper) is None and step.parent is not None:
         chain.append(step)
         step = step.parent
-    if node.dead or (chain and step is None):
+    if node.dead or part is None:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for directory in reversed(chain):
-        _copy_up_one(ov, directory)
-    part = parts_of(ov, node)[0]
-    assert part is not None
+        part = _copy_up_one(ov, directory, step, part)
+        step = directory
     return part
 
 
-def _copy_up_one(ov: Overlay, node: Directory) -> None:
-    work, _ = ov.writable()
-    parent, upper = node.parent, ov.trees[0]
-    assert parent is not None and upper is not None and node.parts is not None
-    first = next(part for part in node.parts if part is not None)
+def _copy_up_one(ov: Writable, node: Directory, parent: Directory, above: Part) -> Part:
+    """Give a directory a share of the upper, in its parent's share `above`."""
+    parts, scratch, name = parts_of(ov, node), ov.upper.work.fd, ov.upper.work.name()
     with ov.handles.held():
-        fd = ov.fd(first)
-        st = first.tree.stat_dir(fd)
-        name = work.name()
-        os.mkdir(name, 0o700, dir_fd=work.fd)
+        fd = ov.fd(parts.top)
+        st = parts.top.tree.stat_dir(fd)
+        os.mkdir(name, 0o700, dir_fd=scratch)
         try:
-            _copy_metadata(ov, first.tree, first.tree.reach_dir(fd), dirs.path_of(work.fd, name), st)
-            above = parts_of(ov, parent)[0]
-            assert above is not None
-            _publish(ov, above, lambda at: dirs.move(work.fd, name, at, node.name))
+            _copy_metadata(ov, parts.top.tree, parts.top.tree.reach_dir(fd), dirs.path_of(scratch, name), st)
+            _publish(ov, above, lambda at: dirs.move(scratch, name, at, node.name))
         except BaseException:
-            dirs.remove(work.fd, name)
+            dirs.remove(scratch, name)
             raise
-    node.parts[0] = Part(upper, above, node.name)
-    listing = listing_of(ov, parent)
-    listing[node.name] = node.candidates = ov.span((0, *node.candidates))
-    parent.covered.add(node.name)
+    part = parts.upper = Part(ov.upper.tree, above, node.name)
+    node.candidates = (above, *node.candidates)
+    listing_of(ov, parent).copied_up(node.name, node.candidates)
+    ov.changed(node.ino)
+    ov.changed(parent.ino)
+    return part

@@ -12,57 +12,86 @@ from layerfs.sys import dirs
 from layerfs.union import opened
 from layerfs.union.copyup import copy_up, needs_copy_up
 from layerfs.union.inodes import File
+from layerfs.union.layers import Part
 from layerfs.union.metacopy import complete, data_of
-from layerfs.union.state import Overlay
+from layerfs.union.opened import Handle
+from layerfs.union.state import Overlay, Writable
 
 SXID = stat.S_ISUID | stat.S_ISGID
 
 
-def fd_of(ov: Overlay, node: File, *, write: bool = False) -> int:
-    """Return the file's data descriptor, opening it, or opening it for writing, as needed (then it is the upper's)."""
+def handle_of(ov: Overlay, node: File) -> Handle:
+    """Return the handle that a file's data is read by, opening it as needed."""
     extra = node.opened()
-    if extra.fd >= 0 and (extra.writable or not write) and extra.opens:
-        return extra.fd
-    fd = _open_place(ov, node, write=write) if node.place is not None else _reopen(extra.anchor(), write=write)
-    extra.retire()
-    extra.fd, extra.writable = fd, write
-    if node.place is not None and fd < opened.FOREIGN:  # only descriptors are scarce
-        ov.files.add(node)
+    if extra.data is not None and extra.opens:
+        return extra.data
+    part = node.part
+    if part is None:
+        return _switch(ov, node, opened.reopen(extra.anchor(), os.O_RDONLY), writable=False)
+    handle = part.tree.open(ov.fd(part), node.name, os.O_RDONLY)
+    return _switch(ov, node, data_of(ov, node, part, handle), writable=False)
+
+
+def writable_fd(ov: Writable, node: File) -> int:
+    """Return the descriptor that a file's data is written by, opening it, and copying it up, as needed."""
+    if needs_copy_up(node):
+        copy_up(ov, node, keep_open=True)
+    extra = node.opened()
+    if isinstance(extra.data, int) and extra.writable and extra.opens:
+        return extra.data
+    part = node.part
+    if part is None:
+        handle = opened.reopen(extra.anchor(), os.O_RDWR)
+        if not isinstance(handle, int):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        fd = handle
+    else:
+        fd = _open_to_write(ov, node, part)
+    _switch(ov, node, fd, writable=True)
     return fd
 
 
-def _open_place(ov: Overlay, node: File, *, write: bool) -> int:
-    place = node.place
-    assert place is not None
-    at = ov.fd(place)
+def _switch(ov: Overlay, node: File, handle: Handle, *, writable: bool) -> Handle:
+    """Let all who have a file open go on with this handle."""
+    extra = node.opened()
+    extra.retire()
+    extra.data, extra.writable = handle, writable
+    if node.part is not None and isinstance(handle, int):  # only descriptors are scarce
+        ov.files.add(node)
+    return handle
+
+
+def _open_to_write(ov: Writable, node: File, part: Part) -> int:
+    at = ov.fd(part)
     try:
-        fd = place.tree.open(at, node.name, os.O_RDWR if write else os.O_RDONLY)
+        fd = ov.upper.tree.open(at, node.name, os.O_RDWR)
     except PermissionError:
-        if not write:
-            raise
-        return place.tree.open(at, node.name, os.O_WRONLY)  # a file its owner may write but not read
-    if place.tree.index == 0 and write:
-        complete(ov, node, fd)
-        return fd
-    return data_of(ov, node, fd)
+        return ov.upper.tree.open(at, node.name, os.O_WRONLY)  # a file its owner may write but not read
+    complete(ov, node, part, fd)
+    return fd
 
 
-def _reopen(fd: int, *, write: bool) -> int:
-    return opened.reopen(fd, os.O_RDWR if write else os.O_RDONLY)
-
-
-def open_file(ov: Overlay, node: File, flags: int) -> None:
-    """Open a regular file as open(2) would, O_CREAT and O_EXCL being somebody else's business."""
-    writing = flags & os.O_ACCMODE != os.O_RDONLY
-    if writing or flags & os.O_TRUNC:
-        ov.writable()
-        if needs_copy_up(node):
-            copy_up(ov, node, 0 if flags & os.O_TRUNC else None, keep_open=True)
+def open_file(ov: Overlay, node: File) -> None:
+    """Open a regular file for reading."""
     extra = node.opened()
     extra.opens += 1
     try:
-        fd = fd_of(ov, node, write=bool(writing or flags & os.O_TRUNC))
-        if flags & os.O_TRUNC:
+        handle_of(ov, node)
+    except BaseException:
+        release(ov, node)
+        raise
+
+
+def open_for_writing(ov: Writable, node: File, flags: int) -> None:
+    """Open a regular file as open(2) would with these flags; O_CREAT and O_EXCL are somebody else's business."""
+    truncates = flags & os.O_TRUNC
+    if needs_copy_up(node):
+        copy_up(ov, node, 0 if truncates else None, keep_open=True)
+    extra = node.opened()
+    extra.opens += 1
+    try:
+        fd = writable_fd(ov, node)
+        if truncates:
             os.ftruncate(fd, 0)
     except BaseException:
         release(ov, node)
@@ -74,34 +103,32 @@ def adopt_fd(ov: Overlay, node: File, fd: int) -> None:
     extra = node.opened()
     extra.opens += 1
     extra.retire()
-    extra.fd, extra.writable = fd, True
+    extra.data, extra.writable = fd, True
     ov.files.add(node)
 
 
 def release(ov: Overlay, node: File) -> None:
-    """Take back one open; the last one closes the descriptor, unless it is all that is left of the file."""
+    """Take back one open; the last one closes the handle, unless it is all that is left of the file."""
     extra = node.extra
     if extra is None:
         return
     extra.opens -= 1
     if extra.opens > 0 or extra.busy:
         return
-    for fd in extra.retired:
-        opened.close(fd)
-    extra.retired = []
-    if node.place is not None and extra.fd >= 0:
-        opened.close(extra.fd)
-        extra.fd, extra.writable = -1, False
-        ov.files.remove(node)
-    if node.place is not None:
+    extra.close_retired()
+    if node.part is not None:
+        if extra.data is not None:
+            opened.close(extra.data)
+            extra.data, extra.writable = None, False
+            ov.files.remove(node)
         extra.unpin()
     if node.lookups == 0:
         ov.table.reap(node)
-    elif node.place is not None and not extra.aliases:
+    elif node.part is not None and not extra.aliases:
         node.extra = None
 
 
-def truncate(ov: Overlay, node: File, size: int) -> None:
+def truncate(ov: Writable, node: File, size: int) -> None:
     """Set a file's length; a lower file is copied up no further than that."""
     if not node.is_regular:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -109,22 +136,24 @@ def truncate(ov: Overlay, node: File, size: int) -> None:
     extra = node.opened()
     extra.opens += 1
     try:
-        os.ftruncate(fd_of(ov, node, write=True), size)
+        os.ftruncate(writable_fd(ov, node), size)
     finally:
         release(ov, node)
 
 
-def drop_sxid(ov: Overlay, node: File, fd: int) -> None:
+def drop_sxid(ov: Writable, node: File, fd: int) -> None:
     """Clear setuid and setgid as a write by somebody without CAP_FSETID does; the answer "none set" is remembered."""
     extra = node.opened()
     if extra.sxid is False:
         return
     if ov.owners.override is not None:
-        drop_overridden_sxid(ov, dirs.held(fd))
+        kill = drop_overridden_sxid(ov, dirs.held(fd))
     else:
         mode = os.fstat(fd).st_mode
         if kill := killed(mode):
             os.fchmod(fd, stat.S_IMODE(mode) & ~kill)
+    if kill:
+        ov.changed(node.ino)
     extra.sxid = False
 
 
@@ -133,10 +162,9 @@ def killed(mode: int) -> int:
     return mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
 
 
-def drop_overridden_sxid(ov: Overlay, path: dirs.Target) -> None:
-    """Clear setuid and setgid where the mode that counts is in an xattr."""
-    upper = ov.trees[0]
-    assert upper is not None
-    old = ov.owners.stored(upper, path, os.stat(path, follow_symlinks=dirs.follows(path)))
+def drop_overridden_sxid(ov: Writable, path: dirs.Target) -> int:
+    """Clear setuid and setgid where the mode that counts is in an xattr; return which of them there were."""
+    old = ov.owners.stored(ov.upper.tree, path, os.stat(path, follow_symlinks=dirs.follows(path)))
     if kill := killed(old.st_mode):
         ov.owners.write(path, old.st_uid, old.st_gid, old.st_mode & ~kill)
+    return kill

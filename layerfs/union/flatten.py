@@ -11,50 +11,48 @@ from collections.abc import Iterator
 from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up, copy_up_directory, needs_copy_up
 from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.layers import Part
 from layerfs.union.lookup import lookup
 from layerfs.union.metacopy import complete_in_place
 from layerfs.union.options import RedirectDir
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.redirect import lower_path
-from layerfs.union.state import Overlay
+from layerfs.union.state import Writable
 from layerfs.union.whiteout import WH, has_file_form
 
 REDIRECT_MAX = 255  # bytes; longer redirects the kernel does not write either (OVL_REDIRECT_MAX), and ext4 may not hold
 
 
-def detaching(ov: Overlay, node: Node) -> Iterator[File]:
-    """Copy up what a rename needs in the upper. Yields each file before it is copied: who copies it meanwhile, may."""
+def detaching(ov: Writable, node: Node) -> Iterator[File]:
+    """Copy up what a rename needs in the upper. Yields each file before its copy; the caller may make it."""
     if isinstance(node, File):
         yield from _bring_file(ov, node)
-        return
-    assert isinstance(node, Directory)
-    copy_up_directory(ov, node)
-    if len(parts_of(ov, node)) == 1:
-        return
-    redirect = _redirect_of(ov, node)
-    if redirect is None:
-        yield from flatten(ov, node)
-        return
-    _, marks = ov.writable()
-    marks.set_redirect(dirs.held(ov.fd(copy_up_directory(ov, node))), redirect)
+    elif isinstance(node, Directory):
+        part = copy_up_directory(ov, node)
+        if not parts_of(ov, node).lowers:
+            return
+        redirect = _redirect_of(ov, node)
+        if redirect is None:
+            yield from flatten(ov, node)
+        else:
+            ov.upper.marks.set_redirect(dirs.held(ov.fd(part)), redirect)
 
 
-def _redirect_of(ov: Overlay, node: Directory) -> bytes | None:
+def _redirect_of(ov: Writable, node: Directory) -> bytes | None:
     """Return the redirect that keeps a directory's lowers wherever it goes; None if its reader would not follow it."""
-    _, marks = ov.writable()
-    mode = ov.options.redirect_dir
+    mode, marks = ov.options.redirect_dir, ov.upper.marks
     if not marks.xattrs or not (marks.trusted if mode is RedirectDir.AUTO else mode is RedirectDir.ON):
         return None
     path = lower_path(ov, node)
     return path if len(path) <= REDIRECT_MAX else None
 
 
-def flatten(ov: Overlay, node: Directory) -> Iterator[File]:
+def flatten(ov: Writable, node: Directory) -> Iterator[File]:
     """Copy a merged directory's whole tree into the upper, in place, and make its directories opaque, deepest first."""
     node.lookups += 1
     try:
-        for name in list(listing_of(ov, node)):
-            if name not in listing_of(ov, node):
+        for name in list(listing_of(ov, node).names):
+            if name not in listing_of(ov, node).names:
                 continue  # gone since the last step
             child, _ = lookup(ov, node, name)
             child.lookups += 1
@@ -67,41 +65,34 @@ def flatten(ov: Overlay, node: Directory) -> Iterator[File]:
         node.lookups -= 1
 
 
-def _bring(ov: Overlay, child: Node) -> Iterator[File]:
+def _bring(ov: Writable, child: Node) -> Iterator[File]:
     if isinstance(child, File):
         yield from _bring_file(ov, child)
     elif isinstance(child, Directory):
         copy_up_directory(ov, child)
-        if len(parts_of(ov, child)) > 1:
+        if parts_of(ov, child).lowers:
             yield from flatten(ov, child)
 
 
-def _bring_file(ov: Overlay, node: File) -> Iterator[File]:
+def _bring_file(ov: Writable, node: File) -> Iterator[File]:
     if needs_copy_up(node):
         yield node
         copy_up(ov, node)
     complete_in_place(ov, node)
 
 
-def _make_opaque(ov: Overlay, node: Directory) -> None:
+def _make_opaque(ov: Writable, node: Directory) -> None:
     """Cut a directory off its lowers, all that it shows being in the upper."""
     if node.dead:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     part = copy_up_directory(ov, node)
-    seal(ov, node)
-    assert node.parts is not None
-    for lower in node.parts[1:]:
-        if lower is not None:
-            ov.handles.drop(lower)
-    del node.parts[1:]
-    node.candidates = ov.span((0,))
-    listing = listing_of(ov, node)
-    for name, where in listing.items():
-        if type(where) is tuple:
-            listing[name] = ov.span((0,))
-    unneeded = [name for name in node.covered - set(listing) if node.whites.pop(name, None) is not None]
-    node.covered = set()
-    _drop_whiteouts(ov.fd(part), unneeded)
+    seal(ov, part, node)
+    parts = parts_of(ov, node)
+    for lower in parts.lowers:
+        ov.handles.drop(lower)
+    parts.lowers = []
+    node.candidates = node.candidates[:1]
+    _drop_whiteouts(ov.fd(part), listing_of(ov, node).cut_off(part))
 
 
 def _drop_whiteouts(fd: int, names: list[bytes]) -> None:
@@ -115,11 +106,8 @@ def _drop_whiteouts(fd: int, names: list[bytes]) -> None:
         os.utime(dirs.held(fd), ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def seal(ov: Overlay, node: Directory) -> None:
-    """Mark a directory opaque, and keep its number."""
-    _, marks = ov.writable()
-    part = node.upper()
-    assert part is not None
+def seal(ov: Writable, part: Part, node: Directory) -> None:
+    """Mark a directory opaque at its share `part` in the upper, and keep its number."""
     fd = ov.fd(part)
-    marks.set_opaque(dirs.held(fd), fd)
+    ov.upper.marks.set_opaque(dirs.held(fd), fd)
     ov.keep_number(dirs.held(fd), os.fstat(fd).st_ino, node.ino)

@@ -6,8 +6,9 @@ with an index that only itself can read; links made in the upper are read by eve
 """
 
 from layerfs.union.inodes import Directory, File
-from layerfs.union.lookup import lookup
-from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.layers import Part
+from layerfs.union.lookup import lookup, lookup_directory
+from layerfs.union.readdir import listing_of
 from layerfs.union.state import Overlay
 
 Names = dict[int, list[bytes]]
@@ -22,8 +23,8 @@ def other_names(ov: Overlay, node: File) -> list[tuple[Directory, bytes]]:
         parent, name = _find_parent(ov, path)
         if parent is None:
             continue
-        where = listing_of(ov, parent).get(name)
-        if type(where) is int and where and (parent is not node.parent or name != node.name):
+        where = listing_of(ov, parent).names.get(name)
+        if isinstance(where, Part) and where.tree.index and (parent is not node.parent or name != node.name):
             other, _ = lookup(ov, parent, name)
             if other is node:
                 found.append((parent, name))
@@ -78,17 +79,13 @@ def _collect_one(
         listing = listing_of(ov, node)
     except PermissionError:
         return  # what we may not read, nobody reads through us
-    parts = parts_of(ov, node)
-    for name, where in list(listing.items()):
-        if type(where) is tuple:
-            child, _ = lookup(ov, node, name)
-            assert isinstance(child, Directory)
+    for name, where in list(listing.names.items()):
+        if isinstance(where, tuple):
+            child = lookup_directory(ov, node, name)
             child.lookups += 1
             pending.append((child, path + b"/" + name))
-        elif where:
-            part = parts[where]  # type: ignore[index]
-            assert part is not None
-            st = part.tree.lstat(ov.fd(part), name)
+        elif where.tree.index:
+            st = where.tree.lstat(ov.fd(where), name)
             if st.st_nlink > 1:
                 found.setdefault(ov.numbers.of(st.st_dev, st.st_ino), []).append(path + b"/" + name)
 
@@ -97,10 +94,8 @@ def _find_parent(ov: Overlay, path: bytes) -> tuple[Directory | None, bytes]:
     *names, last = path[1:].split(b"/")
     node = ov.root
     for name in names:
-        if type(listing_of(ov, node).get(name)) is not tuple:
+        if not isinstance(listing_of(ov, node).names.get(name), tuple):
             ov.table.reap(node)
             return None, last
-        child, _ = lookup(ov, node, name)
-        assert isinstance(child, Directory)
-        node = child
+        node = lookup_directory(ov, node, name)
     return node, last

@@ -3,11 +3,13 @@
 A node's number is its st_ino and its FUSE node id at once. It comes from the object that the layers hold first (for
 what has been copied up: from the lower that it came from), so that copy-up, rename and remount leave it alone.
 
-        Node ---- File        place: the part that holds it, and its name there
+        Node ---- File        part: the share of its directory that holds it
           |
-          `------ Directory   parts: [upper or None, lowers top first], and their merged listing
+          `------ Directory   parts: the layers' shares, and their merged listing
 """
 
+import errno
+import os
 import stat
 from collections import OrderedDict
 from itertools import islice
@@ -15,7 +17,9 @@ from itertools import islice
 from layerfs.sys.limits import trim_memory
 from layerfs.union import opened
 from layerfs.union.digits import decimal
-from layerfs.union.layers import Handles, Part, Tree
+from layerfs.union.layers import Handles, Part, Parts, Tree
+from layerfs.union.listing import Listing
+from layerfs.union.opened import Handle
 
 ROOT = 1  # FUSE_ROOT_ID
 FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
@@ -26,8 +30,6 @@ RANK_SHIFT = 49  # inode numbers up to 5e14 on up to 4096 filesystems
 PARKED_NAMES = 20_000  # names in listings that outlive their FORGET; about 250 bytes each
 LARGE_TABLE = 10_000  # nodes; a smaller table is not worth shrinking
 PARKED_WEIGHT = 8  # names that a directory counts for by itself
-
-Where = int | tuple[int, ...]  # in a listing: the part that holds a file, or the parts that may hold a directory
 
 
 class Node:
@@ -41,56 +43,74 @@ class Node:
         self.parent = parent
         self.name = name
 
+    def above(self) -> "Directory":
+        """Return the directory that the node is in; ESTALE for one that has none: the root, or what is forgotten."""
+        if self.parent is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return self.parent
+
 
 class Opened:
-    """The rarer state of a file: its data descriptor, who has it open, its further names."""
+    """The rarer state of a file: its data handle, who has it open, its further names."""
 
-    __slots__ = ("aliases", "busy", "fd", "opens", "orphan_of", "pinned", "retired", "sxid", "writable")
+    __slots__ = ("aliases", "busy", "data", "opens", "pinned", "retired", "sxid", "unnamed_in", "writable")
 
     def __init__(self) -> None:
-        self.fd = -1  # as all of these, a handle of `opened`
-        self.pinned = -1  # one that keeps a file without a name, and without data open, alive
+        self.data: Handle | None = None
+        self.pinned: Handle | None = None  # keeps a file without a name, and without data open, alive
         self.writable = False
         self.opens = 0
-        self.busy = 0  # threads that use the descriptor now
+        self.busy = 0  # threads that use the handle now
         self.retired: list[int] = []
         self.aliases: dict[tuple[Directory, bytes], None] = {}  # its names but the one in the node, in order
-        self.orphan_of: Tree | None = None  # the lower that still has it, when only descriptors here reach it
+        self.unnamed_in: Tree | None = None  # the tree of a file that has no name any more
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
 
-    def anchor(self) -> int:
-        """Return a descriptor by which a file without a name is reached."""
-        return self.fd if self.fd >= 0 else self.pinned
+    def anchor(self) -> Handle:
+        """Return a handle by which a file without a name is reached; ESTALE if nothing holds it."""
+        handle = self.pinned if self.data is None else self.data
+        if handle is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return handle
+
+    @property
+    def is_held(self) -> bool:
+        """Whether some handle keeps the file alive."""
+        return self.data is not None or self.pinned is not None
 
     def retire(self) -> None:
-        """Set the data descriptor aside: a thread may use it. Who uses a file in an image holds the file itself."""
-        if self.fd >= opened.FOREIGN:
-            opened.close(self.fd)
-        elif self.fd >= 0:
-            self.retired.append(self.fd)
-        self.fd = -1
+        """Set the data handle aside: a thread may use it. Who uses a file in an image holds the file itself."""
+        if isinstance(self.data, int):
+            self.retired.append(self.data)
+        self.data = None
+
+    def close_retired(self) -> None:
+        """Close the handles that were set aside: no thread uses them any more."""
+        for fd in self.retired:
+            os.close(fd)
+        self.retired = []
 
     def unpin(self) -> None:
         """Let go: the file has a name again, or is gone."""
-        if self.pinned >= 0:
+        if self.pinned is not None:
             opened.close(self.pinned)
-            self.pinned = -1
+            self.pinned = None
 
 
 class File(Node):
-    """Anything but a directory; `place` is None once its last known name is gone."""
+    """Anything but a directory; `part` is None once its last known name is gone."""
 
-    __slots__ = ("extra", "fed", "kind", "place")
+    __slots__ = ("extra", "kind", "part", "preloaded")
 
-    def __init__(self, ino: int, parent: "Directory", name: bytes, place: Part, kind: int) -> None:
+    def __init__(self, ino: int, parent: "Directory", name: bytes, part: Part, kind: int) -> None:
         self.ino = ino  # as Node has it; spelt out, since every lookup of a new file comes through here
         self.lookups = 0
         self.name = name
         self.parent = parent
-        self.place: Part | None = place
+        self.part: Part | None = part
         self.kind = kind  # stat.S_IFMT >> 12, a small integer
         self.extra: Opened | None = None
-        self.fed = False  # its data were put into the kernel's page cache
+        self.preloaded = False  # its data were put into the kernel's page cache
 
     def opened(self) -> Opened:
         """Return the rarer state, made on first use."""
@@ -109,34 +129,44 @@ class File(Node):
         return self.kind == stat.S_IFLNK >> 12
 
     @property
+    def tree(self) -> Tree:
+        """The tree that holds the file, with a name or without; ESTALE if it is gone."""
+        if self.part is not None:
+            return self.part.tree
+        if self.extra is None or self.extra.unnamed_in is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return self.extra.unnamed_in
+
+    @property
     def is_upper(self) -> bool:
         """Whether the file has been copied up, or was made in the upper."""
-        return self.place is None or self.place.tree.index == 0
+        return self.part is None or self.part.is_upper
 
 
 class Directory(Node):
     """A merged directory; its parts are resolved and its listing loaded when first needed.
 
-    `candidates` says where in the parent's parts this directory may have shares. `covered` are the names at which the
-    upper hides something of the lowers; `whites` those with a whiteout of the upper, and in which form.
+    `candidates` are the shares of the parent in which this directory may have a share.
     """
 
-    __slots__ = ("candidates", "covered", "dead", "kids", "listing", "parts", "pinned", "whites")
+    __slots__ = ("candidates", "children", "dead", "listing", "parts", "pinned")
 
-    def __init__(self, ino: int, parent: "Directory | None", name: bytes, candidates: tuple[int, ...]) -> None:
+    def __init__(self, ino: int, parent: "Directory | None", name: bytes, candidates: tuple[Part, ...]) -> None:
         super().__init__(ino, parent, name)
         self.candidates = candidates
-        self.parts: list[Part | None] | None = None
-        self.listing: dict[bytes, Where] | None = None
-        self.covered: set[bytes] = set()
-        self.whites: dict[bytes, bool] = {}  # True: a device at the name; False: a file `.wh.NAME`
-        self.kids = 0
+        self.parts: Parts | None = None
+        self.listing: Listing | None = None
+        self.children = 0  # nodes that have this one as their parent
         self.dead = False
-        self.pinned = -1  # the descriptor that a removed directory is still reached by
+        self.pinned: int | None = None  # the handle that a removed directory is still reached by
 
     def upper(self) -> Part | None:
         """Return the upper's share; None while nothing below was ever changed."""
-        return self.parts[0] if self.parts else None
+        return self.parts.upper if self.parts is not None else None
+
+    def names(self) -> list[bytes]:
+        """Return the names of the listing, if it is loaded."""
+        return list(self.listing.names) if self.listing is not None else []
 
 
 class Table:
@@ -161,16 +191,16 @@ class Table:
         """Remember a new node, and that its parent has one more child."""
         self.nodes[node.ino] = node
         if node.parent is not None:
-            node.parent.kids += 1
+            node.parent.children += 1
 
     def move(self, node: Node, parent: Directory, name: bytes) -> None:
         """Give a node another parent and name."""
         old = node.parent
         node.parent, node.name = parent, name
         if old is not parent:
-            parent.kids += 1
+            parent.children += 1
             if old is not None:
-                old.kids -= 1
+                old.children -= 1
                 self.reap(old)
 
     def forget(self, ino: int, count: int) -> None:
@@ -197,7 +227,7 @@ class Table:
             del self.nodes[node.ino]
             parent, node.parent = node.parent, None
             if parent is not None:
-                parent.kids -= 1
+                parent.children -= 1
             node = parent
 
     def _park(self, node: Node) -> bool:
@@ -205,9 +235,9 @@ class Table:
 
         The oldest go first; a directory that is in use again when its turn comes stays, and is parked anew later.
         """
-        if not isinstance(node, Directory) or node.listing is None or node.kids or node.dead or self._evicting:
+        if not isinstance(node, Directory) or node.listing is None or node.children or node.dead or self._evicting:
             return False
-        weight = len(node.listing) + PARKED_WEIGHT
+        weight = len(node.listing.names) + PARKED_WEIGHT
         self._parked_names += weight - self._parked.pop(node, 0)
         self._parked[node] = weight
         if self._parked_names > self.parked_limit:
@@ -228,7 +258,7 @@ class Table:
     def _release(self, node: Node) -> bool:
         """Give back what a node holds, unless something still needs it."""
         if isinstance(node, Directory):
-            if node.kids:
+            if node.children:
                 return False
             self._release_parts(node)
         elif isinstance(node, File) and node.extra is not None:
@@ -238,27 +268,23 @@ class Table:
         return True
 
     def _release_parts(self, node: Directory) -> None:
-        for part in node.parts or ():
-            if part is not None:
+        if node.parts is not None:
+            for part in node.parts.all():
                 self._handles.drop(part)
-        if node.pinned >= 0 and node.parts:
-            held = node.parts[0]
-            assert held is not None
-            held.tree.close_dir(node.pinned)
-            node.pinned = -1
+            if node.pinned is not None:
+                node.parts.top.tree.close_dir(node.pinned)
+                node.pinned = None
         node.listing = None
 
     def _release_file(self, node: File, extra: Opened) -> None:
-        for fd in extra.retired:
-            opened.close(fd)
-        extra.retired = []
-        if extra.fd >= 0:
-            opened.close(extra.fd)
-            extra.fd = -1
+        extra.close_retired()
+        if extra.data is not None:
+            opened.close(extra.data)
+            extra.data = None
             self._files.remove(node)
         extra.unpin()
         for parent, _ in extra.aliases:
-            parent.kids -= 1
+            parent.children -= 1
             self.reap(parent)
         extra.aliases = {}
         node.extra = None
@@ -301,12 +327,12 @@ class Pool:
 def _close_data(node: File) -> bool:
     """Close a descriptor that can be opened again; False if it must stay."""
     extra = node.extra
-    if extra is None or extra.fd < 0:
+    if extra is None or extra.data is None:
         return True
-    if node.place is None or extra.busy or extra.retired:
+    if node.part is None or extra.busy or extra.retired:
         return False
-    opened.close(extra.fd)
-    extra.fd, extra.writable = -1, False
+    opened.close(extra.data)
+    extra.data, extra.writable = None, False
     return True
 
 

@@ -11,27 +11,26 @@ import stat
 
 from layerfs.sys import dirs
 from layerfs.union.inodes import File, kept
-from layerfs.union.state import Attributes, Overlay
+from layerfs.union.state import Attributes, Overlay, Writable
 
 KEPT_XATTR = "layerfs.inos"  # below the marks' prefix
 LIMIT = 100
 _REFUSED = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSPC, errno.EDQUOT, errno.E2BIG, errno.ERANGE}
 
 
-def keep_beside(ov: Overlay, node: File) -> None:
+def keep_beside(ov: Writable, node: File) -> None:
     """Keep the number of an upper file that cannot keep it itself; a number is not worth failing for."""
-    place = node.place
-    if place is None or place.tree.index or not _is_needed(ov, node.kind << 12):
+    part = node.part
+    if part is None or part.tree.index or not _is_needed(ov, node.kind << 12):
         return
-    at = ov.fd(place)
+    at = ov.fd(part)
     st = os.lstat(node.name, dir_fd=at)
     if ov.numbers.of(st.st_dev, st.st_ino) == node.ino:
         return
-    _, marks = ov.writable()
     entries = [entry for entry in _entries(ov, at) if not entry.startswith(b"%d:" % st.st_ino)]
     entries.append(b"%d:%d" % (st.st_ino, node.ino))
     try:
-        dirs.set_own_xattr(at, marks.prefix + KEPT_XATTR, b" ".join(entries[-LIMIT:]))
+        dirs.set_own_xattr(at, ov.upper.marks.prefix + KEPT_XATTR, b" ".join(entries[-LIMIT:]))
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
@@ -50,9 +49,10 @@ def kept_beside(ov: Overlay, at: int, st: Attributes) -> int | None:
 
 
 def _is_needed(ov: Overlay, mode: int) -> bool:
-    return ov.marks is not None and ov.marks.xattrs and not ov.marks.trusted and not stat.S_ISREG(mode)
+    return ov.upper is not None and ov.upper.marks.xattrs and not ov.upper.marks.trusted and not stat.S_ISREG(mode)
 
 
 def _entries(ov: Overlay, at: int) -> list[bytes]:
-    assert ov.marks is not None
-    return (dirs.getxattr_or_none(at, ov.marks.prefix + KEPT_XATTR) or b"").split()
+    if ov.upper is None:
+        return []
+    return (dirs.getxattr_or_none(at, ov.upper.marks.prefix + KEPT_XATTR) or b"").split()

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Any, Protocol
 
 from layerfs.sys import dirs
+from layerfs.union.opened import Handle
 from layerfs.union.shown import Attributes
 from layerfs.union.whiteout import PLAIN, DirMarks, is_whiteout, marks_of, names_whiteout
 
@@ -81,11 +82,11 @@ class Tree(Protocol):
     def getxattr(self, ref: Ref, key: str) -> bytes:
         """Read one extended attribute; ENODATA if absent."""
 
-    def open(self, at: int, name: bytes, flags: int) -> int:
-        """Open a regular file's data (a handle of `opened`); flags are os.O_RDONLY, or os.O_RDWR in an upper."""
+    def open(self, at: int, name: bytes, flags: int) -> Handle:
+        """Open a regular file's data; flags are os.O_RDONLY, or os.O_RDWR in an upper."""
 
-    def pin(self, at: int, name: bytes) -> int:
-        """Hold on to an object of any type whose name is about to go (a handle of `opened`)."""
+    def pin(self, at: int, name: bytes) -> Handle:
+        """Hold on to an object of any type whose name is about to go."""
 
     def close(self) -> None:
         """Release the tree."""
@@ -220,6 +221,11 @@ class Part:
         self.fd = fd
         self.fresh = False
 
+    @property
+    def is_upper(self) -> bool:
+        """Whether this is the upper's share."""
+        return self.tree.index == 0
+
     def path(self) -> bytes:
         """Return the absolute path from the layer's root, where this layer itself has the directory."""
         names = []
@@ -228,6 +234,30 @@ class Part:
             names.append(part.name)
             part = part.parent
         return b"/" + b"/".join(reversed(names))
+
+
+class Parts:
+    """The shares that the layers have in one merged directory."""
+
+    __slots__ = ("lowers", "upper")
+
+    def __init__(self, upper: Part | None = None, lowers: list[Part] | None = None) -> None:
+        self.upper = upper  # None while nothing below was ever changed
+        self.lowers = [] if lowers is None else lowers
+
+    def all(self) -> list[Part]:
+        """Return all shares, top first."""
+        return self.lowers if self.upper is None else [self.upper, *self.lowers]
+
+    @property
+    def top(self) -> Part:
+        """The share whose attributes the directory shows."""
+        return self.lowers[0] if self.upper is None else self.upper
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether a lower has a share beside the upper's."""
+        return bool(self.lowers) and self.upper is not None
 
 
 class Handles:

@@ -8,39 +8,38 @@ from layerfs.sys.copy import settle
 from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part
+from layerfs.union.opened import Handle
 from layerfs.union.readdir import parts_of
 from layerfs.union.redirect import targets
-from layerfs.union.state import Overlay
+from layerfs.union.state import Overlay, Writable
 
 _NAMES = ("trusted.overlay.metacopy", "user.overlay.metacopy")
 _REDIRECTS = ("trusted.overlay.redirect", "user.overlay.redirect")
 
 
-def is_metacopy(fd: int) -> bool:
+def is_metacopy(fd: Handle) -> bool:
     """Tell whether an open file is only metadata, or was being given its data when all ended."""
     return any(name in _NAMES for name in opened.xattrs(fd)) and opened.stat(fd).st_size > 0
 
 
-def data_of(ov: Overlay, node: File, fd: int) -> int:
-    """Return a descriptor of the file's data: `fd` itself, or in its stead the one of the lower that holds them."""
-    if not is_metacopy(fd):
-        return fd
+def data_of(ov: Overlay, node: File, part: Part, handle: Handle) -> Handle:
+    """Open the data of a file that `part` has: `handle` itself, or the lower file that a metacopy stands for."""
+    if not is_metacopy(handle):
+        return handle
     try:
-        assert node.parent is not None and node.place is not None
-        return _open_below(ov, node.parent, node.place, node.name, fd)
+        return _open_below(ov, node.above(), part, node.name, handle)
     finally:
-        opened.close(fd)
+        opened.close(handle)
 
 
-def complete(ov: Overlay, node: File, fd: int) -> None:
+def complete(ov: Writable, node: File, part: Part, fd: int) -> None:
     """Give an upper file that is only metadata its data, before it is written to or leaves its place."""
     names = dirs.xattrs(fd)
     if not any(name in _NAMES for name in names):
         return
     st = os.fstat(fd)
     if st.st_size:
-        assert node.parent is not None and node.place is not None
-        source = _open_below(ov, node.parent, node.place, node.name, fd)
+        source = _open_below(ov, node.above(), part, node.name, fd)
         try:
             opened.copy(source, fd, st.st_size)
         finally:
@@ -52,23 +51,23 @@ def complete(ov: Overlay, node: File, fd: int) -> None:
             os.removexattr(fd, name)
 
 
-def complete_in_place(ov: Overlay, node: File) -> None:
+def complete_in_place(ov: Writable, node: File) -> None:
     """As `complete`, for a file that is not open."""
-    place = node.place
-    if place is None or place.tree.index or not node.is_regular:
+    part = node.part
+    if part is None or part.tree.index or not node.is_regular:
         return
-    if not any(name in _NAMES for name in dirs.xattrs(dirs.path_of(ov.fd(place), node.name))):
+    if not any(name in _NAMES for name in dirs.xattrs(dirs.path_of(ov.fd(part), node.name))):
         return
-    fd = place.tree.open(ov.fd(place), node.name, os.O_RDWR)
+    fd = ov.upper.tree.open(ov.fd(part), node.name, os.O_RDWR)
     try:
-        complete(ov, node, fd)
+        complete(ov, node, part, fd)
     finally:
         os.close(fd)
 
 
-def _open_below(ov: Overlay, parent: Directory, place: Part, name: bytes, fd: int) -> int:
+def _open_below(ov: Overlay, parent: Directory, above: Part, name: bytes, fd: Handle) -> Handle:
     redirect = next((v for n in _REDIRECTS if (v := opened.getxattr_or_none(fd, n)) is not None), None)
-    for part, below in _candidates(ov, parent, place, redirect or name):
+    for part, below in _candidates(ov, parent, above, redirect or name):
         try:
             found = part.tree.open(ov.fd(part), below, os.O_RDONLY)
         except FileNotFoundError:
@@ -82,11 +81,11 @@ def _open_below(ov: Overlay, parent: Directory, place: Part, name: bytes, fd: in
     raise OSError(errno.EIO, "data of a metacopy file are in no layer", name)
 
 
-def _candidates(ov: Overlay, parent: Directory, place: Part, trail: bytes) -> list[tuple[Part, bytes]]:
+def _candidates(ov: Overlay, parent: Directory, above: Part, trail: bytes) -> list[tuple[Part, bytes]]:
     """Return where the data may be: top first."""
     directory, _, name = trail.rpartition(b"/")
     if directory:
-        return [(part, name) for part in targets(ov, parent, place, directory)]
+        return [(part, name) for part in targets(ov, parent, above, directory)]
     if trail.startswith(b"/"):
-        return [(Part(t, None, b"", t.root()), name) for t in ov.trees if t is not None and t.index > place.tree.index]
-    return [(p, name) for p in parts_of(ov, parent) if p is not None and p.tree.index > place.tree.index]
+        return [(Part(tree, None, b"", tree.root()), name) for tree in ov.lowers[above.tree.index :]]
+    return [(part, name) for part in parts_of(ov, parent).lowers if part.tree.index > above.tree.index]

@@ -3,17 +3,19 @@
 import errno
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.layers import Part
+from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import lookup
 from layerfs.union.metacopy import complete_in_place
 from layerfs.union.readdir import listing_of
 from layerfs.union.shown import Attributes
-from layerfs.union.state import Overlay
+from layerfs.union.state import Writable
 from layerfs.union.whiteout import NAME_MAX, NO_DEVICE, WH, is_marker_name
 from layerfs.value import value
 
@@ -35,12 +37,11 @@ def fail(code: int) -> OSError:
     return OSError(code, os.strerror(code))
 
 
-def check_free(ov: Overlay, parent: Directory, name: bytes) -> None:
+def check_free(ov: Writable, parent: Directory, name: bytes) -> None:
     """Refuse a name that is taken, too long, or a mark of the overlay's own."""
-    ov.writable()
     if parent.dead:
         raise fail(errno.ENOENT)
-    if name in listing_of(ov, parent):
+    if name in listing_of(ov, parent).names:
         raise fail(errno.EEXIST)
     if len(name) > NAME_MAX:
         raise fail(errno.ENAMETOOLONG)
@@ -48,7 +49,7 @@ def check_free(ov: Overlay, parent: Directory, name: bytes) -> None:
         raise fail(errno.EPERM)
 
 
-def create(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[File, int]:
+def create(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[File, int]:
     """Make an empty regular file and return it with a descriptor for reading and writing.
 
     The descriptor is the one it was made with: a mode like 0444 lets nobody, not even the owner, open it so again.
@@ -69,7 +70,7 @@ def create(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Calle
     return node, made[0]
 
 
-def mknod(ov: Overlay, parent: Directory, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
+def mknod(ov: Writable, parent: Directory, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
     """Make a device, FIFO, socket or regular file; the whiteout device is nobody's to make (EPERM, as the kernel)."""
     if stat.S_ISCHR(mode) and rdev == NO_DEVICE:
         raise fail(errno.EPERM)
@@ -80,59 +81,58 @@ def mknod(ov: Overlay, parent: Directory, name: bytes, mode: int, rdev: int, cal
     return _make(ov, parent, name, mode, caller, lambda at, new: os.mknod(new, mode, rdev, dir_fd=at))
 
 
-def mkdir(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Caller) -> Node:
+def mkdir(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Caller) -> Node:
     """Make a directory; over something that the lowers have, an opaque one."""
     full = stat.S_IFDIR | stat.S_IMODE(mode)
     return _make(ov, parent, name, full, caller, lambda at, new: os.mkdir(new, stat.S_IMODE(mode), dir_fd=at))
 
 
-def symlink(ov: Overlay, parent: Directory, name: bytes, target: bytes, caller: Caller) -> Node:
+def symlink(ov: Writable, parent: Directory, name: bytes, target: bytes, caller: Caller) -> Node:
     """Make a symlink."""
     full = stat.S_IFLNK | 0o777
     return _make(ov, parent, name, full, caller, lambda at, new: os.symlink(target, new, dir_fd=at))
 
 
-def link(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
+def link(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
     """Give a file one more name."""
     check_free(ov, parent, name)
     copy_up(ov, node)
-    if node.place is None:
+    if node.part is None:
         raise fail(errno.ENOENT)
     complete_in_place(ov, node)
     part = copy_up_directory(ov, parent)
     with ov.handles.held():
-        source = ov.fd(node.place)
+        source = ov.fd(node.part)
 
         def maker(at: int, new: bytes) -> None:
             os.link(node.name, new, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
 
-        if parent.whites.get(name) is True:
+        if listing_of(ov, parent).is_whiteout_at(name):
             _stage_over_whiteout(ov, ov.fd(part), name, maker)
         else:
             maker(ov.fd(part), name)
-    _now_upper(ov, parent, name, is_dir=False)
+    note_made(ov, parent, part, name, is_dir=False)
     lookup(ov, parent, name)
 
 
-def _make(ov: Overlay, parent: Directory, name: bytes, mode: int, caller: Caller, maker: Maker) -> Node:
+def _make(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Caller, maker: Maker) -> Node:
     check_free(ov, parent, name)
     part = copy_up_directory(ov, parent)
     uid, gid = ov.owners.outside(caller.uid, caller.gid)
     with ov.handles.held():
         at = ov.fd(part)
-        is_dir = stat.S_ISDIR(mode)
-        hides = name in parent.covered or name in parent.whites
+        listing, is_dir = listing_of(ov, parent), stat.S_ISDIR(mode)
         foreign = _foreign_ids(ov, at, uid, gid)
-        if not foreign and not (is_dir and hides) and parent.whites.get(name) is not True:
+        if not foreign and not (is_dir and listing.must_be_opaque(name)) and not listing.is_whiteout_at(name):
             with dirs.umask(caller.umask):
                 maker(at, name)
         else:
-            _make_staged(ov, at, parent, name, mode, Caller(uid, gid, caller.umask), maker)
-    _now_upper(ov, parent, name, is_dir=is_dir)
+            _make_staged(ov, at, listing, name, mode, Caller(uid, gid, caller.umask), maker)
+    note_made(ov, parent, part, name, is_dir=is_dir)
     return lookup(ov, parent, name)[0]
 
 
-def _foreign_ids(ov: Overlay, at: int, uid: int, gid: int) -> bool:
+def _foreign_ids(ov: Writable, at: int, uid: int, gid: int) -> bool:
     """Tell whether a new object would not come out as its caller's when simply made in place."""
     if ov.owners.override is not None:
         return True
@@ -141,49 +141,44 @@ def _foreign_ids(ov: Overlay, at: int, uid: int, gid: int) -> bool:
     return gid != os.getegid() and not os.fstat(at).st_mode & stat.S_ISGID
 
 
-def _make_staged(ov: Overlay, at: int, parent: Directory, name: bytes, mode: int, owner: Caller, maker: Maker) -> None:
+def _make_staged(ov: Writable, at: int, listing: Listing, name: bytes, mode: int, owner: Caller, maker: Maker) -> None:
     """Make an object in the scratch directory, complete, and move it to its name."""
-    work, marks = ov.writable()
-    nursery = work.name()
-    os.mkdir(nursery, 0o700, dir_fd=work.fd)
-    inside = os.open(nursery, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
+    work = ov.upper.work
+    staging = work.name()
+    os.mkdir(staging, 0o700, dir_fd=work.fd)
+    inside = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
     try:
         inherited = _inherit(ov, at, inside)
         with dirs.umask(owner.umask):
             maker(inside, name)
         path = dirs.path_of(inside, name)
         _own(ov, path, mode, owner, inherited)
-        if stat.S_ISDIR(mode) and (name in parent.covered or name in parent.whites):
+        if stat.S_ISDIR(mode) and listing.must_be_opaque(name):
             with _directory(inside, name) as fd:
-                marks.set_opaque(dirs.held(fd) if fd else path, fd)
-        place_new(ov, inside, name, at, name, over_whiteout=parent.whites.get(name) is True)
+                ov.upper.marks.set_opaque(dirs.held(fd), fd)
+        place_new(inside, name, at, name, over_whiteout=listing.is_whiteout_at(name))
     finally:
         os.close(inside)
         with suppress(OSError):  # the next mount empties the scratch directory
-            dirs.remove(work.fd, nursery)
+            dirs.remove(work.fd, staging)
 
 
-class _directory:
+@contextmanager
+def _directory(at: int, name: bytes) -> Iterator[int]:
     """Hold a fresh directory open."""
-
-    def __init__(self, at: int, name: bytes) -> None:
-        self._fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-
-    def __enter__(self) -> int:
-        return self._fd
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
-def _inherit(ov: Overlay, at: int, inside: int) -> Attributes:
+def _inherit(ov: Writable, at: int, inside: int) -> Attributes:
     """Let a staging directory pass on what the real parent would: default ACL, setgid and group."""
     acl = dirs.getxattr_or_none(at, DEFAULT_ACL)
     if acl is not None:
         os.setxattr(inside, DEFAULT_ACL, acl)
-    upper = ov.trees[0]
-    assert upper is not None
-    parent = ov.owners.stored(upper, at, os.fstat(at))
+    parent = ov.owners.stored(ov.upper.tree, at, os.fstat(at))
     if parent.st_mode & stat.S_ISGID:
         if ov.owners.override is None:
             os.fchown(inside, -1, parent.st_gid)
@@ -191,7 +186,7 @@ def _inherit(ov: Overlay, at: int, inside: int) -> Attributes:
     return parent
 
 
-def _own(ov: Overlay, path: dirs.Target, mode: int, owner: Caller, parent: Attributes) -> None:
+def _own(ov: Writable, path: dirs.Target, mode: int, owner: Caller, parent: Attributes) -> None:
     """Give a new object to its caller. The group stays the parent's where that is setgid."""
     setgid = bool(parent.st_mode & stat.S_ISGID)
     if ov.owners.override is not None:
@@ -209,7 +204,7 @@ def _own(ov: Overlay, path: dirs.Target, mode: int, owner: Caller, parent: Attri
         os.chmod(path, stat.S_IMODE(before))  # chown took them
 
 
-def place_new(ov: Overlay, at: int, name: bytes, to: int, new: bytes, *, over_whiteout: bool) -> None:
+def place_new(at: int, name: bytes, to: int, new: bytes, *, over_whiteout: bool) -> None:
     """Move a staged object to a name in the upper that is free, or holds only a whiteout."""
     if not over_whiteout:
         dirs.move(at, name, to, new)
@@ -220,23 +215,18 @@ def place_new(ov: Overlay, at: int, name: bytes, to: int, new: bytes, *, over_wh
         dirs.move(at, name, to, new, dirs.RENAME_EXCHANGE)
 
 
-def _stage_over_whiteout(ov: Overlay, at: int, name: bytes, maker: Maker) -> None:
-    work, _ = ov.writable()
+def _stage_over_whiteout(ov: Writable, at: int, name: bytes, maker: Maker) -> None:
+    work = ov.upper.work
     temporary = work.name()
     maker(work.fd, temporary)
     os.rename(temporary, name, src_dir_fd=work.fd, dst_dir_fd=at)
 
 
-def _now_upper(ov: Overlay, parent: Directory, name: bytes, *, is_dir: bool) -> None:
-    """Note that a name is the upper's now, and take away a `.wh.` file that hid it."""
-    listing_of(ov, parent)[name] = ov.span((0,)) if is_dir else 0
-    drop_file_whiteout(ov, parent, name)
+def note_made(ov: Writable, parent: Directory, part: Part, name: bytes, *, is_dir: bool) -> None:
+    """Note that the upper has something new at a name, and remove the `.wh.` file that hid the name.
 
-
-def drop_file_whiteout(ov: Overlay, parent: Directory, name: bytes) -> None:
-    """Forget the whiteout of a name that the upper has now; a `.wh.` file that stays hides no more than that does."""
-    if parent.whites.pop(name, None) is False:
-        part = parent.upper()
-        assert part is not None
+    A `.wh.` file that stays hides no more than what is at the name does.
+    """
+    if listing_of(ov, parent).made(name, part, is_dir=is_dir) is Whiteout.BESIDE:
         with suppress(OSError):
             dirs.remove(ov.fd(part), WH + name)

@@ -1,12 +1,12 @@
-"""Handles of open files: descriptors of the host, and numbers above them for files in images, which have none.
+"""Handles of open files: descriptors of the host, and objects for files in images, which have none.
 
 Whoever holds a handle asks and closes it here, and so need not know which it is. Only the bytes of a file in an image
-are read elsewhere (`foreign`), since that may take a thread.
+are read elsewhere, since that may take a thread.
 """
 
+import errno
 import os
-from itertools import count
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
@@ -14,8 +14,6 @@ from layerfs.sys.copy import copy_data
 if TYPE_CHECKING:
     from layerfs.union.layers import Ref, Tree
     from layerfs.union.shown import Attributes
-
-FOREIGN: Final = 1 << 40  # above every descriptor; the first handle of a file in an image
 
 
 class Foreign(Protocol):
@@ -45,71 +43,57 @@ class Foreign(Protocol):
         """Copy the first `size` bytes into an empty file of the host, holes as holes; any thread may call it."""
 
 
-_files: dict[int, Foreign] = {}
-_numbers = count(FOREIGN)
+Handle = int | Foreign  # an int is a descriptor
 
 
-def admit(file: Foreign) -> int:
-    """Return a handle of a file that is not the host's."""
-    handle = next(_numbers)
-    _files[handle] = file
-    return handle
-
-
-def foreign(handle: int) -> Foreign | None:
-    """Return the file in an image that a handle stands for; None if it is a descriptor."""
-    return _files[handle] if handle >= FOREIGN else None
-
-
-def close(handle: int) -> None:
-    """Close a handle."""
-    if handle >= FOREIGN:
-        del _files[handle]
-    else:
+def close(handle: Handle) -> None:
+    """Close a handle; a file in an image needs no closing."""
+    if isinstance(handle, int):
         os.close(handle)
 
 
-def reopen(handle: int, flags: int) -> int:
+def reopen(handle: Handle, flags: int) -> Handle:
     """Return a second handle of the same file, also of one without a name; O_RDONLY for a file in an image."""
-    if handle >= FOREIGN:
-        return admit(_files[handle])
-    return os.open(dirs.held(handle), flags | os.O_CLOEXEC)
+    return os.open(dirs.held(handle), flags | os.O_CLOEXEC) if isinstance(handle, int) else handle
 
 
-def stat(handle: int) -> "Attributes":
+def stat(handle: Handle) -> "Attributes":
     """Stat an open file."""
-    return _files[handle].stat() if handle >= FOREIGN else os.fstat(handle)
+    return os.fstat(handle) if isinstance(handle, int) else handle.stat()
 
 
-def readlink(handle: int) -> bytes:
+def readlink(handle: Handle) -> bytes:
     """Return the target of a symlink that is held on to."""
-    return _files[handle].readlink() if handle >= FOREIGN else os.readlink(b"", dir_fd=handle)
+    return os.readlink(b"", dir_fd=handle) if isinstance(handle, int) else handle.readlink()
 
 
-def ref(handle: int) -> "Ref":
+def ref(handle: Handle) -> "Ref":
     """Return what an open file's xattrs are read by."""
-    return _files[handle].ref if handle >= FOREIGN else dirs.held(handle)
+    return dirs.held(handle) if isinstance(handle, int) else handle.ref
 
 
-def copy(handle: int, target: int, size: int) -> None:
+def copy(handle: Handle, target: int, size: int) -> None:
     """Copy the first `size` bytes of an open file into an empty file of the host; any thread may call it."""
-    if handle >= FOREIGN:
-        _files[handle].copy(target, size)
-    else:
+    if isinstance(handle, int):
         copy_data(handle, target, size)
+    else:
+        handle.copy(target, size)
 
 
-def xattrs(handle: int) -> list[str]:
+def xattrs(handle: Handle) -> list[str]:
     """List the extended attributes of an open file; none where unsupported."""
-    if handle < FOREIGN:
-        return dirs.xattrs(handle)
-    file = _files[handle]
-    return file.tree.listxattr(file.ref)
+    return dirs.xattrs(handle) if isinstance(handle, int) else handle.tree.listxattr(handle.ref)
 
 
-def getxattr_or_none(handle: int, name: str) -> bytes | None:
+def getxattr_or_none(handle: Handle, name: str) -> bytes | None:
     """Read an extended attribute of an open file; None when it is absent."""
-    if handle < FOREIGN:
+    if isinstance(handle, int):
         return dirs.getxattr_or_none(handle, name)
-    file = _files[handle]
-    return file.tree.getxattr(file.ref, name) if name in file.tree.listxattr(file.ref) else None
+    return handle.tree.getxattr(handle.ref, name) if name in handle.tree.listxattr(handle.ref) else None
+
+
+def target(handle: Handle) -> dirs.Held:
+    """Return a path to change what a handle has open; EROFS for a file in an image."""
+    if isinstance(handle, int):
+        return dirs.held(handle)
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -46,5 +46,7 @@ class UnionOptions:
     fsync: bool = True
     xino: bool = True
     redirect_dir: RedirectDir = RedirectDir.AUTO
+    metacopy: bool = False  # read files of lowers that are only metadata; an upper's are always read
+    userxattr: bool = False  # marks are user.* xattrs, and redirects and metacopies count there; else trusted.* alone
     timeout: float = 86400.0
     writeback: bool = True

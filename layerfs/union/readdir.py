@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from layerfs.union.inodes import Directory, Where
-from layerfs.union.layers import Kind, Part, Tree
+from layerfs.union.inodes import Directory
+from layerfs.union.layers import Kind, Part, Parts, Tree
+from layerfs.union.listing import Listing, Where, Whiteout
 from layerfs.union.state import Overlay
 from layerfs.union.whiteout import OPAQUE_FILES, PLAIN, WH, DirMarks
 
@@ -18,55 +19,49 @@ BATCH = 64  # directories opened at a time; bounds the descriptors in flight
 _RESERVED = WH + WH  # aufs keeps its own files under `.wh..wh.`
 
 
-def listing_of(ov: Overlay, node: Directory) -> dict[bytes, Where]:
+def listing_of(ov: Overlay, node: Directory) -> Listing:
     """Return the merged listing, loading it on first use."""
     if node.listing is None:
-        found = survey(ov, node) if node.parts is None else rescan(ov, node)
-        node.listing = _merge(ov, node, found)
+        found = _read_new(ov, node) if node.parts is None else _read_known(ov, node.parts)
+        node.listing = _merge(ov, parts_of(ov, node), found)
     return node.listing
 
 
-def parts_of(ov: Overlay, node: Directory) -> list[Part | None]:
+def parts_of(ov: Overlay, node: Directory) -> Parts:
     """Return a directory's parts, resolving them on first use."""
     if node.parts is None:
-        parts: list[Part | None] = [None]
-        for part, _marks, _ in _resolve(ov, node, scan=False):
-            _place(parts, part)
-        node.parts = parts
+        node.parts = _parts(part for part, _marks, _ in _resolve(ov, node, scan=False))
     return node.parts
 
 
-def survey(ov: Overlay, node: Directory) -> list[tuple[int, Entries]]:
+def _read_new(ov: Overlay, node: Directory) -> list[tuple[Part, Entries]]:
     """Resolve a directory's parts and read them all, in one go."""
-    parts: list[Part | None] = [None]
-    found = []
-    for part, _marks, entries in _resolve(ov, node, scan=True):
-        found.append((_place(parts, part), entries))
-    node.parts = parts
-    return found
+    found = _resolve(ov, node, scan=True)
+    node.parts = _parts(part for part, _marks, _ in found)
+    return [(part, entries) for part, _marks, entries in found]
 
 
-def rescan(ov: Overlay, node: Directory) -> list[tuple[int, Entries]]:
+def _read_known(ov: Overlay, parts: Parts) -> list[tuple[Part, Entries]]:
     """Read the parts of a directory that were resolved before."""
-    parts = [(pos, part) for pos, part in enumerate(node.parts or ()) if part is not None]
-    return [(pos, _scan(part.tree, ov.fd(part))) for pos, part in parts]
+    return [(part, _scan(part.tree, ov.fd(part))) for part in parts.all()]
 
 
-def _place(parts: list[Part | None], part: Part) -> int:
-    if part.tree.index == 0:
-        parts[0] = part
-        return 0
-    parts.append(part)
-    return len(parts) - 1
+def _parts(found: Iterable[Part]) -> Parts:
+    parts = Parts()
+    for part in found:
+        if part.is_upper:
+            parts.upper = part
+        else:
+            parts.lowers.append(part)
+    return parts
 
 
 def _resolve(ov: Overlay, node: Directory, *, scan: bool) -> list[tuple[Part, DirMarks, Entries]]:
     """Find the layers that share in a directory: top first, down to the first that is opaque or redirects."""
     if node.parent is None:
-        candidates = [Part(tree, None, b"", tree.root()) for tree in ov.trees if tree is not None]
+        candidates = [Part(tree, None, b"", tree.root()) for tree in ov.trees]
     else:
-        above = parts_of(ov, node.parent)
-        candidates = [Part(p.tree, p, node.name) for p in (above[i] for i in node.candidates) if p is not None]
+        candidates = [Part(above.tree, above, node.name) for above in node.candidates]
     found = []
     read = _read_all(ov, candidates, scan=scan)
     for count, (part, marks, entries) in enumerate(read):
@@ -92,12 +87,11 @@ def _read_all(ov: Overlay, candidates: list[Part], *, scan: bool) -> list[tuple[
 def _read_batch(ov: Overlay, batch: list[Part], *, scan: bool) -> list[tuple[Part, DirMarks, Entries]]:
     jobs: list[Any] = []
     for part in batch:
-        if part.fd < 0:
-            assert part.parent is not None
+        if part.fd < 0 and part.parent is not None:
             jobs.append(partial(_read_one, part.tree, ov.fd(part.parent), part.name, scan=scan))
         else:
             jobs.append(partial(_read_open, part.tree, part.fd, scan=scan))
-    outcomes = ov.together(jobs, batch)
+    outcomes = ov.run_jobs(jobs, batch)
     for part, (fd, _, _, _) in zip(batch, outcomes, strict=True):
         if part.fd < 0 <= fd:
             ov.handles.keep(part, fd)
@@ -146,59 +140,51 @@ def _follow(
     return found
 
 
-def _merge(ov: Overlay, node: Directory, found: list[tuple[int, Entries]]) -> dict[bytes, Where]:
-    """Merge what the parts hold, and note what the upper covers."""
-    upper = next((entries for pos, entries in found if pos == 0), None)
-    lowers = [(pos, entries) for pos, entries in found if pos != 0]
-    node.covered, node.whites = set(), {}
-    if upper is None:
-        return _merge_lowers(ov, lowers)
-    upper = list(upper)
-    opaque = any(name in OPAQUE_FILES for name, _ in upper)
-    if opaque and node.parts is not None:
-        for gone in node.parts[1:]:
-            if gone is not None:
-                ov.handles.drop(gone)
-        del node.parts[1:]
-    low = {} if opaque else _merge_lowers(ov, lowers)
-    return _merge_upper(ov, node, low, upper)
+def _merge(ov: Overlay, parts: Parts, found: list[tuple[Part, Entries]]) -> Listing:
+    """Merge what the parts hold, and note what the upper hides."""
+    lowers = [(part, entries) for part, entries in found if not part.is_upper]
+    upper = [(part, list(entries)) for part, entries in found if part.is_upper]
+    if not upper:
+        return Listing(_merge_lowers(lowers))
+    part, own = upper[0]
+    opaque = any(name in OPAQUE_FILES for name, _ in own)
+    if opaque:
+        for gone in parts.lowers:
+            ov.handles.drop(gone)
+        parts.lowers = []
+    return _merge_upper({} if opaque else _merge_lowers(lowers), part, own)
 
 
-def _merge_upper(ov: Overlay, node: Directory, low: dict[bytes, Where], upper: Entries) -> dict[bytes, Where]:
+def _merge_upper(low: dict[bytes, Where], part: Part, entries: Entries) -> Listing:
     """Lay the upper's entries over the merged lowers."""
-    hidden: list[bytes] = []
+    whiteouts: dict[bytes, Whiteout] = {}
     own: dict[bytes, Where] = {}
-    for name, kind in upper:
+    alone = (part,)  # one tuple for all
+    for name, kind in entries:
         if name.startswith(WH):
-            _note_file_whiteout(node, name, hidden)
+            if name not in OPAQUE_FILES and not name.startswith(_RESERVED):
+                whiteouts.setdefault(name[len(WH) :], Whiteout.BESIDE)
         elif kind is Kind.WHITEOUT:
-            node.whites[name] = True
-            hidden.append(name)
+            whiteouts[name] = Whiteout.AT_NAME
         elif kind is Kind.DIRECTORY:
             below = low.get(name)
-            own[name] = ov.span((0, *below)) if type(below) is tuple else ov.span((0,))
+            own[name] = (part, *below) if isinstance(below, tuple) else alone
         else:
-            own[name] = 0
-    node.covered = {name for name in own if name in low} | {name for name in hidden if name in low}
-    for name in hidden:
+            own[name] = part
+    shadowed = {name for name in own if name in low} | {name for name in whiteouts if name in low}
+    for name in whiteouts:
         low.pop(name, None)
-        if type(own.get(name)) is tuple:
-            own[name] = ov.span((0,))
+        if isinstance(own.get(name), tuple):
+            own[name] = alone
     low.update(own)
-    return low
+    return Listing(low, shadowed, whiteouts)
 
 
-def _note_file_whiteout(node: Directory, name: bytes, hidden: list[bytes]) -> None:
-    if name not in OPAQUE_FILES and not name.startswith(_RESERVED):
-        node.whites.setdefault(name[len(WH) :], False)
-        hidden.append(name[len(WH) :])
-
-
-def _merge_lowers(ov: Overlay, lowers: list[tuple[int, Entries]]) -> dict[bytes, Where]:
+def _merge_lowers(lowers: list[tuple[Part, Entries]]) -> dict[bytes, Where]:
     """Merge the lowers: the highest entry of a name wins, directories unite until something else stops them."""
     merged: dict[bytes, Any] = {}  # a list is a directory that layers further down may still share
     hidden: set[bytes] = set()
-    for pos, entries in lowers:
+    for part, entries in lowers:
         whites = []
         for name, kind in entries:
             if name.startswith(WH):
@@ -207,16 +193,20 @@ def _merge_lowers(ov: Overlay, lowers: list[tuple[int, Entries]]) -> dict[bytes,
                 whites.append(WH + name)
             elif name not in merged:
                 if name not in hidden:
-                    merged[name] = [pos] if kind is Kind.DIRECTORY else pos
+                    merged[name] = [part] if kind is Kind.DIRECTORY else part
             elif type(seen := merged[name]) is list:
                 if kind is Kind.DIRECTORY:
-                    seen.append(pos)
+                    seen.append(part)
                 else:
                     merged[name] = tuple(seen)
         if whites and _hide(whites, merged, hidden):
             break
-    span = ov.span
-    return {name: where if type(where) is int else span(where) for name, where in merged.items()}
+    shared: dict[tuple[Part, ...], tuple[Part, ...]] = {}  # most names span the same layers
+    for name, where in merged.items():
+        if type(where) is not Part:
+            parts = tuple(where)
+            merged[name] = shared.setdefault(parts, parts)
+    return merged
 
 
 def _hide(whites: list[bytes], merged: dict[bytes, Any], hidden: set[bytes]) -> bool:

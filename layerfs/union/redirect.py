@@ -52,10 +52,9 @@ def lower_path(ov: Overlay, node: Directory) -> bytes:
 def _next_start(ov: Overlay, parent: Directory | None, trail: bytes, above: int) -> Part | None:
     """Return where a trail begins in the next layer below the one of index `above`."""
     if trail.startswith(b"/"):
-        tree = next((t for t in ov.trees[above + 1 :] if t is not None), None)
-        return None if tree is None else Part(tree, None, b"", tree.root())
-    beside = (parent.parts or ()) if parent is not None else ()
-    return next((p for p in beside if p is not None and p.tree.index > above), None)
+        return next((Part(tree, None, b"", tree.root()) for tree in ov.lowers[above:]), None)
+    beside = parent.parts.lowers if parent is not None and parent.parts is not None else []
+    return next((part for part in beside if part.tree.index > above), None)
 
 
 def _walk(ov: Overlay, start: Part, trail: bytes) -> tuple[Part | None, bytes, bool]:

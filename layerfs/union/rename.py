@@ -15,11 +15,12 @@ from layerfs.union.copyup import copy_up, copy_up_directory, link_upper
 from layerfs.union.flatten import detaching, seal
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import keep_beside
+from layerfs.union.listing import Whiteout, is_upper_only
 from layerfs.union.lookup import drop_name, lookup
-from layerfs.union.mutate import drop_file_whiteout, fail
+from layerfs.union.mutate import fail, note_made
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.removal import bury, cover, forget_name, grip, hides, make_file_whiteout, pin
-from layerfs.union.state import Overlay
+from layerfs.union.removal import make_file_whiteout, mark_removed, pin, put_whiteout, second_handle
+from layerfs.union.state import Writable
 from layerfs.union.whiteout import NAME_MAX, WH, has_file_form, is_marker_name
 from layerfs.value import value
 
@@ -42,13 +43,8 @@ class Move:
         """Whether a directory moves."""
         return isinstance(self.source, Directory)
 
-    def back(self) -> "Move":
-        """Return the other half of an exchange."""
-        assert self.target is not None
-        return Move(self.target, self.to, self.new, self.parent, self.name, self.source)
 
-
-def renaming(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Iterator[File]:
+def renaming(ov: Writable, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Iterator[File]:
     """Rename with renameat2(2) flags, stepwise: each file that is to be copied up is yielded first, others may come in.
 
     Raises OSError: EEXIST (NOREPLACE), ENOTEMPTY, EISDIR, ENOTDIR, EINVAL for flags that exclude each other.
@@ -65,16 +61,16 @@ def renaming(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: by
     _rename(ov, _find(ov, parent, name, to, new, flags), flags)
 
 
-def _find(ov: Overlay, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Move:
+def _find(ov: Writable, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Move:
     """Look up both names and refuse what rename(2) refuses."""
-    ov.writable()
     _check(parent, to, new, flags)
     source, _ = lookup(ov, parent, name)
     target = None
     try:
-        if flags & dirs.RENAME_NOREPLACE and new in listing_of(ov, to):
+        taken = new in listing_of(ov, to).names
+        if flags & dirs.RENAME_NOREPLACE and taken:
             raise fail(errno.EEXIST)
-        target = lookup(ov, to, new)[0] if new in listing_of(ov, to) else None
+        target = lookup(ov, to, new)[0] if taken else None
         if flags & dirs.RENAME_EXCHANGE:
             if target is None:
                 raise fail(errno.ENOENT)
@@ -99,22 +95,22 @@ def _check(parent: Directory, to: Directory, new: bytes, flags: int) -> None:
         raise fail(errno.EPERM)
 
 
-def _check_replace(ov: Overlay, source: Node, target: Node) -> None:
+def _check_replace(ov: Writable, source: Node, target: Node) -> None:
     if isinstance(target, Directory):
         if not isinstance(source, Directory):
             raise fail(errno.EISDIR)
-        if listing_of(ov, target):
+        if listing_of(ov, target).names:
             raise fail(errno.ENOTEMPTY)
     elif isinstance(source, Directory):
         raise fail(errno.ENOTDIR)
 
 
-def _rename(ov: Overlay, move: Move, flags: int) -> None:
+def _rename(ov: Writable, move: Move, flags: int) -> None:
     try:
         if move.source is move.target:
             return  # two names of one file: rename(2) does nothing
-        if flags & dirs.RENAME_EXCHANGE:
-            _exchange(ov, move)
+        if flags & dirs.RENAME_EXCHANGE and move.target is not None:
+            _exchange(ov, move, Move(move.target, move.to, move.new, move.parent, move.name, move.source))
         else:
             _replace(ov, move, leave_whiteout=bool(flags & dirs.RENAME_WHITEOUT))
     finally:
@@ -122,15 +118,15 @@ def _rename(ov: Overlay, move: Move, flags: int) -> None:
         ov.table.reap(move.target)
 
 
-def _own(ov: Overlay, node: Node, parent: Directory, name: bytes) -> None:
+def _own(ov: Writable, node: Node, parent: Directory, name: bytes) -> None:
     """Get what moves into the upper, so that it can live under any name."""
     for _file in detaching(ov, node):
         pass
-    if isinstance(node, File) and listing_of(ov, parent)[name] != 0:
+    if isinstance(node, File) and not is_upper_only(listing_of(ov, parent).names.get(name)):
         link_upper(ov, node, parent, name)  # a lower hard link whose copy-up stopped half-way
 
 
-def _replace(ov: Overlay, move: Move, *, leave_whiteout: bool) -> None:
+def _replace(ov: Writable, move: Move, *, leave_whiteout: bool) -> None:
     source, parent, name, to, new, target = (
         move.source, move.parent, move.name, move.to, move.new, move.target,
     )  # fmt: skip
@@ -140,133 +136,125 @@ def _replace(ov: Overlay, move: Move, *, leave_whiteout: bool) -> None:
         if not target.is_upper and lookup(ov, to, new)[1].st_nlink > 1:
             copy_up(ov, target)
         pin(ov, target, to, new)
-    covered, hidden = hides(parent, name), new in to.covered or (target is not None and hides(to, new))
+    old, listing = listing_of(ov, parent), listing_of(ov, to)
+    shadowed = old.needs_whiteout(name)
+    hidden = listing.needs_whiteout(new) if target is not None else listing.is_shadowed(new)
     with ExitStack() as stack:
         stack.enter_context(ov.handles.held())
-        fd = stack.enter_context(grip(ov, target)) if isinstance(target, Directory) else -1
+        fd = stack.enter_context(second_handle(ov, target)) if isinstance(target, Directory) else None
         at, at_new = ov.fd(from_part), ov.fd(to_part)
         if isinstance(source, Directory):
-            _prepare_directory(ov, source, to, new, target, hidden=hidden)
-        _rename_upper(ov, at, at_new, move, whiteout=covered or leave_whiteout)
-        if isinstance(target, Directory):
-            bury(ov, target, fd)
-    forget_name(parent, name, covered=covered)
-    forget_name(to, new, covered=hidden)
+            _prepare_directory(ov, source, target, hidden=hidden or new in listing.whiteouts)
+        _rename_upper(ov, at, at_new, move, whiteout=shadowed or leave_whiteout)
+        if isinstance(target, Directory) and fd is not None:
+            mark_removed(ov, target, fd)
+    old.removed(name, shadowed=shadowed)
+    listing.removed(new, shadowed=hidden)
     if isinstance(target, File):
         drop_name(ov, target, to, new)
-    _relocate(ov, move)
-    drop_file_whiteout(ov, to, new)
+    _note_moved(ov, [move])
     if isinstance(source, File):
         keep_beside(ov, source)
 
 
-def _prepare_directory(
-    ov: Overlay, source: Directory, to: Directory, new: bytes, target: Node | None, *, hidden: bool
-) -> None:
+def _prepare_directory(ov: Writable, source: Directory, target: Node | None, *, hidden: bool) -> None:
     """Keep a moved directory from merging with what the lowers have at its new name, and make that name free for it."""
-    _, marks = ov.writable()
-    if len(parts_of(ov, source)) == 1 and (hidden or new in to.whites):
-        seal(ov, source)
+    part = copy_up_directory(ov, source)
+    if hidden and not parts_of(ov, source).lowers:
+        seal(ov, part, source)
     own = target.upper() if isinstance(target, Directory) else None
     if own is not None:  # it shows nothing, but holds whiteouts: opaque first, so that emptying it shows nothing either
         fd = ov.fd(own)
-        marks.set_opaque(dirs.held(fd), fd)
+        ov.upper.marks.set_opaque(dirs.held(fd), fd)
         dirs.empty(fd)
 
 
-def _rename_upper(ov: Overlay, at: int, at_new: int, move: Move, *, whiteout: bool) -> None:
+def _rename_upper(ov: Writable, at: int, at_new: int, move: Move, *, whiteout: bool) -> None:
     """Rename in the upper, leaving a whiteout at the old name if asked to."""
-    _, marks = ov.writable()
-    parent, name, new = move.parent, move.name, move.new
+    marks, old = ov.upper.marks, listing_of(ov, move.parent)
+    name, new = move.name, move.new
     if whiteout and not marks.devices and has_file_form(name):
         make_file_whiteout(at, name)
-        parent.whites[name] = False
+        old.whiteout_made(name, Whiteout.BESIDE)
         whiteout = False
-    if move.is_dir and move.to.whites.get(new) is True:  # they change places; a device may stay as the whiteout
+    if move.is_dir and listing_of(ov, move.to).is_whiteout_at(new):  # they change places; a device may stay
         dirs.move(at, name, at_new, new, dirs.RENAME_EXCHANGE)
         if whiteout and marks.devices:
-            parent.whites[name] = True
+            old.whiteout_made(name, Whiteout.AT_NAME)
             return
         dirs.remove(at, name)
     elif whiteout and marks.devices:
-        parent.whites[name] = _rename_leaving_whiteout(ov, at, name, at_new, new)
+        old.whiteout_made(name, _rename_leaving_whiteout(ov, at, name, at_new, new))
         return
     else:
         dirs.move(at, name, at_new, new)
     if whiteout:  # for a moment the lower shines through: a crash may leave both names, but loses nothing
-        cover(ov, at, parent, name)
+        put_whiteout(ov, at, old, name)
 
 
-def _rename_leaving_whiteout(ov: Overlay, at: int, name: bytes, at_new: int, new: bytes) -> bool:
+def _rename_leaving_whiteout(ov: Writable, at: int, name: bytes, at_new: int, new: bytes) -> Whiteout:
     """Rename with RENAME_WHITEOUT; where the filesystem lacks it, hide the lower by a file first, then by the device.
 
-    Returns whether the whiteout is a device.
+    Returns which of the two whiteouts is there at the end.
     """
     try:
         dirs.move(at, name, at_new, new, dirs.RENAME_WHITEOUT)
-        return True
+        return Whiteout.AT_NAME
     except OSError as error:
         if error.errno != errno.EINVAL or not has_file_form(name):
             raise
-    _, marks = ov.writable()
     make_file_whiteout(at, name)
     dirs.move(at, name, at_new, new)
     try:
-        marks.make(at, name)
+        ov.upper.marks.make(at, name)
     except OSError:  # ENOSPC: the file does as well
-        return False
+        return Whiteout.BESIDE
     dirs.remove(at, WH + name)
-    return True
+    return Whiteout.AT_NAME
 
 
-def _relocate(ov: Overlay, move: Move) -> None:
-    """Make the tables say what the upper now holds at the new name."""
-    old = hardlinks.path_of_node(move.source) if isinstance(move.source, Directory) else b""
-    _place(ov, move)
-    if isinstance(move.source, Directory):
-        hardlinks.moved(ov, {old: hardlinks.path_of_node(move.source)})
+def _note_moved(ov: Writable, moves: list[Move]) -> None:
+    """Make the tables say what the upper now holds at the new names."""
+    directories = [move.source for move in moves if isinstance(move.source, Directory)]
+    old = [hardlinks.path_of_node(node) for node in directories]
+    for move in moves:
+        _give_new_name(ov, move)
+    hardlinks.moved(ov, dict(zip(old, map(hardlinks.path_of_node, directories), strict=True)))
 
 
-def _place(ov: Overlay, move: Move) -> None:
-    """Give a node its new parent and name."""
+def _give_new_name(ov: Writable, move: Move) -> None:
     node, parent, name, to, new = move.source, move.parent, move.name, move.to, move.new
-    part = to.upper()
-    assert part is not None
-    listing_of(ov, to)[new] = ov.span((0,)) if move.is_dir else 0
+    part = copy_up_directory(ov, to)
+    note_made(ov, to, part, new, is_dir=move.is_dir)
     if isinstance(node, Directory):
-        own = node.upper()
-        assert own is not None
+        own = copy_up_directory(ov, node)
         own.parent, own.name = part, new
-        node.candidates = ov.span((0,))
+        node.candidates = (part,)
         ov.table.move(node, to, new)
     elif isinstance(node, File):
         if node.parent is parent and node.name == name:
-            node.place = part
+            node.part = part
             ov.table.move(node, to, new)
         elif node.extra is not None and (parent, name) in node.extra.aliases:
             del node.extra.aliases[parent, name]
             node.extra.aliases[to, new] = None
-            to.kids += 1
-            parent.kids -= 1
+            to.children += 1
+            parent.children -= 1
             ov.table.reap(parent)
 
 
-def _exchange(ov: Overlay, move: Move) -> None:
+def _exchange(ov: Writable, there: Move, back: Move) -> None:
     """Let two names change places; each of the two objects must live where the other's lowers are."""
-    halves = (move, move.back())
+    halves = (there, back)
     for half in halves:
         _own(ov, half.source, half.parent, half.name)
-    here, there = copy_up_directory(ov, move.parent), copy_up_directory(ov, move.to)
+    from_part, to_part = copy_up_directory(ov, there.parent), copy_up_directory(ov, there.to)
     with ov.handles.held():
         for half in halves:
-            if isinstance(half.source, Directory) and len(parts_of(ov, half.source)) == 1:
-                seal(ov, half.source)
-        dirs.move(ov.fd(here), move.name, ov.fd(there), move.new, dirs.RENAME_EXCHANGE)
-    directories = [half.source for half in halves if isinstance(half.source, Directory)]
-    old = [hardlinks.path_of_node(node) for node in directories]
-    for half in halves:
-        _place(ov, half)
+            if isinstance(half.source, Directory) and not parts_of(ov, half.source).lowers:
+                seal(ov, copy_up_directory(ov, half.source), half.source)
+        dirs.move(ov.fd(from_part), there.name, ov.fd(to_part), there.new, dirs.RENAME_EXCHANGE)
+    _note_moved(ov, list(halves))
     for half in halves:
         if isinstance(half.source, File):
             keep_beside(ov, half.source)
-    hardlinks.moved(ov, dict(zip(old, map(hardlinks.path_of_node, directories), strict=True)))

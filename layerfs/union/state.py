@@ -1,4 +1,7 @@
-"""What one union holds: its trees, its nodes, its scratch directory. The other modules of this room are verbs on it."""
+"""What one union holds: its trees, its nodes, its scratch directory. The other modules of this room are verbs on it.
+
+A function that changes something takes a `Writable`, which has an upper; one that only reads takes an `Overlay`.
+"""
 
 import errno
 import os
@@ -7,7 +10,7 @@ from typing import Any
 
 from layerfs.sys import dirs
 from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Pool, Table, kept
-from layerfs.union.layers import Handles, Part, Tree
+from layerfs.union.layers import DirTree, Handles, Part, Tree
 from layerfs.union.options import UnionOptions
 from layerfs.union.owners import Owners
 from layerfs.union.shown import Attributes as Attributes
@@ -38,46 +41,68 @@ class Work:
         os.close(self.base)
 
 
-def serially(jobs: Iterable[Job], _parts: Sequence[Part]) -> list[Any]:
-    """Run jobs one after the other: what `Overlay.together` is until a front end has helpers to offer."""
+class Upper:
+    """The one writable tree of a union, with its scratch directory and the marks that it can carry."""
+
+    __slots__ = ("marks", "tree", "work")
+
+    def __init__(self, tree: DirTree, work: Work, marks: Marks) -> None:
+        self.tree = tree
+        self.work = work
+        self.marks = marks
+
+
+def tell_nobody(_ino: int) -> None:
+    """What `Overlay.changed` is until a front end has somebody to tell."""
+
+
+def in_order(jobs: Iterable[Job], _parts: Sequence[Part]) -> list[Any]:
+    """Run jobs one after the other: what `Overlay.run_jobs` is until a front end has helpers to offer."""
     return [job() for job in jobs]
 
 
 class Overlay:
-    """The state of one union. `trees[0]` is the upper, or None; the lowers follow, top first."""
+    """The state of one union; `lowers` are top first. A tree's index is 0 for the upper, from 1 on for the lowers."""
 
     __slots__ = (
-        "_spans",
+        "changed",
         "files",
         "handles",
         "links",
-        "marks",
+        "lowers",
         "numbers",
         "options",
         "owners",
         "root",
+        "run_jobs",
         "table",
-        "together",
-        "trees",
-        "work",
+        "upper",
     )
 
-    def __init__(self, trees: list[Tree | None], numbers: Numbers, options: UnionOptions, limit: int) -> None:
-        self.trees = trees
+    def __init__(
+        self, lowers: Sequence[Tree], upper: Upper | None, numbers: Numbers, options: UnionOptions, limit: int
+    ) -> None:
+        self.lowers = tuple(lowers)
+        self.upper = upper
         self.options = options
         self.numbers = numbers
         self.handles = Handles(limit)
         self.files = Pool(limit // 2)
         self.table = Table(self.handles, self.files)
         self.owners = Owners(options)
-        self.work: Work | None = None
-        self.marks: Marks | None = None
         self.links: dict[int, list[bytes]] | None = None  # lower hard links: number -> merged paths
-        self.together: Callable[[Iterable[Job], Sequence[Part]], list[Any]] = serially
-        self._spans: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.run_jobs: Callable[[Iterable[Job], Sequence[Part]], list[Any]] = in_order
+        # Called with the number of a node whose attributes changed although nobody asked for that: by a copy-up in it,
+        # or by a write that takes setuid.
+        self.changed: Callable[[int], None] = tell_nobody
         self.root = Directory(ROOT, None, b"", ())
         self.root.lookups = 1
         self.table.add(self.root)
+
+    @property
+    def trees(self) -> tuple[Tree, ...]:
+        """All trees, top first."""
+        return self.lowers if self.upper is None else (self.upper.tree, *self.lowers)
 
     def node(self, ino: int) -> Node:
         """Return a remembered node; ESTALE for a number that was never given or is forgotten."""
@@ -94,52 +119,26 @@ class Overlay:
         code = errno.ESTALE if node is None else errno.ENOTDIR
         raise OSError(code, os.strerror(code))
 
-    def span(self, positions: Iterable[int]) -> tuple[int, ...]:
-        """Return the one shared tuple of these positions: most directories of a stack span the same layers."""
-        key = tuple(positions)
-        return self._spans.setdefault(key, key)
-
-    def writable(self) -> tuple[Work, Marks]:
-        """Return what changes need; EROFS where there is no upper."""
-        if self.work is None or self.marks is None:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return self.work, self.marks
-
     def number_of(self, tree: Tree, at: int, name: bytes, st: Attributes) -> int:
         """Return a non-directory's number: in the upper, the one that it kept from the lower it came from."""
         number = self.numbers.of(st.st_dev, st.st_ino)
-        if tree.index or self.marks is None or not self.marks.xattrs:
+        if tree.index or self.upper is None or not self.upper.marks.xattrs:
             return number
         return self._kept(dirs.path_of(at, name), st.st_ino) or number
 
     def kept_number(self, fd: int, st: os.stat_result) -> int:
         """Return the number of a directory that lives in the upper alone."""
-        number = self.numbers.of(st.st_dev, st.st_ino)
-        return self._kept(fd, st.st_ino) or number if self.marks is not None else number
+        return self._kept(fd, st.st_ino) or self.numbers.of(st.st_dev, st.st_ino)
 
     def _kept(self, path: dirs.Target, own: int) -> int | None:
         """Read a number that was kept; it counts only on the very inode it was written for, not on a copy."""
-        assert self.marks is not None
-        value = dirs.getxattr_or_none(path, self.marks.prefix + INO_XATTR)
+        if self.upper is None:
+            return None
+        value = dirs.getxattr_or_none(path, self.upper.marks.prefix + INO_XATTR)
         if value is None:
             return None
         inode, _, number = value.partition(b":")
         return kept(number) if inode == b"%d" % own else None
-
-    def keep_number(self, path: dirs.Target, own: int, number: int) -> None:
-        """Keep a number on an upper object, where its filesystem and type let it carry xattrs."""
-        _, marks = self.writable()
-        if not marks.xattrs or self.numbers.of(self._upper_device(), own) == number:
-            return
-        try:
-            dirs.set_own_xattr(path, marks.prefix + INO_XATTR, b"%d:%d" % (own, number))
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSPC, errno.EDQUOT):
-                raise  # user.* is for files and directories only; a number is not worth failing a copy-up
-
-    def _upper_device(self) -> int:
-        work, _ = self.writable()
-        return os.fstat(work.fd).st_dev
 
     def fd(self, part: Part) -> int:
         """Return an open handle of a part; good until the next call that opens another."""
@@ -147,3 +146,26 @@ class Overlay:
             part.fresh = True
             return part.fd
         return self.handles.fd(part)
+
+
+class Writable(Overlay):
+    """The state of a union that has an upper."""
+
+    __slots__ = ()
+    upper: Upper
+
+    def __init__(
+        self, lowers: Sequence[Tree], upper: Upper, numbers: Numbers, options: UnionOptions, limit: int
+    ) -> None:
+        super().__init__(lowers, upper, numbers, options, limit)
+
+    def keep_number(self, path: dirs.Target, own: int, number: int) -> None:
+        """Keep a number on an upper object, where its filesystem and type let it carry xattrs."""
+        marks = self.upper.marks
+        if not marks.xattrs or self.numbers.of(self.upper.tree.device, own) == number:
+            return
+        try:
+            dirs.set_own_xattr(path, marks.prefix + INO_XATTR, b"%d:%d" % (own, number))
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSPC, errno.EDQUOT):
+                raise  # user.* is for files and directories only; a number is not worth failing a copy-up

@@ -64,6 +64,7 @@ def _find(memo: bytes, path: bytes) -> Graph:
 
     from layerfs.model import Stack
     from layerfs.mounts.packages import complete
+    from layerfs.sys.files import write_whole
 
     around = _around()
     lowers: tuple[bytes, ...] = ()
@@ -78,7 +79,7 @@ def _find(memo: bytes, path: bytes) -> Graph:
     digest = blake2b(spell(*stamps), digest_size=16).hexdigest().encode()
     rows = (b" ".join([place.hex().encode(), *(b"%d" % n for n in before[place])]) for place in (*lowers, *places))
     with suppress(OSError):  # where nothing can be written the graph is resolved again
-        _write(memo, b"\n".join([b"%s %d" % (digest, len(lowers)), around, *rows]))
+        write_whole(memo, b"\n".join([b"%s %d" % (digest, len(lowers)), around, *rows]))
         _forget_old(os.path.dirname(memo))
     return Graph(lowers, stamps, digest)
 
@@ -93,14 +94,6 @@ def _forget_old(home: bytes) -> None:
 
 def _is_memo(entry: "os.DirEntry[bytes]") -> bool:
     return entry.name.endswith(MEMO)
-
-
-def _write(path: bytes, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    draft = b"%s.%d" % (path, os.getpid())
-    with open(draft, "wb") as file:
-        file.write(content)
-    os.rename(draft, path)
 
 
 def _places(lowers: tuple[bytes, ...]) -> list[bytes]:

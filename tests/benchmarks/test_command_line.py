@@ -74,6 +74,8 @@ def test_layerfs_bench_is_the_same_program() -> None:
     assert [line.split()[:2] for line in verb.splitlines()] == [line.split()[:2] for line in module.splitlines()]
 
 
+@pytest.mark.alone
+@pytest.mark.mounts
 def test_a_run_from_the_command_line_writes_everything(scratch: Path, require: Callable[..., None]) -> None:
     require("root", "kernel overlay")
     out = scratch / "out"

@@ -22,6 +22,8 @@ from benchmarks.subjects.squashfs import LoopSquashfs, SquashFuse
 from benchmarks.trees import build, images
 from tests.conftest import mounts_below
 
+pytestmark = [pytest.mark.mounts, pytest.mark.alone]  # measures, and drops the host's caches
+
 
 class Tiny:
     """Asks a tree of 200 files for a stat of each."""

@@ -83,7 +83,7 @@ class Subject:
 
 def release(point: bytes) -> None:
     """Unmount, and wait for who served it."""
-    if any(entry.mountpoint == point for entry in registry.entries()):
+    if any(record.mountpoint == point for record in registry.records()):
         tear_down(point)
     else:
         unmount(point)

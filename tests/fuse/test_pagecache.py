@@ -16,7 +16,6 @@ from layerfs.lowers.file import ImageFile
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
 from layerfs.pysquashfs import write_tree
-from layerfs.union import opened
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 from tests.semantics.mounted import Mounted
@@ -76,7 +75,7 @@ async def test_an_open_brings_small_files_of_an_image_and_looks_at_no_large_one(
         operations: Any = Operations(union, ServeConfig(b"/nowhere"), pages)
         ino = (await operations.lookup(1, b"file", RequestContext())).st_ino
         await operations.open(ino, os.O_RDONLY, RequestContext())
-        held = opened.foreign(union.data_fd(ino))
+        held = union.data_handle(ino)
         assert isinstance(held, ImageFile)
         assert (held._pieces is not None) == bool(stored)
         union.release(ino)

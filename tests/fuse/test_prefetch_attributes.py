@@ -29,11 +29,11 @@ def test_several_waits_in_one_directory_send_threads_to_its_names(
         looking.waited(root)
     assert looking._threads == []
     looking.waited(root)
-    assert _looked_at(seen, FILES) == sorted(root.listing or {})
+    assert _looked_at(seen, FILES) == sorted(root.names())
 
 
 def test_waits_in_other_directories_count_for_themselves(root: Directory) -> None:
-    looking, other = AttributePrefetch(), Directory(2, root, b"d", (1,))
+    looking, other = AttributePrefetch(), Directory(2, root, b"d", ())
     for _ in range(PROBE):
         looking.waited(root)
         looking.waited(other)
@@ -49,6 +49,6 @@ def test_advice_that_comes_too_late_ends_no_thread(root: Directory, monkeypatch:
 
     monkeypatch.setattr(prefetch_attributes, "_stat", gone)
     looking = AttributePrefetch()
-    looking.fetch(root, sorted(root.listing or {}))
+    looking.fetch(root, sorted(root.names()))
     assert all(done.acquire(timeout=20) for _ in range(FILES))
     assert all(thread.is_alive() for thread in looking._threads)

@@ -26,7 +26,7 @@ class Watched(DataPrefetch):
 
 @pytest.mark.parametrize("by_name", [True, False])
 def test_files_that_follow_are_asked_for_once_each(root: Directory, by_name: bool) -> None:
-    stream, names = Watched(), list(root.listing or {})
+    stream, names = Watched(), root.names()
     names = sorted(names) if by_name else names
     for count, name in enumerate(names, 1):
         stream.opened(root, name, waited=count <= WAITS)
@@ -37,7 +37,7 @@ def test_files_that_follow_are_asked_for_once_each(root: Directory, by_name: boo
 
 
 def test_nothing_is_asked_for_where_nobody_waits_or_opens_in_no_order(root: Directory) -> None:
-    stream, names = Watched(), list(root.listing or {})
+    stream, names = Watched(), root.names()
     for name in names:
         stream.opened(root, name, waited=False)
     for name in (*names[::7], *names[::-5]):
@@ -46,7 +46,7 @@ def test_nothing_is_asked_for_where_nobody_waits_or_opens_in_no_order(root: Dire
 
 
 def test_who_leaves_the_order_is_followed_no_further(root: Directory) -> None:
-    stream, names = Watched(), list(root.listing or {})
+    stream, names = Watched(), root.names()
     for name in (*names[:4], names[30]):
         stream.opened(root, name, waited=True)
     asked = len(stream.asked)
@@ -56,7 +56,7 @@ def test_who_leaves_the_order_is_followed_no_further(root: Directory) -> None:
 
 
 def test_it_ends_where_all_is_in_memory(root: Directory) -> None:
-    stream, names = Watched(), list(root.listing or {})
+    stream, names = Watched(), root.names()
     stream.known = True
     for name in names:
         stream.opened(root, name, waited=True if name in names[:WAITS] else False)
@@ -64,11 +64,11 @@ def test_it_ends_where_all_is_in_memory(root: Directory) -> None:
 
 
 def test_the_next_directory_is_followed_from_its_first_file(root: Directory) -> None:
-    stream, names = Watched(), list(root.listing or {})
+    stream, names = Watched(), root.names()
     for count, name in enumerate(names):
         stream.opened(root, name, waited=count < WAITS)
-    other = Directory(2, root, b"d", (1,))
-    other.listing, other.parts = dict(root.listing or {}), root.parts
+    other = Directory(2, root, b"d", ())
+    other.listing, other.parts = root.listing, root.parts
     stream.asked.clear()
     stream.opened(other, names[0], waited=False)
     assert stream.asked == names[1:HIGH]

@@ -12,6 +12,7 @@ from layerfs.fuse import prefetch_listings
 from layerfs.fuse.prefetch_listings import ListingPrefetch
 from layerfs.model import Stack
 from layerfs.union.inodes import Directory
+from layerfs.union.listing import Listing
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 
@@ -43,19 +44,19 @@ def _descriptors() -> set[str]:
 def test_listing_is_the_same_with_helpers_and_they_end(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch_listings, "COLD", 0.0)
     before = _descriptors()
-    prefetch = ListingPrefetch(union.ov.trees)
-    union.ov.together = prefetch.together
+    prefetch = ListingPrefetch(union.trees)
+    union.read_with(prefetch.together)
     assert sorted(union.names(_directory(union, b"a").ino)) == sorted(b"f%d" % n for n in range(LAYERS))
     children = list(prefetch._children)
     assert len(children) == prefetch_listings.HELPERS
     prefetch.close()
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
-    union.ov.handles.close()
+    union._ov.handles.close()
     assert _descriptors() == before
 
 
 def test_helper_holds_only_the_roots_and_its_pipe(union: Union) -> None:
-    with closing(ListingPrefetch(union.ov.trees)) as prefetch:
+    with closing(ListingPrefetch(union.trees)) as prefetch:
         prefetch._start()
         table = Path(f"/proc/{prefetch._children[0]}/fd")
         deadline = time.monotonic() + 20
@@ -65,8 +66,8 @@ def test_helper_holds_only_the_roots_and_its_pipe(union: Union) -> None:
 
 def test_helper_that_died_costs_nothing_but_its_advice(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch_listings, "COLD", 0.0)
-    with closing(ListingPrefetch(union.ov.trees)) as prefetch:
-        union.ov.together = prefetch.together
+    with closing(ListingPrefetch(union.trees)) as prefetch:
+        union.read_with(prefetch.together)
         union.names(_directory(union, b"a").ino)
         for child in prefetch._children:
             os.kill(child, 9)
@@ -75,8 +76,8 @@ def test_helper_that_died_costs_nothing_but_its_advice(union: Union, monkeypatch
 
 def test_warm_directories_and_short_stacks_need_no_helper(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch_listings, "COLD", 1e9)
-    with closing(ListingPrefetch(union.ov.trees)) as prefetch:
-        union.ov.together = prefetch.together
+    with closing(ListingPrefetch(union.trees)) as prefetch:
+        union.read_with(prefetch.together)
         union.names(_directory(union, b"a").ino)
         assert prefetch._children == []
 
@@ -96,6 +97,7 @@ def test_walk_is_seen_once_two_directories_follow_each_other(
 ) -> None:
     union.names(1)
     root = union.root()
-    root.listing = dict(sorted((root.listing or {}).items()))
+    assert root.listing is not None
+    root.listing = Listing(dict(sorted(root.listing.names.items())))
     walk = prefetch_listings._Walk()
     assert [walk.next(root, name) for name in visited][-1] == foreseen

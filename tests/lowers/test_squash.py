@@ -16,7 +16,7 @@ import pytest
 from layerfs.lowers.kinds import open_tree
 from layerfs.lowers.squash import SquashLower
 from layerfs.model import Stack
-from layerfs.pysquashfs import Image
+from layerfs.pysquashfs import Entry, Image, write_image
 from layerfs.union import opened
 from layerfs.union.attrs import Change
 from layerfs.union.options import UnionOptions
@@ -87,24 +87,19 @@ def test_files_that_were_open_as_they_were_copied_up_are_few_descriptors(scratch
     require("mksquashfs")
     names = [b"%d" % number for number in range(9)]
     with Packed(scratch, {name: file(name) for name in names}) as box, ExitStack() as using:
-        box.union.ov.files.limit = 2
+        box.ov.files.limit = 2
         nodes = [using.enter_context(box.opened(name)) for name in names]
         for name in names:
             box.change(name, Change(mode=0o600))
-        held = [node for node in nodes if node.opened().fd in range(opened.FOREIGN)]
+        held = [node for node in nodes if isinstance(node.opened().data, int)]
         assert len(held) == 2
         assert box.tree() == {name: name for name in names}
 
 
 def read(tree: SquashLower, name: bytes, offset: int, size: int) -> bytes:
     handle = tree.open(tree.root(), name, os.O_RDONLY)
-    try:
-        held = opened.foreign(handle)
-        assert held is not None
-        data = held.ready(offset, size)
-        return bytes(held.read(offset, size) if data is None else data)
-    finally:
-        opened.close(handle)
+    data = handle.ready(offset, size)
+    return bytes(handle.read(offset, size) if data is None else data)
 
 
 @pytest.fixture
@@ -152,6 +147,7 @@ def test_holes_stay_holes_in_a_copy(files: tuple[SquashLower, dict[bytes, bytes]
         assert stored <= len(data.replace(bytes(BLOCK), b"")) + 2 * BLOCK, name
 
 
+@pytest.mark.mounts
 def test_attributes_are_those_of_the_kernels_squashfs(tree: Path) -> None:
     require("root")
     (tree / "file").write_bytes(bytes(100) + b"x" * 9000)
@@ -230,6 +226,46 @@ def test_directories_in_a_circle_are_refused(tree: Path, caplog: pytest.LogCaptu
             union.names(inner.ino)
         assert failure.value.errno == errno.EIO
     assert "in two directories" in caplog.text
+
+
+def test_directories_that_share_one_listing_are_refused(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An image of 12 KB had a million names, which the server read one by one and remembered."""
+    for name in ("crowd", *(f"brothers/b{number}" for number in range(6))):
+        (tree / name).mkdir(parents=True)
+    for number in range(60):
+        (tree / f"crowd/{'long' * 20}{number}").touch()
+    image = Path(os.fsdecode(pack(tree, *PLAIN)))
+    with Image(image) as intact:
+        data, table = bytearray(image.read_bytes()), intact.superblock.inode_table + 2
+        crowd = table + (intact.lookup(b"crowd").ref & 0xFFFF) + 16  # start, links, size, offset
+        for number in range(6):
+            at = table + (intact.lookup(b"brothers/b%d" % number).ref & 0xFFFF) + 16
+            data[at : at + 12] = data[crowd : crowd + 12]
+    image.write_bytes(data)
+    with closing(lower_of(os.fsencode(image))) as lower:
+        handle = lower.open_dir(lower.root(), b"crowd")
+        assert len(lower.scan(handle, xattr_whiteouts=False)) == 60
+        brothers = lower.open_dir(lower.root(), b"brothers")
+        with pytest.raises(OSError, match="Input/output"):
+            lower.open_dir(brothers, b"b0")
+        lower.close_dir(lower.open_dir(lower.root(), b"crowd"))
+    assert "directories overlap" in caplog.text
+
+
+@pytest.mark.parametrize(("names", "size"), [(20_000, 0), (40, 60_000)])
+def test_more_xattrs_than_linux_lists_are_an_error_of_that_file(
+    tree: Path, caplog: pytest.LogCaptureFixture, names: int, size: int
+) -> None:
+    """Each question after one of 790,000 stopped everybody for a second."""
+    xattrs = {b"user.%d" % number: bytes(size) for number in range(names)}
+    image = tree.with_suffix(".sqfs")
+    entries = [Entry(b"f", stat.S_IFREG, xattrs=xattrs), Entry(b"g", stat.S_IFREG, xattrs={b"user.a": b"1"})]
+    write_image(image, entries)
+    with closing(lower_of(os.fsencode(image))) as lower:
+        with pytest.raises(OSError, match="Input/output"):
+            lower.listxattr(lower.reach(lower.root(), b"f"))
+        assert lower.listxattr(lower.reach(lower.root(), b"g")) == ["user.a"]
+    assert "xattr" in caplog.text
 
 
 def test_listings_beyond_the_bound_are_read_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from layerfs.errors import Corrupt, InvalidArgument, LayerfsError, NotFound, Unsupported
 from layerfs.model import Stack
 from layerfs.mounts import images
-from layerfs.mounts.images import LoopsRefused, ground, mount_images
+from layerfs.mounts.images import LoopsRefused, kernel_stack, mount_images
 from layerfs.mounts.kernel import mount_validated, words_for
 from layerfs.sys import loop, overlay
 from layerfs.sys.mounts import unmount
@@ -109,7 +109,7 @@ def test_older_kernels_take_the_mounts_from_a_namespace_of_their_own(
     monkeypatch.setattr(overlay, "_make", make)
     monkeypatch.setattr(overlay, "layer_syntax", lambda: syntax)
     stack = Stack(tuple(map(os.fsencode, place.stack)))
-    with ground(stack, os.fsencode(place.mnt), None) as found:
+    with kernel_stack(stack, os.fsencode(place.mnt), None) as found:
         mount_validated(found.stack, words_for(stack, UnionOptions()), os.fsencode(place.mnt))
     assert (place.mnt / "file").read_text() == "middle"
     assert mounts_below(place.base) == [str(place.mnt)]

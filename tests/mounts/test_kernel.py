@@ -107,6 +107,7 @@ def test_option_that_only_fuse_has_is_named(place: Place, name: str) -> None:
         (UnionOptions(redirect_dir=RedirectDir.OFF), "xino=auto redirect_dir=follow", "xino=auto userxattr"),
         (UnionOptions(redirect_dir=RedirectDir.NOFOLLOW), "xino=auto redirect_dir=nofollow", "xino=auto userxattr"),
         (UnionOptions(volatile=True), "xino=auto redirect_dir=on volatile", "xino=auto userxattr volatile"),
+        (UnionOptions(userxattr=True), "xino=auto userxattr", "xino=auto userxattr"),
         (
             UnionOptions(volatile=True, fsync=False),
             "xino=auto redirect_dir=on volatile",
@@ -126,7 +127,14 @@ def test_options_in_overlayfs_words(options: UnionOptions, root: str, user: str)
 
 def test_every_combination_of_words_is_taken_by_the_kernel(place: Place) -> None:
     for redirect in RedirectDir:
-        for options in (UnionOptions(redirect_dir=redirect), UnionOptions(redirect_dir=redirect, xino=False)):
+        for options in (
+            UnionOptions(redirect_dir=redirect),
+            UnionOptions(redirect_dir=redirect, xino=False),
+            UnionOptions(redirect_dir=redirect, userxattr=True),
+            UnionOptions(redirect_dir=redirect, metacopy=True),
+        ):
+            if unsupported(options, trusted=True):
+                continue
             for stack in (place.stack, Stack(place.lowers)):
                 mount_kernel(stack, options, place.path("merged"))
                 unmount(place.path("merged"))
@@ -136,6 +144,21 @@ def test_redirects_are_refused_only_where_marks_are_the_users() -> None:
     options = UnionOptions(redirect_dir=RedirectDir.ON)
     assert unsupported(options, trusted=True) == ""
     assert unsupported(options, trusted=False) == "redirect_dir=on in a user namespace"
+    marks = UnionOptions(redirect_dir=RedirectDir.ON, userxattr=True)
+    assert unsupported(marks, trusted=True) == "redirect_dir=on with userxattr"
+
+
+@pytest.mark.parametrize(
+    ("options", "trusted", "refusal"),
+    [
+        (UnionOptions(metacopy=True), True, ""),
+        (UnionOptions(metacopy=True), False, "metacopy=on in a user namespace"),
+        (UnionOptions(metacopy=True, userxattr=True), True, "metacopy=on with userxattr"),
+        (UnionOptions(metacopy=True, redirect_dir=RedirectDir.OFF), True, "metacopy=on without redirect_dir=on"),
+    ],
+)
+def test_metacopy_is_refused_where_overlayfs_refuses_it(options: UnionOptions, trusted: bool, refusal: str) -> None:
+    assert unsupported(options, trusted=trusted) == refusal
 
 
 def test_volatile_upper_is_refused_after_a_crash_and_says_how_to_go_on(place: Place) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
-from layerfs.mounts.registry import Entry, birth, mount_id
+from layerfs.mounts.registry import Record, birth, mount_id
 from layerfs.sys.mounts import mountinfo
 from layerfs.value import replace
 
-ENTRY = Entry(
+RECORD = Record(
     mountpoint=b"/mnt/\xff name",
     mount_id=4242,
     namespace=registry.namespace(),
@@ -36,47 +36,47 @@ def runtime(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_entry_comes_back_as_it_was() -> None:
-    registry.save(ENTRY)
-    assert registry.entries() == [ENTRY]
+    registry.save(RECORD)
+    assert registry.records() == [RECORD]
 
 
 def test_an_entry_without_upper_and_log_comes_back_as_it_was() -> None:
-    entry = replace(ENTRY, stack=Stack((b"/a",)), log=None, driver=Driver.KERNEL, pid=0, born=0)
-    registry.save(entry)
-    assert registry.entries() == [entry]
+    record = replace(RECORD, stack=Stack((b"/a",)), log=None, driver=Driver.KERNEL, pid=0, born=0)
+    registry.save(record)
+    assert registry.records() == [record]
 
 
 def test_a_saved_entry_leaves_no_draft(runtime: Path) -> None:
-    registry.save(ENTRY)
+    registry.save(RECORD)
     assert [path.name for path in runtime.iterdir()] == ["4242.json"]
 
 
 def test_entries_are_listed_oldest_first() -> None:
-    newer = replace(ENTRY, mount_id=1, started=2.5)
+    newer = replace(RECORD, mount_id=1, started=2.5)
     registry.save(newer)
-    registry.save(ENTRY)
-    assert registry.entries() == [ENTRY, newer]
+    registry.save(RECORD)
+    assert registry.records() == [RECORD, newer]
 
 
 def test_removing_takes_the_entry_and_never_its_successor() -> None:
-    successor = replace(ENTRY, started=2.5)
+    successor = replace(RECORD, started=2.5)
     registry.save(successor)
-    registry.remove(ENTRY)
-    assert registry.entries() == [successor]
+    registry.remove(RECORD)
+    assert registry.records() == [successor]
     registry.remove(successor)
     registry.remove(successor)
-    assert registry.entries() == []
+    assert registry.records() == []
 
 
 def test_pruning_takes_what_has_neither_server_nor_mount() -> None:
     mounted = mountinfo()[0].id
-    dead = replace(ENTRY, born=ENTRY.born + 1)
-    kernels = replace(ENTRY, pid=0, born=0)
-    kept = [replace(dead, mount_id=mounted), ENTRY, replace(kernels, mount_id=4243, namespace=1)]
-    for entry in (*kept, replace(dead, mount_id=4244), replace(kernels, mount_id=4245)):
-        registry.save(entry)
+    dead = replace(RECORD, born=RECORD.born + 1)
+    kernels = replace(RECORD, pid=0, born=0)
+    kept = [replace(dead, mount_id=mounted), RECORD, replace(kernels, mount_id=4243, namespace=1)]
+    for record in (*kept, replace(dead, mount_id=4244), replace(kernels, mount_id=4245)):
+        registry.save(record)
     registry.prune()
-    assert set(registry.entries()) == set(kept)
+    assert set(registry.records()) == set(kept)
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_pruning_takes_what_has_neither_server_nor_mount() -> None:
 )
 def test_a_file_that_is_no_entry_is_passed_over(runtime: Path, text: str) -> None:
     (runtime / "7.json").write_text(text)
-    assert registry.entries() == []
+    assert registry.records() == []
 
 
 def test_a_directory_that_others_may_write_is_not_believed(runtime: Path) -> None:
-    registry.save(ENTRY)
+    registry.save(RECORD)
     runtime.chmod(0o777)
-    assert registry.entries() == []
+    assert registry.records() == []
 
 
 def test_a_directory_of_somebody_else_is_not_used(scratch: Path, runtime: Path) -> None:
-    registry.save(ENTRY)
+    registry.save(RECORD)
     if os.geteuid() == 0:
         os.chown(runtime, 1, 1)
-        assert registry.entries() == []
+        assert registry.records() == []
         assert registry.open_place() == os.fsencode(scratch / "layerfs")
     assert runtime.stat().st_mode & 0o777 == 0o700
 
@@ -109,10 +109,10 @@ def test_a_symlink_is_not_a_runtime_directory(scratch: Path, runtime: Path) -> N
 
 
 def test_alive_means_this_very_process() -> None:
-    assert ENTRY.alive
-    assert not replace(ENTRY, born=ENTRY.born + 1).alive
-    assert not replace(ENTRY, pid=2**22 + 1).alive
-    assert replace(ENTRY, pid=0, born=0).alive
+    assert RECORD.alive
+    assert not replace(RECORD, born=RECORD.born + 1).alive
+    assert not replace(RECORD, pid=2**22 + 1).alive
+    assert replace(RECORD, pid=0, born=0).alive
 
 
 def test_a_zombie_is_not_alive() -> None:

@@ -69,7 +69,7 @@ class UnionActor(Actor):
         with self.node(path) as node:
             self.union.open_file(node.ino, os.O_WRONLY)
             at = self.union.attributes(node.ino).st_size if offset is None else offset
-            written = os.pwrite(self.union.data_fd(node.ino, write=True), expand(data), at)
+            written = os.pwrite(self.union.writable_fd(node.ino), expand(data), at)
             self.union.release(node.ino)
             return written
 
@@ -81,7 +81,7 @@ class UnionActor(Actor):
         with self.parent(path) as (parent, name):
             node = self.union.create(parent, name, 0o666, ROOT)
             self.union.remember(node)
-            written = os.pwrite(self.union.data_fd(node.ino, write=True), expand(data), 0)
+            written = os.pwrite(self.union.writable_fd(node.ino), expand(data), 0)
             self.union.release(node.ino)
             self.union.forget(node.ino, 1)
             return written
@@ -201,6 +201,8 @@ class UnionActor(Actor):
         if not stat.S_ISREG(st.st_mode):
             return b""
         self.union.open_file(node.ino, os.O_RDONLY)
-        data = os.pread(self.union.data_fd(node.ino), st.st_size, 0)
+        handle = self.union.data_handle(node.ino)
+        assert isinstance(handle, int)
+        data = os.pread(handle, st.st_size, 0)
         self.union.release(node.ino)
         return data

@@ -46,6 +46,7 @@ def test_every_one_of_100000_names_is_listed_and_found(crowd: Path) -> None:
             assert image.find(directory, name + b"-") is None
 
 
+@pytest.mark.mounts
 def test_kernel_gives_100000_names_the_same_numbers(crowd: Path, scratch: Path) -> None:
     require("root")
     with Image(crowd) as image, mounted(crowd, scratch / "mount") as place:
@@ -106,6 +107,7 @@ def test_large_file_is_entered_anywhere(large: Path) -> None:
             assert data == bytes(hole) + expected(offset + hole, length - hole)
 
 
+@pytest.mark.mounts
 def test_islands_beyond_4_gib_are_found(scratch: Path) -> None:
     """Sizes and places that 32 bits do not hold. mksquashfs would read all of the hole, so the image is ours."""
     islands = {at: b"island %d" % at for at in (0, 2**31 - 5, 2**32 - 3, 2**32 + 2**20)}
@@ -126,6 +128,7 @@ def test_islands_beyond_4_gib_are_found(scratch: Path) -> None:
         assert image.read(inode.ref, inode.size - 3, 100) == bytes(3)
 
 
+@pytest.mark.mounts
 def test_tables_of_many_blocks_are_read(scratch: Path) -> None:
     """As many owners, fragments, xattrs and numbers as files, each table longer than a block of metadata holds."""
     count = 2200

@@ -81,6 +81,7 @@ def as_squashfuse_shows_it(tree: Tree) -> Tree:
     return without_links({path: seen._replace(xattrs=()) for path, seen in tree.items()})
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize("reader", ["kernel", "squashfuse"])
 def test_other_readers_see_the_same(reader: str, image: Path, tree: tuple[Path, Tree], scratch: Path) -> None:
     require("root", *(["squashfuse", "fuse"] if reader == "squashfuse" else []))

@@ -67,6 +67,7 @@ def bestiary(block: int = 131072) -> list[Entry]:
     ]
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize("reader", READERS)
 def test_everything_reads_back_equal(reader: str, scratch: Path) -> None:
     if reader not in ("kernel", "pysquashfs"):
@@ -79,6 +80,7 @@ def test_everything_reads_back_equal(reader: str, scratch: Path) -> None:
 COMPRESSORS = (Compressor.GZIP, Compressor.XZ, Compressor.LZ4, Compressor.ZSTD)
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize("block", [4096, 262144, 1048576])
 @pytest.mark.parametrize("compressor", COMPRESSORS)
 def test_every_compressor_and_block_size_is_read(compressor: Compressor, block: int, scratch: Path) -> None:
@@ -89,6 +91,7 @@ def test_every_compressor_and_block_size_is_read(compressor: Compressor, block: 
     assert by_us(image) == wanted
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize(
     "options",
     [
@@ -115,12 +118,14 @@ def test_lzma_is_read_by_image(scratch: Path) -> None:
     assert by_us(image) == facts_wanted(bestiary(4096))
 
 
+@pytest.mark.mounts
 def test_image_of_nothing_is_an_empty_directory(scratch: Path) -> None:
     image = scratch / "image"
     assert write_image(image, []) == image.stat().st_size == 4096
     assert by_kernel(image) == by_us(image) == facts_wanted([Entry(b"", DIRECTORY)])
 
 
+@pytest.mark.mounts
 def test_image_begins_at_an_offset_of_a_descriptor(scratch: Path) -> None:
     file = scratch / "package.xar"
     file.write_bytes(b"#" * 4096 + b"what was there before" * 10000)
@@ -159,6 +164,7 @@ def make_tree(top: Path) -> None:
         file.truncate(3_000_000)
 
 
+@pytest.mark.mounts
 def test_directory_becomes_an_equal_image(scratch: Path) -> None:
     top, image = scratch / "tree", scratch / "image"
     make_tree(top)
@@ -205,6 +211,7 @@ def test_content_comes_from_everywhere(scratch: Path) -> None:
     assert read == wanted | {b"views": whole + b"end", b"pipe": b"through a pipe"}
 
 
+@pytest.mark.mounts
 def test_hole_of_two_gigabytes_is_not_read(scratch: Path) -> None:
     path, image = scratch / "sparse", scratch / "image"
     with open(path, "wb") as opened:
@@ -231,6 +238,7 @@ def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
+@pytest.mark.mounts
 def test_file_of_more_than_two_gigabytes(scratch: Path) -> None:
     image, size = scratch / "image", 2**31 + 3 * 2**20 + 5
 
@@ -249,6 +257,7 @@ def test_file_of_more_than_two_gigabytes(scratch: Path) -> None:
             assert ours.read(inode.ref, position, len(wanted)) == wanted
 
 
+@pytest.mark.mounts
 def test_hundred_thousand_names_in_a_directory(scratch: Path) -> None:
     """Names are looked up through the directory's index: by the kernel, and by Image.find."""
     image, count = scratch / "image", 100_000

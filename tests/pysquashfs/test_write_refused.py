@@ -222,6 +222,7 @@ def test_failure_cuts_a_descriptors_file_at_the_offset(scratch: Path) -> None:
         assert path.read_bytes() == b"#" * after
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize("named", [False, True], ids=["unnamed until complete", "named"])
 def test_full_disk_leaves_nothing(named: bool, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("root")

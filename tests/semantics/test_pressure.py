@@ -7,10 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.oracle.trees import Layer, directory, file
 from tests.semantics.mounted import Mounted, append, read, root_only, servers, write
 
 FILES, DIRECTORIES = 100_000, 500
+pytestmark = pytest.mark.alone  # drops the host's caches, and measures memory
 
 
 @contextmanager

@@ -94,9 +94,10 @@ MEANINGS = {
     b"default_permissions,clone_fd,noxattrs,threaded=0": ignored(
         b"default_permissions", b"clone_fd", b"noxattrs", b"threaded=0"
     ),
-    b"nfs_export=off,index=off,metacopy=off,userxattr": ignored(
-        b"nfs_export=off", b"index=off", b"metacopy=off", b"userxattr"
-    ),
+    b"nfs_export=off,index=off": ignored(b"nfs_export=off", b"index=off"),
+    b"metacopy=on": union(metacopy=True),
+    b"metacopy=on,metacopy=off": union(),
+    b"userxattr": union(userxattr=True),
 }
 
 
@@ -114,7 +115,8 @@ REFUSED = {
     b"allow_root": "allow_other",
     b"remount": "remount",
     b"xino=maybe": 'bad mount option "xino=maybe" (hint: xino takes on or off or auto)',
-    b"metacopy=on": "metacopy=on",
+    b"metacopy=maybe": "metacopy=maybe",
+    b"userxattr=2": "userxattr=2",
     b"index=on": "index=on",
     b"timeout=-1": "timeout=-1",
     b"timeout=nan": "timeout=nan",

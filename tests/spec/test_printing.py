@@ -29,6 +29,8 @@ UNION = st.builds(
     fsync=st.booleans(),
     xino=st.booleans(),
     redirect_dir=st.sampled_from(RedirectDir),
+    metacopy=st.booleans(),
+    userxattr=st.booleans(),
     timeout=st.floats(0, MAX_SECONDS),
     writeback=st.booleans(),
 )

@@ -1,14 +1,15 @@
 """Names in held directories."""
 
+import errno
 import os
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
 
 
 @pytest.fixture
@@ -114,3 +115,59 @@ def test_remove_of_a_deep_tree_needs_no_deep_stack_and_few_descriptors(scratch: 
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert os.listdir(scratch) == []
+
+
+def test_only_a_regular_file_is_opened_and_only_the_one_that_is_expected(scratch: Path, at: int) -> None:
+    (scratch / "file").write_text("x")
+    (scratch / "link").symlink_to("file")
+    os.mkfifo(scratch / "fifo")
+    (scratch / "dir").mkdir()
+    fd = dirs.open_regular(at, b"file", os.O_RDWR, lambda st: st.st_size == 1)
+    assert os.read(fd, 2) == b"x"
+    os.close(fd)
+    for name in (b"link", b"fifo", b"dir"):
+        with pytest.raises(OSError, match="Stale") as caught:
+            dirs.open_regular(at, name, os.O_RDWR)
+        assert caught.value.errno == errno.ESTALE
+    with pytest.raises(OSError, match="Stale"):
+        dirs.open_regular(at, b"file", os.O_RDONLY, lambda st: st.st_size == 2)
+    with pytest.raises(FileNotFoundError):
+        dirs.open_regular(at, b"absent", os.O_RDONLY)
+
+
+def test_a_device_is_not_opened(scratch: Path, at: int, require: Callable[..., None]) -> None:
+    require("root")
+    os.mknod(scratch / "tty", stat.S_IFCHR | 0o666, os.makedev(4, 99))
+    with pytest.raises(OSError, match="Stale"):
+        dirs.open_regular(at, b"tty", os.O_RDWR)
+
+
+def test_file_is_opened_by_its_name_where_there_is_no_proc(
+    scratch: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scratch / "file").write_text("x")
+    monkeypatch.setattr(target, "_PROC", b"/absent")
+    monkeypatch.setattr(target, "held", lambda fd: dirs.Held(b"/absent/%d" % fd))
+    os.close(dirs.open_regular(at, b"file", os.O_RDONLY))
+    real = os.open
+
+    def exchanged(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if not flags & os.O_PATH and path == b"file":
+            (scratch / "other").touch()
+            (scratch / "other").rename(scratch / "file")
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", exchanged)
+    with pytest.raises(OSError, match="Stale"):
+        dirs.open_regular(at, b"file", os.O_RDONLY)
+
+
+def test_path_beneath_a_directory_leads_nowhere_else(scratch: Path, at: int) -> None:
+    (scratch / "in/deep").mkdir(parents=True)
+    (scratch / "in/link").symlink_to("deep")
+    os.close(dirs.open_beneath(at, b"in/deep", os.O_RDONLY))
+    inside = os.open(scratch / "in", os.O_RDONLY)
+    for base, path in ((at, b"in/link"), (at, b"in/link/."), (inside, b".."), (at, b"/"), (inside, b"deep/../../in")):
+        with pytest.raises(OSError, match=r"symbolic links|cross-device"):
+            dirs.open_beneath(base, path, os.O_RDONLY)
+    os.close(inside)

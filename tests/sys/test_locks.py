@@ -1,5 +1,6 @@
 """Lock files are their owner's alone: whoever may only read keeps nobody from anything."""
 
+import errno
 import fcntl
 import os
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.sys import locks
-from layerfs.sys.locks import in_use, lock_file, unused, use, use_beside
+from layerfs.sys.locks import NO_LOCKS, in_use, lock_file, try_lock, unused, use, use_beside
 from tests.host import Person, require
 
 
@@ -64,3 +65,32 @@ def test_another_user_cannot_hold_it(scratch: Path, person: Person) -> None:
     fcntl.flock(fd, fcntl.LOCK_UN)
     os.close(fd)
     os.close(directory)
+
+
+def test_a_lock_excludes_and_goes_with_its_descriptor(tmp_path: Path) -> None:
+    one, two, three = (os.open(tmp_path, os.O_RDONLY) for _ in range(3))
+    assert try_lock(one, shared=True)
+    assert try_lock(two, shared=True)
+    assert not try_lock(three)
+    os.close(one)
+    os.close(two)
+    assert try_lock(three)
+    os.close(three)
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+def test_a_filesystem_without_locks_keeps_nobody(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fd: int, _how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert try_lock(0)
+
+
+def test_other_errors_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fd: int, _how: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        try_lock(0)

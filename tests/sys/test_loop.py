@@ -20,6 +20,8 @@ from tests.conftest import mounts_below
 from tests.host import PROJECT, require
 from tests.images import loops_below, make_image, wait_until
 
+pytestmark = pytest.mark.mounts
+
 OFFSET = 4096
 
 
@@ -146,7 +148,7 @@ def test_device_that_another_took_first_is_passed_over(image: Path, monkeypatch:
         taken = int(name.removeprefix(b"/dev/loop"))
         monkeypatch.setattr(loop, "free_device", offer)
         assert look(mount_image(os.fsencode(image), 0)) == "content"
-    assert len(offered) == 2
+    assert len(offered) >= 2  # somebody else on the host may take one, too
 
 
 def older_kernel(*refused: int) -> Callable[..., object]:

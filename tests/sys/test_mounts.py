@@ -80,6 +80,7 @@ def test_later_generic_options_win_and_the_rest_is_the_filesystems() -> None:
     assert parse_generic(options) == (MountFlag.NOSUID | MountFlag.NOATIME, ("mode=0700", "lowerdir=/a"))
 
 
+@pytest.mark.mounts
 def test_mount_value_of_a_filesystem_is_mounted_with_its_options(target: Path) -> None:
     require("root")
     mount(Mount("tmpfs", "somewhere", ("nosuid", "size=8k", "mode=0711"), str(target)))
@@ -91,6 +92,7 @@ def test_mount_value_of_a_filesystem_is_mounted_with_its_options(target: Path) -
     assert mounted(target) == []
 
 
+@pytest.mark.mounts
 def test_read_only_bind_refuses_writes_and_leaves_the_source_writable(scratch: Path, target: Path) -> None:
     require("root")
     (scratch / "source").mkdir()
@@ -103,6 +105,7 @@ def test_read_only_bind_refuses_writes_and_leaves_the_source_writable(scratch: P
     assert mounted(target)[0].fields == ()
 
 
+@pytest.mark.mounts
 def test_bind_shows_what_is_mounted_below_only_when_recursive(scratch: Path, target: Path) -> None:
     require("root")
     (scratch / "source" / "below").mkdir(parents=True)
@@ -114,6 +117,7 @@ def test_bind_shows_what_is_mounted_below_only_when_recursive(scratch: Path, tar
     assert [path.name for path in (target / "below").iterdir()] == ["file"]
 
 
+@pytest.mark.mounts
 def test_bind_that_cannot_get_its_flags_is_undone(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("root")
 
@@ -134,6 +138,7 @@ def test_unmount_says_what_is_wrong(scratch: Path, target: Path) -> None:
         assert (caught.value.errno, caught.value.filename) == (error, os.fsencode(place))
 
 
+@pytest.mark.mounts
 def test_busy_mount_is_unmounted_lazily_only(target: Path) -> None:
     require("root")
     mount(Mount("tmpfs", "tmpfs", target=str(target)))
@@ -145,6 +150,7 @@ def test_busy_mount_is_unmounted_lazily_only(target: Path) -> None:
     assert mounted(target) == []
 
 
+@pytest.mark.mounts
 def test_unmount_does_not_follow_a_symlink(scratch: Path, target: Path) -> None:
     require("root")
     mount(Mount("tmpfs", "tmpfs", target=str(target)))
@@ -173,6 +179,7 @@ print(said(target), said(target, lazy=True), any(info.target == target for info 
 """
 
 
+@pytest.mark.mounts
 def test_person_unmounts_their_own_fuse_mounts_and_no_others(scratch: Path, person: Person) -> None:
     require("root", "fuse", "fusermount3")
     theirs, other = scratch / "theirs", scratch / "other"
@@ -234,6 +241,7 @@ def test_single_lower_hides_its_marks_and_leaves_one_mount(scratch: Path, target
         (target / "new").touch()
 
 
+@pytest.mark.mounts
 def test_single_lower_is_bound_where_there_is_only_mount2(scratch: Path, target: Path) -> None:
     require("root")
     mount_overlay(Stack(make_layers(scratch, ["lower"])), os.fsencode(target), syntax=LayerSyntax.JOINED)

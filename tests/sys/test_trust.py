@@ -133,6 +133,7 @@ def served(place: Path, person: Person) -> Iterator[Path]:
         person.run(["layerfs", "umount", place / "a/m"])
 
 
+@pytest.mark.mounts
 def test_a_filesystem_that_another_user_serves_proves_nothing(served: Path) -> None:
     """It may say that its directories are root's and closed, so it is not even asked."""
     for path in (served, served / "below"):
@@ -141,6 +142,7 @@ def test_a_filesystem_that_another_user_serves_proves_nothing(served: Path) -> N
         assert caught.value.filename == os.fsencode(served)
 
 
+@pytest.mark.mounts
 def test_a_filesystem_of_root_s_is_a_step_like_any_other(place: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place / "a"], check=True, timeout=TIMEOUT)
     assert reached(place / "a/c", make=0o755) == place / "a/c"

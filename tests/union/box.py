@@ -1,9 +1,9 @@
 """A union over layers made from literals, spoken to by path, as a kernel would: each node is forgotten after its use.
 
-    with Box(scratch, {b"a": file(b"1")}) as box:
-        box.rename(b"a", b"b")
-        assert box.tree() == {b"b": b"1"}
-        assert box.again().tree() == {b"b": b"1"}
+with Box(scratch, {b"a": file(b"1")}) as box:
+    box.rename(b"a", b"b")
+    assert box.tree() == {b"b": b"1"}
+    assert box.again().tree() == {b"b": b"1"}
 """
 
 import os
@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Self
 
 from layerfs.model import Stack
-from layerfs.union import opened
 from layerfs.union.attrs import Change
 from layerfs.union.inodes import File, Node
 from layerfs.union.mutate import Caller
 from layerfs.union.options import UnionOptions
-from layerfs.union.state import Attributes
+from layerfs.union.state import Attributes, Overlay
 from layerfs.union.union import Union
-from tests.oracle.trees import Layer, Marks, build
+from layerfs.union.whiteout import Marks
+from tests.oracle.trees import Layer, build
+from tests.oracle.trees import Marks as Style
 
 Tree = dict[bytes, object]
 
@@ -35,7 +36,7 @@ class Box:
         place: Path,
         *layers: Layer,
         options: UnionOptions | None = None,
-        marks: Marks = Marks.KERNEL,
+        marks: Style = Style.KERNEL,
         prefix: str = "trusted.overlay.",
         upper: Layer | None = None,
         writable: bool = True,
@@ -57,6 +58,17 @@ class Box:
         )
         self.union = self._open()
 
+    @property
+    def ov(self) -> Overlay:
+        """What is behind the union."""
+        return self.union._ov
+
+    @property
+    def marks(self) -> Marks:
+        """The marks of the upper; those that it cannot carry may be switched off."""
+        assert self.ov.upper is not None
+        return self.ov.upper.marks
+
     def layer(self, index: int) -> bytes:
         """The path of one lower, 1 being the top."""
         return os.fsencode(self.place / f"l{index}")
@@ -71,10 +83,10 @@ class Box:
 
     def _open(self) -> Union:
         union = Union.open(self.stack, self.options)
-        union.ov.table.parked_limit = 0  # what is forgotten goes now
+        union._ov.table.parked_limit = 0  # what is forgotten goes now
         if self.limit:
-            union.ov.handles.limit = self.limit
-            union.ov.files.limit = self.limit
+            union._ov.handles.limit = self.limit
+            union._ov.files.limit = self.limit
         return union
 
     def again(self) -> Self:
@@ -106,7 +118,7 @@ class Box:
         finally:
             for each in reversed(seen):
                 if each.lookups:
-                    union.ov.table.forget(each.ino, 1)
+                    union._ov.table.forget(each.ino, 1)
 
     @contextmanager
     def parent(self, path: bytes) -> Iterator[tuple[int, bytes]]:
@@ -147,18 +159,23 @@ class Box:
             return self._data(node.ino)
 
     def _data(self, ino: int) -> bytes:
-        handle = self.union.data_fd(ino)
-        held = opened.foreign(handle)
-        return os.pread(handle, 1 << 20, 0) if held is None else bytes(held.read(0, 1 << 20))
+        handle = self.union.data_handle(ino)
+        return os.pread(handle, 1 << 20, 0) if isinstance(handle, int) else bytes(handle.read(0, 1 << 20))
+
+    def data_fd(self, ino: int) -> int:
+        """The descriptor that an open file of a directory is read from."""
+        handle = self.union.data_handle(ino)
+        assert isinstance(handle, int)
+        return handle
 
     def write(self, path: bytes, data: bytes, offset: int = 0) -> None:
         with self.opened(path, os.O_RDWR) as node:
-            os.pwrite(self.union.data_fd(node.ino, write=True), data, offset)
+            os.pwrite(self.union.writable_fd(node.ino), data, offset)
 
     def create(self, path: bytes, data: bytes = b"", mode: int = 0o644, caller: Caller | None = None) -> None:
         with self.parent(path) as (parent, name):
             node = self.union.create(parent, name, mode, caller or me())
-            os.pwrite(self.union.data_fd(node.ino, write=True), data, 0)
+            os.pwrite(self.union.writable_fd(node.ino), data, 0)
             self.union.release(node.ino)
 
     def mkdir(self, path: bytes, mode: int = 0o755, caller: Caller | None = None) -> None:
@@ -175,7 +192,7 @@ class Box:
 
     def done(self, node: Node) -> None:
         """Forget a node that was just made."""
-        self.union.ov.table.reap(node)
+        self.ov.table.reap(node)
 
     def link(self, old: bytes, new: bytes) -> None:
         with self.node(old) as node, self.parent(new) as (parent, name):
@@ -228,7 +245,7 @@ class Box:
 
     def is_clean(self) -> bool:
         """Whether nothing is remembered but the root."""
-        return len(self.union.ov.table) == 1
+        return len(self.ov.table) == 1
 
 
 def _owned(layer: Layer, owner: tuple[int, int]) -> Layer:

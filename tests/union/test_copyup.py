@@ -52,6 +52,7 @@ def test_holes_stay_holes(disk: Path) -> None:
         assert (st.st_size, st.st_blocks < 100) == ((64 << 20) + 3, True)
 
 
+@pytest.mark.mounts
 def test_full_upper_keeps_the_old_file_and_leaves_no_scrap(scratch: Path, require: Callable[..., None]) -> None:
     require("root")
     small = scratch / "small"
@@ -102,9 +103,9 @@ def test_file_renamed_and_unlinked_while_its_copy_is_made(scratch: Path) -> None
                 else:
                     box.unlink(b"g")
                 box.union.adopt(staged)
-                fd = box.union.data_fd(node.ino, write=True)
+                fd = box.union.writable_fd(node.ino)
                 os.pwrite(fd, b"!", 0)
-                assert os.pread(box.union.data_fd(node.ino), 9, 0)[:1] == b"!"
+                assert os.pread(box.data_fd(node.ino), 9, 0)[:1] == b"!"
         assert box.tree() == {b"new": b"!ata"}
         assert box.is_clean()
         assert os.listdir(os.path.join(box.work, b"work")) == [b"whiteout"]

@@ -17,16 +17,16 @@ def test_reopened_file_is_not_closed_by_its_own_place_in_the_pool(scratch: Path)
         for _ in range(3):
             for index in range(8):
                 with box.opened(b"%d" % index, os.O_RDWR | os.O_TRUNC) as node:
-                    os.pwrite(box.union.data_fd(node.ino, write=True), b"new%d" % index, 0)
+                    os.pwrite(box.union.writable_fd(node.ino), b"new%d" % index, 0)
         assert box.tree() == {b"%d" % index: b"new%d" % index for index in range(8)}
-        assert len(box.union.ov.files) == 0
+        assert len(box.ov.files) == 0
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
 def test_more_open_files_than_descriptors(scratch: Path, limit: int) -> None:
     names = [b"%d" % index for index in range(10)]
     with Box(scratch, {name: file(b"low" + name) for name in names}) as box:
-        box.union.ov.files.limit = limit
+        box.ov.files.limit = limit
         for name in names[:5]:
             box.write(name, b"up")
         union = box.union
@@ -34,10 +34,10 @@ def test_more_open_files_than_descriptors(scratch: Path, limit: int) -> None:
         for node in nodes:
             union.remember(node)
             union.open_file(node.ino, os.O_RDONLY)
-        assert sum(node.extra is not None and node.extra.fd >= 0 for node in nodes) <= limit  # type: ignore[attr-defined]
+        assert sum(node.extra is not None and node.extra.data is not None for node in nodes) <= limit  # type: ignore[attr-defined]
         for name, node in zip(names, nodes, strict=True):
             expected = b"up" + (b"low" + name)[2:] if name in names[:5] else b"low" + name
-            assert os.pread(union.data_fd(node.ino), 100, 0) == expected
+            assert os.pread(box.data_fd(node.ino), 100, 0) == expected
         for node in nodes:
             union.release(node.ino)
             union.forget(node.ino, 1)
@@ -52,15 +52,15 @@ def test_open_file_outlives_its_name(scratch: Path, where: str, evicted: bool) -
         if where == "upper":
             box.write(b"f", b"d")
         if evicted:
-            box.union.ov.files.limit = 1
+            box.ov.files.limit = 1
         with box.opened(b"f") as node:
             with box.opened(b"other"):
                 box.unlink(b"f")
-            fd = box.union.data_fd(node.ino)
+            fd = box.data_fd(node.ino)
             assert os.pread(fd, 10, 0) == b"data"
             assert box.union.attributes(node.ino).st_nlink == 0
-            os.pwrite(box.union.data_fd(node.ino, write=True) if where == "upper" else _written(box, node.ino), b"D", 0)
-            assert os.pread(box.union.data_fd(node.ino), 10, 0) == b"Data"
+            os.pwrite(box.union.writable_fd(node.ino) if where == "upper" else _written(box, node.ino), b"D", 0)
+            assert os.pread(box.data_fd(node.ino), 10, 0) == b"Data"
         assert box.is_clean()
         assert box.tree() == {b"other": b""}
 
@@ -68,7 +68,7 @@ def test_open_file_outlives_its_name(scratch: Path, where: str, evicted: bool) -
 def _written(box: Box, ino: int) -> int:
     """Change the mode of a lower file without a name: it gets an anonymous copy in the upper."""
     assert stat.S_IMODE(box.union.set_attributes(ino, Change(mode=0o600)).st_mode) == 0o600
-    return box.union.data_fd(ino, write=True)
+    return box.union.writable_fd(ino)
 
 
 @pytest.mark.parametrize("where", ["upper", "lower"])
@@ -82,7 +82,7 @@ def test_file_known_but_not_open_when_it_is_unlinked(scratch: Path, where: str) 
             union.unlink(1, b"f")
             assert union.attributes(node.ino).st_nlink == 0
             union.open_file(node.ino, os.O_RDONLY)
-            assert os.pread(union.data_fd(node.ino), 10, 0) == b"data"
+            assert os.pread(box.data_fd(node.ino), 10, 0) == b"data"
             union.release(node.ino)
             assert union.get_xattr(node.ino, b"user.x") == b"1"
             union.set_xattr(node.ino, b"user.y", b"2")
@@ -108,7 +108,7 @@ def test_name_not_seen_before_gives_an_unlinked_file_its_name_back(scratch: Path
             assert box.ino(b"b") == node.ino
             assert box.stat(b"b").st_nlink == 1
             box.write(b"b", b"D")
-            assert os.pread(box.union.data_fd(node.ino), 10, 0) == b"Data"
+            assert os.pread(box.data_fd(node.ino), 10, 0) == b"Data"
         assert box.is_clean()
 
 
@@ -130,10 +130,10 @@ def _no_space(*_: object) -> None:
 
 def test_readers_see_what_a_copy_up_writes(scratch: Path) -> None:
     with Box(scratch, {b"f": file(b"data")}) as box, box.opened(b"f") as node:
-        fd = box.union.data_fd(node.ino)
+        fd = box.data_fd(node.ino)
         assert os.pread(fd, 10, 0) == b"data"
         box.write(b"f", b"D")
-        assert os.pread(box.union.data_fd(node.ino), 10, 0) == b"Data"
+        assert os.pread(box.data_fd(node.ino), 10, 0) == b"Data"
 
 
 def test_truncate_copies_no_more_than_it_keeps(scratch: Path) -> None:

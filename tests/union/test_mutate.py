@@ -31,8 +31,7 @@ def code_of(act: Callable[..., object], *args: object) -> int:
 @pytest.mark.parametrize("devices", [True, False], ids=["devices", "files"])
 def test_remove_and_make_again(scratch: Path, devices: bool) -> None:
     with Box(scratch, LOWER) as box:
-        assert box.union.ov.marks is not None
-        box.union.ov.marks.devices = devices
+        box.marks.devices = devices
         box.write(b"f", b"F")
         for path in (b"f", b"d/s/y", b"d/x", LONG, b"l/" + LONG):
             box.unlink(path)
@@ -44,7 +43,7 @@ def test_remove_and_make_again(scratch: Path, devices: bool) -> None:
             expected = {b".wh.f": "file", b".wh.d": "file", b".wh.l": "file"}
         assert marks_of(box.upper) == expected
         assert box.again().tree() == {}
-        box.union.ov.marks.devices = devices
+        box.marks.devices = devices
         box.mkdir(b"f")
         box.create(b"d", b"now a file")
         box.mkdir(LONG)
@@ -59,8 +58,7 @@ def test_remove_and_make_again(scratch: Path, devices: bool) -> None:
 def test_long_names_without_devices_are_hidden_by_xattr(scratch: Path, copied: bool) -> None:
     """They failed with ENAMETOOLONG: `.wh.NAME` has no room."""
     with Box(scratch, LOWER, {LONG: directory()}) as box:
-        assert box.union.ov.marks is not None
-        box.union.ov.marks.devices = False
+        box.marks.devices = False
         if copied:
             box.write(LONG, b"L")
         box.rename(LONG, b"short")

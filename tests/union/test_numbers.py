@@ -98,18 +98,20 @@ def test_numbers_stay_without_root(scratch: Path, require: Callable[..., None]) 
     person.owns(scratch)
     with as_person(person.uid, person.gid):
         with Box(scratch, LOWER, prefix="user.overlay.", owner=(person.uid, person.gid)) as box:
-            assert box.union.ov.marks is not None and not box.union.ov.marks.trusted
+            assert not box.marks.trusted
             check_constancy(box)
 
 
+@pytest.mark.mounts
 def test_numbers_of_two_filesystems_differ(scratch: Path, disk: Path, require: Callable[..., None]) -> None:
     require("root")
     for place in (scratch / "a", scratch / "b"):
         place.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=True)
-    with Box(scratch / "a", {b"a%d" % index: file(b"") for index in range(50)}) as one, Box(
-        scratch / "b", {b"b%d" % index: file(b"") for index in range(50)}
-    ) as two:
+    with (
+        Box(scratch / "a", {b"a%d" % index: file(b"") for index in range(50)}) as one,
+        Box(scratch / "b", {b"b%d" % index: file(b"") for index in range(50)}) as two,
+    ):
         stack = type(one.stack)((two.layer(1), one.layer(1)), os.fsencode(disk / "upper"), os.fsencode(disk / "work"))
     (disk / "upper").mkdir()
     (disk / "work").mkdir()

@@ -56,7 +56,7 @@ def test_an_open_file_of_a_lower_keeps_its_owner_when_its_name_goes(scratch: Pat
     layer = {b"f": file(mode=0o640, uid=1000, gid=1000), b"kept": kept}
     maps = (IdRange(7, 1000, 1), IdRange(3, 7, 1)), (IdRange(8, 1000, 1), IdRange(4, 8, 1))
     with Box(scratch, {}, layer, options=UnionOptions(uid_map=maps[0], gid_map=maps[1])) as box:
-        box.union.ov.trees[2].override = NAME  # type: ignore[union-attr]
+        box.union.trees[2].override = NAME
         with box.node(name) as node, box.opened(name):
             before = box.stat(name)
             box.unlink(name)
@@ -201,6 +201,7 @@ def test_no_mapping_is_the_identity() -> None:
     assert Owners(UnionOptions()).outside(-1, 5) == (-1, 5)
 
 
+@pytest.mark.mounts
 def test_fuse_overlayfs_and_we_go_on_with_each_others_uppers(scratch: Path, require: Callable[..., None]) -> None:
     """Version 1.10 has another name for the xattr than later ones: the one that is there already counts."""
     require("root", "person", "fuse", "/usr/bin/fuse-overlayfs", "user xattrs")
@@ -233,6 +234,7 @@ def test_fuse_overlayfs_and_we_go_on_with_each_others_uppers(scratch: Path, requ
     assert beside("stat -c '%u %g %a' ours dir theirs") == "0 0 640\n0 0 750\n0 0 604\n"
 
 
+@pytest.mark.mounts
 def test_kept_owner_is_refused_where_nothing_can_keep_it(scratch: Path, require: Callable[..., None]) -> None:
     require("root")
     from layerfs.errors import Unsupported

@@ -128,4 +128,4 @@ def test_forget_frees_everything(scratch: Path) -> None:
             box.unlink(b"d2/f9")
         assert box.is_clean()
         assert len(os.listdir("/proc/self/fd")) == before
-        assert box.union.root().kids == 0
+        assert box.union.root().children == 0

@@ -66,15 +66,13 @@ def below(tree: dict[bytes, object], sample: dict[bytes, object]) -> dict[bytes,
 
 @pytest.mark.parametrize("upper", [True, False], ids=["as upper", "as lower"])
 @pytest.mark.parametrize("case", CASES)
-def test_redirect_reads_as_in_the_kernel(
-    scratch: Path, require: Callable[..., None], case: str, upper: bool
-) -> None:
+def test_redirect_reads_as_in_the_kernel(scratch: Path, require: Callable[..., None], case: str, upper: bool) -> None:
     require("kernel overlay")
     layers, sample = CASES[case]
     with Box(scratch, *(layers[1:] if upper else layers), upper=layers[0] if upper else {}) as box:
         tree = box.tree()
         assert box.is_clean()
-        assert not box.union.ov.handles.open_parts()
+        assert not box.ov.handles.open_parts()
     assert below(tree, sample) | sample == below(tree, sample)
     lowers = [box.upper, *box.stack.lowers] if upper else list(box.stack.lowers)
     with overlay(scratch, lowers if len(lowers) > 1 else [*lowers, lowers[0]], options="redirect_dir=follow") as merged:
@@ -97,6 +95,7 @@ def test_redirects_are_not_followed_when_told_so(scratch: Path) -> None:
         assert marks_of(box.upper) == {b"a": "whiteout", b"moved": "opaque y", b"moved/b": "opaque y"}
 
 
+@pytest.mark.mounts
 def test_renamed_directory_of_a_redirected_one_finds_its_lowers_again(scratch: Path) -> None:
     """The redirect named a path that a layer in between hides: after a remount the directory was empty."""
     layers = [{b"x": redirected(b"/a"), b"a": WHITEOUT}, BASE]
@@ -129,4 +128,4 @@ def test_chain_of_renames_of_parent_and_child_keeps_both(scratch: Path) -> None:
 def test_lower_path_follows_the_redirects_above(scratch: Path) -> None:
     upper = {b"m": redirected(b"/a"), b"a": WHITEOUT, b"m/n": redirected(b"b"), b"m/b": WHITEOUT}
     with Box(scratch, BASE, upper=upper) as box, box.node(b"m/n") as node:
-        assert lower_path(box.union.ov, node) == b"/a/b"  # type: ignore[arg-type]
+        assert lower_path(box.ov, node) == b"/a/b"  # type: ignore[arg-type]

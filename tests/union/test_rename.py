@@ -73,8 +73,7 @@ def test_rename_is_as_on_one_filesystem(scratch: Path, old: bytes, flags: int, f
         place = scratch / new.decode().replace("/", "-")
         place.mkdir()
         with Box(place, LOWER, BOTTOM, upper=UPPER, options=FORMS[form]) as box:
-            assert box.union.ov.marks is not None
-            box.union.ov.marks.devices = form != "file whiteouts"
+            box.marks.devices = form != "file whiteouts"
             expected = natively(place / "native", box.tree(), old, new, flags)
             numbers = box.numbers()
             assert (attempt(box, old, new, flags), box.tree()) == expected, new
@@ -103,8 +102,7 @@ def test_kernel_reads_what_a_rename_leaves(scratch: Path, require: Callable[...,
 @pytest.mark.parametrize("devices", [True, False])
 def test_rename_with_whiteout_leaves_one(scratch: Path, old: bytes, devices: bool) -> None:
     with Box(scratch, LOWER, BOTTOM, upper=UPPER) as box:
-        assert box.union.ov.marks is not None
-        box.union.ov.marks.devices = devices
+        box.marks.devices = devices
         box.rename(old, b"to/new", RENAME_WHITEOUT)
         assert not box.exists(old)
         assert marks_of(box.upper)[old if devices else b".wh." + old] == ("whiteout" if devices else "file")
@@ -149,7 +147,7 @@ def test_open_target_lives_on_without_a_name(scratch: Path) -> None:
             content = box.read(target)
             with box.opened(target) as node:
                 box.rename(b"ld/a", target)
-                assert os.pread(box.union.data_fd(node.ino), 100, 0) == content
+                assert os.pread(box.data_fd(node.ino), 100, 0) == content
                 assert box.union.attributes(node.ino).st_nlink == 0
             assert box.is_clean()
 

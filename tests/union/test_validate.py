@@ -77,7 +77,7 @@ def test_crashed_volatile_mount_is_refused_and_a_clean_one_is_not(place: Path) -
     Union.open(stack, options).close()
     union = Union.open(stack, options)
     assert (place / "w/work/incompat/volatile").is_dir()
-    union.ov.options = UnionOptions()  # so that closing it is a crash
+    union._ov.options = UnionOptions()  # so that closing it is a crash
     union.close()
     with pytest.raises(InvalidArgument, match="ended in a crash"):
         Union.open(stack, UnionOptions())
@@ -86,7 +86,7 @@ def test_crashed_volatile_mount_is_refused_and_a_clean_one_is_not(place: Path) -
 def test_kernel_refuses_our_volatile_mark_too(place: Path, require: Callable[..., None]) -> None:
     require("kernel overlay")
     union = Union.open(stack_of(place, "a", "u", "w"), UnionOptions(volatile=True))
-    union.ov.options = UnionOptions()
+    union._ov.options = UnionOptions()
     union.close()
     words = f"lowerdir={place}/a,upperdir={place}/u,workdir={place}/w"
     done = subprocess.run(["mount", "-i", "-t", "overlay", "o", "-o", words, str(place / "m")], check=False)

@@ -306,6 +306,7 @@ def test_a_build_that_is_killed_leaves_no_trace(scratch: Path) -> None:
     assert os.listdir(scratch) == ["tree"]
 
 
+@pytest.mark.mounts
 def test_a_full_disk_is_named_by_the_output(scratch: Path) -> None:
     require("root")
     tree = application(scratch)

@@ -336,6 +336,7 @@ def test_hostile_names_reach_nothing_outside_even_if_the_reader_lists_them(
     assert {path.name for path in scratch.iterdir()} == {"image", "outside", "place"}
 
 
+@pytest.mark.mounts
 def test_a_full_disk_is_the_end_and_not_an_omission(scratch: Path) -> None:
     require("root")
     write_image(scratch / "image", [directory(b""), file(b"a", NOISE), file(b"b", NOISE)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.mounts.place import private_place, sweep
+from layerfs.mounts.scratch import scratch_directory, sweep
 
 
 @pytest.fixture(autouse=True)
@@ -18,14 +18,14 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_place_is_new_and_gone_afterwards(base: Path) -> None:
-    with private_place() as first, private_place() as second:
+    with scratch_directory() as first, scratch_directory() as second:
         assert first != second
         assert (os.listdir(first), len(os.listdir(base))) == ([], 2)
     assert os.listdir(base) == []
 
 
 def test_place_of_a_killed_run_is_swept_up_and_one_in_use_is_not(base: Path) -> None:
-    with private_place() as used:
+    with scratch_directory() as used:
         (base / "layerfs-run-abandoned").mkdir()
         (base / "somebody-elses").mkdir()
         sweep(os.fsencode(base))
@@ -52,6 +52,6 @@ def test_place_that_a_sweeper_took_before_it_was_locked_is_made_again(
         lock(fd, operation)
 
     monkeypatch.setattr(fcntl, "flock", lose_the_first)
-    with private_place() as path:
+    with scratch_directory() as path:
         assert os.path.isdir(path)
         assert os.fsdecode(path) != taken[0]

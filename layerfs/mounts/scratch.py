@@ -14,7 +14,7 @@ _PREFIX = b"layerfs-run-"
 
 
 @contextmanager
-def private_place() -> Iterator[bytes]:
+def scratch_directory() -> Iterator[bytes]:
     """Yield a new directory, empty and locked; it is removed at the end, and abandoned ones are on the way."""
     base = tempfile.gettempdirb()
     sweep(base)

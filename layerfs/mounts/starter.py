@@ -1,0 +1,93 @@
+"""Server processes, all started here: by fork from programs of one thread, by exec from programs with more.
+
+    start_forked   the command line: the child goes on with what its parent has opened
+    start_apart    a daemon with threads (`layerfs.mounts.apart`): a fresh interpreter launches, and its child serves
+
+Either way whoever starts a server hears that it stands on its own feet, or what went wrong instead.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from layerfs.errors import LayerfsError
+
+READY: Final = b"\x01"  # alone on the pipe; anything else is a complaint
+_BETWEEN: Final = "\0"  # message and hint
+
+
+class Ready:
+    """What a new server calls once it needs its starter no more; its starter returns then."""
+
+    def __init__(self, said: int) -> None:
+        self._said = said
+
+    def __call__(self) -> None:
+        os.write(self._said, READY)
+        os.close(self._said)
+        self._said = -1
+
+    def complain(self, error: BaseException) -> bool:
+        """Tell the starter why there will be no server; False if it listens no more."""
+        if self._said < 0:
+            return False
+        os.write(self._said, spell(error))
+        return True
+
+
+def start_forked(serve: Callable[[Ready], None], what: str) -> int:
+    """Fork a process that calls `serve`, and return its pid once that has called the `Ready` it gets.
+
+    The process ends when `serve` does. What it raises until then is raised here, as a LayerfsError; later errors are
+    logged. `what` is the server's name in messages. Only for processes of one thread.
+    """
+    heard, said = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(heard)
+        _be_the_server(serve, Ready(said), what)
+    os.close(said)
+    try:
+        hear(heard, what)
+    except BaseException:
+        os.waitpid(pid, 0)
+        raise
+    return pid
+
+
+def hear(heard: int, what: str) -> None:
+    """Return when a server says that it is ready; LayerfsError with its complaint, or if it ends without a word."""
+    with open(heard, "rb") as ear:
+        said = ear.read(len(READY))
+        if said == READY:
+            return
+        said += ear.read()
+    if not said:
+        raise LayerfsError(f"{what} ended as it started", "try again with --debug --log FILE")
+    message, _, hint = os.fsdecode(said).partition(_BETWEEN)
+    raise LayerfsError(message, hint)
+
+
+def spell(error: BaseException) -> bytes:
+    """Return an error as a server tells it to its starter."""
+    if isinstance(error, LayerfsError):
+        return os.fsencode(f"{error.message}{_BETWEEN}{error.hint}")
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return os.fsencode(f"{where}{error.strerror or error}")
+    return os.fsencode(f"a bug: {type(error).__name__}: {error}{_BETWEEN}please report it")
+
+
+def _be_the_server(serve: Callable[[Ready], None], ready: Ready, what: str) -> NoReturn:
+    """Serve and exit; nothing of what the parent would do at its end happens here."""
+    status = 1
+    try:
+        serve(ready)
+        status = 0
+    except BaseException as error:
+        if not ready.complain(error):
+            import logging
+
+            logging.getLogger(__name__).exception("%s ended by a bug", what)
+    finally:
+        os._exit(status)

@@ -1,0 +1,42 @@
+"""Small files: written whole or not at all, and opened so that no FIFO or device in their place can hold us."""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from layerfs.sys.libc import call
+
+
+def write_whole(path: bytes, content: bytes, mode: int = 0o600) -> None:
+    """Give a file its content by one rename, in a directory that only we can write to; nobody sees a part of it.
+
+    A crash of the machine may leave the old content or the new one: it is not synced. Raises OSError.
+    """
+    draft = b"%s.%d" % (path, os.getpid())
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with open(fd, "wb") as file:
+            file.write(content)
+        os.rename(draft, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
+        raise
+
+
+def open_regular(path: bytes, flags: int = os.O_RDONLY, *, at: int | None = None) -> int:
+    """Open a regular file; OSError with EINVAL for anything else, which is never waited for.
+
+    The last name may be a symlink unless `flags` have O_NOFOLLOW. Raises OSError.
+    """
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=at)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "not a regular file", path)
+
+
+def syncfs(fd: int) -> None:
+    """Write back everything of the filesystem that a descriptor is in; a FUSE server is handed what is dirty."""
+    call("syncfs", fd)
