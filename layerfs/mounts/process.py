@@ -15,6 +15,7 @@ from layerfs.mounts import registry
 from layerfs.mounts.starter import Ready
 from layerfs.spec.options import MountRequest, generic_words
 from layerfs.sys.mounts import unmount
+from layerfs.sys.private import runtime_directory
 from layerfs.value import replace, value
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def hooks_of(process: Process, inherited: list[int]) -> ServerHooks:
 
 def log_of(process: Process, server: int) -> bytes | None:
     """Return where such a server logs."""
-    return process.log or _in_place(b"images-%d.log" % server)
+    return process.log or _beside_records(b"images-%d.log" % server)
 
 
 class Server:
@@ -218,13 +219,13 @@ def redirect_stdio(log: int | None) -> None:
 
 
 def _default_log(record: registry.Record) -> bytes | None:
-    return _in_place(b"%d.log" % record.mount_id)
+    return _beside_records(b"%d.log" % record.mount_id)
 
 
-def _in_place(name: bytes) -> bytes | None:
+def _beside_records(name: bytes) -> bytes | None:
     """Return the path of a file in the runtime directory, if there is one."""
     try:
-        return os.path.join(registry.open_place(), name)
+        return os.path.join(runtime_directory(), name)
     except PermissionError:
         return None
 

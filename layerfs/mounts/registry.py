@@ -6,19 +6,17 @@ is overwritten by the next mount with that id, or removed by `layerfs umount`.
 """
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
 from layerfs.model import Driver, Stack
-from layerfs.sys.files import write_whole
-from layerfs.sys.ids import outside_id
+from layerfs.sys.files import open_regular, write_whole
 from layerfs.sys.mounts import mountinfo
+from layerfs.sys.private import runtime_directories, runtime_directory
 from layerfs.value import fields_of, value
 
-SYSTEM: Final = b"/run/layerfs"
 SUFFIX: Final = b".json"
 STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 22 of proc_pid_stat(5)
 
@@ -94,48 +92,17 @@ def mount_id(mountpoint: bytes) -> int:
         os.close(fd)
 
 
-def places() -> list[bytes]:
-    """Return the directories where records of this user may be, the one to write first."""
-    uid = os.geteuid()
-    runtime = os.environb.get(b"XDG_RUNTIME_DIR", b"")
-    found = [SYSTEM] if uid == 0 else []
-    if runtime.startswith(b"/"):
-        found.append(os.path.join(runtime, b"layerfs"))
-    # Root of a user namespace is somebody else outside, and /tmp is shared with the outside.
-    return [*found, b"/tmp/layerfs-%d" % outside_id(uid)]
-
-
-def open_place() -> bytes:
-    """Return a runtime directory that is ours alone, made if need be. Raises PermissionError if there is none."""
-    for place in places():
-        with suppress(FileNotFoundError, PermissionError, FileExistsError):
-            with suppress(FileExistsError):
-                os.mkdir(place, 0o700)
-            if _is_ours(place) and os.access(place, os.W_OK | os.X_OK):
-                return place
-    raise PermissionError(f"no runtime directory; tried {', '.join(map(os.fsdecode, places()))}")
-
-
-def _is_ours(place: bytes) -> bool:
-    """Tell whether nobody but us can have put anything into a directory (/tmp is everybody's)."""
-    try:
-        st = os.lstat(place)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISDIR(st.st_mode) and st.st_uid == os.geteuid() and not st.st_mode & 0o022
-
-
 def save(record: Record) -> None:
     """Write a record, whole or not at all."""
     from json import dumps  # not needed by those who only ask
 
-    write_whole(_path(open_place(), record.mount_id), dumps(_to_json(record)).encode())
+    write_whole(_path(runtime_directory(), record.mount_id), dumps(_to_json(record)).encode())
 
 
 def remove(record: Record) -> None:
     """Remove a record, unless the file is by now another mount's."""
-    for place in filter(_is_ours, places()):
-        path = _path(place, record.mount_id)
+    for directory in runtime_directories():
+        path = _path(directory, record.mount_id)
         if _load(path) == record:
             with suppress(FileNotFoundError):
                 os.unlink(path)
@@ -165,14 +132,14 @@ def prune() -> None:
 
 
 def _records() -> Iterator[Record]:
-    for place in filter(_is_ours, places()):
-        for name in os.listdir(place):
-            if name.endswith(SUFFIX) and (record := _load(os.path.join(place, name))):
+    for directory in runtime_directories():
+        for name in os.listdir(directory):
+            if name.endswith(SUFFIX) and (record := _load(os.path.join(directory, name))):
                 yield record
 
 
-def _path(place: bytes, number: int) -> bytes:
-    return os.path.join(place, b"%d" % number + SUFFIX)
+def _path(directory: bytes, number: int) -> bytes:
+    return os.path.join(directory, b"%d" % number + SUFFIX)
 
 
 def _load(path: bytes) -> Record | None:
@@ -180,9 +147,9 @@ def _load(path: bytes) -> Record | None:
     from json import loads
 
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             return _from_json(loads(file.read()))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -20,12 +20,12 @@ from layerfs.fuse.config import ServeConfig, hold_signals
 from layerfs.fuse.mount import attach_nowhere
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
-from layerfs.mounts import registry
 from layerfs.mounts.process import ServerHooks
 from layerfs.mounts.starter import Ready, start_forked
 from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import MountFlag, let_go, make_private
 from layerfs.sys.namespaces import Namespace, unshare
+from layerfs.sys.private import runtime_directories
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 
@@ -114,4 +114,4 @@ def _needed(hooks: ServerHooks) -> list[bytes]:
     """Return the paths that the server's process may still open."""
     own = [os.fsencode(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path.startswith("/")]
     logs = [] if hooks.log is None else [hooks.log]
-    return [os.path.realpath(path) for path in (*_SYSTEM, *own, *logs, *registry.places())]
+    return [os.path.realpath(path) for path in (*_SYSTEM, *own, *logs, *runtime_directories())]

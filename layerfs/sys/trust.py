@@ -71,7 +71,7 @@ class _Walker:
         self.path = b""
         self.ahead = path.split(b"/")[::-1]
         self.links = 0
-        self.mount = _mount_of(self.fd)
+        self.mount = mount_of(self.fd)
         # In a user namespace of one id the system's directories belong to nobody, as / does.
         self.owners = {0, os.geteuid(), os.fstat(self.fd).st_uid}
 
@@ -94,7 +94,7 @@ class _Walker:
             self.ahead += target.split(b"/")[::-1]
             if target.startswith(b"/"):
                 root = os.open(b"/", STEP)
-                self._go(root, b"", _mount_of(root))
+                self._go(root, b"", mount_of(root))
         finally:
             os.close(fd)
 
@@ -120,7 +120,7 @@ class _Walker:
 
     def _see(self, fd: int, path: bytes) -> tuple[os.stat_result, int]:
         """Return the state and the mount of a step that is trusted; whoever serves it is asked only then."""
-        mount = _mount_of(fd)
+        mount = mount_of(fd)
         why = "" if mount == self.mount else _why_not_served(mount, self.owners)
         if not why:
             st = os.fstat(fd)
@@ -139,7 +139,7 @@ class _Walker:
         self.fd, self.path, self.mount = fd, path, mount
 
 
-def _mount_of(fd: int) -> int:
+def mount_of(fd: int) -> int:
     """Return the id of the mount that a descriptor is in; 0 where there is no /proc to say it."""
     try:
         with open(f"/proc/self/fdinfo/{fd}", "rb") as file:

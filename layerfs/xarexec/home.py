@@ -4,48 +4,45 @@
         8f583eae-...-ns-4026531841       a mountpoint of the mount namespace with that inode number
         8f583eae-...-ns-4026531841.lock  0600, flock(2): held by whoever looks at the mountpoint, mounts or unmounts
 
-Anybody may have made `uid-1000` in /dev/shm before us, to have us mount, or run programs, in a directory of theirs. So
-every step of the way is opened from the step before, never through a symlink, and must belong to root or to us and be
-closed to others, or sticky. Once that is seen nobody else can exchange a step, and the path may be used.
+Anybody may have made `uid-1000` in /dev/shm before us, to have us mount, or run programs, in a directory of theirs:
+`layerfs.sys.private` says which one is ours. Nobody else can exchange a step to that, so its path may be used.
 
 A lock file is removed together with its mountpoint, by who holds the lock.
 """
 
-import errno
 import os
-import stat
+from collections.abc import Iterator
 
 from layerfs.errors import Unsupported
 from layerfs.sys.ids import outside_id
 from layerfs.sys.locks import lock_file
+from layerfs.sys.private import own_directory, runtime_directory
 from layerfs.sys.terminal import warn
+from layerfs.sys.trust import Untrusted
 
 ROOTS = (b"/mnt/xarfuse", b"/dev/shm")  # where xarexec_fuse looks, in its order
 LOCK = b".lock"
-_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-
-
-class _Refused(Exception):
-    """A root, or the user's directory in it, that somebody else may change; the text says why."""
 
 
 def find_home(mount_root: bytes | None) -> bytes:
     """Return this user's directory for shared mounts, made if need be: in `mount_root` where one is given.
 
-    Else in the first root that can be used. One that cannot since somebody else has a hand in it is told of on stderr.
-    Raises Unsupported, with what is wrong with each root.
+    Else, and where somebody else has a hand in that one, in the first root that can be used; a hand of somebody else
+    is told of on stderr. Raises Unsupported, with what is wrong with each root.
     """
     complaints = []
     warnings = []
-    for root in (mount_root,) if mount_root else _roots():
+    for root in _roots(mount_root):
         try:
-            home = _home_in(os.path.realpath(root))
-        except _Refused as refused:
-            complaints.append(str(refused))
-            warnings.append(str(refused))
+            home = own_directory(root, b"uid-%d" % outside_id(os.geteuid()), make=True)
         except OSError as error:
-            complaints.append(f"{os.fsdecode(root)}: {error.strerror}")
+            complaint = f"{os.fsdecode(error.filename or root)}: {error.strerror}"
+            if isinstance(error, Untrusted):
+                complaint = complaint.replace(": ", " ", 1)
+                warnings.append(complaint)
+            complaints.append(complaint)
+            if mount_root and len(complaints) == 1 and not isinstance(error, Untrusted):
+                break
         else:
             for warning in warnings:
                 warn(f"{warning}; mounting in {os.fsdecode(home)} instead")
@@ -56,71 +53,18 @@ def find_home(mount_root: bytes | None) -> bytes:
     raise Unsupported(f"no place for a shared mount: {'; '.join(complaints)}", hint)
 
 
-def _roots() -> list[bytes]:
+def _roots(mount_root: bytes | None) -> Iterator[bytes]:
+    """Yield where homes may be, the best first; the last one is looked for only when all others failed."""
+    if mount_root:
+        yield os.path.abspath(mount_root)
+    yield from ROOTS
     runtime = os.environb.get(b"XDG_RUNTIME_DIR", b"")
-    return [*ROOTS, *([runtime] if runtime.startswith(b"/") else [])]
-
-
-def _home_in(root: bytes) -> bytes:
-    """Return the user's directory below a root that is closed to others or sticky; _Refused, OSError."""
-    name = b"uid-%d" % outside_id(os.geteuid())
-    at = _walk(root)
+    if runtime.startswith(b"/"):
+        yield runtime
     try:
-        home = os.path.join(root, name)
-        try:
-            os.mkdir(name, 0o700, dir_fd=at)
-        except FileExistsError:
-            pass
-        _see_ours(at, name, home)
-    finally:
-        os.close(at)
-    return home
-
-
-def _walk(path: bytes) -> int:
-    """Open a directory step by step, each of them trustworthy, and return its descriptor."""
-    fd = os.open(b"/", _STEP)
-    # In a user namespace of one id the system's directories belong to nobody, as / does.
-    trusted = {0, os.geteuid(), os.fstat(fd).st_uid}
-    so_far = b""
-    for name in filter(None, path.split(b"/")):
-        so_far += b"/" + name
-        try:
-            step = os.open(name, _STEP, dir_fd=fd)
-        finally:
-            os.close(fd)
-        fd = step
-        st = os.fstat(fd)
-        wrong = _wrong(st, trusted, sticky=True)
-        if wrong:
-            os.close(fd)
-            raise _Refused(f"{os.fsdecode(so_far)} {wrong}")
-    return fd
-
-
-def _see_ours(at: int, name: bytes, path: bytes) -> None:
-    """See that a name is a directory of ours, closed to others; else _Refused."""
-    try:
-        fd = os.open(name, _STEP, dir_fd=at)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
-            raise
-        raise _Refused(f"{os.fsdecode(path)} is not a directory") from None
-    st = os.fstat(fd)
-    os.close(fd)
-    wrong = _wrong(st, {os.geteuid()}, sticky=False)
-    if wrong:
-        raise _Refused(f"{os.fsdecode(path)} {wrong}")
-
-
-def _wrong(st: os.stat_result, trusted: set[int], *, sticky: bool) -> str:
-    """Return what is wrong with a directory in which nobody but the trusted may change names; `sticky` will do."""
-    facts = f"(owner {st.st_uid}, mode {stat.S_IMODE(st.st_mode):04o})"
-    if st.st_uid not in trusted:
-        return f"belongs to somebody else {facts}"
-    if st.st_mode & _OTHERS and not (sticky and st.st_mode & stat.S_ISVTX):
-        return f"is open to others {facts}"
-    return ""
+        yield runtime_directory()
+    except PermissionError:  # it names every place that was tried
+        return
 
 
 class locked:

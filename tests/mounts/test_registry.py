@@ -9,6 +9,7 @@ import pytest
 from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Record, birth, mount_id
+from layerfs.sys import private
 from layerfs.sys.mounts import mountinfo
 from layerfs.value import replace
 
@@ -30,9 +31,11 @@ RECORD = Record(
 @pytest.fixture(autouse=True)
 def runtime(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A runtime directory of the test's own."""
-    monkeypatch.setattr(registry, "SYSTEM", os.fsencode(scratch / "run"))
+    (scratch / "run").mkdir()
+    monkeypatch.setattr(private, "SYSTEM", os.fsencode(scratch / "run"))
+    monkeypatch.setattr(private, "SHARED", os.fsencode(scratch / "run"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(scratch))
-    return Path(os.fsdecode(registry.open_place()))
+    return Path(os.fsdecode(private.runtime_directory()))
 
 
 def test_an_entry_comes_back_as_it_was() -> None:
@@ -98,14 +101,14 @@ def test_a_directory_of_somebody_else_is_not_used(scratch: Path, runtime: Path) 
     if os.geteuid() == 0:
         os.chown(runtime, 1, 1)
         assert registry.records() == []
-        assert registry.open_place() == os.fsencode(scratch / "layerfs")
+        assert private.runtime_directory() == os.fsencode(scratch / "layerfs")
     assert runtime.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_symlink_is_not_a_runtime_directory(scratch: Path, runtime: Path) -> None:
     runtime.rename(scratch / "real")
     runtime.symlink_to(scratch / "real")
-    assert registry.open_place() != os.fsencode(runtime)
+    assert private.runtime_directory() != os.fsencode(runtime)
 
 
 def test_alive_means_this_very_process() -> None:

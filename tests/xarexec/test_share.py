@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound, Unsupported
+from layerfs.sys import private
 from layerfs.sys.ids import outside_id
 from layerfs.xarexec import home, serve
 from layerfs.xarexec.home import find_home, locked
@@ -97,12 +98,27 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("prepare", "said"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_directory_is_refused_by_name(prepare: Callable[[Path], None], said: str, root: Path) -> None:
+def test_a_hostile_directory_is_refused_by_name_and_the_next_taken(
+    prepare: Callable[[Path], None],
+    said: str,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(home, "ROOTS", (bytes(tmp_path),))
     prepare(home_in(root))
-    with pytest.raises(Unsupported) as error:
-        find_home(bytes(root))
-    assert str(root) in error.value.message or str(root.parent) in error.value.message
-    assert said in error.value.message
+    assert find_home(bytes(root)) == bytes(home_in(tmp_path))
+    warned = capsys.readouterr().err
+    assert str(root) in warned or str(root.parent) in warned
+    assert said in warned
+    assert f"mounting in {home_in(tmp_path)} instead" in warned
+
+
+def test_a_root_that_is_asked_for_and_absent_is_an_error(root: Path) -> None:
+    with pytest.raises(Unsupported, match="absent: No such file") as error:
+        find_home(bytes(root / "absent"))
     assert "MOUNT_ROOT" in error.value.hint
 
 
@@ -121,14 +137,22 @@ def test_the_runtime_directory_is_the_last_resort(
     scratch: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(home, "ROOTS", (bytes(scratch / "absent"),))
-    with pytest.raises(Unsupported, match="no place for a shared mount") as error:
-        find_home(None)
-    assert "XDG_RUNTIME_DIR" in error.value.hint
     runtime = scratch / "runtime"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     assert find_home(None) == bytes(home_in(runtime))
     assert capsys.readouterr().err == ""  # that a root is not there is nothing to worry about
+    home_in(runtime).chmod(0o777)
+    assert os.path.dirname(find_home(None)) == private.runtime_directory()
+
+
+def test_nothing_is_left_where_no_place_can_be_trusted(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SYSTEM", "SHARED"):
+        monkeypatch.setattr(private, name, bytes(scratch / "absent"))
+    monkeypatch.setattr(home, "ROOTS", (bytes(scratch / "absent"),))
+    with pytest.raises(Unsupported, match="no place for a shared mount") as error:
+        find_home(None)
+    assert "XDG_RUNTIME_DIR" in error.value.hint
 
 
 def test_a_root_may_be_reached_through_a_symlink(root: Path, scratch: Path) -> None:

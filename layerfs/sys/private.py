@@ -1,0 +1,115 @@
+"""Directories that are this user's alone, in places where anybody may have been before us.
+
+The last step to one is the most delicate: in /tmp or /dev/shm anybody may have made our name first, or have mounted a
+filesystem over a directory of theirs that says of itself that it is ours. So the parent is walked to by trusted steps
+(`layerfs.sys.trust`), and the directory must lie on the parent's own mount, be ours, and be closed to others. Whatever
+is wrong with one place, another one is taken: whoever squats a name denies nothing.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+
+from layerfs.sys.ids import outside_id
+from layerfs.sys.trust import STEP, Untrusted, mount_of, walk, wrong
+
+SYSTEM = b"/run"  # only root can have made anything there
+SHARED = b"/tmp"
+NAME = b"layerfs"
+_SPARE = 64  # names of ours in /tmp that are looked at
+
+
+def own_directory(parent: bytes, name: bytes, *, make: bool) -> bytes:
+    """Return the path [without symlinks] of a directory that is ours alone, made (0700) if need be and `make` says so.
+
+    Raises Untrusted, with the step that somebody else has a hand in; OSError: ENOENT, EACCES.
+    """
+    at = walk(parent, sticky=True)
+    try:
+        path = os.path.join(at.path, name)
+        if make:
+            try:
+                os.mkdir(name, 0o700, dir_fd=at.fd)
+            except FileExistsError:
+                pass
+        _see_ours(at.fd, name, path)
+    finally:
+        os.close(at.fd)
+    return path
+
+
+def _see_ours(at: int, name: bytes, path: bytes) -> None:
+    """See that a name is a directory of ours on its parent's mount, closed to others; else Untrusted."""
+    try:
+        fd = os.open(name, STEP, dir_fd=at)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise Untrusted("is not a directory", path) from None
+    try:
+        if mount_of(fd) != mount_of(at):  # whoever serves it is not even asked
+            raise Untrusted("has something mounted on it", path)
+        why = wrong(os.fstat(fd), {os.geteuid()}, sticky=False)
+        if why:
+            raise Untrusted(why, path)
+    finally:
+        os.close(fd)
+
+
+def runtime_directory() -> bytes:
+    """Return the directory for what is true until the next boot, made if need be; PermissionError if there is none."""
+    complaints = []
+    for parent, name in _candidates():
+        try:
+            return own_directory(parent, name, make=True)
+        except OSError as error:
+            complaints.append(f"{os.fsdecode(os.path.join(parent, name))}: {error.strerror}")
+    for found in _spares():
+        return found
+    spare = _own_name() + b"." + os.urandom(6).hex().encode()
+    try:
+        return own_directory(SHARED, spare, make=True)
+    except OSError as error:
+        complaints.append(f"{os.fsdecode(SHARED)}: {error.strerror}")
+    raise PermissionError(f"no runtime directory; tried {'; '.join(complaints)}")
+
+
+def runtime_directories() -> list[bytes]:
+    """Return the runtime directories of this user that are there, the one to write first."""
+    found = []
+    for parent, name in _candidates():
+        try:
+            found.append(own_directory(parent, name, make=False))
+        except OSError:  # absent, or not ours
+            continue
+    return [*found, *_spares()]
+
+
+def _candidates() -> Iterator[tuple[bytes, bytes]]:
+    """Yield where a runtime directory may be: parent and name, best first."""
+    if os.geteuid() == 0:
+        yield SYSTEM, NAME
+    runtime = os.environb.get(b"XDG_RUNTIME_DIR", b"")
+    if runtime.startswith(b"/"):
+        yield runtime, NAME
+    yield SHARED, _own_name()
+
+
+def _own_name() -> bytes:
+    """Return our name in a directory that all share; root of a user namespace is somebody else outside."""
+    return b"%s-%d" % (NAME, outside_id(os.geteuid()))
+
+
+def _spares() -> Iterator[bytes]:
+    """Yield the directories of ours that were made where somebody else had taken our name."""
+    prefix = _own_name() + b"."
+    try:
+        with os.scandir(SHARED) as names:
+            found = sorted(entry.name for entry in names if entry.name.startswith(prefix))
+    except OSError:
+        return
+    for name in found[:_SPARE]:
+        try:
+            yield own_directory(SHARED, name, make=False)
+        except OSError:  # somebody else's
+            continue

@@ -1,0 +1,100 @@
+"""Directories of our own where anybody may have been before us: squatted, mounted over, linked away."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from layerfs.sys import private
+from layerfs.sys.private import own_directory, runtime_directories, runtime_directory
+from layerfs.sys.trust import Untrusted
+from tests.host import require
+
+STRANGER = 4711
+
+
+@pytest.fixture
+def shared(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory as /tmp is, the only one in which a runtime directory can be."""
+    path = scratch / "tmp"
+    path.mkdir()
+    path.chmod(0o1777)
+    monkeypatch.setattr(private, "SHARED", bytes(path))
+    monkeypatch.setattr(private, "SYSTEM", bytes(scratch / "absent"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return path
+
+
+def stranger(path: Path) -> None:
+    require("root")
+    path.mkdir()
+    os.chown(path, STRANGER, STRANGER)
+
+
+def linked(path: Path) -> None:
+    (path.parent / "elsewhere").mkdir(mode=0o700)
+    path.symlink_to("elsewhere")
+
+
+def open_to_others(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o707)
+
+
+def mounted_over(path: Path) -> None:
+    """What is mounted there says of itself that it is ours alone."""
+    require("root")
+    path.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", path], check=True)
+
+
+def a_file(path: Path) -> None:
+    path.touch()
+
+
+SQUATS = [stranger, linked, open_to_others, mounted_over, a_file]
+
+
+@pytest.mark.parametrize("squat", SQUATS)
+def test_what_is_not_ours_alone_is_refused(squat: Callable[[Path], None], shared: Path) -> None:
+    squat(shared / "name")
+    before = sorted(os.listdir(shared))
+    for make in (False, True):
+        with pytest.raises(Untrusted) as error:
+            own_directory(bytes(shared), b"name", make=make)
+        assert error.value.filename == bytes(shared / "name")
+    assert sorted(os.listdir(shared)) == before
+
+
+@pytest.mark.parametrize("squat", SQUATS)
+def test_a_squatted_name_denies_nothing(squat: Callable[[Path], None], shared: Path) -> None:
+    squat(shared / os.fsdecode(private._own_name()))
+    found = runtime_directory()
+    assert os.path.dirname(found) == bytes(shared)
+    assert os.stat(found).st_mode & 0o7777 == 0o700
+    assert runtime_directory() == found  # and it is found again
+    assert runtime_directories() == [found]
+
+
+def test_spare_names_of_strangers_are_passed_over(shared: Path) -> None:
+    stranger(shared / os.fsdecode(private._own_name()))
+    stranger(shared / os.fsdecode(private._own_name() + b".0"))
+    found = runtime_directory()
+    assert runtime_directories() == [found]
+
+
+def test_our_name_is_taken_where_it_is_free(shared: Path) -> None:
+    assert runtime_directories() == []
+    found = runtime_directory()
+    assert found == bytes(shared / os.fsdecode(private._own_name()))
+    assert runtime_directories() == [found]
+
+
+def test_nothing_is_made_below_a_step_of_a_stranger(shared: Path) -> None:
+    stranger(shared / "theirs")
+    (shared / "theirs" / "below").mkdir()
+    with pytest.raises(Untrusted):
+        own_directory(bytes(shared / "theirs" / "below"), b"name", make=True)
+    assert os.listdir(shared / "theirs" / "below") == []
