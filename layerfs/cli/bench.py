@@ -1,17 +1,17 @@
-"""`layerfs bench`: the benchmark harness, which lives beside the package in the project's work tree."""
+"""`layerfs bench`: the benchmark harness, which lives beside the package in the project's work tree.
+
+Where the package is installed without its work tree, the verb is not offered (VERBS in parser.py).
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
+from layerfs.cli.parser import WORK_TREE
 from layerfs.errors import NotFound
-
-PROJECT = Path(__file__).parents[2]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,13 +30,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def harness() -> Any:
-    """Return the module `benchmarks.__main__`, found on the path or in the work tree of an editable install."""
-    if importlib.util.find_spec("benchmarks") is None and (PROJECT / "benchmarks/__main__.py").exists():
-        sys.path.insert(0, str(PROJECT))
+    """Return the module `benchmarks.__main__` of the work tree."""
+    if WORK_TREE not in sys.path:
+        sys.path.insert(0, WORK_TREE)
     try:
         return importlib.import_module("benchmarks.__main__")
     except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] == "benchmarks":
-            raise NotFound("the benchmark harness is not installed with the package",
-                           "run it from a work tree of layerfs: make bench") from error
-        raise NotFound(f"the benchmark harness needs {error.name}", "pip install layerfs[bench]") from error
+        raise NotFound(f"the benchmark harness needs {error.name}", "run `make bench`, which installs it") from error

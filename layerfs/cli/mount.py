@@ -49,7 +49,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="who serves the mount; auto (the default) takes the kernel where it can, else FUSE",
     )
     parser.add_argument(
-        "-o", action="append", default=[], dest="options", metavar="OPT[,OPT...]", help="mount options, see README.md"
+        "-o", action="append", default=[], dest="options", metavar="OPT[,OPT...]", help="options: see layerfs-mount(1)"
     )
     parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
     parser.add_argument("--log", metavar="FILE", help="where the FUSE server writes its log")

@@ -26,7 +26,7 @@ USAGE: Final = """usage: layerfs-mount [-f] [-d] -o lowerdir=A:B[,upperdir=U,wor
        layerfs-mount SOURCE MOUNTPOINT -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...]
        layerfs-mount --version | --help
 
-    -o OPTION[,OPTION...]  mount options: those of fuse-overlayfs, mount(8) and layerfs (see README.md)
+    -o OPTION[,OPTION...]  mount options: those of fuse-overlayfs, mount(8) and layerfs (see layerfs-mount(1))
     -f                     stay in the foreground
     -d, --debug            the same, and log every request to stderr
     -V, --version          print the version

@@ -1,13 +1,17 @@
 """The command line's grammar: the verbs, and errors that say what was probably meant."""
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
 from layerfs.sys.terminal import one_line
 
-VERBS: Final = ("mount", "umount", "status", "diff", "run", "xar", "cache", "doctor", "bench", "completion")
+WORK_TREE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# The harness lies beside the package in the project's work tree, and is not installed.
+_BENCH: Final = ("bench",) if os.path.exists(f"{WORK_TREE}/benchmarks/__main__.py") else ()
+VERBS: Final = ("mount", "umount", "status", "diff", "run", "xar", "cache", "doctor", *_BENCH, "completion")
 GROUPS: Final = ("xar",)  # verbs that have verbs of their own
 
 

@@ -178,7 +178,8 @@ def _unknown(option: str) -> WrongUsage:
     if equals and name in _GENERIC:
         return _bad(name, os.fsencode(value), "no value")
     near = get_close_matches(name, known_options(), n=1)
-    return WrongUsage(f'unknown mount option "{name}"', f'did you mean "{near[0]}"?' if near else "see README.md")
+    hint = f'did you mean "{near[0]}"?' if near else "see layerfs-mount(1)"
+    return WrongUsage(f'unknown mount option "{name}"', hint)
 
 
 def known_options() -> list[str]:

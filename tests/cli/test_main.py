@@ -10,7 +10,7 @@ from layerfs import __version__
 from layerfs.cli import main
 from layerfs.cli.parser import VERBS
 from layerfs.errors import InvalidArgument
-from tests.host import BIN, PROJECT, require
+from tests.host import BIN, PROJECT
 
 TIMEOUT = 30  # s
 
@@ -106,26 +106,6 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     )
     assert done.stderr == ""
     assert done.stdout in ("0\n", "1\n")
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_a_completion_script_names_verbs_options_and_paths(shell: str) -> None:
-    script = run("completion", shell).stdout
-    for word in ("--driver", "umount", "kernel", "--lower", "_shtab_compgen_dirs" if shell == "bash" else "_files -/"):
-        assert word in script
-
-
-def test_bash_completes_a_verb_and_its_options() -> None:
-    require("bash")
-    script = run("completion", "bash").stdout
-    probe = (
-        'COMP_WORDS=(layerfs um); COMP_CWORD=1; _shtab_layerfs; echo "${COMPREPLY[@]}";'
-        'COMP_WORDS=(layerfs mount --dr); COMP_CWORD=2; COMPREPLY=(); _shtab_layerfs; echo "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(
-        ["bash", "-c", f"{script}\n{probe}"], capture_output=True, text=True, timeout=TIMEOUT, check=True
-    )
-    assert done.stdout.split() == ["umount", "--driver"]
 
 
 def test_modules_that_are_put_off_work_when_they_are_asked() -> None:

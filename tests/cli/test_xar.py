@@ -58,14 +58,6 @@ def test_only_the_part_that_is_asked_for_is_imported(place: Path) -> None:
     assert {"rich", "trio", "layerfs.pysquashfs.writer"}.isdisjoint(loaded)
 
 
-def test_completion_knows_the_parts_and_their_options() -> None:
-    words = [str(BIN / "layerfs"), "completion", "bash"]
-    script = subprocess.run(words, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
-    for part in verb.PARTS:
-        assert f"_shtab_layerfs_xar_{part}_option_strings" in script
-    subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=TIMEOUT)
-
-
 def test_options_may_stand_between_the_inputs(place: Path) -> None:
     done = run("build", "tree/text", "-o", "two.xar", "--compression", "none", "tree/bin", cwd=place)
     assert (done.returncode, done.stderr) == (0, "")
@@ -147,7 +139,8 @@ def test_verify_goes_on_after_what_is_no_package(place: Path) -> None:
     assert done.stderr.splitlines() == [
         "layerfs: absent: No such file or directory",
         "layerfs: tree is not a regular file (hint: name a squashfs image or a XAR)",
-        "layerfs: tree/text is neither a squashfs image nor a XAR",
+        "layerfs: tree/text is neither a squashfs image nor a XAR"
+        " (hint: an image that is a part of another file is named by -o offset=BYTES)",
     ]
 
 

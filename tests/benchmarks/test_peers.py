@@ -1,33 +1,11 @@
-"""`layerfs bench` where the harness is not, and `make peers` where no toolchain is."""
+"""`make peers` where no toolchain is."""
 
-import importlib
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from benchmarks import peers
-from layerfs.cli import bench
-from layerfs.errors import NotFound
-
-
-def refuse(missing: str) -> object:
-    def load(name: str) -> ModuleType:
-        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
-
-    return load
-
-
-@pytest.mark.parametrize(
-    ("missing", "hint"), [("benchmarks", "run it from a work tree of layerfs"), ("matplotlib", "layerfs\\[bench\\]")]
-)
-def test_what_is_not_installed_is_said_with_the_next_step(
-    missing: str, hint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib, "import_module", refuse(missing))
-    with pytest.raises(NotFound, match=hint):
-        bench.harness()
 
 
 def test_peers_without_a_toolchain_are_named_and_nothing_fails(
