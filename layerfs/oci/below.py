@@ -10,24 +10,18 @@ from typing import Protocol, Self
 
 from layerfs.errors import Corrupt
 from layerfs.model import Stack
-from layerfs.oci.streams import PIECE
 from layerfs.oci.tar import Member
+from layerfs.oci.view import Seen, View, member_of, pieces_of
 from layerfs.union.options import UnionOptions
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
 
-class Below(Protocol):
+class Below(View, Protocol):
     """A merged tree, asked by paths whose components are no symlinks."""
 
     def find(self, path: bytes) -> Member | None:
         """Describe what is at a path; None if nothing is, or if a parent is no directory."""
-
-    def names(self, path: bytes) -> list[bytes]:
-        """List a directory."""
-
-    def data(self, path: bytes) -> Iterator[memoryview]:
-        """Yield a regular file's bytes."""
 
 
 class UnionBelow:
@@ -51,19 +45,19 @@ class UnionBelow:
         self._union.close()
 
     def find(self, path: bytes) -> Member | None:
+        seen = self.look(path)
+        return None if seen is None else seen.member
+
+    def look(self, path: bytes) -> Seen | None:
         found = self._at(path)
         if found is None:
             return None
         number, st = found
-        kind, mode = stat.S_IFMT(st.st_mode), stat.S_IMODE(st.st_mode)
-        member = Member(path, kind, mode, st.st_uid, st.st_gid, st.st_mtime_ns)
+        member = member_of(path, st)
         if stat.S_ISLNK(st.st_mode):
             member.target = self._union.readlink(number)
-        elif stat.S_ISREG(st.st_mode):
-            member.size = st.st_size
-        member.major, member.minor = os.major(st.st_rdev), os.minor(st.st_rdev)
         member.xattrs = {name: self._union.get_xattr(number, name) for name in self._union.list_xattrs(number)}
-        return member
+        return Seen(member, st)
 
     def names(self, path: bytes) -> list[bytes]:
         found = self._at(path)
@@ -75,20 +69,9 @@ class UnionBelow:
             raise Corrupt(f"{path!r} is no regular file in the layers below")
         self._union.open_file(found[0], os.O_RDONLY)
         try:
-            yield from self._pieces(found[0], found[1].st_size)
+            yield from pieces_of(self._union.data_handle(found[0]), 0, found[1].st_size)
         finally:
             self._union.release(found[0])
-
-    def _pieces(self, number: int, size: int) -> Iterator[memoryview]:
-        handle = self._union.data_handle(number)
-        offset = 0
-        while offset < size:
-            count = min(PIECE, size - offset)
-            piece = os.pread(handle, count, offset) if isinstance(handle, int) else handle.read(offset, count)
-            if not piece:
-                raise Corrupt("a file of the layers below became shorter")
-            offset += len(piece)
-            yield memoryview(piece)
 
     def _at(self, path: bytes) -> tuple[int, Attributes] | None:
         """Walk to a path from the deepest directory that it has in common with the last one."""
@@ -117,7 +100,11 @@ class NothingBelow:
     """What is below the bottom layer."""
 
     def find(self, path: bytes) -> Member | None:
-        """Find nothing but the root, of which nothing is known."""
+        """Find nothing."""
+        return None
+
+    def look(self, path: bytes) -> Seen | None:
+        """Find nothing."""
         return None
 
     def names(self, path: bytes) -> list[bytes]:

