@@ -7,6 +7,8 @@
 #   make lint                ruff, mypy, import-linter
 #   make man                 docs/man, the installed man pages, from docs/
 #   make bare  [DO=demo]     demo or test (or setup, install) in a bare Debian 12 tree made for it
+#   make clean               remove what the other targets made in this directory: all that git ignores. What takes long to
+#                            make and lies outside stays: /var/tmp/layerfs-tests (a Debian), /var/tmp/layerfs-bench (trees)
 .POSIX:
 .PHONY: setup demo test check bench peers lint man bare clean
 
@@ -53,4 +55,7 @@ bare:
 	@bash .make/bare.sh $(DO)
 
 clean:
-	rm -rf .demo .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .demo .peers bench-out build dist *.egg-info
+	rm -rf .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find . -name '*.so' -exec rm -f {} +

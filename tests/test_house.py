@@ -163,6 +163,12 @@ def test_no_tracked_file(reason: str, words: list[str]) -> None:
     assert found == {}, reason
 
 
+def test_make_clean_removes_all_that_git_ignores() -> None:
+    recipe = text("Makefile").partition("\nclean:\n")[2]
+    ignored = [line.rstrip("/") for line in text(".gitignore").splitlines() if line]
+    assert [name for name in ignored if name not in recipe] == []
+
+
 def test_console_scripts_exist() -> None:
     for target in tomllib.loads(text("pyproject.toml"))["project"]["scripts"].values():
         module, function = target.split(":")
