@@ -49,5 +49,7 @@ class ServeConfig:
 
     mountpoint: bytes
     read_only: bool = False
+    sync: bool = False  # as mount(8) has them
+    dirsync: bool = False
     debug: bool = False
     idle: Idle | None = None

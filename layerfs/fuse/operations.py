@@ -1,7 +1,6 @@
-"""The FUSE requests: translate, call the union, answer. Only byte work awaits; everything else is atomic.
+"""The FUSE requests about names and attributes: translate, call the union, answer; those about bytes are in filedata.
 
-A file's handle is its number, since all who have a file open share its data; the top bit marks an opener without
-CAP_FSETID, whose writes clear setuid and setgid (we told the kernel that we do that: HANDLE_KILLPRIV_V2).
+Only byte work, copies and syncs await; everything else is atomic.
 """
 
 import errno
@@ -24,31 +23,23 @@ from pyfuse3 import (
     StatvfsData,
 )
 
-from layerfs.fuse import threads
 from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.filedata import FileData
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_attributes import CHUNK, COLD, PROBE, WINDOW, AttributePrefetch
-from layerfs.fuse.prefetch_data import FEED, DataPrefetch
 from layerfs.fuse.prefetch_listings import ListingPrefetch
 from layerfs.fuse.reply import blank_entry, guard, reply_bare
-from layerfs.sys.copy import write_all
-from layerfs.union import opened
+from layerfs.fuse.syncing import Syncing
 from layerfs.union.attrs import ACLS, Change
-from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.inodes import Directory, Node
 from layerfs.union.mutate import Caller
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
-UNPRIVILEGED = 1 << 63  # in a file handle
-NUMBER = UNPRIVILEGED - 1
-LARGE = 256 << 10  # bytes; above this a write, and a copy-up, is worth the 100 us of a thread hop
-SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does: one seek, less than a thread hop
-MAX_IO = 1 << 20  # bytes; max_write of the handshake
-
 
 @guard
-class Operations(pyfuse3.Operations):
+class Operations(FileData):
     """Every request of the kernel, answered from one union."""
 
     def __init__(
@@ -58,30 +49,26 @@ class Operations(pyfuse3.Operations):
         pages: PageCache | None = None,
         listings: Listings | None = None,
     ) -> None:
-        super().__init__()
-        self.union = union
-        self._pages = pages
-        self.config = config
-        if pages is not None:
-            union.watch(pages.changed)
+        super().__init__(union, pages, Syncing(union, sync=config.sync, dirsync=config.dirsync))
+        union.watch(self._changed)
         self._listing_prefetch = ListingPrefetch(union.trees)
         union.read_with(self._listing_prefetch.together)
         self._attribute_prefetch = AttributePrefetch()
-        self._data_prefetch = DataPrefetch()
         self._listings = listings or Listings()  # what the prelude has opened stays open
-        self._locks: dict[int, trio.Lock] = {}
-        self._buffer = bytearray(MAX_IO)
-        self._view = memoryview(self._buffer)
         # Answers are written out before the next request is looked at, so one of each kind is enough.
         self._entry = blank_entry(union.options.timeout)
         self._absent = blank_entry(union.options.timeout)
         self._absent.st_ino = InodeT(0)
-        self._file = FileInfo(keep_cache=True)
-        self._syncs = union.options.fsync and not union.options.volatile
 
     def close(self) -> None:
         """End the helpers."""
         self._listing_prefetch.close()
+
+    def _changed(self, ino: int) -> None:
+        """Hear of a node that the server has changed by itself."""
+        self._syncing.changed(ino)
+        if self._pages is not None:
+            self._pages.changed(ino)
 
     # Names
 
@@ -117,12 +104,6 @@ class Operations(pyfuse3.Operations):
         entry.st_mtime_ns = st.st_mtime_ns
         entry.st_ctime_ns = st.st_ctime_ns
         return entry
-
-    def _answer(self, node: Node) -> EntryAttributes:
-        """Answer with a node that was just made, and count that the kernel now knows it."""
-        st = self.union.attributes(node.ino)
-        node.lookups += 1
-        return self._fill(node.ino, st)
 
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         self.union.directory(inode)
@@ -174,13 +155,7 @@ class Operations(pyfuse3.Operations):
         self._listings.close(fh)
 
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        fd = self.union.upper_fd(self._listings[fh].ino) if self._syncs else None
-        if fd is not None:
-            fd = os.dup(fd)
-            try:
-                await threads.run(os.fsync, fd)
-            finally:
-                os.close(fd)
+        await self._syncing.directory(self._listings[fh].ino)
 
     # Attributes
 
@@ -201,9 +176,10 @@ class Operations(pyfuse3.Operations):
         )
         if fields.update_ctime and self.union.is_idle(inode, change):
             return self._fill(inode, self.union.attributes(inode))
-        if change.size is None:
-            await self._own(inode)
-        return self._fill(inode, self.union.set_attributes(inode, change))
+        await self._copy_ups.ensure(inode, ctx.pid, change.size)
+        st = self.union.set_attributes(inode, change)
+        await self._syncing.after_setting(inode)
+        return self._fill(inode, st)
 
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
         return self.union.readlink(inode)
@@ -215,14 +191,16 @@ class Operations(pyfuse3.Operations):
         return self.union.list_xattrs(inode)
 
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        await self._own(inode)
+        await self._copy_ups.ensure(inode, ctx.pid)
         self.union.set_xattr(inode, name, value)
+        await self._syncing.after_setting(inode)
 
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         if os.fsdecode(name) not in ACLS:  # an absent ACL is removed without an error
             self.union.get_xattr(inode, name)
-        await self._own(inode)
+        await self._copy_ups.ensure(inode, ctx.pid)
         self.union.remove_xattr(inode, name)
+        await self._syncing.after_setting(inode)
 
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         vfs, answer = self.union.statvfs(), StatvfsData()
@@ -232,153 +210,58 @@ class Operations(pyfuse3.Operations):
         answer.f_namemax = 255
         return answer
 
+    async def access(self, inode: InodeT, mode: int, ctx: RequestContext) -> bool:
+        raise FUSEError(errno.ENOSYS)  # default_permissions: the kernel checks
+
     # Changes
 
     async def mknod(self, parent: InodeT, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
-        return self._answer(self.union.mknod(parent, name, mode, rdev, _caller(ctx)))
+        return await self._made(parent, self.union.mknod(parent, name, mode, rdev, _caller(ctx)))
 
     async def mkdir(self, parent: InodeT, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._answer(self.union.mkdir(parent, name, mode, _caller(ctx)))
+        return await self._made(parent, self.union.mkdir(parent, name, mode, _caller(ctx)))
 
     async def symlink(self, parent: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
-        return self._answer(self.union.symlink(parent, name, target, _caller(ctx)))
+        return await self._made(parent, self.union.symlink(parent, name, target, _caller(ctx)))
 
     async def link(self, inode: InodeT, new_parent: InodeT, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
-        await self._own(inode)
-        return self._answer(self.union.link(inode, new_parent, new_name))
-
-    async def unlink(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
-        self.union.unlink(parent, name)
-
-    async def rmdir(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
-        self.union.rmdir(parent, name)
-
-    async def rename(
-        self, parent: InodeT, name: bytes, to: InodeT, new: bytes, flags: int, ctx: RequestContext
-    ) -> None:
-        for file in self.union.renaming(parent, name, to, new, flags):
-            await self._own(file.ino)
-            await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
-
-    # Data
-
-    async def _own(self, ino: int) -> None:
-        """Copy a large lower file up in a thread, so that others are answered meanwhile.
-
-        Small ones go inline, later.
-        """
-        node = self.union.node(ino)
-        if not isinstance(node, File) or not self.union.is_large_lower(node, LARGE):
-            return
-        async with self._locks.setdefault(ino, trio.Lock()):
-            staged = self.union.stage(node)
-            if staged is None:
-                return
-            try:
-                await threads.run(staged.copy)
-                self.union.adopt(staged)
-            except BaseException:
-                staged.discard()
-                raise
-            finally:
-                self._locks.pop(ino, None)
-
-    async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
-        if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_TRUNC:
-            await self._own(inode)
-        node = self.union.open_file(inode, flags)
-        if flags & os.O_TRUNC and ctx.uid:
-            self.union.drop_sxid(inode)
-        if not node.preloaded and self._pages is not None and not node.is_upper:
-            self._feed(node)
-        return self._opened(inode, ctx)
-
-    def _feed(self, node: File) -> None:
-        """Give the kernel a small lower file's data with its first open.
-
-        They cannot be dirty, and most are read next.
-        """
-        node.preloaded = True
-        assert self._pages is not None
-        fd = self.union.data_handle(node.ino)
-        size = opened.stat(fd).st_size
-        if not isinstance(fd, int):
-            if 0 < size <= FEED and (stored := fd.ready(0, size)):
-                self._pages.store(node.ino, stored)
-        elif 0 < size <= FEED:
-            began = perf_counter()
-            data = os.pread(fd, size, 0)
-            waited = perf_counter() - began > COLD
-            if node.parent is not None:
-                self._data_prefetch.opened(node.parent, node.name, waited=waited)
-            if len(data) == size:
-                self._pages.store(node.ino, data)
-
-    def _opened(self, ino: int, ctx: RequestContext) -> FileInfo:
-        self._file.fh = ino | UNPRIVILEGED if ctx.uid else ino
-        return self._file
+        await self._copy_ups.ensure(inode, ctx.pid)
+        return await self._made(new_parent, self.union.link(inode, new_parent, new_name))
 
     async def create(
         self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         node = self.union.create(parent, name, mode, _caller(ctx))
-        return self._opened(node.ino, ctx), self._answer(node)
+        answer = await self._made(parent, node)
+        return self._opened(node.ino, ctx), answer
 
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        fd = self.union.data_handle(fh & NUMBER)
-        if not isinstance(fd, int):
-            return await self._read_image(fh & NUMBER, fd, off, size)
-        view = self._view[:size]
-        if size <= SMALL:
-            return view[: os.preadv(fd, [view], off)]  # type: ignore[return-value]
+    async def _made(self, parent: int, node: Node) -> EntryAttributes:
+        """Answer with a node that was just made, and count that the kernel now knows it."""
+        node.lookups += 1
         try:
-            done = os.preadv(fd, [view], off, os.RWF_NOWAIT)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
-                raise
-            done = -1
-        if done == size or (done >= 0 and off + done >= os.fstat(fd).st_size):
-            return view[:done]  # type: ignore[return-value]
-        node = self.union.file(fh & NUMBER)
-        with self.union.busy(node):
-            return await threads.run(os.pread, fd, size, off)
+            if self._syncing.is_eager:
+                await self._syncing.after_setting(node.ino)
+                await self._syncing.after_change(parent)
+            return self._fill(node.ino, self.union.attributes(node.ino))
+        except BaseException:
+            self.union.forget(node.ino, 1)
+            raise
 
-    async def _read_image(self, ino: int, image: opened.Foreign, off: int, size: int) -> bytes:
-        """Read from a file in an image; what takes longer than a thread hop is read in a thread."""
-        data = image.ready(off, size)
-        if data is None:
-            with self.union.busy(self.union.file(ino)):
-                data = await threads.run(image.read, off, size)
-        return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
+    async def unlink(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
+        self.union.unlink(parent, name)
+        await self._syncing.after_change(parent)
 
-    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        ino = fh & NUMBER
-        fd = self.union.writable_fd(ino)
-        if fh & UNPRIVILEGED:
-            self.union.drop_sxid(ino)
-        if len(buf) < LARGE:
-            return write_all(fd, buf, off)
-        with self.union.busy(self.union.file(ino)):
-            return await threads.run(write_all, fd, buf, off)
+    async def rmdir(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
+        self.union.rmdir(parent, name)
+        await self._syncing.after_change(parent)
 
-    async def flush(self, fh: FileHandleT) -> None:
-        raise FUSEError(errno.ENOSYS)  # the kernel never asks again; close(2) has written back by itself
-
-    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        if not self._syncs:
-            return
-        ino = fh & NUMBER
-        fd = self.union.data_handle(ino)
-        if not isinstance(fd, int):
-            return
-        with self.union.busy(self.union.file(ino)):
-            await threads.run(os.fdatasync if datasync else os.fsync, fd)
-
-    async def release(self, fh: FileHandleT) -> None:
-        self.union.release(fh & NUMBER)
-
-    async def access(self, inode: InodeT, mode: int, ctx: RequestContext) -> bool:
-        raise FUSEError(errno.ENOSYS)  # default_permissions: the kernel checks
+    async def rename(
+        self, parent: InodeT, name: bytes, to: InodeT, new: bytes, flags: int, ctx: RequestContext
+    ) -> None:
+        for file in self.union.renaming(parent, name, to, new, flags):
+            await self._copy_ups.ensure(file.ino, ctx.pid)
+            await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
+        await self._syncing.after_change(parent, to)
 
 
 def _caller(ctx: RequestContext) -> Caller:

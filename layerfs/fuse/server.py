@@ -43,6 +43,15 @@ def serve_union(device: Device, union: Union, config: ServeConfig, listings: Lis
         prepare(config)
         with closing(Operations(union, config, pages, listings)) as operations:
             _serve(device, operations, config)
+        _bring_to_disk(union)
+
+
+def _bring_to_disk(union: Union) -> None:
+    """Sync the upper, as kernel overlayfs does when it is unmounted."""
+    try:
+        union.sync()
+    except OSError as error:
+        log.error("what was written last may not be on disk: %s", error)
 
 
 def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:

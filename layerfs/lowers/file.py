@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from layerfs.lowers.blocks import CACHE, Key, Load
 from layerfs.pysquashfs import Inode, Piece
-from layerfs.sys.copy import write_all
+from layerfs.sys.copy import Progress, nothing, write_all
 from layerfs.union.layers import Ref
 from layerfs.union.shown import Shown
 
@@ -99,7 +99,7 @@ class ImageFile:
         pieces = self._within(offset, end)
         return self._join(offset, end, pieces, [None] * len(pieces))
 
-    def copy(self, target: int, size: int) -> None:
+    def copy(self, target: int, size: int, progress: Progress = nothing) -> None:
         offset, end = 0, min(size, self.inode.size)  # a metacopy may claim more
         while offset < end:
             data = self.read(offset, min(CHUNK, end - offset))
@@ -109,6 +109,7 @@ class ImageFile:
                     stop = min(piece.offset + piece.length, offset + len(data))
                     write_all(target, memoryview(data)[start - offset : stop - offset], start)
             offset += len(data)
+            progress(offset)
         os.ftruncate(target, size)
 
     def _within(self, offset: int, end: int) -> Sequence[Piece]:

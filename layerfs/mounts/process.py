@@ -14,7 +14,7 @@ from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.starter import Ready
 from layerfs.spec.options import MountRequest, generic_words
-from layerfs.sys.mounts import unmount
+from layerfs.sys.mounts import MountFlag, unmount
 from layerfs.sys.private import runtime_directory
 from layerfs.value import replace, value
 
@@ -179,7 +179,15 @@ class Server:
 
             gc.enable()  # the command line began without
             idle = process.idle and self._only_ours(process.idle)
-            config = ServeConfig(record.mountpoint, self._request.read_only, process.debug, idle)
+            flags = self._request.attach.flags
+            config = ServeConfig(
+                record.mountpoint,
+                read_only=self._request.read_only,
+                sync=bool(flags & MountFlag.SYNCHRONOUS),
+                dirsync=bool(flags & MountFlag.DIRSYNC),
+                debug=process.debug,
+                idle=idle,
+            )
             device, self._device = self._device, -1
             serve(device, self._union, config, partial(start_logging, process, record.log))
         except Exception:

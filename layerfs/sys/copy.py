@@ -1,20 +1,14 @@
 """File data from one descriptor to another, as cheaply as the filesystems allow; holes stay holes."""
 
-import ctypes
 import errno
 import fcntl
 import os
-import sys
-
-from layerfs.sys import libc
+from collections.abc import Callable
 
 FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 CHUNK = 1 << 20  # bytes; what one copy_file_range or read moves at most
 
 SMALL = 64 << 10  # bytes; up to this a read and a write cost less than copy_file_range's set-up
-EXT4 = 0xEF53  # linux/magic.h: EXT4_SUPER_MAGIC
-SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
-SYNC_FILE_RANGE_ALL = 7  # wait for what is under way, write, wait
 
 _REFUSED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF, errno.EPERM}
 
@@ -22,10 +16,18 @@ _REFUSED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENO
 _unclonable: set[tuple[int, int]] = set()  # (source, target) devices that have refused a reflink
 
 
-def copy_data(source: int, target: int, size: int) -> None:
+Progress = Callable[[int], None]
+
+
+def nothing(_done: int) -> None:
+    """Go on, whatever was copied so far."""
+
+
+def copy_data(source: int, target: int, size: int, progress: Progress = nothing) -> None:
     """Copy the first `size` bytes of a file into an empty one; the target ends up exactly `size` bytes long.
 
     Reflinks if the whole file is asked for and both live on one filesystem that can; else copies the data extents only.
+    `progress` is called with the offset after each CHUNK; an exception of it ends the copy.
     Raises OSError (ENOSPC, EDQUOT, EIO) with the target half-written: the caller throws it away.
     """
     if size == 0:
@@ -36,7 +38,7 @@ def copy_data(source: int, target: int, size: int) -> None:
     if st.st_blocks * 512 >= st.st_size >= size:  # no holes to look for
         if size <= SMALL and os.pwrite(target, os.pread(source, size, 0), 0) == size:
             return
-        if _copy_range(source, target, 0, size) == size:
+        if _copy_range(source, target, 0, size, progress) == size:
             return
     os.ftruncate(target, size)
     offset = 0
@@ -44,7 +46,7 @@ def copy_data(source: int, target: int, size: int) -> None:
         extent = _next_data(source, offset, size)
         if extent is None:
             return
-        offset = _copy_range(source, target, *extent)
+        offset = _copy_range(source, target, *extent, progress)
 
 
 def _reflink(source: int, target: int, device: int) -> bool:
@@ -76,7 +78,7 @@ def _next_data(source: int, offset: int, size: int) -> tuple[int, int] | None:
     return start, min(os.lseek(source, start, os.SEEK_HOLE), size)
 
 
-def _copy_range(source: int, target: int, start: int, end: int) -> int:
+def _copy_range(source: int, target: int, start: int, end: int, progress: Progress) -> int:
     """Copy [start, end) and return where it stopped: the source may be shorter than it was."""
     offset = start
     while offset < end:
@@ -84,6 +86,7 @@ def _copy_range(source: int, target: int, start: int, end: int) -> int:
         if count == 0:
             return end
         offset += count
+        progress(offset)
     return offset
 
 
@@ -105,38 +108,3 @@ def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
         done = os.pwrite(fd, view, offset)
         view, offset = view[done:], offset + done
     return len(data)
-
-
-_ordered: dict[int, bool] = {}  # device -> whether its filesystem is ext4
-
-
-def begin_settling(fd: int) -> None:
-    """Start to write a fresh file's data to disk; `settle` then has less to wait for."""
-    if _keeps_order(fd):
-        libc.call("sync_file_range", fd, 0, 0, SYNC_FILE_RANGE_WRITE)
-
-
-def settle(fd: int) -> None:
-    """See to it that a fresh file's data are on disk before a rename that follows, as far as a power cut can tell.
-
-    On ext4 it is enough to wait for the data alone: the journal brings the new size (data=ordered, and dioread_nolock,
-    where the size follows the data's end) no later than the rename, and flushes the disk's cache before it commits.
-    That takes half of fdatasync(2), which commits the journal by itself, and is what it takes elsewhere.
-    """
-    if _keeps_order(fd):
-        libc.call("sync_file_range", fd, 0, 0, SYNC_FILE_RANGE_ALL)
-    else:
-        os.fdatasync(fd)
-
-
-def _keeps_order(fd: int) -> bool:
-    device = os.fstat(fd).st_dev
-    if device not in _ordered:
-        _ordered[device] = _is_ext4(fd)
-    return _ordered[device]
-
-
-def _is_ext4(fd: int) -> bool:
-    buffer = ctypes.create_string_buffer(256)  # struct statfs; its first word is f_type
-    libc.call("fstatfs", fd, buffer)
-    return int.from_bytes(buffer.raw[:8], sys.byteorder) == EXT4

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from layerfs.sys import dirs
-from layerfs.sys.copy import begin_settling, settle
+from layerfs.sys.copy import Progress, nothing
+from layerfs.sys.settle import begin_settling, settle
 from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
@@ -57,13 +58,24 @@ class Staged:
         """What reaches the copy: its descriptor, which is quicker, or its path."""
         return dirs.path_of(self.ov.upper.work.fd, self.name) if self.fd is None else self.fd
 
-    def copy(self) -> None:
-        """Copy the data: the part of a copy-up whose cost grows with the file; any thread may do it."""
+    def copy(self, progress: Progress = nothing) -> None:
+        """Copy the data: the part of a copy-up whose cost grows with the file; any thread may do it.
+
+        `progress` is called with each offset that is reached; an exception of it ends the copy.
+        """
         if self.source is None or self.fd is None:
             return
-        opened.copy(self.source, self.fd, self.size)
-        if self.ov.options.fsync and not self.ov.options.volatile:
+        opened.copy(self.source, self.fd, self.size, progress)
+        if self.settles:
             begin_settling(self.fd)
+
+    @property
+    def settles(self) -> bool:
+        """Whether the data are to be on disk before the copy gets its name, so that a power cut leaves old or new.
+
+        Also with fsync=0: what a client does not sync may be lost, but a file that was only opened must not.
+        """
+        return not self.ov.options.volatile
 
     def discard(self) -> None:
         """Remove the copy: it failed, or is not needed any more."""
@@ -127,7 +139,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     parent = node.above()
     names = _all_names(ov, node, staged.st)
     part = copy_up_directory(ov, parent)
-    if staged.fd is not None and ov.options.fsync and not ov.options.volatile:
+    if staged.fd is not None and staged.settles:
         settle(staged.fd)
     _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=scratch, dst_dir_fd=at))
     listing_of(ov, parent).copied_up(node.name, part)

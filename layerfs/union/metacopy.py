@@ -4,7 +4,7 @@ import errno
 import os
 
 from layerfs.sys import dirs
-from layerfs.sys.copy import settle
+from layerfs.sys.settle import settle
 from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from layerfs.sys import dirs
-from layerfs.sys.copy import copy_data
+from layerfs.sys.copy import Progress, copy_data, nothing
 
 if TYPE_CHECKING:
     from layerfs.union.layers import Ref, Tree
@@ -39,8 +39,11 @@ class Foreign(Protocol):
     def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return the bytes of a range, fewer at the end of the file; any thread may call it."""
 
-    def copy(self, target: int, size: int) -> None:
-        """Copy the first `size` bytes into an empty file of the host, holes as holes; any thread may call it."""
+    def copy(self, target: int, size: int, progress: Progress = nothing) -> None:
+        """Copy the first `size` bytes into an empty file of the host, holes as holes; any thread may call it.
+
+        `progress` is called with each offset that is reached; an exception of it ends the copy.
+        """
 
 
 Handle = int | Foreign  # an int is a descriptor
@@ -72,12 +75,15 @@ def ref(handle: Handle) -> "Ref":
     return dirs.held(handle) if isinstance(handle, int) else handle.ref
 
 
-def copy(handle: Handle, target: int, size: int) -> None:
-    """Copy the first `size` bytes of an open file into an empty file of the host; any thread may call it."""
+def copy(handle: Handle, target: int, size: int, progress: Progress = nothing) -> None:
+    """Copy the first `size` bytes of an open file into an empty file of the host; any thread may call it.
+
+    `progress` is called with each offset that is reached; an exception of it ends the copy.
+    """
     if isinstance(handle, int):
-        copy_data(handle, target, size)
+        copy_data(handle, target, size, progress)
     else:
-        handle.copy(target, size)
+        handle.copy(target, size, progress)
 
 
 def xattrs(handle: Handle) -> list[str]:

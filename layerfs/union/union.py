@@ -8,7 +8,7 @@ from typing import Any
 
 from layerfs.errors import InvalidArgument, Unsupported
 from layerfs.model import Stack
-from layerfs.sys import dirs
+from layerfs.sys import dirs, libc
 from layerfs.sys.limits import raise_open_files
 from layerfs.union import attrs, data, mutate, opened, removal
 from layerfs.union.attrs import Change
@@ -68,6 +68,12 @@ class Union:
                 closing.callback(ov.upper.work.close)
                 if ov.options.volatile:
                     end_volatile(ov.upper.work, ov.upper.tree.root())
+
+    def sync(self) -> None:
+        """Bring all of the upper to its disk, unless it is volatile; any thread may call it."""
+        ov = self._ov
+        if ov.upper is not None and not ov.options.volatile:
+            libc.call("syncfs", ov.upper.tree.root())
 
     @property
     def options(self) -> UnionOptions:
@@ -285,10 +291,13 @@ class Union:
             return False
         return not self.read_only and attributes(self._ov, node).st_size >= size
 
-    def stage(self, node: File) -> Staged | None:
-        """Begin a copy-up whose data another thread may copy (`Staged.copy`); None if there is nothing to do."""
+    def stage(self, node: File, size: int | None = None) -> Staged | None:
+        """Begin a copy-up whose data another thread may copy (`Staged.copy`); None if there is nothing to do.
+
+        `size` [bytes] cuts the data short: a truncate is to follow.
+        """
         ov = self._writable()
-        return Staged(ov, node, None) if needs_copy_up(node) else None
+        return Staged(ov, node, size) if needs_copy_up(node) else None
 
     def adopt(self, staged: Staged) -> None:
         """Finish a copy-up: the upper has the file now."""
@@ -311,6 +320,17 @@ class Union:
             if extra.opens <= 0 and not extra.busy:
                 extra.opens += 1
                 data.release(self._ov, node)
+
+    def open_to_sync(self, ino: int) -> int | None:
+        """Open a regular file of the upper, for fsync(2) only; None for anything else, and for what we may not open."""
+        node = self.file(ino)
+        if not node.is_regular or node.part is None or not node.part.is_upper:
+            return None
+        try:
+            handle = node.part.tree.open(self._ov.fd(node.part), node.name, os.O_RDONLY)
+        except PermissionError:
+            return None
+        return handle if isinstance(handle, int) else None
 
     def upper_fd(self, ino: int) -> int | None:
         """Return the descriptor of a directory's share of the upper, for fsyncdir; None if it has none."""

@@ -107,3 +107,4 @@ def end_volatile(work: Work, upper: int) -> None:
     """Make up for the syncs that a volatile mount skipped, then take its mark away: this end is no crash."""
     libc.call("syncfs", upper)
     dirs.remove(work.fd, b"incompat")
+    os.fsync(work.fd)  # else a power cut brings the mark back, and the next mount takes this end for a crash

@@ -1,4 +1,4 @@
-"""A directory of small files, as a union has it."""
+"""A directory of small files, as a union has it; a mount that is still in its prelude."""
 
 import os
 from collections.abc import Iterator
@@ -11,6 +11,10 @@ from layerfs.model import Stack
 from layerfs.union.inodes import Directory
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
+from tests.fuse.slow import NAMES, Slow, running
+from tests.host import require
+from tests.oracle.trees import directory, file
+from tests.union.box import Box
 
 FILES = 60
 
@@ -23,3 +27,14 @@ def root(tmp_path: Path) -> Iterator[Directory]:
     with closing(Union.open(Stack((os.fsencode(tmp_path),)), UnionOptions())) as union:
         union.names(1)
         yield union.root()
+
+
+@pytest.fixture
+def slow(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    require("fuse")
+    many = {b"many": directory()} | {b"many/%03d" % number: file(b"") for number in range(NAMES)}
+    box = Box(scratch, {b"top": file(b"1")}, {b"low": file(b"two"), b"d": directory(), b"d/e": file(b"")} | many)
+    os.symlink("low", scratch / "l2/link")
+    os.setxattr(scratch / "l2/low", "user.word", b"value")
+    with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
+        yield mount

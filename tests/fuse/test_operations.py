@@ -1,7 +1,6 @@
 """The FUSE handlers on a union, called as pyfuse3 calls them, without a mount."""
 
 import errno
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +10,16 @@ import pytest
 import trio
 from pyfuse3 import FUSEError
 
-from layerfs.fuse import threads
 from layerfs.fuse.config import ServeConfig
-from layerfs.fuse.operations import LARGE, Operations
+from layerfs.fuse.copying import LARGE
+from layerfs.fuse.operations import Operations
 from layerfs.union.copyup import Staged
 from layerfs.union.options import RedirectDir, UnionOptions
 from tests.oracle.trees import file
 from tests.union.box import Box
 
-ROOT: Any = SimpleNamespace(uid=0, gid=0, umask=0o022)
-ANNE: Any = SimpleNamespace(uid=1000, gid=1000, umask=0o022)
+ROOT: Any = SimpleNamespace(uid=0, gid=0, umask=0o022, pid=0)
+ANNE: Any = SimpleNamespace(uid=1000, gid=1000, umask=0o022, pid=0)
 BIG = 3 * LARGE
 
 
@@ -57,26 +56,16 @@ async def test_lookups_are_counted_and_forgotten(ops: Any, box: Box) -> None:
     assert box.is_clean()
 
 
-async def test_write_by_the_unprivileged_takes_setuid(ops: Any, box: Box) -> None:
-    ino = await ino_of(ops, b"f")
-    opened = await ops.open(ino, os.O_RDWR, ANNE)
-    assert await ops.write(opened.fh, 0, b"D") == 1
-    assert bytes(await ops.read(opened.fh, 0, 100)) == b"Data"
-    await ops.fsync(opened.fh, False)
-    await ops.release(opened.fh)
-    assert (await ops.getattr(ino, ROOT)).st_mode & 0o7777 == 0o755
-
-
 async def test_large_copy_up_lets_others_in(ops: Any, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go = trio.Event(), trio.Event()
-    real = threads.run
+    real = trio.to_thread.run_sync
 
-    async def wait(function: Callable[..., Any], *args: Any) -> Any:
+    async def wait(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
         begun.set()
         await go.wait()
-        return await real(function, *args)
+        return await real(function, *args, **named)
 
-    monkeypatch.setattr(threads, "run", wait)
+    monkeypatch.setattr(trio.to_thread, "run_sync", wait)
     ino = await ino_of(ops, b"d", b"big")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ops.setxattr, ino, b"user.a", b"1", ROOT)
@@ -93,9 +82,9 @@ async def test_copying_rename_lets_others_in(ops: Any, box: Box, monkeypatch: py
     seen: list[int] = []
     real = Staged.copy
 
-    def copy(staged: Staged) -> None:
+    def copy(staged: Staged, *progress: Any) -> None:
         seen.append(len(seen))
-        real(staged)
+        real(staged, *progress)
 
     monkeypatch.setattr(Staged, "copy", copy)
     done = False

@@ -65,11 +65,3 @@ def test_errors_of_the_target_reach_the_caller(scratch: Path, monkeypatch: pytes
     with pytest.raises(OSError) as caught:
         copied(scratch / "a", scratch / "b", len(content))
     assert caught.value.errno == errno.ENOSPC
-
-
-def test_settle_takes_any_filesystem(scratch: Path) -> None:
-    for place in (scratch, Path("/dev/shm")):
-        fd = os.open(place, os.O_TMPFILE | os.O_RDWR)
-        os.write(fd, b"x")
-        copy.settle(fd)
-        os.close(fd)

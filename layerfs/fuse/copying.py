@@ -1,0 +1,110 @@
+"""Copy-ups of large files: threads copy their data, while everybody else is answered.
+
+Copies have threads of their own, so that reads and writes never queue behind one. They bring their data to disk as
+they go: were all of it dirty at once, the host would slow down everybody's writes. And a copy ends when its client is
+killed: the client cannot end before it is answered, and pyfuse3 hands no INTERRUPT on, so the copy asks now and then.
+"""
+
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from layerfs.sys.settle import begin_settling, settle_range
+from layerfs.union.copyup import Staged
+from layerfs.union.inodes import File
+from layerfs.union.union import Union
+
+LARGE: Final = 256 << 10  # bytes; a copy-up of less is done inline: it is not worth the 100 us of a thread hop
+COPIERS: Final = 4  # copies at once; guessed: more only make a disk seek
+STRIDE: Final = 16 << 20  # bytes that are written to disk in one go while the next are copied; guessed
+_SIGKILL: Final = 1 << 8  # in a mask of pending signals
+
+
+class CopyUps:
+    """The copy-ups of one union that are under way; one for each file."""
+
+    def __init__(self, union: Union) -> None:
+        self._union = union
+        self._locks: dict[int, tuple[trio.Lock, int]] = {}  # by file: the lock, and how many wait for it or hold it
+        self._copiers = trio.CapacityLimiter(COPIERS)
+
+    async def ensure(self, ino: int, client: int = 0, size: int | None = None) -> None:
+        """Copy a large lower file up, no further than to `size` [bytes]; small ones are left to whoever changes them.
+
+        `client` is the thread that waits for it, 0 if that is unknown. Raises EINTR when it was killed.
+        """
+        node = self._union.node(ino)
+        if not isinstance(node, File) or not self._is_large(node, size):
+            return
+        async with self._locked(ino):
+            staged = self._union.stage(node, size)
+            if staged is None:
+                return  # somebody else has copied it
+            try:
+                await trio.to_thread.run_sync(_copy, staged, client, limiter=self._copiers)
+                self._union.adopt(staged)
+            except BaseException:
+                staged.discard()
+                raise
+
+    def _is_large(self, node: File, size: int | None) -> bool:
+        return (size is None or size >= LARGE) and self._union.is_large_lower(node, LARGE)
+
+    @asynccontextmanager
+    async def _locked(self, ino: int) -> AsyncIterator[None]:
+        """Hold the lock of one file, which exists only as long as it is needed."""
+        lock, users = self._locks.get(ino, (trio.Lock(), 0))
+        self._locks[ino] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(ino)
+            if users > 1:
+                self._locks[ino] = lock, users - 1
+
+
+def _copy(staged: Staged, client: int) -> None:
+    """Copy a file's data in a thread, so that what is left to do in the loop is short."""
+    progress = _Progress(staged, client)
+    staged.copy(progress)
+    progress.finish()
+
+
+class _Progress:
+    """What happens between two chunks of a copy."""
+
+    def __init__(self, staged: Staged, client: int) -> None:
+        self._fd = staged.fd if staged.settles and staged.fd is not None else -1
+        self._client = client
+        self._settled = 0
+        self._begun = 0
+
+    def __call__(self, offset: int) -> None:
+        if self._client and is_killed(self._client):
+            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+        if self._fd >= 0 and offset - self._begun >= STRIDE:
+            begin_settling(self._fd, self._begun, offset - self._begun)
+            settle_range(self._fd, self._settled, self._begun - self._settled)
+            self._settled, self._begun = self._begun, offset
+
+    def finish(self) -> None:
+        """Wait until all of the data is written."""
+        if self._fd >= 0:
+            settle_range(self._fd, self._settled, 0)
+
+
+def is_killed(thread: int) -> bool:
+    """Tell whether a thread of the host has ended, or is to end as soon as it is answered."""
+    try:
+        with open(f"/proc/{thread}/status", "rb") as status:
+            pending = next(line for line in status if line.startswith(b"SigPnd:"))
+    except (FileNotFoundError, ProcessLookupError):
+        return os.path.exists("/proc/self/status")  # else there is no /proc to tell
+    except (OSError, StopIteration):
+        return False
+    return bool(int(pending.split()[1], 16) & _SIGKILL)

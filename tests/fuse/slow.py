@@ -1,0 +1,66 @@
+"""A real mount whose server imports as slowly as a test wants."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from layerfs.fuse import serve
+from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.mount import attach
+from layerfs.spec.attach import AttachOptions
+from layerfs.sys.mounts import unmount
+from tests.union.box import Box
+
+NAMES = 500  # more than one READDIRPLUS holds
+
+
+class Slow:
+    """A mount whose server is in its prelude until `imported`."""
+
+    def __init__(self, box: Box, target: Path, imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        target.mkdir()
+        self.target, self._imported = target, imported
+        monkeypatch.setenv("LAYERFS_TEST_IMPORTED", os.fspath(imported))
+        monkeypatch.setattr(serve, "SERVER", "tests.fuse.slowly")
+        self._device = attach(os.fsencode(target), AttachOptions())
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._serve(box)
+        os.close(self._device)
+        box.union.close()
+
+    def _serve(self, box: Box) -> NoReturn:
+        try:
+            serve.serve(self._device, box.union, ServeConfig(os.fsencode(self.target)))
+            os._exit(0)
+        finally:
+            sys.stderr.flush()
+            os._exit(1)
+
+    def imported(self) -> None:
+        self._imported.touch()
+
+    def end(self) -> int:
+        """Unmount and return the server's exit status."""
+        self.imported()
+        unmount(os.fsencode(self.target), lazy=True)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@contextmanager
+def running(mount: Slow) -> Iterator[Slow]:
+    """End a mount's server, whatever became of it."""
+    try:
+        yield mount
+    finally:
+        try:
+            os.kill(mount.pid, signal.SIGKILL)
+            os.waitpid(mount.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass

@@ -1,0 +1,105 @@
+"""Copy-ups of large files in threads: they end with their client, and one file is copied once."""
+
+import errno
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from layerfs.fuse import copying
+from layerfs.fuse.copying import LARGE, STRIDE, CopyUps, is_killed
+from layerfs.union.copyup import Staged
+from tests.oracle.trees import file
+from tests.union.box import Box
+
+BIG = 3 * LARGE
+
+
+@pytest.fixture
+def box(scratch: Path) -> Iterator[Box]:
+    with Box(scratch, {b"big": file(b"x" * BIG), b"small": file(b"s")}) as box:
+        yield box
+
+
+def ino_of(box: Box, name: bytes) -> int:
+    node, _ = box.union.lookup(1, name)
+    box.union.remember(node)
+    return node.ino
+
+
+def in_work(box: Box, scratch: Path) -> list[str]:
+    """What a copy-up has left in the scratch directory."""
+    return [name for name in os.listdir(scratch / "work/work") if name.isdigit()]
+
+
+async def test_many_who_want_one_file_copy_it_once(box: Box, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, real = [], copying._copy
+
+    def copy(staged: Staged, client: int) -> None:
+        made.append(staged.name)
+        real(staged, client)
+
+    monkeypatch.setattr(copying, "_copy", copy)
+    copies, ino = CopyUps(box.union), ino_of(box, b"big")
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(copies.ensure, ino)
+    assert len(made) == 1 and box.read(b"big") == b"x" * BIG
+    assert copies._locks == {}
+
+
+async def test_small_files_are_left_to_whoever_changes_them(box: Box) -> None:
+    await CopyUps(box.union).ensure(ino_of(box, b"small"))
+    assert box.union.file(ino_of(box, b"small")).part is not None
+    assert not box.union.file(ino_of(box, b"small")).is_upper
+
+
+async def test_a_copy_ends_with_its_client_and_the_next_one_gets_it(
+    box: Box, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that was killed could not end before gigabytes had been copied for it."""
+    copies, ino = CopyUps(box.union), ino_of(box, b"big")
+    monkeypatch.setattr(copying, "is_killed", lambda client: client == 7)
+    monkeypatch.setattr("layerfs.sys.copy._reflink", lambda *_: False)
+    with pytest.raises(InterruptedError) as caught:
+        await copies.ensure(ino, 7)
+    assert caught.value.errno == errno.EINTR
+    assert in_work(box, scratch) == [] and not box.union.file(ino).is_upper
+    await copies.ensure(ino, 8)
+    assert box.union.file(ino).is_upper and box.read(b"big") == b"x" * BIG
+
+
+async def test_a_file_that_is_to_be_cut_is_copied_no_further(box: Box, scratch: Path) -> None:
+    ino = ino_of(box, b"big")
+    await CopyUps(box.union).ensure(ino, size=LARGE + 1)
+    assert (scratch / "upper/big").stat().st_size == LARGE + 1
+
+
+def test_data_are_brought_to_disk_while_they_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranges: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(copying, "begin_settling", lambda _, *part: ranges.append(("begin", *part)))
+    monkeypatch.setattr(copying, "settle_range", lambda _, *part: ranges.append(("wait", *part)))
+    progress = copying._Progress.__new__(copying._Progress)
+    progress._fd, progress._client, progress._settled, progress._begun = 3, 0, 0, 0
+    for offset in range(1 << 20, 3 * STRIDE + 1, 1 << 20):
+        progress(offset)
+    progress.finish()
+    assert ranges == [
+        ("begin", 0, STRIDE), ("wait", 0, 0), ("begin", STRIDE, STRIDE), ("wait", 0, STRIDE),
+        ("begin", 2 * STRIDE, STRIDE), ("wait", STRIDE, STRIDE), ("wait", 2 * STRIDE, 0),
+    ]  # fmt: skip
+
+
+def test_who_is_killed_is_seen() -> None:
+    assert not is_killed(os.getpid())
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    assert not is_killed(child)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert is_killed(child)
