@@ -18,18 +18,18 @@ from layerfs.errors import Unsupported
 from layerfs.model import Mount, Stack
 from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Snapshot, Usage, usage_of
 from layerfs.snapshots.idmaps import IdMaps, maps_of
+from layerfs.snapshots.rebase import is_alone, upper_only
 from layerfs.snapshots.root import make_root
 from layerfs.spec.overlay import bind_mount, kernel_options, overlay_mount
 from layerfs.sys import dirs
 from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.sys.idmap import mapped_tree, namespace_of
 from layerfs.sys.namespaces import trusted_xattrs
-from layerfs.sys.overlay import detached_overlay, escape
+from layerfs.sys.overlay import detached_overlay
 from layerfs.union.options import UnionOptions
 
 FS = b"/fs"
 WORK = b"/work"
-PARENT_CHAIN = "containerd.io/snapshot/parent-chain-id"  # of a layer that will be put on top of another at commit
 _WRITABLE = ("index=off", "metacopy=off")  # whatever the host's defaults are: a layer stands by itself
 
 
@@ -76,8 +76,8 @@ class OverlayDriver:
         parents = tuple(parent + FS for parent in snapshot.parents)
         maps = maps_of(snapshot.labels)
         if not parents:
-            if writable and PARENT_CHAIN in snapshot.labels:
-                return (_upper_only(own, snapshot.directory + WORK),)
+            if is_alone(snapshot):
+                return (upper_only(own, snapshot.directory + WORK),)
             return (bind_mount(own, read_only=not writable),)
         shift = () if maps is None else (f"uidmap={maps.uid_text}", f"gidmap={maps.gid_text}")
         if not writable and len(parents) == 1:
@@ -104,12 +104,6 @@ class OverlayDriver:
     def _words(self, *, writable: bool) -> tuple[str, ...]:
         words = kernel_options(UnionOptions(), writable=writable, trusted=self._trusted)
         return (*words, *_WRITABLE) if writable else words
-
-
-def _upper_only(upper: bytes, work: bytes) -> Mount:
-    """Return what containerd unpacks into without losing whiteouts: an overlay that names no lower is never mounted."""
-    places = (b"workdir=" + escape(work), b"upperdir=" + escape(upper))
-    return Mount("overlay", "overlay", tuple(map(os.fsdecode, places)))
 
 
 def _require_idmaps(path: bytes, maps: IdMaps) -> None:

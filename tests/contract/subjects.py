@@ -17,8 +17,8 @@ from tests.host import require
 from tests.oracle.trees import Tree, read_tree
 
 THIRD_PARTY = Path(__file__).parent / "package"
-DRIVERS = ("overlay", "copying")
-NEEDS = {"overlay": ("root", "kernel overlay"), "copying": ("root",)}
+DRIVERS = ("overlay", "fuse", "copying")
+NEEDS = {"overlay": ("root", "kernel overlay"), "fuse": ("root", "fuse"), "copying": ("root",)}
 
 
 class Subject:
