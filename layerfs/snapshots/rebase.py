@@ -1,7 +1,7 @@
 """Layers that are unpacked alone and put on top of their parents at commit (containerd 2.2, capability `rebase`).
 
-A bind mount would lose the whiteouts and opaque directories of such a layer. containerd unpacks into the `upperdir` of an
-overlay without mounting it, and writes there the marks that overlays have; so that is the mount, though it names no
+A bind mount would lose the whiteouts and opaque directories of such a layer. containerd unpacks into the `upperdir` of
+an overlay without mounting it, and writes there the marks that overlays have; so that is the mount, though it names no
 lower and nobody could mount it.
 """
 

@@ -10,7 +10,7 @@ text, never a path.
 The order of steps, so that being killed between any two leaves before or after:
 
     prepare   lock and make a directory; the driver creates in it | begin; insert; rename it to its place; end | unlock
-    commit    the driver counts; sync the filesystem | begin; change the row; end | sync the ledger; seal; note that
+    commit    sync the filesystem; the driver counts | begin; change the row; end | sync the ledger; seal; note that
     remove    begin; delete the row; rename the directory into the trash; end
     cleanup   sync the ledger; the driver discards; remove the directory
 
@@ -91,9 +91,9 @@ class Snapshotter:
         with self.ledger.read() as db:
             row, base = self._to_commit(db, info, key)
             snapshot = self.seen(db, row)
-        usage = self.driver.usage(snapshot)
         if not volatile:
             sync_filesystem(snapshot.directory)
+        usage = self.driver.usage(snapshot)
         with self.ledger.write() as db:
             again, base = self._to_commit(db, info, key)
             if again.id != row.id:

@@ -1,9 +1,10 @@
 """The drivers that the contract suite runs over, each in a store of its own on a filesystem that it can use."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from layerfs.model import Mount
@@ -16,9 +17,10 @@ from tests.conftest import mounts_below
 from tests.host import require
 from tests.oracle.trees import Tree, read_tree
 
+BTRFS_SIZE = 256 << 20  # bytes; mkfs.btrfs wants more than 109 MiB
 THIRD_PARTY = Path(__file__).parent / "package"
-DRIVERS = ("overlay", "fuse", "copying")
-NEEDS = {"overlay": ("root", "kernel overlay"), "fuse": ("root", "fuse"), "copying": ("root",)}
+DRIVERS = ("overlay", "fuse", "btrfs", "copying")
+NEEDS = {"overlay": ["kernel overlay"], "fuse": ["fuse"], "btrfs": ["btrfs"], "copying": []}
 
 
 class Subject:
@@ -27,12 +29,15 @@ class Subject:
     def __init__(self, name: str, place: Path) -> None:
         self.name = name
         self.place = place
-        self.root = place / "store"
+        self.root = (a_btrfs(place) if name == "btrfs" else place) / "store"
         self.open()
 
     def open(self) -> None:
         self.store: Store = open_store(self.root)
-        self.snapshots: Snapshotter = self.store.snapshotter(self.name)
+        with ExitStack() as undo:
+            undo.callback(self.store.close)
+            self.snapshots: Snapshotter = self.store.snapshotter(self.name)
+            undo.pop_all()
 
     def reopen(self) -> None:
         self.store.close()
@@ -81,6 +86,17 @@ class Subject:
             return read_tree(os.fsencode(target))
 
 
+def a_btrfs(place: Path) -> Path:
+    """A filesystem in a file, mounted; the scratch directory takes it away."""
+    image, root = place / "image", place / "btrfs"
+    image.touch()
+    os.truncate(image, BTRFS_SIZE)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True, stdout=subprocess.DEVNULL)
+    root.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, root], check=True)
+    return root
+
+
 def release(point: bytes) -> None:
     """Unmount, and wait for who served it."""
     if any(record.mountpoint == point for record in registry.records()):
@@ -92,7 +108,7 @@ def release(point: bytes) -> None:
 @contextmanager
 def a_subject(name: str, place: Path) -> Iterator[Subject]:
     """A subject below a scratch directory."""
-    require(*NEEDS[name])
+    require("root", *NEEDS[name])
     sys.path.append(str(THIRD_PARTY))
     try:
         subject = Subject(name, place)

@@ -58,7 +58,7 @@ def _arm(step: int) -> None:
     for name in CHANGES:
         setattr(os, name, ticking(getattr(os, name)))
     os.open = ticking(os.open, lambda path, flags, *_: bool(flags & os.O_CREAT))
-    fcntl.ioctl = ticking(fcntl.ioctl)  # type: ignore[assignment]
+    fcntl.ioctl = ticking(fcntl.ioctl)
     libc.call = ticking(libc.call)
     subprocess.Popen.__init__ = ticking(subprocess.Popen.__init__)  # type: ignore[method-assign]
     Transaction.run = ticking(  # type: ignore[method-assign]
