@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from layerfs.cli.words import take_apart
-from layerfs.errors import InvalidArgument, LayerfsError, NotFound
+from layerfs.errors import LayerfsError
 from layerfs.model import Driver
 from layerfs.mounts.launch import launch
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
+from layerfs.mounts.work import make_work, resolve
 from layerfs.spec.options import MountOptions, MountRequest, absolute, parse, request
 from layerfs.sys.terminal import warn as print_warning
 from layerfs.value import replace
@@ -145,23 +146,5 @@ def _writable(arguments: "Arguments", options: MountOptions) -> MountOptions:
     upper = os.fsencode(arguments.upper) if arguments.upper else options.upper
     work = os.fsencode(arguments.work) if arguments.work else options.work
     if upper and not work:
-        work = make_work(upper)
-    return replace(options, upper=upper, work=work)
-
-
-def make_work(upper: bytes) -> bytes:
-    """Make and return the work directory UPPER.work, beside the upper and so most likely on its filesystem."""
-    place = os.path.realpath(upper)
-    if not os.path.isdir(place):
-        if os.path.exists(place):
-            raise InvalidArgument(f"the upper {os.fsdecode(upper)} is not a directory", "changes go into a directory")
-        raise NotFound(f"no such upper: {os.fsdecode(upper)}", "make the directory first")
-    if os.path.ismount(place):
-        raise InvalidArgument(
-            f"{os.fsdecode(upper)} is a mount of its own, so its work directory cannot be beside it",
-            "give a directory inside that filesystem as --upper, and another one as --work",
-        )
-    work = place + b".work"
-    if not os.path.isdir(work):
-        os.mkdir(work, 0o700)
-    return work
+        return replace(options, upper=upper, work=make_work(upper))
+    return replace(options, upper=upper, work=work and resolve(work))

@@ -18,6 +18,7 @@ from layerfs.cli.words import take_apart
 from layerfs.model import Driver
 from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
+from layerfs.mounts.work import resolve
 from layerfs.spec.attach import NAME
 from layerfs.spec.options import MountOptions, parse, request
 from layerfs.value import replace
@@ -61,6 +62,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(USAGE)
         return 2
     options = parse(os.fsencode(text) for text in words.values.get("options", ()))
+    options = replace(options, work=options.work and resolve(options.work))
     debug = "debug" in words.switches or options.debug
     source = os.fsencode(words.paths[0]) if len(words.paths) > 1 else NAME
     wanted = request(_with_source(options, source), os.fsencode(words.paths[-1]), os.getcwdb())

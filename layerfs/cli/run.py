@@ -4,10 +4,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from layerfs.cli.mount import add_package_options, make_work, warn
+from layerfs.cli.mount import add_package_options, warn
 from layerfs.errors import WrongUsage
 from layerfs.model import Driver, Stack
 from layerfs.mounts.packages import Complete, complete
+from layerfs.mounts.work import make_work, resolve
 from layerfs.spec.options import absolute
 
 if TYPE_CHECKING:
@@ -95,5 +96,5 @@ def _stack(layers: list[str], upper: str | None, work: str | None) -> Stack:
         raise WrongUsage("--work without --upper", "give the directory that is to keep what is written as --upper")
     cwd = os.getcwdb()
     top = absolute(os.fsencode(upper), cwd) if upper else None
-    scratch = absolute(os.fsencode(work), cwd) if work else top and make_work(top)
+    scratch = resolve(os.fsencode(work)) if work else top and make_work(top)
     return Stack(tuple(absolute(os.fsencode(layer), cwd) for layer in layers), top, scratch)

@@ -1,6 +1,8 @@
 """Which driver serves a stack, and why: found by letting the kernel try, never by its version or by who we are."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,9 +11,10 @@ from layerfs.lowers.kinds import is_image
 from layerfs.model import Driver, Stack
 from layerfs.mounts.kernel import explain, refuse_markless, words_for
 from layerfs.sys import dirs
-from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.sys.overlay import detached_overlay, layer_syntax
 from layerfs.union.options import UnionOptions
+
+_BASE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def choose(driver: Driver, stack: Stack, options: UnionOptions) -> tuple[Driver, str]:
@@ -61,13 +64,33 @@ def try_kernel(stack: Stack, words: tuple[str, ...]) -> None:
 
 @contextmanager
 def _scratch(work: bytes | None) -> Iterator[bytes]:
-    """Yield a new directory with `upper`, `work` and `place` in it, within a work directory, and clear it away."""
-    base = work or os.environb.get(b"TMPDIR", b"/tmp")  # tempfile would cost 10 ms to import
-    place = os.path.join(base, b"layerfs-try-" + os.urandom(8).hex().encode())
-    os.mkdir(place, 0o700)
+    """Yield a new directory with `upper`, `work` and `place` in it, within a work directory, and clear it away.
+
+    It is reached by a descriptor: whoever owns the work directory may give its name to another one.
+    """
+    base = os.open(work or os.environb.get(b"TMPDIR", b"/tmp"), _BASE)  # tempfile would cost 10 ms to import
+    name = b"layerfs-try-" + os.urandom(8).hex().encode()
     try:
-        for name in (b"/upper", b"/work", b"/place"):
-            os.mkdir(place + name)
-        yield place
+        os.mkdir(name, 0o700, dir_fd=base)
+        try:
+            with _opened_ours(base, name) as fd:
+                for part in (b"upper", b"work", b"place"):
+                    os.mkdir(part, 0o700, dir_fd=fd)
+                yield b"/proc/self/fd/%d" % fd
+        finally:
+            dirs.remove(base, name)
     finally:
-        dirs.remove(AT_FDCWD, place)
+        os.close(base)
+
+
+@contextmanager
+def _opened_ours(base: int, name: bytes) -> Iterator[int]:
+    """Open the directory that we have just made, not one that somebody put in its place."""
+    fd = os.open(name, _BASE | os.O_NOFOLLOW, dir_fd=base)
+    try:
+        st = os.fstat(fd)
+        if st.st_uid != os.geteuid() or stat.S_IMODE(st.st_mode) != 0o700:
+            raise PermissionError(errno.EPERM, "somebody exchanged it", name)
+        yield fd
+    finally:
+        os.close(fd)

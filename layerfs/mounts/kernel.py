@@ -6,7 +6,6 @@ Layers from tar archives of images, unpacked as they are, want --driver=fuse.
 """
 
 import errno
-import fcntl
 import os
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
@@ -17,6 +16,7 @@ from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.sys.overlay import mount_overlay
 from layerfs.union.options import UnionOptions
 from layerfs.union.validate import validate
+from layerfs.union.work import scratch_in_use, upper_in_use
 
 MAX_LOWERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
 _UNMOUNT = "unmount that first, or take another upper and work directory"
@@ -52,28 +52,13 @@ def mount_validated(
 
 def _refuse_in_use(upper: bytes, work: bytes) -> None:
     """Raise NotReady if another mount has the upper or the work directory: without index=on the kernel only warns."""
-    for path in (upper, work):
-        if _is_locked(path):
+    for path, in_use in ((upper, upper_in_use(upper)), (work, scratch_in_use(work))):
+        if in_use:
             raise NotReady(f"{os.fsdecode(path)} is in use by another layerfs mount", _UNMOUNT)
         overlay = overlay_upon(path)
         if overlay:
             where = os.fsdecode(overlay.target)
             raise NotReady(f"{os.fsdecode(path)} is in use by the overlay at {where}", _UNMOUNT)
-
-
-def _is_locked(path: bytes) -> bool:
-    """Tell whether a FUSE mount of ours has a directory (`layerfs.union.work`)."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):  # a filesystem without locks
-            raise
-    finally:
-        os.close(fd)
-    return False
 
 
 def refuse_markless(work: bytes, words: tuple[str, ...]) -> None:

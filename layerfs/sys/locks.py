@@ -7,11 +7,13 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 from contextlib import suppress
 from typing import Final
 
 IN_USE = b".layerfs-in-use"  # its owner puts it beside a file that is removed only when nobody uses it
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NUMBERS: Final = 2**62 - 1  # an offset that every kernel takes
 NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # of a filesystem without locks
 
 
@@ -26,6 +28,23 @@ def try_lock(fd: int, *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+def lock_number(fd: int, number: int) -> bool:
+    """Lock one number in a file of ours, for as long as this open file lasts, also in a child; False if it is taken.
+
+    (An open file description lock on one byte, fcntl_locking(2): the file stays empty.) True on a filesystem without
+    locks.
+    """
+    how = struct.pack("@hhqqi", fcntl.F_WRLCK, os.SEEK_SET, number & _NUMBERS, 1, 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, how)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
         if error.errno not in NO_LOCKS:
             raise
     return True

@@ -23,11 +23,12 @@ INO_XATTR = "layerfs.ino"  # below the marks' prefix: "OWN:NUMBER", OWN being th
 class Work:
     """The scratch directory of a union: `work/` inside the work directory, as kernel overlayfs has it."""
 
-    __slots__ = ("_count", "base", "fd")
+    __slots__ = ("_count", "_lock", "base", "fd")
 
-    def __init__(self, base: int, fd: int) -> None:
-        self.base = base  # the work directory itself; both are ours
+    def __init__(self, base: int, fd: int, lock: int = -1) -> None:
+        self.base = base  # the work directory itself; all are ours
         self.fd = fd
+        self._lock = lock  # what says that the upper is in use, -1 without
         self._count = 0
 
     def name(self) -> bytes:
@@ -36,9 +37,11 @@ class Work:
         return b"%d" % self._count
 
     def close(self) -> None:
-        """Release both directories."""
+        """Release both directories, and the upper."""
         os.close(self.fd)
         os.close(self.base)
+        if self._lock >= 0:
+            os.close(self._lock)
 
 
 class Upper:

@@ -19,6 +19,7 @@ from layerfs.mounts.kernel import explain, mount_kernel
 from layerfs.spec.overlay import kernel_options, unsupported
 from layerfs.sys.mounts import MountFlag, mountinfo, unmount
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
+from layerfs.union.union import Union
 from tests.conftest import mounts_below
 from tests.host import BIN, Person, require
 
@@ -183,13 +184,26 @@ def test_upper_of_another_overlay_is_refused(place: Place, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["upper", "work"])
 def test_upper_of_a_fuse_mount_is_refused(place: Place, name: str) -> None:
-    fd = os.open(place.root / name, os.O_RDONLY)
+    (place.root / "other-upper").mkdir()
+    (place.root / "other-work").mkdir()
+    union = Union.open(place.stack, UnionOptions())
+    upper, work = (place.path(own if own == name else f"other-{own}") for own in ("upper", "work"))
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # as `layerfs.union.work` holds it
         with pytest.raises(NotReady, match=f"{name} is in use by another layerfs mount"):
-            mount_kernel(place.stack, UnionOptions(), place.path("merged"))
+            mount_kernel(Stack(place.lowers, upper, work), UnionOptions(), place.path("merged"))
+    finally:
+        union.close()
+
+
+@pytest.mark.parametrize("name", ["upper", "work"])
+def test_a_lock_of_whoever_can_read_keeps_nobody(place: Place, name: str) -> None:
+    fd = os.open(place.root / name, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        mount_kernel(place.stack, UnionOptions(), place.path("merged"))
     finally:
         os.close(fd)
+    unmount(place.path("merged"))
 
 
 def test_upper_on_an_overlay_is_refused_in_the_kernels_words(place: Place) -> None:
@@ -287,6 +301,7 @@ from layerfs.model import Driver, Stack
 from layerfs.mounts.choice import choose
 from layerfs.mounts.kernel import mount_kernel
 from layerfs.sys.namespaces import Namespace, enter_user_namespace, unshare
+from layerfs.union.union import Union
 from layerfs.union.options import UnionOptions
 stack = Stack((b"top", b"bottom"), b"upper", b"work")
 stack = Stack(tuple(map(os.path.abspath, stack.lowers)), os.path.abspath(b"upper"), os.path.abspath(b"work"))

@@ -1,5 +1,6 @@
 """What is refused, each with its sentence; and that a refusal leaves nothing open or locked."""
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from layerfs.model import Stack
 from layerfs.union import work
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
+from tests.host import require
 
 CASES = [
     ("", "u", "w", "m", InvalidArgument, "no layer given"),
@@ -94,13 +96,23 @@ def test_kernel_refuses_our_volatile_mark_too(place: Path, require: Callable[...
 
 
 def test_leftovers_are_emptied_and_foreign_names_stay(place: Path) -> None:
-    for name in ("work/5/x", "work/#6", "index/abc", "17", "precious"):
+    """A directory given as --work lost what bore a number, or began with #."""
+    for name in ("work/5/x", "work/#6", "index/00fb1d", "17", "2026/photos", "#draft", "precious", "incompat"):
         (place / "w" / name).mkdir(parents=True)
     os.chmod(place / "w/work/5/x", 0)
     os.chmod(place / "w/work", 0)
     Union.open(stack_of(place, "a", "u", "w"), UnionOptions()).close()
-    assert sorted(os.listdir(place / "w")) == ["in", "precious", "work"]
+    assert sorted(os.listdir(place / "w")) == ["#draft", "17", "2026", "in", "incompat", "precious", "work"]
     assert os.listdir(place / "w/work") == []
+
+
+@pytest.mark.parametrize("made", ["notes", "directory"])
+def test_an_index_that_no_kernel_made_stays(place: Path, made: str) -> None:
+    (place / "w/index").mkdir()
+    (place / "w/index" / made).mkdir()
+    (place / "w/index/00fb1d").touch()
+    Union.open(stack_of(place, "a", "u", "w"), UnionOptions()).close()
+    assert sorted(os.listdir(place / "w/index")) == ["00fb1d", made]
 
 
 def test_scratch_that_is_a_symlink_is_refused(place: Path) -> None:
@@ -108,3 +120,69 @@ def test_scratch_that_is_a_symlink_is_refused(place: Path) -> None:
     with pytest.raises(InvalidArgument):
         Union.open(stack_of(place, "a", "u", "w"), UnionOptions())
     assert os.listdir(place / "a") == ["in"]
+
+
+STRANGER = 4711
+
+
+def test_scratch_that_somebody_else_made_is_refused(place: Path) -> None:
+    """Root staged copies in a directory of a user's, who exchanged them for symlinks."""
+    require("root")
+    (place / "w/work").mkdir()
+    (place / "w/work/theirs").touch()
+    os.chown(place / "w/work", STRANGER, STRANGER)
+    with pytest.raises(InvalidArgument, match=f"belongs to somebody else .uid {STRANGER}"):
+        Union.open(stack_of(place, "a", "u", "w"), UnionOptions())
+    assert os.listdir(place / "w/work") == ["theirs"]
+    assert (place / "w/work").stat().st_uid == STRANGER
+
+
+def test_scratch_in_a_directory_of_somebody_else_is_ours(place: Path) -> None:
+    require("root")
+    os.chown(place / "w", STRANGER, STRANGER)
+    union = Union.open(stack_of(place, "a", "u", "w"), UnionOptions())
+    st = (place / "w/work").stat()
+    assert (st.st_uid, st.st_mode & 0o7777) == (0, 0o700)
+    union.close()
+
+
+def test_a_work_directory_that_became_a_symlink_is_not_followed(place: Path) -> None:
+    (place / "w").rename(place / "real")
+    (place / "real/work").mkdir()
+    (place / "real/work/thesis").touch()
+    (place / "w").symlink_to("real")
+    with pytest.raises(InvalidArgument, match="is a symlink"):
+        Union.open(stack_of(place, "a", "u", "w"), UnionOptions())
+    assert os.listdir(place / "real/work") == ["thesis"]
+
+
+@pytest.mark.parametrize("name", ["u", "w"])
+@pytest.mark.parametrize("how", [fcntl.LOCK_SH, fcntl.LOCK_EX])
+def test_a_lock_of_whoever_can_read_keeps_nobody(place: Path, name: str, how: int) -> None:
+    fd = os.open(place / name, os.O_RDONLY)
+    fcntl.flock(fd, how)
+    try:
+        Union.open(stack_of(place, "a", "u", "w"), UnionOptions()).close()
+    finally:
+        os.close(fd)
+
+
+def test_a_filesystem_that_shows_us_as_another_user_is_usable(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS with root_squash, and FUSE filesystems that show all files as one user's."""
+    require("root")
+    shown = os.fstat
+
+    def squashed(fd: int) -> os.stat_result:
+        st = list(shown(fd))
+        st[4] = STRANGER
+        return os.stat_result(st)
+
+    monkeypatch.setattr(os, "fstat", squashed)
+    base = os.open(place / "w", os.O_RDONLY)
+    os.mkdir(b"work", dir_fd=base)
+    try:
+        assert work.owner_here(base) == STRANGER
+        os.close(work._open_ours(base, "w"))
+    finally:
+        os.close(base)
+    assert sorted(os.listdir(place / "w")) == ["in", "work"]
