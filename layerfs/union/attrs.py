@@ -6,6 +6,7 @@ import stat
 
 from layerfs.sys import dirs
 from layerfs.union import opened
+from layerfs.union.acl import ACLS as ACLS
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.data import SXID, drop_overridden_sxid, killed, truncate
 from layerfs.union.inodes import Directory, File, Node
@@ -15,8 +16,6 @@ from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes, Overlay, Writable
 from layerfs.union.whiteout import is_private
 from layerfs.value import value
-
-ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 @value
@@ -85,7 +84,7 @@ def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Cha
             _override(ov, path, uid, gid, change.mode)
         return
     if uid >= 0 or gid >= 0:
-        os.chown(path, uid, gid, follow_symlinks=dirs.follows(path))
+        ov.owners.change(path, uid, gid)
     if change.mode is not None:
         if is_link:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))

@@ -10,10 +10,11 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
 from layerfs.sys.copy import Progress, nothing
 from layerfs.sys.settle import begin_settling, settle
 from layerfs.union import opened
+from layerfs.union.acl import ACCESS_ACL, without_acl
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part, Ref, Tree, getxattr_or_none, xattrs
@@ -23,7 +24,7 @@ from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.state import Attributes, Writable
 from layerfs.union.whiteout import is_private
 
-_NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL}
+_NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ENOSYS}
 OVERRIDDEN_MODE = 0o755  # on disk, when the mode that counts is in an xattr: the server must get in
 
 
@@ -214,36 +215,34 @@ def _become_anonymous(ov: Writable, staged: Staged) -> None:
     staged.close()
 
 
-def _copy_metadata(ov: Writable, tree: Tree, source: Ref, target: dirs.Target, st: Attributes) -> None:
+def _copy_metadata(ov: Writable, tree: Tree, source: Ref, path: dirs.Target, st: Attributes) -> None:
     """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another."""
     owners = ov.owners
     stored = owners.stored(tree, source, st)
+    mode = stat.S_IMODE(stored.st_mode)
     link = stat.S_ISLNK(st.st_mode)
-    kept = (
-        owners.override is not None
-        and not link
-        and owners.write(target, stored.st_uid, stored.st_gid, stat.S_IFMT(st.st_mode) | stat.S_IMODE(stored.st_mode))
-    )
-    if owners.override is None:
-        _chown(target, stored.st_uid, stored.st_gid)
-    _copy_xattrs(tree, source, target)
+    given = owners.override is not None or _is_made_so(stored) or owners.give(path, stored.st_uid, stored.st_gid)
+    if not given:
+        mode &= ~(stat.S_ISUID | stat.S_ISGID)  # they would lend the rights of the server's user
+    lost = _copy_xattrs(tree, source, path)
+    if lost is not None:
+        mode = without_acl(mode, lost)
     if not link:  # last: chown takes setuid, and what may not be written takes no xattrs
-        os.chmod(target, OVERRIDDEN_MODE if kept else stat.S_IMODE(stored.st_mode))
-    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=dirs.follows(target))
+        kept = owners.override is not None and owners.write(
+            path, stored.st_uid, stored.st_gid, stat.S_IFMT(st.st_mode) | mode
+        )
+        target.chmod(path, OVERRIDDEN_MODE if kept else mode)
+    target.utime(path, st.st_atime_ns, st.st_mtime_ns)
 
 
-def _chown(target: dirs.Target, uid: int, gid: int) -> None:
-    """Set the owner; a server that may not (a plain user's) owns what it copies, as cp does."""
-    if uid == os.geteuid() and gid == os.getegid():
-        return  # made so
-    try:
-        os.chown(target, uid, gid, follow_symlinks=dirs.follows(target))
-    except PermissionError:
-        if os.geteuid() == 0:
-            raise
+def _is_made_so(st: Attributes) -> bool:
+    """Tell whether what the server makes has the right owner from the start."""
+    return st.st_uid == os.geteuid() and st.st_gid == os.getegid()
 
 
-def _copy_xattrs(tree: Tree, source: Ref, target: dirs.Target) -> None:
+def _copy_xattrs(tree: Tree, source: Ref, path: dirs.Target) -> bytes | None:
+    """Copy extended attributes, as far as the upper can have them. Returns an access ACL that it cannot have."""
+    lost = None
     for name in xattrs(tree, source):
         if is_private(name):
             continue
@@ -251,11 +250,12 @@ def _copy_xattrs(tree: Tree, source: Ref, target: dirs.Target) -> None:
         if value is None:
             continue
         try:
-            os.setxattr(target, name, value, follow_symlinks=dirs.follows(target))
+            target.setxattr(path, name, value)
         except OSError as error:
-            # Labels of another security domain, or an upper without them: as the kernel, only ACLs must arrive.
-            if error.errno not in _NO_XATTR or name.startswith("system.posix_acl"):
+            if error.errno not in _NO_XATTR:  # labels of another security domain, or an upper without xattrs
                 raise
+            lost = value if name == ACCESS_ACL else lost
+    return lost
 
 
 def copy_up_directory(ov: Writable, node: Directory) -> Part:

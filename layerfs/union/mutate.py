@@ -6,7 +6,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
+from layerfs.union.acl import DEFAULT_ACL
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Part
@@ -14,12 +15,12 @@ from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import lookup
 from layerfs.union.metacopy import complete_in_place
 from layerfs.union.readdir import listing_of
+from layerfs.union.replace import whiteout_by
 from layerfs.union.shown import Attributes
 from layerfs.union.state import Writable
 from layerfs.union.whiteout import NAME_MAX, NO_DEVICE, WH, is_marker_name
 from layerfs.value import value
 
-DEFAULT_ACL = "system.posix_acl_default"
 Maker = Callable[[int, bytes], None]
 
 
@@ -87,10 +88,10 @@ def mkdir(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Calle
     return _make(ov, parent, name, full, caller, lambda at, new: os.mkdir(new, stat.S_IMODE(mode), dir_fd=at))
 
 
-def symlink(ov: Writable, parent: Directory, name: bytes, target: bytes, caller: Caller) -> Node:
+def symlink(ov: Writable, parent: Directory, name: bytes, points_to: bytes, caller: Caller) -> Node:
     """Make a symlink."""
     full = stat.S_IFLNK | 0o777
-    return _make(ov, parent, name, full, caller, lambda at, new: os.symlink(target, new, dir_fd=at))
+    return _make(ov, parent, name, full, caller, lambda at, new: os.symlink(points_to, new, dir_fd=at))
 
 
 def link(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
@@ -136,6 +137,8 @@ def _foreign_ids(ov: Writable, at: int, uid: int, gid: int) -> bool:
     """Tell whether a new object would not come out as its caller's when simply made in place."""
     if ov.owners.override is not None:
         return True
+    if not ov.options.acl and dirs.getxattr_or_none(at, DEFAULT_ACL) is not None:
+        return True  # noacl: what is made in the scratch directory inherits none
     if uid != os.geteuid():
         return True
     return gid != os.getegid() and not os.fstat(at).st_mode & stat.S_ISGID
@@ -156,7 +159,10 @@ def _make_staged(ov: Writable, at: int, listing: Listing, name: bytes, mode: int
         if stat.S_ISDIR(mode) and listing.must_be_opaque(name):
             with _directory(inside, name) as fd:
                 ov.upper.marks.set_opaque(dirs.held(fd), fd)
-        place_new(inside, name, at, name, over_whiteout=listing.is_whiteout_at(name))
+        if listing.is_whiteout_at(name):
+            whiteout_by(inside, name, at, name)
+        else:
+            dirs.move(inside, name, at, name)
     finally:
         os.close(inside)
         with suppress(OSError):  # the next mount empties the scratch directory
@@ -175,13 +181,13 @@ def _directory(at: int, name: bytes) -> Iterator[int]:
 
 def _inherit(ov: Writable, at: int, inside: int) -> Attributes:
     """Let a staging directory pass on what the real parent would: default ACL, setgid and group."""
-    acl = dirs.getxattr_or_none(at, DEFAULT_ACL)
+    acl = dirs.getxattr_or_none(at, DEFAULT_ACL) if ov.options.acl else None
     if acl is not None:
         os.setxattr(inside, DEFAULT_ACL, acl)
     parent = ov.owners.stored(ov.upper.tree, at, os.fstat(at))
     if parent.st_mode & stat.S_ISGID:
         if ov.owners.override is None:
-            os.fchown(inside, -1, parent.st_gid)
+            ov.owners.give(inside, -1, parent.st_gid)
             os.fchmod(inside, 0o2700)
     return parent
 
@@ -198,21 +204,12 @@ def _own(ov: Writable, path: dirs.Target, mode: int, owner: Caller, parent: Attr
         if ov.owners.write(path, owner.uid, gid, stat.S_IFMT(st.st_mode) | bits):
             os.chmod(path, OVERRIDDEN_MODE)
         return
-    before = os.stat(path, follow_symlinks=dirs.follows(path)).st_mode
-    os.chown(path, owner.uid, -1 if setgid else owner.gid, follow_symlinks=False)
-    if not stat.S_ISLNK(mode) and before & (stat.S_ISUID | stat.S_ISGID):
-        os.chmod(path, stat.S_IMODE(before))  # chown took them
-
-
-def place_new(at: int, name: bytes, to: int, new: bytes, *, over_whiteout: bool) -> None:
-    """Move a staged object to a name in the upper that is free, or holds only a whiteout."""
-    if not over_whiteout:
-        dirs.move(at, name, to, new)
-        return
-    try:
-        os.rename(name, new, src_dir_fd=at, dst_dir_fd=to)
-    except NotADirectoryError:  # a directory cannot replace the whiteout by a plain rename; `at` is thrown away
-        dirs.move(at, name, to, new, dirs.RENAME_EXCHANGE)
+    before = target.stat(path).st_mode
+    given = ov.owners.give(path, owner.uid, -1 if setgid else owner.gid)
+    if given and not stat.S_ISLNK(mode) and before & (stat.S_ISUID | stat.S_ISGID):
+        target.chmod(path, stat.S_IMODE(before))  # chown took them
+    elif not given and before & stat.S_ISUID:
+        target.chmod(path, stat.S_IMODE(before) & ~stat.S_ISUID)  # it would lend the rights of the server's user
 
 
 def _stage_over_whiteout(ov: Writable, at: int, name: bytes, maker: Maker) -> None:

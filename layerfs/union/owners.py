@@ -22,6 +22,7 @@ OVERRIDES = (
 # An id without a mapping: no number of a user. The kernel shows it as its overflow id, and takes nobody for its owner.
 NO_ID = (1 << 32) - 1
 
+_NO_OWNER = frozenset((errno.EPERM, errno.EINVAL, errno.EOVERFLOW, errno.EOPNOTSUPP, errno.ENOSYS))
 _WRITTEN = {OverrideStat.PRIVILEGED: OVERRIDES[0], OverrideStat.CONTAINERS: OVERRIDES[1]}
 
 
@@ -88,6 +89,30 @@ class Owners:
                 raise
             return False
         return True
+
+    def give(self, path: dirs.Target, uid: int, gid: int) -> bool:
+        """Set owner and group on disk; -1 leaves one. False where that cannot be done: the server's user owns it then.
+
+        It is no error for a server that is not root, nor where the mount shows owners of its own (squash_to_*): in a
+        user namespace of one id nobody can give a file to another.
+        """
+        try:
+            target.chown(path, uid, gid)
+        except OSError as error:
+            if error.errno not in _NO_OWNER or (os.geteuid() == 0 and not self._squashes):
+                raise
+            return False
+        return True
+
+    def change(self, path: dirs.Target, uid: int, gid: int) -> None:
+        """Set owner and group on disk because somebody asked for it; an id that is squashed may stay what it is."""
+        try:
+            target.chown(path, uid, gid)
+        except OSError as error:
+            options = self.options
+            seen = (uid >= 0 and options.squash_uid is None) or (gid >= 0 and options.squash_gid is None)
+            if error.errno not in _NO_OWNER or seen:
+                raise
 
     def outside(self, uid: int, gid: int) -> tuple[int, int]:
         """Return the ids on disk of ids seen in the mount; -1 means "leave it" and stays. EOVERFLOW: not mapped."""

@@ -17,8 +17,9 @@ from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import drop_name, lookup
 from layerfs.union.mutate import fail
 from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.replace import directory_by_whiteout, make_file_whiteout, put_whiteout
 from layerfs.union.state import Writable
-from layerfs.union.whiteout import WH, has_file_form
+from layerfs.union.whiteout import has_file_form
 
 
 def unlink(ov: Writable, parent: Directory, name: bytes) -> None:
@@ -57,29 +58,6 @@ def _remove_file(ov: Writable, at: int, listing: Listing, name: bytes, *, whiteo
         if in_upper:
             os.unlink(name, dir_fd=at)
         listing.whiteout_made(name, Whiteout.BESIDE)
-
-
-def _stage_whiteout(ov: Writable, home: int) -> bytes:
-    """Make a whiteout in the scratch directory that may be moved to any name in `home`."""
-    temporary = ov.upper.work.name()
-    if ov.upper.marks.devices:
-        ov.upper.marks.make(ov.upper.work.fd, temporary)
-    else:
-        ov.upper.marks.make_by_xattr(temporary, home)
-    return temporary
-
-
-def put_whiteout(ov: Writable, at: int, listing: Listing, name: bytes) -> None:
-    """Put a whiteout that is no `.wh.` file at a name where a file is, or nothing."""
-    temporary = _stage_whiteout(ov, at)
-    os.rename(temporary, name, src_dir_fd=ov.upper.work.fd, dst_dir_fd=at)
-    listing.whiteout_made(name, Whiteout.AT_NAME)
-
-
-def make_file_whiteout(at: int, name: bytes) -> None:
-    """Leave a `.wh.NAME` file, where devices cannot be made."""
-    flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    os.close(os.open(WH + name, flags, 0o600, dir_fd=at))
 
 
 def pin(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
@@ -143,7 +121,7 @@ def mark_removed(ov: Writable, node: Directory, fd: int) -> None:
 
 
 def _remove_upper_directory(ov: Writable, at: int, listing: Listing, name: bytes, *, whiteout: bool) -> None:
-    work, marks = ov.upper.work, ov.upper.marks
+    work = ov.upper.work
     if not whiteout:
         try:
             os.rmdir(name, dir_fd=at)
@@ -151,16 +129,9 @@ def _remove_upper_directory(ov: Writable, at: int, listing: Listing, name: bytes
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        temporary = work.name()
-        dirs.move(at, name, work.fd, temporary)  # only whiteouts are left in it
-    elif marks.devices or not has_file_form(name):
-        temporary = _stage_whiteout(ov, at)
-        dirs.move(work.fd, temporary, at, name, dirs.RENAME_EXCHANGE)
-        listing.whiteout_made(name, Whiteout.AT_NAME)
+        aside = work.name()
+        dirs.move(at, name, work.fd, aside)  # only whiteouts are left in it
     else:
-        temporary = work.name()
-        make_file_whiteout(at, name)
-        dirs.move(at, name, work.fd, temporary)
-        listing.whiteout_made(name, Whiteout.BESIDE)
+        aside = directory_by_whiteout(ov, at, listing, name)
     with suppress(OSError):  # it is removed; the next mount empties the scratch directory
-        dirs.remove(work.fd, temporary)
+        dirs.remove(work.fd, aside)

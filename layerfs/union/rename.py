@@ -6,6 +6,7 @@ is no moment in which the lower shines through. What can fail comes before that 
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -15,16 +16,17 @@ from layerfs.union.copyup import copy_up, copy_up_directory, link_upper
 from layerfs.union.flatten import detaching, seal
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import keep_beside
-from layerfs.union.listing import Whiteout, is_upper_only
+from layerfs.union.listing import Listing, Whiteout, is_upper_only
 from layerfs.union.lookup import drop_name, lookup
 from layerfs.union.mutate import fail, note_made
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.removal import make_file_whiteout, mark_removed, pin, put_whiteout, second_handle
+from layerfs.union.removal import mark_removed, pin, second_handle
+from layerfs.union.replace import NO_FLAG, hidden, make_file_whiteout, move_leaving_whiteout, put_whiteout
 from layerfs.union.state import Writable
-from layerfs.union.whiteout import NAME_MAX, WH, has_file_form, is_marker_name
+from layerfs.union.whiteout import NAME_MAX, has_file_form, is_marker_name
 from layerfs.value import value
 
-_FLAGS = dirs.RENAME_NOREPLACE | dirs.RENAME_EXCHANGE | dirs.RENAME_WHITEOUT
+_FLAGS = dirs.RENAME_NOREPLACE | dirs.RENAME_EXCHANGE  # a whiteout that a user asks for is EINVAL, as in overlayfs
 
 
 @value
@@ -84,7 +86,7 @@ def _find(ov: Writable, parent: Directory, name: bytes, to: Directory, new: byte
 
 
 def _check(parent: Directory, to: Directory, new: bytes, flags: int) -> None:
-    exclusive = flags & dirs.RENAME_EXCHANGE and flags & (dirs.RENAME_NOREPLACE | dirs.RENAME_WHITEOUT)
+    exclusive = flags & dirs.RENAME_EXCHANGE and flags & dirs.RENAME_NOREPLACE
     if flags & ~_FLAGS or exclusive:
         raise fail(errno.EINVAL)
     if parent.dead or to.dead:
@@ -112,7 +114,7 @@ def _rename(ov: Writable, move: Move, flags: int) -> None:
         if flags & dirs.RENAME_EXCHANGE and move.target is not None:
             _exchange(ov, move, Move(move.target, move.to, move.new, move.parent, move.name, move.source))
         else:
-            _replace(ov, move, leave_whiteout=bool(flags & dirs.RENAME_WHITEOUT))
+            _replace(ov, move)
     finally:
         ov.table.reap(move.source)
         ov.table.reap(move.target)
@@ -126,7 +128,7 @@ def _own(ov: Writable, node: Node, parent: Directory, name: bytes) -> None:
         link_upper(ov, node, parent, name)  # a lower hard link whose copy-up stopped half-way
 
 
-def _replace(ov: Writable, move: Move, *, leave_whiteout: bool) -> None:
+def _replace(ov: Writable, move: Move) -> None:
     source, parent, name, to, new, target = (
         move.source, move.parent, move.name, move.to, move.new, move.target,
     )  # fmt: skip
@@ -145,7 +147,7 @@ def _replace(ov: Writable, move: Move, *, leave_whiteout: bool) -> None:
         at, at_new = ov.fd(from_part), ov.fd(to_part)
         if isinstance(source, Directory):
             _prepare_directory(ov, source, target, hidden=hidden or new in listing.whiteouts)
-        _rename_upper(ov, at, at_new, move, whiteout=shadowed or leave_whiteout)
+        _rename_upper(ov, at, at_new, move, whiteout=shadowed)
         if isinstance(target, Directory) and fd is not None:
             mark_removed(ov, target, fd)
     old.removed(name, shadowed=shadowed)
@@ -177,40 +179,34 @@ def _rename_upper(ov: Writable, at: int, at_new: int, move: Move, *, whiteout: b
         make_file_whiteout(at, name)
         old.whiteout_made(name, Whiteout.BESIDE)
         whiteout = False
-    if move.is_dir and listing_of(ov, move.to).is_whiteout_at(new):  # they change places; a device may stay
-        dirs.move(at, name, at_new, new, dirs.RENAME_EXCHANGE)
-        if whiteout and marks.devices:
-            old.whiteout_made(name, Whiteout.AT_NAME)
-            return
-        dirs.remove(at, name)
-    elif whiteout and marks.devices:
-        old.whiteout_made(name, _rename_leaving_whiteout(ov, at, name, at_new, new))
+    if not move.is_dir or not listing_of(ov, move.to).is_whiteout_at(new):
+        _move_upper(ov, at, at_new, move, old, whiteout=whiteout)
         return
-    else:
-        dirs.move(at, name, at_new, new)
-    if whiteout:  # for a moment the lower shines through: a crash may leave both names, but loses nothing
+    try:  # they change places; a device may stay
+        dirs.move(at, name, at_new, new, dirs.RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in NO_FLAG:
+            raise
+        with hidden(at_new, new):
+            os.unlink(new, dir_fd=at_new)
+            _move_upper(ov, at, at_new, move, old, whiteout=whiteout)
+        return
+    if whiteout and marks.devices:
+        old.whiteout_made(name, Whiteout.AT_NAME)
+        return
+    dirs.remove(at, name)
+    if whiteout:
         put_whiteout(ov, at, old, name)
 
 
-def _rename_leaving_whiteout(ov: Writable, at: int, name: bytes, at_new: int, new: bytes) -> Whiteout:
-    """Rename with RENAME_WHITEOUT; where the filesystem lacks it, hide the lower by a file first, then by the device.
-
-    Returns which of the two whiteouts is there at the end.
-    """
-    try:
-        dirs.move(at, name, at_new, new, dirs.RENAME_WHITEOUT)
-        return Whiteout.AT_NAME
-    except OSError as error:
-        if error.errno != errno.EINVAL or not has_file_form(name):
-            raise
-    make_file_whiteout(at, name)
-    dirs.move(at, name, at_new, new)
-    try:
-        ov.upper.marks.make(at, name)
-    except OSError:  # ENOSPC: the file does as well
-        return Whiteout.BESIDE
-    dirs.remove(at, WH + name)
-    return Whiteout.AT_NAME
+def _move_upper(ov: Writable, at: int, at_new: int, move: Move, old: Listing, *, whiteout: bool) -> None:
+    """Rename to a name that is vacant, or holds what a plain rename replaces."""
+    if whiteout and ov.upper.marks.devices:
+        old.whiteout_made(move.name, move_leaving_whiteout(ov, at, move.name, at_new, move.new))
+        return
+    dirs.move(at, move.name, at_new, move.new)
+    if whiteout:  # for a moment the lower shines through: a crash may leave both names, but loses nothing
+        put_whiteout(ov, at, old, move.name)
 
 
 def _note_moved(ov: Writable, moves: list[Move]) -> None:

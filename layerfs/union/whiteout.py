@@ -145,7 +145,7 @@ class Marks:
             except FileNotFoundError:
                 os.mknod(SHARED, stat.S_IFCHR, NO_DEVICE, dir_fd=self._scratch)
             except OSError as error:
-                if error.errno not in (errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
+                if error.errno not in (errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                     raise
                 dirs.remove(self._scratch, SHARED)
         os.mknod(name, stat.S_IFCHR, NO_DEVICE, dir_fd=at)
