@@ -59,19 +59,19 @@ def _settle(snapshotter: "Snapshotter") -> None:
 def mend(snapshotter: "Snapshotter") -> tuple[list[int], list[int], list[int]]:
     """Compare all directories with all rows and mend what can be mended.
 
-    Returns the numbers of snapshots that were made again, of directories that nobody knows, now in the trash, and of
-    committed snapshots whose directory is gone, for which nothing can be done.
+    Returns the numbers of directories that were made again, of those that nobody knows, now in the trash, and of those
+    of committed snapshots that are gone, for which nothing can be done.
     """
     places = snapshotter.places
     with snapshotter.ledger.write() as db:
-        wanted = dict(rows.ids(db, snapshotter.name))
+        owners = rows.owners(db, snapshotter.name)
         there = set(places.there())
-        strays = sorted(there - wanted.keys())
-        missing = sorted(wanted.keys() - there)
-        lost = [number for number in missing if wanted[number] is Kind.COMMITTED]
-        again = [number for number in missing if wanted[number] is not Kind.COMMITTED]
-        for number in strays:
-            places.set_aside(number)
-        for number in again:
-            snapshotter.create(snapshotter.seen(db, rows.by_id(db, number)))
-    return again, strays, lost
+        strays = sorted(there - owners.keys())
+        missing = [rows.by_id(db, owners[place]) for place in sorted(owners.keys() - there)]
+        lost = [row.place for row in missing if row.kind is Kind.COMMITTED]
+        again = [row for row in missing if row.kind is not Kind.COMMITTED]
+        for place in strays:
+            places.set_aside(place)
+        for row in again:
+            snapshotter.create(snapshotter.seen(db, row))
+    return [row.place for row in again], strays, lost

@@ -36,6 +36,7 @@ from layerfs.store.rows import Row
 from layerfs.sys.sync import sync_filesystem
 from layerfs.value import replace
 
+REF = "containerd.io/snapshot.ref"
 _log = logging.getLogger(__name__)
 
 
@@ -104,6 +105,25 @@ class Snapshotter:
             self.ledger.sync()
         self.seal(row.id)
 
+    def adopt(self, name: str, ref: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> bool:
+        """Add a committed snapshot that shares the content of one that is there, and tell whether one is.
+
+        That is one whose label REF is `ref`, or whose name ends in it (all of it, or behind a slash), and which stands
+        on the same content as `parent`. Raises NotFound, AlreadyExists, InvalidArgument, as `prepare`.
+        """
+        now = time.time_ns()
+        info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels), now, now)
+        number = self.ledger.take_id()
+        with self.ledger.write() as db:
+            base = self._to_make(db, info)
+            below = rows.place_of(db, base)
+            found = [row for row in rows.alike(db, self.name, ref, REF) if rows.place_of(db, row.parent) == below]
+            if not found:
+                return False
+            rows.share(db, self.name, number, info, base, found[0].place, found[0].usage)
+        self.ledger.sync()
+        return True
+
     def remove(self, key: str) -> None:
         """Remove a snapshot that has no children; what it took is given back by `cleanup`."""
         row = None
@@ -113,10 +133,11 @@ class Snapshotter:
                 if rows.has_children(db, row.id):
                     raise NotReady(f"snapshot {key} has children", "remove them first")
                 rows.delete(db, row.id)
-                self.places.set_aside(row.id)
+                if not rows.is_used(db, row.place):
+                    self.places.set_aside(row.place)
         except BaseException:
             if row is not None:
-                self.places.restore(row.id)
+                self.places.restore(row.place)
             raise
 
     def stat(self, key: str) -> Info:
@@ -265,13 +286,11 @@ class Snapshotter:
     def seen(self, db: Transaction, row: Row) -> Snapshot:
         """Return a snapshot as its driver sees it."""
         parents = self._above(db, row.parent)
-        return Snapshot(row.id, row.kind, self.places.place(row.id), parents, row.info.labels)
+        return Snapshot(row.place, row.kind, self.places.place(row.place), parents, row.info.labels)
 
     def _above(self, db: Transaction, number: int) -> tuple[bytes, ...]:
         """Return the directories of a snapshot and its parents; 0 has none."""
-        if not number:
-            return ()
-        return tuple(self.places.place(each) for each in (number, *rows.ancestors(db, number)))
+        return tuple(map(self.places.place, rows.chain(db, number) if number else ()))
 
     def _number(self) -> int:
         """Return a number that no directory has, not even one that a power cut made the ledger forget."""

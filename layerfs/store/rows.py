@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from layerfs.store.info import Info, Kind, Usage
 from layerfs.store.ledger import Transaction
+from layerfs.store.schema import TAIL
 from layerfs.value import value
 
 DEEPEST: Final = 10_000  # parents above a snapshot; a ledger that says more is damaged
@@ -16,9 +17,10 @@ DEEPEST: Final = 10_000  # parents above a snapshot; a ledger that says more is 
 
 @value
 class Row:
-    """A snapshot as the ledger has it; `parent` is an id, 0 without one."""
+    """A snapshot as the ledger has it; `parent` is an id, 0 without one, `place` the number of its directory."""
 
     id: int
+    place: int
     kind: Kind
     parent: int
     info: Info
@@ -36,7 +38,7 @@ class Where:
 
 
 _COLUMNS: Final = (
-    "s.id, s.key, s.kind, coalesce(s.parent, 0), coalesce(p.key, ''), s.created, s.updated, s.size, s.inodes"
+    "s.id, s.place, s.key, s.kind, coalesce(s.parent, 0), coalesce(p.key, ''), s.created, s.updated, s.size, s.inodes"
 )
 _FROM: Final = "FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent"
 
@@ -57,18 +59,41 @@ def labels(db: Transaction, number: int) -> dict[str, str]:
     return dict(db.all("SELECT name, value FROM labels WHERE snapshot = ?", number))
 
 
-def ancestors(db: Transaction, number: int) -> list[int]:
-    """Return the ids of a snapshot's parents, nearest first."""
+def chain(db: Transaction, number: int) -> list[int]:
+    """Return the places of a snapshot and its parents, nearest first; 0 is no snapshot."""
     found = db.all(
-        """WITH RECURSIVE up (id, depth) AS (
-            SELECT parent, 1 FROM snapshots WHERE id = ?
+        """WITH RECURSIVE up (parent, place, depth) AS (
+            SELECT parent, place, 1 FROM snapshots WHERE id = ?
             UNION ALL
-            SELECT s.parent, depth + 1 FROM up JOIN snapshots s ON s.id = up.id WHERE depth < ?
-        ) SELECT id FROM up WHERE id IS NOT NULL ORDER BY depth""",
+            SELECT s.parent, s.place, depth + 1 FROM up JOIN snapshots s ON s.id = up.parent WHERE depth < ?
+        ) SELECT place FROM up ORDER BY depth""",
         number,
         DEEPEST,
     )
-    return [number for (number,) in found]
+    return [place for (place,) in found]
+
+
+def place_of(db: Transaction, number: int) -> int:
+    """Return the number of a snapshot's directory; 0 for no snapshot."""
+    found = db.one("SELECT place FROM snapshots WHERE id = ?", number)
+    return 0 if found is None else int(found[0])
+
+
+def is_used(db: Transaction, place: int) -> bool:
+    """Tell whether a directory is a snapshot's."""
+    return db.one("SELECT 1 FROM snapshots WHERE place = ? LIMIT 1", place) is not None
+
+
+def alike(db: Transaction, driver: str, ref: str, label: str) -> list[Row]:
+    """Return the committed snapshots that have a label, or the same text behind the last slash of their name."""
+    found = db.all(
+        f"""SELECT {_COLUMNS} {_FROM} WHERE s.driver = ? AND s.kind = 3 AND s.id IN (
+            SELECT snapshot FROM labels WHERE name = ? AND value = ?
+            UNION SELECT id FROM snapshots WHERE driver = ? AND {TAIL} = ?
+        ) ORDER BY s.id""",
+        *(driver, label, ref, driver, ref),
+    )
+    return [_row(columns, {}) for columns in found]
 
 
 def has_children(db: Transaction, number: int) -> bool:
@@ -77,10 +102,19 @@ def has_children(db: Transaction, number: int) -> bool:
 
 
 def insert(db: Transaction, driver: str, number: int, info: Info, parent: int) -> None:
-    """Add a snapshot; its key must be free."""
+    """Add a snapshot with a directory of its own; its key must be free."""
+    share(db, driver, number, info, parent, number, Usage())
+
+
+def share(
+    db: Transaction, driver: str, number: int, info: Info, parent: int, place: int, usage: Usage
+) -> None:
+    """Add a snapshot whose directory is another's; its key must be free."""
     db.run(
-        "INSERT INTO snapshots (id, driver, key, kind, parent, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        *(number, driver, info.name, info.kind.value, parent or None, info.created, info.updated),
+        "INSERT INTO snapshots (id, place, driver, key, kind, parent, created, updated, size, inodes)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        *(number, place, driver, info.name, info.kind.value, parent or None, info.created, info.updated),
+        *(usage.size, usage.inodes),
     )
     _put_labels(db, number, info.labels)
 
@@ -124,22 +158,19 @@ def delete(db: Transaction, number: int) -> None:
 
 
 def known(db: Transaction, driver: str, numbers: list[int]) -> set[int]:
-    """Return which of these are ids of snapshots of a driver."""
+    """Return which of these are the numbers of directories of a driver's snapshots."""
     there: set[int] = set()
     for first in range(0, len(numbers), 500):
         part = numbers[first : first + 500]
         marks = ",".join("?" * len(part))
-        there.update(
-            number
-            for (number,) in db.all(f"SELECT id FROM snapshots WHERE driver = ? AND id IN ({marks})", driver, *part)
-        )
+        found = db.all(f"SELECT place FROM snapshots WHERE driver = ? AND place IN ({marks})", driver, *part)
+        there.update(place for (place,) in found)
     return there
 
 
-def ids(db: Transaction, driver: str) -> list[tuple[int, Kind]]:
-    """Return the ids of all snapshots of a driver, and what they are."""
-    found = db.all("SELECT id, kind FROM snapshots WHERE driver = ?", driver)
-    return [(number, Kind(kind)) for number, kind in found]
+def owners(db: Transaction, driver: str) -> dict[int, int]:
+    """Return the numbers of all directories of a driver's snapshots, each with the id of a snapshot that has it."""
+    return dict(db.all("SELECT place, min(id) FROM snapshots WHERE driver = ? GROUP BY place", driver))
 
 
 def drivers(db: Transaction) -> list[str]:
@@ -158,7 +189,11 @@ def total(db: Transaction, driver: str) -> tuple[dict[Kind, int], Usage]:
     counts = dict.fromkeys(Kind, 0)
     for kind, count in db.all("SELECT kind, count(*) FROM snapshots WHERE driver = ? GROUP BY kind", driver):
         counts[Kind(kind)] = count
-    sums = db.one("SELECT coalesce(sum(size), 0), coalesce(sum(inodes), 0) FROM snapshots WHERE driver = ?", driver)
+    sums = db.one(
+        "SELECT coalesce(sum(size), 0), coalesce(sum(inodes), 0)"
+        " FROM (SELECT DISTINCT place, size, inodes FROM snapshots WHERE driver = ?)",
+        driver,
+    )
     return counts, Usage(*sums)
 
 
@@ -200,6 +235,6 @@ def _put_labels(db: Transaction, number: int, labels: Mapping[str, str]) -> None
 
 
 def _row(columns: Any, labels: Mapping[str, str]) -> Row:
-    number, key, kind, parent, parent_key, created, updated, size, inodes = columns
+    number, place, key, kind, parent, parent_key, created, updated, size, inodes = columns
     info = Info(key, Kind(kind), parent_key, labels, created, updated)
-    return Row(number, info.kind, parent, info, Usage(size, inodes))
+    return Row(number, place, info.kind, parent, info, Usage(size, inodes))

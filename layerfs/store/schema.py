@@ -1,12 +1,14 @@
 """The tables of the ledger, and how older ones become them: each entry of `MIGRATIONS` is one step forward, for ever.
 
 `PRAGMA user_version` counts the steps that a ledger has behind it. A snapshot keeps its `id` for life, also when its
-key becomes a name, so children refer to the id and a commit changes one row.
+key becomes a name, so children refer to the id and a commit changes one row. The expression of an index stays as it is.
 """
 
 from typing import Final
 
 APPLICATION: Final = 0x6C617966  # "layf", for file(1)
+
+TAIL: Final = "substr(key, 1 + length(rtrim(key, replace(key, '/', ''))))"  # what is behind the last slash of a key
 
 MIGRATIONS: Final = (
     (
@@ -51,5 +53,11 @@ MIGRATIONS: Final = (
             FOREIGN KEY (kind, name) REFERENCES records (kind, name) ON DELETE CASCADE
         ) WITHOUT ROWID""",
         "CREATE INDEX holds_by_hold ON holds (hold)",
+    ),
+    (  # several committed snapshots may share a directory, which the number `place` names
+        "ALTER TABLE snapshots ADD COLUMN place INTEGER NOT NULL DEFAULT 0",
+        "UPDATE snapshots SET place = id",
+        "CREATE INDEX snapshots_by_place ON snapshots (place)",
+        f"CREATE INDEX snapshots_by_tail ON snapshots (driver, {TAIL})",
     ),
 )

@@ -51,7 +51,7 @@ class Subject:
 
     @contextmanager
     def mounted(self, mounts: tuple[Mount, ...], key: str) -> Iterator[Path]:
-        target = self.place / f"at-{key.replace('/', '_')}"
+        target = self.place / f"at-{key.replace(chr(47), chr(95))}"
         target.mkdir(exist_ok=True)
         for mount in mounts:
             mount.perform(os.fsencode(target))

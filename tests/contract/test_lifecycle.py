@@ -199,6 +199,30 @@ def test_usage_grows_with_the_content_and_is_kept_at_commit(subject: Subject) ->
     assert subject.snapshots.usage("top").size >= 1 << 20
 
 
+def test_adopted_snapshot_shares_the_content_until_the_last_is_removed(subject: Subject) -> None:
+    snapshots = subject.snapshots
+    subject.layer("a/1/sha256:base", a="1")
+    snapshots.prepare("top-key", "a/1/sha256:base")
+    snapshots.commit("a/2/top", "top-key", {"containerd.io/snapshot.ref": "sha256:top"})
+    assert not snapshots.adopt("b/1/x", "sha256:other")
+    assert not snapshots.adopt("b/1/x", "sha256:top"), "its parent is another"
+    assert snapshots.adopt("b/1/base", "sha256:base", labels={"x": "y"})
+    assert snapshots.adopt("b/2/top", "sha256:top", "b/1/base")
+    adopted = snapshots.stat("b/2/top")
+    assert (adopted.kind, adopted.parent, adopted.labels) == (Kind.COMMITTED, "b/1/base", {})
+    assert snapshots.usage("b/1/base") == snapshots.usage("a/1/sha256:base")
+    for name in ("a/2/top", "a/1/sha256:base"):
+        snapshots.remove(name)
+    assert snapshots.cleanup() == 0
+    assert subject.view("b/2/top") == {"a": "1"}
+    for name in ("b/2/top", "b/1/base"):
+        snapshots.remove(name)
+    assert snapshots.cleanup() == 3
+    with pytest.raises(AlreadyExists):
+        snapshots.prepare("work")
+        snapshots.adopt("work", "sha256:base")
+
+
 def test_store_opened_again_knows_the_same(subject: Subject) -> None:
     subject.layer("base", a="1")
     subject.snapshots.prepare("work", "base", {"x": "y"})

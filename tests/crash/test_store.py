@@ -51,6 +51,10 @@ CASES = {
     "view": Case(lambda s, n: None, lambda s, n: s.view(f"view{n}", "base")),
     "commit": Case(lambda s, n: fill(s, f"work{n}", "base", a="1"), lambda s, n: s.commit(f"name{n}", f"work{n}")),
     "remove": Case(lambda s, n: fill(s, f"work{n}", "base"), lambda s, n: s.remove(f"work{n}")),
+    "adopt": Case(lambda s, n: s.prepare(f"other{n}"), lambda s, n: s.adopt(f"work{n}", "base", "", {"a": "1"})),
+    "remove one of two that share": Case(
+        lambda s, n: s.adopt(f"work{n}", "base", ""), lambda s, n: s.remove(f"work{n}")
+    ),
     "update": Case(lambda s, n: s.prepare(f"work{n}", labels={"old": "1"}), relabel),
     "cleanup": Case(fill_and_remove, lambda s, n: s.cleanup()),
 }
@@ -82,7 +86,7 @@ def check(subject: Subject) -> None:
     assert {name: len(os.listdir(root / name)) for name in ("making", "trash", "snapshots")} == {
         "making": 0,
         "trash": 0,
-        "snapshots": len(infos),
+        "snapshots": len({snapshots.layer(info.name).path for info in infos}),
     }
 
 

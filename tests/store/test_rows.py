@@ -12,7 +12,9 @@ from layerfs.store.rows import Where
 QUESTIONS = {
     "find": lambda db: rows.find(db, "d", "k1"),
     "exists": lambda db: rows.exists(db, "d", "k1"),
-    "ancestors": lambda db: rows.ancestors(db, 3),
+    "chain": lambda db: rows.chain(db, 3),
+    "is_used": lambda db: rows.is_used(db, 3),
+    "alike": lambda db: rows.alike(db, "d", "k1", "a"),
     "has_children": lambda db: rows.has_children(db, 1),
     "unsealed": lambda db: rows.unsealed(db, "d"),
     "known": lambda db: rows.known(db, "d", [1, 2, 99]),
