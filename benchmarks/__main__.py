@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from benchmarks.runner import Run
 ISOLATED = "LAYERFS_BENCH_ISOLATED"
 AGAIN = "import sys; sys.path[0] = sys.argv[1]; from benchmarks.__main__ import main; sys.exit(main(sys.argv[2:]))"
 LEAST_NICE = -20
+EVERY = 10.0  # seconds between two lines of progress
 VERBS = ("run", "compare", "report", "peers", "list")
 
 
@@ -80,23 +82,40 @@ def prefer() -> None:
 
 
 def tell_report(results: Results, out: Path) -> int:
-    """Write the report; show the targets and where the rest is."""
+    """Write the report; show what a person wants to know first, what was left out, and where the rest is."""
     from benchmarks import report as reports
 
     written = reports.write(results, out)
     print(reports.summary(results))
-    print(f"layerfs bench: {', '.join(map(str, written))}")
+    print(f"\nThe report: {', '.join(map(str, written))}")
     return 0
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar on a terminal; elsewhere stay silent."""
+    """Show a bar on a terminal; elsewhere say now and then, in a line, how far it is."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Lines()
+        return
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda what, share: bar.update(task, description=what, completed=share)
+
+
+class Lines:
+    """Progress for a pipe or a log: the first step, and then one line in EVERY seconds."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.due = self.begun
+
+    def __call__(self, what: str, share: float) -> None:
+        """Print how far it is, if a line is due."""
+        if (now := time.monotonic()) >= self.due:
+            print(f"layerfs bench: {now - self.begun:.0f} s, {share:.0%}: {what}", file=sys.stderr, flush=True)
+            self.due = now + EVERY
 
 
 def compare(args: argparse.Namespace) -> int:

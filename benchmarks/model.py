@@ -1,16 +1,12 @@
-"""The words of the harness, and its two doors: Subject (what is measured) and Question (what is asked)."""
+"""The words of the harness, and one of its two doors: Subject, what is measured. The other is Question (questions/)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from benchmarks.place import Place
-
+from typing import Protocol
 
 IMAGES = ".sqfs"
 """How the name of a tree ends whose layers are squashfs images instead of directories."""
@@ -101,6 +97,25 @@ def head(names: Path, count: int) -> Path:
     return short
 
 
+class Site:
+    """The directories of one mount for one sample, all below `home`: what a subject needs to know of it."""
+
+    home: Path
+
+    @property
+    def mnt(self) -> Path:
+        """The mountpoint."""
+        return self.home / "mnt"
+
+    @property
+    def upper(self) -> Path:
+        return self.home / "upper"
+
+    @property
+    def work(self) -> Path:
+        return self.home / "work"
+
+
 class Subject(Protocol):
     """Something that stacks layers. Commands are run by the probe, timed, in the harness's environment.
 
@@ -127,28 +142,14 @@ class Subject(Protocol):
     def refuses(self, case: Case) -> str | None:
         """Return why this case makes no sense for the subject, or None."""
 
-    def prepare(self, layers: Layers, place: Place, case: Case) -> None:
+    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
         """Do what must not be timed: convert images (kept in the cache), copy a private tree."""
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Return the argv, with an absolute program, that mounts and returns once the mountpoint answers."""
 
-    def unmount_command(self, layers: Layers, place: Place) -> list[str]:
+    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
         """Return the argv that takes down what mount_command put up."""
 
     def finish(self) -> None:
         """Give back what `prepare` holds beyond one sample; called once at the end of a run."""
-
-
-class Question(Protocol):
-    """One question. The module's docstring is the question; `name` is its short form for --only."""
-
-    name: str
-    rounds: float
-    """Multiplies the number of rounds: below 1 for what takes long."""
-
-    def cases(self, scale: Scale) -> list[Case]:
-        """Return the settings asked at this scale, the most telling first."""
-
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterable[Value]:
-        """Mount through `place`, measure, yield values; each call starts with nothing mounted."""

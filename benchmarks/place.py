@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import caches
-from benchmarks.model import BenchError, Layers, Subject
+from benchmarks.model import BenchError, Layers, Site, Subject
 from benchmarks.probe import Pass, Probe, Started
 
 ROOT = Path("/var/tmp/layerfs-bench")
@@ -21,7 +21,7 @@ PATIENCE = 20.0  # seconds for a server to end after its unmount
 
 
 @dataclass
-class Place:
+class Place(Site):
     """Where one subject is mounted for one sample. `home` holds mnt, upper and work, and is removed afterwards."""
 
     subject: Subject
@@ -29,18 +29,6 @@ class Place:
     cache: Path
     started: Started | None = None
     pids: list[int] = field(default_factory=list)
-
-    @property
-    def mnt(self) -> Path:
-        return self.home / "mnt"
-
-    @property
-    def upper(self) -> Path:
-        return self.home / "upper"
-
-    @property
-    def work(self) -> Path:
-        return self.home / "work"
 
     @property
     def probe(self) -> Probe:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import caches, host, trees
-from benchmarks.model import BenchError, Case, Layers, Question, Scale, Subject, Value
+from benchmarks.model import BenchError, Case, Layers, Scale, Subject, Value
 from benchmarks.place import Place
 from benchmarks.questions import text
+from benchmarks.questions.question import Question
 from benchmarks.records import Writer
 from benchmarks.stats import histogram, quantiles
 from benchmarks.subjects import QUICK_IMAGES, is_extra
@@ -62,20 +63,21 @@ class Plan:
         ]
 
     def steps(self, subjects: Sequence[Subject]) -> Iterator[Step]:
-        """Yield every sample to take, in order; --quick asks the first case of every question before any second."""
+        """Yield every sample to take, in order; --quick asks the first case of every subject before any second."""
+        ranked: list[tuple[int, Step]] = []
         for index in range(self.rounds * 2):
-            ranked: list[tuple[int, Step]] = []
             for question in self.questions:
                 if index >= max(1, round(self.rounds * question.rounds)):
                     continue
                 turn = index % max(len(subjects), 1)
                 cases = self.cases(question)
                 for case, subject in itertools.product(cases, [*subjects[turn:], *subjects[:turn]]):
-                    if case in self.asked(subject, cases, index):
-                        ranked.append((cases.index(case), (index, question, case, subject)))
-            if self.scale is Scale.QUICK:
-                ranked.sort(key=operator.itemgetter(0))
-            yield from (step for _, step in ranked)
+                    asked = self.asked(subject, cases, index)
+                    if case in asked:
+                        ranked.append((asked.index(case), (index, question, case, subject)))
+        if self.scale is Scale.QUICK:
+            ranked.sort(key=operator.itemgetter(0))
+        yield from (step for _, step in ranked)
 
     def asked(self, subject: Subject, cases: Sequence[Case], index: int = 0) -> Sequence[Case]:
         """Return what a subject is asked: beyond the main ones, short of --full, the first setting on plain trees.
@@ -114,6 +116,7 @@ class Run:
         present = [subject for subject in self.plan.subjects if subject.missing() is None]
         steps = list(self.plan.steps(present))
         try:
+            self.build(steps)
             for done, (index, question, case, subject) in enumerate(steps):
                 self.tell(f"round {index + 1}: {question.name} {case.key()} {subject.name}", done / len(steps))
                 self.step(index, question, case, subject)
@@ -122,6 +125,17 @@ class Run:
                 subject.finish()
             seconds = time.monotonic() - self.begun
             self.writer.write("end", finished=now(), samples=self.samples, seconds=round(seconds, 1))
+
+    def build(self, steps: Sequence[Step]) -> None:
+        """Make the trees before the time of measuring begins; later runs find them in the cache."""
+        wanted = dict.fromkeys((case.tree, case.layers, subject.owner) for _, _, case, subject in steps)
+        for done, (tree, layers, owner) in enumerate(wanted):
+            self.tell(f"making the tree {tree}/{layers}", 0.02 * done / len(wanted))
+            try:
+                trees.build(tree, layers, self.plan.cache, owner)
+            except (BenchError, OSError, subprocess.SubprocessError):
+                continue  # the sample that needs it says so
+        self.begun = time.monotonic()
 
     def introduce(self) -> None:
         """Write what a reader needs to know before the first number."""

@@ -1,7 +1,4 @@
-"""The project's targets, each with what was measured and whether it is met.
-
-Of directories: issue 11, "Numbers". Of images: issue 13, "Tests and numbers".
-"""
+"""The project's targets, of directories and of images, each with what was measured and whether it is met."""
 
 from __future__ import annotations
 
@@ -57,7 +54,7 @@ class Verdict:
 
 
 def targets() -> list[Target]:
-    """Return all targets in the order of the issues."""
+    """Return all targets, those of directories first."""
     return [*of_directories(), *of_images()]
 
 

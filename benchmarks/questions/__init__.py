@@ -6,7 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from benchmarks.model import BenchError, Question, Scale
+from benchmarks.model import BenchError, Scale
+from benchmarks.questions.question import Question
 
 ORDER = (
     "lookup",
@@ -39,6 +40,10 @@ ORDER = (
 """In the order in which they are asked: what steers the project first."""
 
 
+QUICK = ("mount", "lookup", "memory", "open", "walk", "create", "copyup", "unlink")
+"""What --quick asks: what the program is for, the most telling first, as there may be no time for the last."""
+
+
 def all_questions() -> list[Question]:
     """Load every question; each module offers one object called QUESTION."""
     return [importlib.import_module(f"benchmarks.questions.{name}").QUESTION for name in ORDER]
@@ -50,9 +55,11 @@ def text(question: Question) -> str:
 
 
 def chosen(names: Sequence[str], scale: Scale) -> list[Question]:
-    """Return the questions called `names`, or all that have a case at this scale."""
+    """Return the questions called `names`, else those of the scale."""
     known = {question.name: question for question in all_questions()}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise BenchError(f"no question is called {', '.join(unknown)}; there are: {', '.join(known)}")
+    if not names and scale is Scale.QUICK:
+        names = QUICK
     return [known[name] for name in names] if names else [one for one in known.values() if one.cases(scale)]

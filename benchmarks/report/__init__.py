@@ -9,8 +9,10 @@ from pathlib import Path
 
 from benchmarks.records import Results
 from benchmarks.report import content, html, markdown, plots
+from benchmarks.report.summary import summary
 
 READING = "READING.md"
+__all__ = ["summary", "write"]
 
 
 def write(results: Results, out: Path) -> list[Path]:
@@ -21,9 +23,3 @@ def write(results: Results, out: Path) -> list[Path]:
     (out / "report.md").write_text(markdown.render(document))
     (out / "report.html").write_text(html.render(document, out / "plots"))
     return [out / "report.md", out / "report.html"]
-
-
-def summary(results: Results) -> str:
-    """Return the table of targets for a terminal; nothing when none was measured."""
-    table = content.target_table(results)
-    return markdown.table(table) if table.rows else ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from benchmarks.model import Case, Layers
-from benchmarks.place import Place
+from benchmarks.model import Case, Layers, Site
 from benchmarks.subjects.plain import Plain
 
 
@@ -15,12 +14,12 @@ class Bind(Plain):
     name = "bind"
     about = "bind mount of the merged tree: the floor, what the host's filesystem costs"
 
-    def prepare(self, layers: Layers, place: Place, case: Case) -> None:
+    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
         """Copy the tree if it will be changed."""
         if case.writes:
-            subprocess.run(["cp", "-a", "--", str(layers.flat), str(place.home / "flat")], check=True)
+            subprocess.run(["cp", "-a", "--", str(layers.flat), str(site.home / "flat")], check=True)
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Bind the private copy if there is one."""
-        private = place.home / "flat"
-        return ["/usr/bin/mount", "--bind", str(private if private.exists() else layers.flat), str(place.mnt)]
+        private = site.home / "flat"
+        return ["/usr/bin/mount", "--bind", str(private if private.exists() else layers.flat), str(site.mnt)]

@@ -7,8 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.model import Layers
-from benchmarks.place import Place
+from benchmarks.model import Layers, Site
 from benchmarks.subjects.plain import Plain, overlay_options
 
 PLACES = (Path("/usr/bin"), Path(__file__).parents[2] / ".peers/bin", Path.home() / ".cargo/bin")
@@ -33,9 +32,9 @@ class FuseOverlayfs(Plain):
         """Return the number it prints."""
         return self.number
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Mount as podman does."""
-        return [str(self.program), "-o", overlay_options(layers, place), str(place.mnt)]
+        return [str(self.program), "-o", overlay_options(layers, site), str(site.mnt)]
 
 
 def found_programs(cache: Path) -> list[Path]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.model import Layers
-from benchmarks.place import Place
+from benchmarks.model import Layers, Site
 from benchmarks.subjects.plain import Plain, overlay_options
 
 PAGE = 3800  # bytes; mount(2) takes one page of options
@@ -25,11 +24,11 @@ class KernelOverlay(Plain):
                 return "this kernel has no overlay filesystem"
         return None if self.extra else super().missing()
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Mount with the kernel's defaults."""
-        options = overlay_options(layers, place) + self.extra
+        options = overlay_options(layers, site) + self.extra
         start: list[str] = []
         if len(options) > PAGE:
             options = options.replace(f"{layers.lowers[0].parent}/", "")
             start = ["/usr/bin/env", "-C", str(layers.lowers[0].parent)]
-        return [*start, "/usr/bin/mount", "-t", "overlay", "overlay", "-o", options, str(place.mnt)]
+        return [*start, "/usr/bin/mount", "-t", "overlay", "overlay", "-o", options, str(site.mnt)]

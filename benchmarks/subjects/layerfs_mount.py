@@ -10,8 +10,7 @@ import sys
 from functools import cache as once
 from pathlib import Path
 
-from benchmarks.model import Case, Layers
-from benchmarks.place import Place
+from benchmarks.model import Case, Layers, Site
 from benchmarks.subjects.plain import Plain
 
 
@@ -38,21 +37,21 @@ class LayerfsMount(Plain):
         )
         return f"{layerfs.__version__} {commit.stdout.strip()}".strip()
 
-    def prepare(self, layers: Layers, place: Place, case: Case) -> None:
+    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
         """Compile the package, as every installer does; a work tree whose files were edited may not be."""
         compile_package()
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Mount as a person would type it."""
         return [
             program(),
             "mount",
             *map(str, layers.lowers),
-            str(place.mnt),
+            str(site.mnt),
             "--upper",
-            str(place.upper),
+            str(site.upper),
             "--work",
-            str(place.work),
+            str(site.work),
             "--driver",
             self.driver,
         ]

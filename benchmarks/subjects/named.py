@@ -6,8 +6,7 @@ import os
 import shlex
 import shutil
 
-from benchmarks.model import BenchError, Layers
-from benchmarks.place import Place
+from benchmarks.model import BenchError, Layers, Site
 from benchmarks.subjects.plain import Plain
 
 HELP = "NAME=COMMAND, where COMMAND holds {lowers} (colon-separated, top first), {upper}, {work} and {mountpoint}"
@@ -32,13 +31,13 @@ class NamedPeer(Plain):
         """Nobody knows."""
         return "given by hand"
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Fill in the command; it is started without a shell."""
         paths = {
             "lowers": ":".join(map(str, layers.lowers)),
-            "upper": str(place.upper),
-            "work": str(place.work),
-            "mountpoint": str(place.mnt),
+            "upper": str(site.upper),
+            "work": str(site.work),
+            "mountpoint": str(site.mnt),
         }
         argv = list(self.words)
         for key, value in paths.items():

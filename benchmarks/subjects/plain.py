@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from benchmarks.model import Case, Layers
-from benchmarks.place import Place
+from benchmarks.model import Case, Layers, Site
 
 UMOUNT = "/usr/bin/umount"
 
@@ -32,21 +31,21 @@ class Plain:
         """Accept every case."""
         return None
 
-    def prepare(self, layers: Layers, place: Place, case: Case) -> None:
+    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
         """Need no preparation."""
 
-    def unmount_command(self, layers: Layers, place: Place) -> list[str]:
+    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
         """Unmount the one mountpoint."""
-        return [UMOUNT, str(place.mnt)]
+        return [UMOUNT, str(site.mnt)]
 
     def finish(self) -> None:
         """Hold nothing."""
 
 
-def overlay_options(layers: Layers, place: Place) -> str:
+def overlay_options(layers: Layers, site: Site) -> str:
     """Return lowerdir=, upperdir= and workdir= as every overlay knows them."""
     lowers = ":".join(map(str, layers.lowers))
-    return f"lowerdir={lowers},upperdir={place.upper},workdir={place.work}"
+    return f"lowerdir={lowers},upperdir={site.upper},workdir={site.work}"
 
 
 def need_program(name: str, package: str) -> str | None:

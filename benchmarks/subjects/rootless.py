@@ -6,8 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from benchmarks.model import BenchError, Case, Layers, Subject
-from benchmarks.place import Place
+from benchmarks.model import BenchError, Case, Layers, Site, Subject
 from benchmarks.subjects.plain import need_program
 from benchmarks.trees import ROOTS
 
@@ -57,17 +56,17 @@ class Rootless:
             return "this tree belongs to root"
         return self.inner.refuses(case)
 
-    def prepare(self, layers: Layers, place: Place, case: Case) -> None:
+    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
         """Prepare as the inner subject does."""
-        self.inner.prepare(layers, place, case)
+        self.inner.prepare(layers, site, case)
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Mount as the inner subject does, inside."""
-        return self.inner.mount_command(layers, place)
+        return self.inner.mount_command(layers, site)
 
-    def unmount_command(self, layers: Layers, place: Place) -> list[str]:
+    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
         """Unmount as the inner subject does, inside."""
-        return self.inner.unmount_command(layers, place)
+        return self.inner.unmount_command(layers, site)
 
     def finish(self) -> None:
         """Let the namespaces go, and every mount in them."""

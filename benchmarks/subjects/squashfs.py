@@ -9,8 +9,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from benchmarks.model import Case, Layers
-from benchmarks.place import Place
+from benchmarks.model import Case, Layers, Site
 from benchmarks.subjects.fuse_overlayfs import FuseOverlayfs
 from benchmarks.subjects.plain import UMOUNT, Plain, need_program
 from benchmarks.trees import images
@@ -41,37 +40,37 @@ class LoopSquashfs(Plain):
         concurrency = dict(case.vary).get("concurrency", 1)
         return "too many loop devices" if case.layers * int(concurrency) > LOOPS else None
 
-    def prepare(self, layers: Layers, place: Place, case: Case) -> None:
+    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
         """Make the images that are missing, and the directories they are mounted on."""
         for index, _ in enumerate(self.images_of(layers)):
-            self.point(place, index).mkdir(parents=True, exist_ok=True)
+            self.point(site, index).mkdir(parents=True, exist_ok=True)
 
     def images_of(self, layers: Layers) -> list[Path]:
         """Return the images of all layers, made now where they are missing."""
         return [lower if lower.is_file() else images.image(layers, lower, self.cache) for lower in layers.lowers]
 
-    def point(self, place: Place, index: int) -> Path:
+    def point(self, site: Site, index: int) -> Path:
         """Return where the image of a layer is mounted."""
-        return place.home / "l" / f"{index:03d}"
+        return site.home / "l" / f"{index:03d}"
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Mount all images, then the overlay, in one shell."""
         lines = [
-            self.single.format(image=shlex.quote(str(image)), point=self.point(place, index))
+            self.single.format(image=shlex.quote(str(image)), point=self.point(site, index))
             for index, image in enumerate(self.images_of(layers))
         ]
         names = ":".join(f"{index:03d}" for index in range(len(layers.lowers)))
-        options = f"lowerdir={names},upperdir={place.upper},workdir={place.work}"
-        return ["/bin/sh", "-ec", "\n".join([*lines, f"cd {place.home / 'l'}", self.stack(options, place.mnt)])]
+        options = f"lowerdir={names},upperdir={site.upper},workdir={site.work}"
+        return ["/bin/sh", "-ec", "\n".join([*lines, f"cd {site.home / 'l'}", self.stack(options, site.mnt)])]
 
     def stack(self, options: str, mnt: Path) -> str:
         """Return the command that stacks the mounted images."""
         return f"/usr/bin/mount -t overlay overlay -o {options} {mnt}"
 
-    def unmount_command(self, layers: Layers, place: Place) -> list[str]:
+    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
         """Unmount the overlay, then the images."""
-        points = " ".join(str(self.point(place, index)) for index in range(len(layers.lowers)))
-        return ["/bin/sh", "-ec", f"{UMOUNT} {place.mnt}\n{self.release} {points}"]
+        points = " ".join(str(self.point(site, index)) for index in range(len(layers.lowers)))
+        return ["/bin/sh", "-ec", f"{UMOUNT} {site.mnt}\n{self.release} {points}"]
 
 
 class SquashFuse(LoopSquashfs):

@@ -60,7 +60,7 @@ def test_images_have_a_headline_of_their_own_with_ratios_to_the_pipeline(tmp_pat
         records += sample(subject, "stat.cold", [cost], case="own.sqfs/10")
     report.write(Results.of(records), tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "## Headline: images" in text and "## Headline\n" not in text
+    assert "## Images\n" in text and "## Directories\n" not in text
     assert "| layerfs-fuse-rootless | 25 (0.25x) |" in text
 
 
@@ -104,6 +104,26 @@ def test_a_real_browser_shows_tables_and_plots(written: Path, scratch: Path, req
     assert re.search(r'<td class="good">0.5', dom)
     ids = re.findall(r'\bid="([^"]+)"', dom)
     assert len(ids) == len(set(ids))
+
+
+MEASURE = """<script>addEventListener("load", () => { document.title =
+  "page " + document.documentElement.scrollWidth + " tables " +
+  Math.max(...[...document.querySelectorAll(".wide")].map(one => one.scrollWidth)) })</script></body>"""
+
+
+@pytest.mark.parametrize("width", [1300, 500])  # a window, and about the narrowest that chromium makes
+def test_the_page_fits_a_window_and_a_phone(
+    width: int, written: Path, scratch: Path, require: Callable[..., None]
+) -> None:
+    """On a phone a wide table may scroll within itself; the page never does."""
+    require("chromium")
+    page = scratch / "page.html"
+    page.write_text((written / "report.html").read_text().replace("</body>", MEASURE))
+    dom = chromium(scratch / "profile", f"--window-size={width},2000", "--hide-scrollbars", "--dump-dom", page.as_uri())
+    found = re.search(r"<title>page (\d+) tables (\d+)", dom)
+    assert found is not None
+    assert int(found[1]) <= width
+    assert width < 1300 or int(found[2]) <= width
 
 
 def test_a_screenshot_is_not_blank(written: Path, scratch: Path, require: Callable[..., None]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.model import BenchError, Case, Layers, Scale, Value
+from benchmarks.model import BenchError, Case, Layers, Scale, Site, Value
 from benchmarks.place import Place, servers
 from benchmarks.questions.passes import cold_warm, one_pass
 from benchmarks.records import Results, Writer
@@ -63,8 +63,8 @@ class Wrong(Bind):
 
     name = "wrong"
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
-        return ["/usr/bin/mount", "--bind", str(layers.flat / "d0000"), str(place.mnt)]
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+        return ["/usr/bin/mount", "--bind", str(layers.flat / "d0000"), str(site.mnt)]
 
 
 class Broken(Bind):
@@ -72,7 +72,7 @@ class Broken(Bind):
 
     name = "broken"
 
-    def mount_command(self, layers: Layers, place: Place) -> list[str]:
+    def mount_command(self, layers: Layers, site: Site) -> list[str]:
         return ["/bin/false"]
 
 

@@ -1,0 +1,23 @@
+"""The harness's other door: what a question must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from benchmarks.model import Case, Layers, Scale, Value
+from benchmarks.place import Place
+
+
+class Question(Protocol):
+    """One question. The module's docstring is the question; `name` is its short form for --only."""
+
+    name: str
+    rounds: float
+    """Multiplies the number of rounds: below 1 for what takes long."""
+
+    def cases(self, scale: Scale) -> list[Case]:
+        """Return the settings asked at this scale, the most telling first."""
+
+    def sample(self, place: Place, layers: Layers, case: Case) -> Iterable[Value]:
+        """Mount through `place`, measure, yield values; each call starts with nothing mounted."""
