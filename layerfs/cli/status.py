@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from layerfs.errors import NotFound
 from layerfs.model import Driver
-from layerfs.mounts.health import Health, Report, survey
+from layerfs.mounts.health import Health, MountState, survey
 from layerfs.mounts.removal import locate
 from layerfs.sys.terminal import one_line
 
@@ -31,32 +31,32 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the mounts."""
-    reports = survey()
+    states = survey()
     if arguments.mountpoint is not None:
-        reports = _only(os.fsencode(arguments.mountpoint), reports)
+        states = _only(os.fsencode(arguments.mountpoint), states)
     if arguments.json:
-        print(json.dumps([_as_json(report) for report in reports], indent=2))
+        print(json.dumps([_as_json(state) for state in states], indent=2))
     elif arguments.mountpoint is not None:
-        _print_one(reports[0])
+        _print_one(states[0])
     else:
-        _print_table(reports)
-    return int(arguments.mountpoint is not None and reports[0].health not in (Health.SERVING, Health.ELSEWHERE))
+        _print_table(states)
+    return int(arguments.mountpoint is not None and states[0].health not in (Health.SERVING, Health.ELSEWHERE))
 
 
-def _only(path: bytes, reports: list[Report]) -> list[Report]:
-    """Return the newest report of one mountpoint, a mounted one rather than what is left of an earlier one."""
+def _only(path: bytes, states: list[MountState]) -> list[MountState]:
+    """Return the newest state of one mountpoint, a mounted one rather than what is left of an earlier one."""
     mountpoint, _ = locate(path)
-    found = [report for report in reports if report.mountpoint == mountpoint]
+    found = [state for state in states if state.mountpoint == mountpoint]
     if not found:
         raise NotFound(f"{os.fsdecode(path)} is not a mount of layerfs", "layerfs status shows those there are")
-    return [max(found, key=lambda report: report.health is not Health.UNMOUNTED)]
+    return [max(found, key=lambda state: state.health is not Health.UNMOUNTED)]
 
 
-def _as_json(report: Report) -> dict[str, Any]:
-    record = report.record
+def _as_json(state: MountState) -> dict[str, Any]:
+    record = state.record
     shown: dict[str, Any] = {
-        "mountpoint": os.fsdecode(report.mountpoint),
-        "health": report.health.value,
+        "mountpoint": os.fsdecode(state.mountpoint),
+        "health": state.health.value,
         "driver": (record.driver if record else Driver.FUSE).value,
     }
     if record is None:
@@ -72,20 +72,20 @@ def _as_json(report: Report) -> dict[str, Any]:
         "options": record.options,
         "pid": record.pid or None,
         "started": record.started,
-        "uptime": round(_uptime(report), 3),
+        "uptime": round(_uptime(state), 3),
         "log": os.fsdecode(record.log) if record.log and os.path.exists(record.log) else None,
     }
 
 
-def _uptime(report: Report) -> float:
+def _uptime(state: MountState) -> float:
     """Return for how long a mount has been there [s]; 0 for one that is not."""
-    gone = report.health in (Health.UNMOUNTED, Health.DEAD)
-    return 0.0 if report.record is None or gone else time.time() - report.record.started
+    gone = state.health in (Health.UNMOUNTED, Health.DEAD)
+    return 0.0 if state.record is None or gone else time.time() - state.record.started
 
 
-def _print_one(report: Report) -> None:
+def _print_one(state: MountState) -> None:
     """Print everything that is known of one mount."""
-    for key, value in _as_json(report).items():
+    for key, value in _as_json(state).items():
         if key == "layers":
             for number, layer in enumerate(value):
                 print(f"{'layers' if number == 0 else '':<12}{one_line(layer)}")
@@ -95,24 +95,24 @@ def _print_one(report: Report) -> None:
             print(f"{key:<12}{one_line(str(value))}")
 
 
-def _print_table(reports: list[Report]) -> None:
+def _print_table(states: list[MountState]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    if not reports:
+    if not states:
         print("nothing is mounted by layerfs")
         return
     table = Table("mountpoint", "health", "driver", "layers", "upper", "pid", "uptime", "why", box=None, pad_edge=False)
-    for report in reports:
-        table.add_row(*(escape(cell) if number != 1 else cell for number, cell in enumerate(_cells(report))))
+    for state in states:
+        table.add_row(*(escape(cell) if number != 1 else cell for number, cell in enumerate(_cells(state))))
     Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
-def _cells(report: Report) -> list[str]:
-    record, health = report.record, report.health
+def _cells(state: MountState) -> list[str]:
+    record, health = state.record, state.health
     color = COLORS.get(health, "yellow")
-    cells = [one_line(os.fsdecode(report.mountpoint)), f"[{color}]{health.value}[/{color}]"]
+    cells = [one_line(os.fsdecode(state.mountpoint)), f"[{color}]{health.value}[/{color}]"]
     if record is None:
         return [*cells, Driver.FUSE.value, "?", "?", "?", "?", "not recorded for this user"]
     return [
@@ -121,7 +121,7 @@ def _cells(report: Report) -> list[str]:
         str(len(record.stack.lowers)),
         one_line(os.fsdecode(record.stack.upper)) if record.stack.upper else "-",
         str(record.pid or "-"),
-        _span(_uptime(report)),
+        _span(_uptime(state)),
         record.why,
     ]
 

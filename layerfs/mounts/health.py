@@ -2,15 +2,15 @@
 
 import errno
 import os
-from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
-from threading import Thread
+from functools import partial
 from typing import Final
 
 from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Record
+from layerfs.sys.ask import ask
 from layerfs.sys.mounts import MountInfo, mountinfo
 
 FUSE_TYPE: Final = b"fuse.layerfs"
@@ -18,36 +18,70 @@ TIMEOUT: Final = 2.0  # s; a mount that takes longer to answer one statfs is in 
 
 
 class Health(Enum):
-    """How a mount is."""
+    """How a mount is; `MEANINGS` says it in a sentence."""
 
     SERVING = "serving"
-    SILENT = "silent"  # the server lives but does not answer
-    DEAD = "dead"  # the server is gone, the mount remains: "Transport endpoint is not connected"
-    UNMOUNTED = "unmounted"  # the record remains
-    DETACHED = "detached"  # unmounted, but still served: for open files, or for a copy in another mount namespace
-    ELSEWHERE = "elsewhere"  # in another mount namespace
+    SILENT = "silent"
+    DEAD = "dead"
+    UNMOUNTED = "unmounted"
+    DETACHED = "detached"
+    ELSEWHERE = "elsewhere"
+
+
+MEANINGS: Final = {
+    Health.SERVING: "mounted, and it answers",
+    Health.SILENT: f"mounted, but its server gave no answer within {TIMEOUT:.0f} s",
+    Health.DEAD: 'its server is gone, the mount remains ("Transport endpoint is not connected"): umount clears it away',
+    Health.UNMOUNTED: "unmounted past layerfs: only its record is left, which umount removes",
+    Health.DETACHED: "unmounted, but still served: for open files, or for a copy in another mount namespace",
+    Health.ELSEWHERE: "in another mount namespace, such as a container's",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """One mount: where it is, how it is, and what the registry says of it (a stranger's mount has no record)."""
+class MountState:
+    """One mount: where it is, how it is, and what the registry says of it (a stranger's mount has no record).
+
+    `owner` is the uid that FUSE was mounted by, where mountinfo says it.
+    """
 
     mountpoint: bytes
     health: Health
     record: Record | None = None
+    owner: int | None = None
 
 
-def survey(timeout: float = TIMEOUT) -> list[Report]:
-    """Return all mounts of layerfs that this process can see, recorded ones first. Asks all of them at once."""
+def survey(timeout: float = TIMEOUT) -> list[MountState]:
+    """Return all mounts of layerfs that this process can see, recorded ones first.
+
+    All of them are asked at once, in a child: an answer that never comes must hang nobody.
+    """
     mounted = {info.id: info for info in mountinfo()}
-    recorded = registry.records()
-    ours = {record.mount_id for record in recorded if _matches(record, mounted.get(record.mount_id))}
+    recorded = [(record, _mount_of(record, mounted)) for record in registry.records()]
+    ours = {info.id for _, info in recorded if info is not None}
     strangers = [info for info in mounted.values() if info.type == FUSE_TYPE and info.id not in ours]
-    questions: list[tuple[Record | None, MountInfo | None]] = []
-    questions += [(record, mounted.get(record.mount_id)) for record in recorded]
-    questions += [(None, info) for info in strangers]
-    pending = [_begin(record, info) for record, info in questions]
-    return [_report(record, info, answer, timeout) for (record, info), answer in zip(questions, pending, strict=True)]
+    asked = [info for record, info in recorded if info is not None and record.alive] + strangers
+    answers = ask([partial(os.statvfs, info.target) for info in asked], timeout)
+    heard = {info.id: _heard(answer) for info, answer in zip(asked, answers, strict=True)}
+    states = [_recorded(record, info, heard) for record, info in recorded]
+    return states + [MountState(info.target, heard[info.id], None, owner_of(info)) for info in strangers]
+
+
+def owner_of(info: MountInfo) -> int | None:
+    """Return by whom FUSE was mounted; None for other filesystems."""
+    words = (word for word in info.super_options if word.startswith(b"user_id="))
+    return next((int(word[8:]) for word in words if word[8:].isdigit()), None)
+
+
+def _mount_of(record: Record, mounted: dict[int, MountInfo]) -> MountInfo | None:
+    """Return a recorded mount, if it is in our mount namespace."""
+    info = mounted.get(record.mount_id)
+    return info if info is not None and _matches(record, info) else None
+
+
+def _recorded(record: Record, info: MountInfo | None, heard: dict[int, Health]) -> MountState:
+    health = _absent(record) if info is None else heard.get(info.id, Health.DEAD)
+    return MountState(record.mountpoint, health, record)
 
 
 def _matches(record: Record, info: MountInfo | None) -> bool:
@@ -55,33 +89,6 @@ def _matches(record: Record, info: MountInfo | None) -> bool:
     if info is None or info.target != record.mountpoint:
         return False
     return (info.type == b"overlay") == (record.driver is Driver.KERNEL)
-
-
-def _begin(record: Record | None, info: MountInfo | None) -> "Future[None] | None":
-    """Ask a mount for its statistics in a thread: an answer that never comes must hang nobody."""
-    if info is None or (record is not None and not _matches(record, info)):
-        return None
-    answer: Future[None] = Future()
-    Thread(target=_ask, args=(info.target, answer), daemon=True).start()
-    return answer
-
-
-def _ask(target: bytes, answer: "Future[None]") -> None:
-    """Complete the future with what statvfs says; the kernel never answers that from a cache."""
-    try:
-        os.statvfs(target)
-        answer.set_result(None)
-    except OSError as error:
-        answer.set_exception(error)
-
-
-def _report(record: Record | None, info: MountInfo | None, answer: "Future[None] | None", timeout: float) -> Report:
-    if record is not None and answer is None:
-        return Report(record.mountpoint, _absent(record), record)
-    assert info is not None and answer is not None
-    if record is not None and not record.alive:
-        return Report(info.target, Health.DEAD, record)
-    return Report(info.target, _heard(answer, timeout), record)
 
 
 def _absent(record: Record) -> Health:
@@ -99,15 +106,10 @@ def _absent(record: Record) -> Health:
     return Health.ELSEWHERE if _matches(record, there.get(record.mount_id)) else Health.DETACHED
 
 
-def _heard(answer: "Future[None]", timeout: float) -> Health:
-    try:
-        answer.result(timeout)
-    except TimeoutError:
-        return Health.SILENT
-    except OSError as error:
-        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
-            return Health.DEAD
-        if error.errno == errno.EACCES:  # somebody else's, who lets nobody in: the kernel answers, not the server
-            return Health.SERVING
-        return Health.SILENT
-    return Health.SERVING
+def _heard(answer: int | None) -> Health:
+    """Return what an answer to statvfs says, which the kernel never gives from a cache."""
+    if answer in (errno.ENOTCONN, errno.ECONNABORTED):
+        return Health.DEAD
+    if answer in (0, errno.EACCES):  # EACCES: somebody else's, who lets nobody in: the kernel answers, not the server
+        return Health.SERVING
+    return Health.SILENT
