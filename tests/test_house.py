@@ -41,13 +41,13 @@ WITHOUT_MIRROR = {
     "cli": "screen words xar_build xar_extract xar_info xar_verify",
     "lowers": "changes file",
     "mounts": "choice health launch packages removal sandbox",
-    "pysquashfs": "blocks build content entries errors options session target tree values writer",
+    "pysquashfs": "build content entries errors options session target tree values writer",
     "snapshots": "driver library snapshotter",
     "spec": "attach",
     "store": "entry info intake",
     "sys": "fsmount ids later libc mountprobe overlay rootfs",
     "union": "attrs flatten inodes kept lookup opened options removal shown state union whiteout work",
-    "xar": "builder contents filedata order restore",
+    "xar": "builder contents order restore",
     "xarexec": "home memo serve",
 }
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from layerfs.cli.screen import bar, complain
+from layerfs.pysquashfs.trail import Trail
 from layerfs.sys.terminal import one_line
 from layerfs.xar.extract import Wishes, extract
 from layerfs.xar.package import opened
@@ -38,5 +39,5 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(outcome.left_out))
 
 
-def _lines(word: str, notes: Sequence[tuple[bytes, str]]) -> list[str]:
-    return [f"{word}: /{os.fsdecode(path)}: {why}" for path, why in notes]
+def _lines(word: str, notes: Sequence[tuple[Trail, str]]) -> list[str]:
+    return [f"{word}: /{os.fsdecode(path.shown)}: {why}" for path, why in notes]

@@ -14,7 +14,7 @@ from layerfs.lowers.kinds import look
 from layerfs.spec.options import absolute
 from layerfs.store.cache import Cache
 from layerfs.sys.terminal import one_line
-from layerfs.xar.conflicts import Conflict, find_conflicts
+from layerfs.xar.conflicts import ASKED, Conflict, find_conflicts
 from layerfs.xar.graph import Member, Resolution, resolve
 from layerfs.xar.search import Search
 
@@ -60,7 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     found = None
     if arguments.conflicts:
         images = [member.path for member in resolution.members if not member.directory]
-        found = [_Named(conflict, images) for conflict in find_conflicts(images)]
+        search = find_conflicts(images, ASKED)
+        found = [_Named(conflict, images) for conflict in search.conflicts]
+        if search.ended:
+            print(f"layerfs: warning: looking for conflicts ended {search.ended}: there may be more", file=sys.stderr)
     shown = FORMATS[arguments.format](resolution, found)
     if arguments.output is None:
         sys.stdout.write(shown)

@@ -74,7 +74,7 @@ def _image(package: Package) -> dict[str, Any]:
     counts = dict.fromkeys((*KINDS.values(), "others"), 0)
     stored: dict[int, int] = {}  # inode number -> bytes
     names = 0
-    for _, inode in package.image.walk():
+    for _, inode in package.image.visit():
         names += 1
         if inode.number not in stored:
             counts[KINDS.get(stat.S_IFMT(inode.mode), "others")] += 1

@@ -7,7 +7,7 @@ import sys
 from layerfs.cli.screen import bar, size
 from layerfs.errors import LayerfsError
 from layerfs.sys.terminal import one_line
-from layerfs.xar.verify import Report, verify
+from layerfs.xar.verify import Findings, verify
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,7 +39,7 @@ def _one(path: str) -> int:
     return _say(path, report)
 
 
-def _say(path: str, report: Report) -> int:
+def _say(path: str, report: Findings) -> int:
     for remark in report.remarks:
         said = f"{path}: warning: line {remark.line}: {remark.refuser.value} refuses it: {remark.said}"
         print(one_line(said), file=sys.stderr)

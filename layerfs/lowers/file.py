@@ -1,14 +1,14 @@
 """An open file of an image: its bytes, block by block through the cache, with read-ahead for who reads it in order."""
 
-import os
 import stat
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from layerfs.lowers.blocks import CACHE, Key, Load
 from layerfs.pysquashfs import Inode, Piece
-from layerfs.sys.copy import Progress, nothing, write_all
+from layerfs.pysquashfs.blockcache import BlockCache, job_of
+from layerfs.pysquashfs.copying import copy_file
+from layerfs.sys.copy import Progress, nothing
 from layerfs.union.layers import Ref
 from layerfs.union.shown import Shown
 
@@ -19,7 +19,7 @@ AHEAD: Final = 2 << 20  # bytes read ahead in a file that is read in order; gues
 PART: Final = AHEAD // 4  # bytes for one thread at a time; half the window would leave the others idle (measured)
 STORED: Final = (1 << 24) - 1  # of a stored size; the bit above says that it is not compressed
 HOLE: Final = -1  # the position of a piece that is not stored
-CHUNK: Final = 1 << 20  # bytes that a copy moves at once
+CACHE: Final = BlockCache()  # of all images of this process
 
 Bytes = bytes | memoryview
 
@@ -38,8 +38,8 @@ class ImageStat(Shown):
         self.st_gid = inode.gid
         self.st_rdev = inode.rdev
         size = self.st_size = inode.size
-        # fs/squashfs/inode.c: what is sparse takes no room, only files take any.
-        self.st_blocks = (size - inode.sparse + 511) >> 9 if stat.S_ISREG(inode.mode) else 0
+        # fs/squashfs/inode.c: what is sparse takes no room, only files take any; writers have counted too much.
+        self.st_blocks = (max(size - inode.sparse, 0) + 511) >> 9 if stat.S_ISREG(inode.mode) else 0
         self.st_blksize = 4096
         self.st_atime_ns = self.st_mtime_ns = self.st_ctime_ns = inode.mtime * 1_000_000_000
 
@@ -75,7 +75,8 @@ class ImageFile:
         if in_order:
             self._look_ahead(offset, end)
         pieces = self._within(offset, end)
-        blocks = [b"" if piece.position == HOLE else CACHE.peek(self._key(piece)) for piece in pieces]
+        number = self.tree.image.number
+        blocks = [b"" if p.position == HOLE else CACHE.peek((number, p.position, p.stored)) for p in pieces]
         missing = blocks.count(None)
         if missing > 1 or (missing and (in_order or not self.tree.quick)):
             return None
@@ -90,7 +91,7 @@ class ImageFile:
             pieces = [piece for piece in self._within(begin, self._foreseen) if piece.position != HOLE]
             if pieces:
                 self.tree.foretell(pieces[0].position, pieces[-1].position + (pieces[-1].stored & STORED))
-            CACHE.foresee([self._job(piece) for piece in pieces])
+            CACHE.foresee([job_of(self.tree.image, piece) for piece in pieces])
 
     def read(self, offset: int, size: int) -> Bytes:
         end = min(offset + size, self.inode.size)
@@ -100,17 +101,8 @@ class ImageFile:
         return self._join(offset, end, pieces, [None] * len(pieces))
 
     def copy(self, target: int, size: int, progress: Progress = nothing) -> None:
-        offset, end = 0, min(size, self.inode.size)  # a metacopy may claim more
-        while offset < end:
-            data = self.read(offset, min(CHUNK, end - offset))
-            for piece in self._within(offset, offset + len(data)):
-                if piece.position != HOLE:
-                    start = max(piece.offset, offset)
-                    stop = min(piece.offset + piece.length, offset + len(data))
-                    write_all(target, memoryview(data)[start - offset : stop - offset], start)
-            offset += len(data)
-            progress(offset)
-        os.ftruncate(target, size)
+        # A metacopy may claim any size: what the file does not have is a hole.
+        self.tree.noted(partial(copy_file, self.tree.image, self.inode, target, CACHE, size, progress))
 
     def _within(self, offset: int, end: int) -> Sequence[Piece]:
         """Return the pieces that a range of bytes touches; the range is not empty and inside the file."""
@@ -119,14 +111,6 @@ class ImageFile:
         size = self.tree.image.superblock.block_size
         asked, pieces = slice(offset // size, (end - 1) // size + 1), self._pieces
         return self.tree.noted(lambda: pieces[asked])
-
-    def _key(self, piece: Piece) -> Key:
-        return self.tree.number, piece.position
-
-    def _job(self, piece: Piece) -> tuple[Key, Load]:
-        load = self.tree.image.load
-        length = self.tree.image.superblock.block_size
-        return self._key(piece), partial(load, piece.position, piece.stored, length)
 
     def _join(self, offset: int, end: int, pieces: Sequence[Piece], blocks: Sequence[bytes | None]) -> Bytes:
         """Put a range together from its pieces; `blocks` are those that are here already."""
@@ -143,7 +127,7 @@ class ImageFile:
         return found[0] if len(found) == 1 else b"".join(found)
 
     def _take(self, piece: Piece) -> bytes:
-        block = self.tree.noted(partial(CACHE.take, *self._job(piece)))
+        block = self.tree.noted(partial(CACHE.take, *job_of(self.tree.image, piece)))
         if len(block) < piece.start + piece.length:
             self.tree.complain(f"a block at byte {piece.position} is too short")
         return block

@@ -97,10 +97,13 @@ def _open_image(path: bytes, offset: int | None) -> tuple[Lower, int]:
 
 
 def _recognise(fd: int, path: bytes, offset: int | None) -> Lower:
-    from layerfs.xar.header import is_xar, offset_of
+    from layerfs.xar.header import NotImage, is_xar, offset_of
 
     kind = LayerKind.XAR if is_xar(fd) else LayerKind.SQUASHFS
-    return Lower(path, kind, offset_of(fd, path, offset))
+    try:
+        return Lower(path, kind, offset_of(fd, path, offset))
+    except NotImage as error:
+        raise NotImage(error.message, error.hint or "-o offset=BYTES names an image inside another file") from None
 
 
 def _explained(error: "SquashfsError") -> Exception:

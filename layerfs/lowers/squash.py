@@ -8,15 +8,13 @@ read again when they are needed: an image does not change.
 import errno
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from typing import Final, NoReturn, TypeVar
 
-from layerfs.lowers.blocks import CACHE
-from layerfs.lowers.file import ImageFile, ImageStat
+from layerfs.lowers.file import CACHE, ImageFile, ImageStat
 from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsError
+from layerfs.pysquashfs.recent import Recent
 from layerfs.sys.locks import use_beside
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.union.layers import Kind, Ref
@@ -25,11 +23,9 @@ from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_w
 LISTED: Final = 20_000  # names in listings that are kept; guessed, about 400 bytes each
 FIND: Final = 512  # bytes of a listing that are read in the time that finding one name takes: 5 to 120 us, measured
 QUICK: Final = 256 << 10  # bytes; a block up to this size is uncompressed about as soon as a thread begins with it
-ENDING: Final = 3  # bytes by which a directory's size exceeds its listing's
 DEVICES: Final = 1 << 128  # above every st_dev; an image's stands for the file, not for its place in a stack
 _SLOW: Final = (Compressor.XZ, Compressor.LZMA)
 
-_numbers = count()
 T = TypeVar("T")
 
 
@@ -44,7 +40,6 @@ class SquashLower:
         self.path = path
         self.index = index
         self.override: str | None = None
-        self.number = next(_numbers)  # in the block cache
         self._fd, self._offset = os.dup(fd), offset
         self._lock = use_beside(path)
         try:
@@ -60,9 +55,7 @@ class SquashLower:
         self._inodes = {self._root: self.image.root}  # of open directories
         self._holders = {self._root: 1}
         self._above: dict[int, int] = {}  # where each directory was met; a loop would have no end
-        self._room: int | None = None  # bytes of listings that the directories not met yet can have
-        self._listings: OrderedDict[int, dict[bytes, Inode]] = OrderedDict()
-        self._listed = 0
+        self._listings: Recent[int, dict[bytes, Inode]] = Recent(LISTED, len)
         self._finds: dict[int, int] = {}  # in each directory since its listing was dropped
         self._trusted: bool | None = None
 
@@ -73,22 +66,10 @@ class SquashLower:
         inode = self._find(at, name)
         if not stat.S_ISDIR(inode.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
-        if inode.ref == self._root or self._above.get(inode.ref, at) != at:
+        if inode.ref == self._root or self._above.setdefault(inode.ref, at) != at:
             self.complain(f"a directory is in two directories, at {os.fsdecode(name)} in the second")
-        if inode.ref not in self._above:
-            self._claim(inode, name)
-            self._above[inode.ref] = at
         self._inodes[inode.ref] = inode
         return self.hold_dir(inode.ref)
-
-    def _claim(self, inode: Inode, name: bytes) -> None:
-        """Refuse a directory whose listing must be a part of others': a small image would have any number of names."""
-        if self._room is None:
-            self._room = self.noted(self.image.listing_room) - max(self.image.root.size - ENDING, 0)
-        size = max(inode.size - ENDING, 0)
-        if size > self._room:
-            self.complain(f"directories overlap, at {os.fsdecode(name)}")
-        self._room -= size
 
     def hold_dir(self, handle: int) -> int:
         self._holders[handle] = self._holders.get(handle, 0) + 1
@@ -106,7 +87,7 @@ class SquashLower:
             kind = inode.mode & 0o170000
             if kind == stat.S_IFDIR:
                 found.append((name, Kind.DIRECTORY))
-            elif kind == stat.S_IFCHR and inode.rdev == NO_DEVICE:
+            elif kind == stat.S_IFCHR and inode.rdev == NO_DEVICE and inode.number:
                 found.append((name, Kind.WHITEOUT))
             elif xattr_whiteouts and kind == stat.S_IFREG and not inode.size and self._is_whiteout(inode):
                 found.append((name, Kind.WHITEOUT))
@@ -119,15 +100,10 @@ class SquashLower:
 
     def _listing(self, handle: int) -> dict[bytes, Inode]:
         listing = self._listings.get(handle)
-        if listing is not None:
-            self._listings.move_to_end(handle)
-            return listing
-        listing = self._listings[handle] = dict(self.noted(partial(self.image.scan, handle)))
-        self._finds.pop(handle, None)
-        self._listed += len(listing)
-        while self._listed > LISTED and len(self._listings) > 1:
-            _, oldest = self._listings.popitem(last=False)
-            self._listed -= len(oldest)
+        if listing is None:
+            listing = dict(self.noted(partial(self.image.scan, handle)))
+            self._finds.pop(handle, None)
+            self._listings.put(handle, listing)
         return listing
 
     def noted(self, read: Callable[[], T]) -> T:
@@ -150,6 +126,9 @@ class SquashLower:
             inode = self.noted(partial(self.image.find, at, name))
         if inode is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        if not inode.number:  # a listing goes on without what it cannot read of one inode
+            inode = self.noted(partial(self.image.inode, inode.ref))
+            self.complain(f"the entry {os.fsdecode(name)} and its inode disagree")
         return inode
 
     def _is_found_singly(self, at: int) -> bool:
@@ -220,7 +199,7 @@ class SquashLower:
         return ImageFile(self, self._find(at, name))
 
     def close(self) -> None:
-        CACHE.forget(self.number)
+        CACHE.forget(self.image.number)
         self.image.close()
         self._let_go()
 

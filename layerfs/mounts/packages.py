@@ -34,16 +34,19 @@ class Complete:
         """
         if self.resolution is None or not self.resolution.pulled:
             return
-        from layerfs.xar.conflicts import find_conflicts
+        from layerfs.xar.conflicts import MOUNTING, find_conflicts
 
         members = self.resolution.connected
         names = [os.fsdecode(member.name) for member in members]
-        found = [c for c in find_conflicts([member.path for member in members]) if not c.equal]
+        search = find_conflicts([member.path for member in members], MOUNTING)
+        found = [conflict for conflict in search.conflicts if not conflict.equal]
         for conflict in found[:SHOWN]:
             seen, *hidden = (names[index] for index in conflict.providers)
             yield f"/{os.fsdecode(conflict.path)} of {seen} hides that of {', '.join(hidden)}"
         if len(found) > SHOWN:
             yield f"and {len(found) - SHOWN} more files (`layerfs xar graph` shows them)"
+        if search.ended:
+            yield f"looking for files that hide others ended {search.ended} (`layerfs xar graph` looks longer)"
 
 
 def complete(stack: Stack) -> Complete:

@@ -1,4 +1,7 @@
-"""squashfs images, read and written through libsquashfs 1.2 (cffi, API mode). Knows nothing of the rest of layerfs.
+"""squashfs images, read and written. Knows nothing of the rest of layerfs.
+
+The reader is C of ours (read*.c), which believes nothing an image says; libsquashfs uncompresses blocks for it. The
+writer (write*.c) has libsquashfs 1.2 compress and lay out. Both are one extension module (cffi, API mode).
 
     with Image("app.squashfs") as image:
         for path, inode in image.walk():

@@ -2,20 +2,25 @@
 
 import errno
 import os
+from _thread import allocate_lock  # threading takes a millisecond to import
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count as counting
 from stat import S_ISDIR
 from struct import Struct
 from typing import Any, Self
 
 from layerfs.pysquashfs._squashfs import ffi, lib
-from layerfs.pysquashfs.blocks import BATCH, Pieces, fetch, tail
 from layerfs.pysquashfs.errors import SquashfsError, from_status
+from layerfs.pysquashfs.pieces import BATCH, Pieces, fetch, stored, tail
+from layerfs.pysquashfs.recent import Recent
+from layerfs.pysquashfs.trail import Trail
 from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, Piece, Superblock
 
 RECORD = 60  # bytes; read.h
 TARGET_MOST = 65535  # bytes of a symbolic link
 NAME_MOST = 256  # bytes
+LARGE = 4  # files whose places are remembered; each takes up to 2 MiB
 ALL = 2**64 - 1  # what is left of the file
 
 _inodes = Struct("=QIIIIIIQIQII").iter_unpack
@@ -26,6 +31,7 @@ _inode: Callable[[Any], Inode] = partial(tuple.__new__, Inode)
 _new_listing = ffi.new_allocator(should_clear_after_alloc=False)
 _new_blocks = _new_listing
 _new_record = partial(_new_listing, "unsigned char[60]")
+_numbers = counting()
 
 
 class Image:
@@ -34,6 +40,10 @@ class Image:
     An int is a descriptor, of which a duplicate is used; it and the file's own offset stay the caller's. `name` is what
     errors call the image, if that is not its path. Opening reads the superblock and nothing else. Opened before a fork
     it may be used on both sides. Raises SquashfsError; OSError where the path cannot be opened.
+
+    All names that an image shows lie in its directory table, each once: a directory whose listing can only be a part of
+    others' is an error of that directory (EIO), or a small image could have any number of names. `number` tells the
+    open images of a process apart.
     """
 
     def __init__(
@@ -46,6 +56,11 @@ class Image:
     ) -> None:
         self._handle: Any = None
         self._root: Inode | None = None
+        self.number = next(_numbers)
+        self._listed: set[int] = set()  # directories whose listings were counted
+        self._room: int | None = None  # bytes that the listings of the others can have
+        self._large: Recent[int, Pieces] = Recent(LARGE)
+        self._counting = allocate_lock()  # of listings, and of large files
         if isinstance(source, int):
             self.name = b"descriptor %d" % source if name is None else name
             fd = os.dup(source)
@@ -71,6 +86,7 @@ class Image:
     def close(self) -> None:
         """Let go of the file. A call that another thread is in ends as if nothing happened; later ones raise EBADF."""
         self._handle = None
+        self._large = Recent(LARGE)  # each has a hand on the file
 
     def __enter__(self) -> Self:
         return self
@@ -101,27 +117,49 @@ class Image:
         return _one(record)
 
     def readdir(self, ref: int) -> list[DirEntry]:
-        """Return a directory's entries as stored: by name, bytewise. Inodes are not looked at."""
-        return [
-            DirEntry(name, *fields) for names, records in self._batches(ref, False, 16)
-            for name, fields in zip(names, _names(records), strict=True)
-        ]  # fmt: skip
+        """Return a directory's entries as stored, which is by name, bytewise. Inodes are not looked at."""
+        names: list[bytes] = []
+        fields: list[tuple[int, ...]] = []
+        for records in self._batches(ref, False, 16, names):
+            fields += _names(records)
+        return [DirEntry(name, *found) for name, found in zip(names, fields, strict=True)]
 
     def scan(self, ref: int) -> list[tuple[bytes, Inode]]:
-        """Return a directory's names with their inodes, in the order of readdir(): about 1 us each."""
-        found: list[tuple[bytes, Inode]] = []
-        for names, records in self._batches(ref, True, RECORD):
-            found += zip(names, map(_inode, _inodes(records)), strict=True)
-        return found
+        """Return a directory's names with their inodes, in the order of readdir(): about 1 us each.
 
-    def _batches(self, ref: int, inodes: bool, size: int) -> Iterator[tuple[list[bytes], Any]]:
+        An inode that cannot be read has the number 0, and its type from the entry; inode() says what is wrong with it.
+        """
+        names: list[bytes] = []
+        inodes: list[Inode] = []
+        for records in self._batches(ref, True, RECORD, names):
+            inodes += map(_inode, _inodes(records))
+        return list(zip(names, inodes, strict=True))
+
+    def _batches(self, ref: int, inodes: bool, size: int, names: list[bytes]) -> Iterator[Any]:
+        """Yield the records of a listing in pieces, having put their names to `names`."""
         handle = self._open()
         listing = _new_listing("squash_listing *")
         self._check(lib.squash_list_start(handle, _u64(ref), listing), "directory", ref)
         while count := lib.squash_list(handle, listing, inodes):
             self._check(count, "directory", ref)
-            names = ffi.buffer(listing.names, listing.names_length)[:].split(b"\0")
-            yield names, ffi.buffer(listing.records, count * size)
+            names += ffi.buffer(listing.names, listing.names_length)[:].split(b"\0")
+            yield ffi.buffer(listing.records, count * size)
+        if listing.unsorted and len(set(names)) < len(names):
+            raise self._error(errno.EIO, "a name appears twice", f"directory {ref:#x}", "SQFS_ERROR_CORRUPTED")
+        self._count(ref, listing.taken)
+
+    def _count(self, ref: int, size: int) -> None:
+        """Count the bytes of a directory's listing. Raises SquashfsError if they must be bytes of others', too."""
+        with self._counting:
+            if self._room is None:
+                self._room = self.listing_room()
+            if ref in self._listed:
+                return
+            if size > self._room:
+                reason = "directories overlap: their listings have more names than the image"
+                raise self._error(errno.EIO, reason, f"directory {ref:#x}", "SQFS_ERROR_LINK_LOOP")
+            self._room -= size
+            self._listed.add(ref)
 
     def find(self, ref: int, name: bytes) -> Inode | None:
         """Return the inode that a directory has under a name; a large directory's index makes that quick."""
@@ -166,14 +204,31 @@ class Image:
 
         Costs nothing to speak of for a file of any size: those of a large one are fetched when they are looked at.
         """
+        with self._counting:
+            known = self._large.get(ref)
+        if known is not None:
+            self._open()
+            return known
+        handle, blocks, fail = self._blocks(ref)
+        if blocks.total > BATCH:
+            found = Pieces(handle, blocks, self.superblock.block_size, fail)
+            with self._counting:
+                self._large.put(ref, found)
+            return found
+        few = fetch(handle, blocks, fail) if blocks.total else []
+        return (*few, *tail(blocks, self.superblock.block_size))
+
+    def stored_pieces(self, ref: int) -> Iterator[Piece]:
+        """Yield the pieces of a file that are no holes, in order; a hole of any size costs next to nothing."""
+        handle, blocks, fail = self._blocks(ref)
+        return stored(handle, blocks, self.superblock.block_size, fail)
+
+    def _blocks(self, ref: int) -> tuple[Any, Any, Callable[[int], SquashfsError]]:
+        """Return a walker over a file's list of blocks, with the open image and what makes an error of a status."""
         handle = self._open()
         blocks = _new_blocks("squash_blocks *")
         self._check(lib.squash_blocks_start(handle, _u64(ref), blocks), "file", ref)
-        fail = partial(from_status, filename=self.name, what=f"file {ref:#x}")
-        if blocks.total > BATCH:
-            return Pieces(handle, blocks, self.superblock.block_size, fail)
-        found = fetch(handle, blocks, fail) if blocks.total else []
-        return (*found, *tail(blocks, self.superblock.block_size))
+        return handle, blocks, partial(from_status, filename=self.name, what=f"file {ref:#x}")
 
     def load(self, position: int, stored: int, length: int) -> bytes:
         """Read and decompress one stored block, which is `length` bytes or less: block_size always will do.
@@ -217,38 +272,47 @@ class Image:
         return data[piece.start + begin : piece.start + stop]
 
     def listing_room(self) -> int:
-        """Return how many bytes all listings can have together; directories whose sizes less 3 sum to more overlap."""
+        """Return how many bytes all listings can have together."""
         return self._check(lib.squash_listing_room(self._open()), "directory table", self.superblock.directory_table)
 
     def walk(self, path: bytes = b"") -> Iterator[tuple[bytes, Inode]]:
-        """Go through a directory and all below, parents first, by name; paths are relative to it, itself is b"".
+        """Go through a directory and all below as `visit` does, with paths relative to it."""
+        for trail, inode in self.visit(path):
+            yield trail.path, inode
 
-        A directory that appears twice (so it may be its own ancestor) and listings that overlap (a small image could
-        have any number of names) raise EIO.
+    def visit(self, path: bytes = b"") -> Iterator[tuple[Trail, Inode]]:
+        """Go through a directory and all below, parents first, by name; trails begin at it.
+
+        Memory grows with what the directories on the way down hold, not with the length of paths. What cannot be read,
+        a directory that appears twice (so it may be its own ancestor) and listings that overlap raise EIO.
         """
         top = self.lookup(path)
-        yield b"", top
-        if not S_ISDIR(top.mode):
-            return
-        left = self.listing_room()
+        root = Trail(None, b"")
+        yield root, top
         seen: set[int] = set()
-        stack: list[Iterator[tuple[bytes, Inode]]] = [iter([(b"", top)])]
+        stack = [self._inside(root, top, seen)] if S_ISDIR(top.mode) else []
         while stack:
-            for name, inode in stack[-1]:
-                if name:
-                    yield name, inode
-                if not S_ISDIR(inode.mode):
-                    continue
-                left -= max(inode.size - 3, 0)
-                if inode.ref in seen or left < 0:
-                    why = "directories overlap" if left < 0 else "a directory appears twice"
-                    raise self._error(errno.EIO, why, _said(name), "SQFS_ERROR_LINK_LOOP")
-                seen.add(inode.ref)
-                prefix = name + b"/" if name else b""
-                stack.append(iter([(prefix + name, inode) for name, inode in self.scan(inode.ref)]))  # prefix changes
-                break
+            for trail, inode in stack[-1]:
+                yield trail, inode
+                if S_ISDIR(inode.mode):
+                    stack.append(self._inside(trail, inode, seen))
+                    break
             else:
                 stack.pop()
+
+    def _inside(self, above: Trail, directory: Inode, seen: set[int]) -> Iterator[tuple[Trail, Inode]]:
+        """Give what is in a directory that was not met before."""
+        if directory.ref in seen:
+            raise self._error(errno.EIO, "a directory appears twice", _said(above.shown), "SQFS_ERROR_LINK_LOOP")
+        seen.add(directory.ref)
+        found = self.scan(directory.ref)
+        return ((Trail(above, name), inode if inode.number else self._whole(inode)) for name, inode in found)
+
+    def _whole(self, inode: Inode) -> Inode:
+        """Raise what is wrong with an inode that scan() could not read."""
+        self.inode(inode.ref)
+        reason = "an entry and its inode disagree about the kind"
+        raise self._error(errno.EIO, reason, f"inode {inode.ref:#x}", "SQFS_ERROR_CORRUPTED")
 
     def _open(self) -> Any:
         handle = self._handle

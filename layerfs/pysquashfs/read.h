@@ -1,4 +1,4 @@
-/* Reading: what Python sees of read*.c. cffi parses this file as it is: no preprocessor lines.
+/* Reading: what Python sees of read*.c. cffi parses this file as it is: no preprocessor lines but numbers.
  *
  * Functions that return int64_t give what they are asked for (a count, a length, 0), or less than zero:
  * -(code | reason << 8 | errno << 16), where code is one of libsquashfs, negated, and reason is for squash_reason().
@@ -14,10 +14,11 @@ typedef struct {
 	uint64_t id_table, xattr_table, inode_table, directory_table, fragment_table, export_table;
 } squash_super;
 
-/* A directory's listing, fetched in batches. The caller owns it and looks only at the last two and names_length. */
+/* A directory's listing, fetched in batches. The caller owns it and looks only at the last two, at names_length, at how
+ * many bytes of the image were taken for it so far, and whether a name was out of order. */
 typedef struct {
-	uint64_t block, inode_block, left;
-	uint32_t offset, run, base, last_length;
+	uint64_t block, inode_block, left, taken;
+	uint32_t offset, run, base, last_length, unsorted;
 	uint32_t names_length;
 	unsigned char last[256];
 	unsigned char records[15360]; /* 256 inodes */
@@ -47,14 +48,20 @@ int64_t squash_inode(squash_image *image, uint64_t ref, void *record);
 int64_t squash_by_number(squash_image *image, uint32_t number, void *record);
 int64_t squash_readlink(squash_image *image, uint64_t ref, char *target, uint32_t room);
 
-/* squash_list() gives the number of entries, 0 at the end: records of inodes, or else ("=QII") of ref, S_IFMT, number. */
+/* squash_list() gives the number of entries, 0 at the end: records of inodes, or else ("=QII") of ref, S_IFMT, number.
+ * An inode that cannot be read has number 0, and of its mode the S_IFMT that the entry says. */
 int64_t squash_list_start(squash_image *image, uint64_t ref, squash_listing *listing);
 int64_t squash_list(squash_image *image, squash_listing *listing, int inodes);
 int64_t squash_find(squash_image *image, uint64_t ref, const char *name, uint32_t length, void *record);
 /* How many bytes the listings of all directories can have together. */
 int64_t squash_listing_room(squash_image *image);
 
-/* Records of pieces are 28 bytes: "=QIqII" of offset, length, position, stored, start. Without keep they are skipped. */
+#define SQUASH_KEEP_NONE 0
+#define SQUASH_KEEP_ALL 1
+#define SQUASH_KEEP_STORED 2 /* no holes */
+
+/* Records of pieces are 28 bytes: "=QIqII" of offset, length, position, stored, start.
+ * squash_pieces() gives how many it kept (or would have kept); it may give fewer than `most` before all are done. */
 int64_t squash_blocks_start(squash_image *image, uint64_t ref, squash_blocks *blocks);
 int64_t squash_pieces(squash_image *image, squash_blocks *blocks, uint32_t most, int keep);
 int64_t squash_load(squash_image *image, uint64_t position, uint32_t stored, void *data, uint32_t length);

@@ -8,7 +8,7 @@
 #define RUN_MOST 256
 #define RUN_HEAD 12
 #define ENTRY_HEAD 8
-#define ENDING 3 /* a listing's size counts "." and "..", which are not in it */
+#define ENDING 3 /* a listing's size counts "." and "..", which are not in it; some writers forgot that */
 
 struct name_record { /* as read.h has it */
 	uint64_t ref;
@@ -38,21 +38,22 @@ static int64_t open_listing(squash_image *image, uint64_t ref, squash_listing *l
 	listing->left = inode->record.size > ENDING ? inode->record.size - ENDING : 0;
 	listing->run = 0;
 	listing->last_length = 0;
+	listing->taken = 0;
+	listing->unsorted = 0;
 	return 0;
 }
 
-/* Read from the listing, which may not go on behind its size. */
+/* Read from the listing. Its size says only, as in the kernel, whether another run begins: where a run goes on behind it
+ * the size is wrong, not the run. */
 static int64_t take(squash_image *image, squash_listing *listing, void *data, uint32_t length)
 {
 	struct cursor cursor = {.block = listing->block, .offset = listing->offset, .limit = image->directory_end};
-	int64_t status;
+	int64_t status = meta_read(image, &cursor, data, length);
 
-	if (length > listing->left)
-		return corrupt(WHY_LISTING);
-	status = meta_read(image, &cursor, data, length);
 	listing->block = cursor.block;
 	listing->offset = cursor.offset;
-	listing->left -= length;
+	listing->left -= length < listing->left ? length : listing->left;
+	listing->taken += length;
 	return status;
 }
 
@@ -88,7 +89,7 @@ static int compare(const void *a, uint32_t a_length, const void *b, uint32_t b_l
 	return order ? order : (a_length > b_length) - (a_length < b_length);
 }
 
-/* Give the next entry: 1, or 0 at the end. Names must ascend, which also keeps a listing from repeating itself. */
+/* Give the next entry: 1, or 0 at the end. Names should ascend; the kernel reads them all the same where they do not. */
 static int64_t next_entry(squash_image *image, squash_listing *listing, struct entry *entry)
 {
 	unsigned char head[ENTRY_HEAD];
@@ -114,8 +115,12 @@ static int64_t next_entry(squash_image *image, squash_listing *listing, struct e
 		return status;
 	if (!name_is_proper(entry))
 		return corrupt(WHY_NAME);
-	if (listing->last_length && compare(entry->name, entry->length, listing->last, listing->last_length) <= 0)
-		return corrupt(WHY_ORDER);
+	if (listing->last_length) {
+		int order = compare(entry->name, entry->length, listing->last, listing->last_length);
+		if (order == 0)
+			return corrupt(WHY_TWICE);
+		listing->unsorted |= order < 0;
+	}
 	memcpy(listing->last, entry->name, entry->length);
 	listing->last_length = entry->length;
 	entry->ref = listing->inode_block << 16 | le16(head);
@@ -149,6 +154,25 @@ int64_t squash_list_start(squash_image *image, uint64_t ref, squash_listing *lis
 	return status;
 }
 
+/* One damaged inode costs its own name, not the directory. */
+static int64_t list_inode(squash_image *image, const struct entry *entry, struct record *record)
+{
+	int64_t status = entry_inode(image, entry, record);
+
+	if (status == 0 || status == failure(SQFS_ERROR_ALLOC, WHY_MEMORY, 0))
+		return status;
+	*record = (struct record){.ref = entry->ref, .mode = entry->format, .xattr = UINT32_MAX};
+	return 0;
+}
+
+static int64_t list_entry(squash_image *image, const struct entry *entry, unsigned char *records, uint32_t at, bool inodes)
+{
+	if (inodes)
+		return list_inode(image, entry, (struct record *)records + at);
+	((struct name_record *)records)[at] = (struct name_record){entry->ref, entry->format, entry->number};
+	return 0;
+}
+
 static int64_t fill_batch(squash_image *image, squash_listing *listing, bool inodes)
 {
 	uint32_t count = 0, used = 0;
@@ -157,13 +181,10 @@ static int64_t fill_batch(squash_image *image, squash_listing *listing, bool ino
 		struct entry entry;
 		int64_t status = next_entry(image, listing, &entry);
 
-		if (status > 0 && inodes)
-			status = entry_inode(image, &entry, (struct record *)listing->records + count);
-		else if (status > 0)
-			((struct name_record *)listing->records)[count] =
-				(struct name_record){entry.ref, entry.format, entry.number};
-		else if (status == 0)
+		if (status == 0)
 			break;
+		if (status > 0)
+			status = list_entry(image, &entry, listing->records, count, inodes);
 		if (status < 0)
 			return status;
 		if (count)
@@ -230,12 +251,13 @@ static int64_t find(squash_image *image, uint64_t ref, const char *name, uint32_
 		return status;
 	while ((status = next_entry(image, &listing, &entry)) > 0) {
 		int order = compare(entry.name, entry.length, name, length);
-		if (order > 0)
+		if (order == 0) {
+			status = entry_inode(image, &entry, record);
+			return status < 0 ? status : 1;
+		}
+		/* Without an index only the first byte is counted on, as by the kernel: names may be out of order. */
+		if (order > 0 && (inode.index_count || entry.name[0] > (unsigned char)name[0]))
 			return 0;
-		if (order < 0)
-			continue;
-		status = entry_inode(image, &entry, record);
-		return status < 0 ? status : 1;
 	}
 	return status;
 }

@@ -9,11 +9,11 @@
 
 #include <sqfs/compressor.h>
 #include <sqfs/error.h>
-#include <sqfs/io.h>
 #include <sqfs/super.h>
 
 #include "read.h"
 
+#define SUPER_SIZE 96
 #define META_SIZE 8192
 #define NAME_MOST 256
 #define NOWHERE UINT64_MAX
@@ -39,7 +39,7 @@
 	X(TABLE, "a table's entry lies outside the image") \
 	X(REF, "no such inode reference") \
 	X(KIND_UNKNOWN, "an inode is of an unknown kind") \
-	X(NUMBER, "an inode number is not in the superblock's range") \
+	X(NUMBER, "an inode has no number, or none that the image has") \
 	X(ID, "an owner is not in the table of ids") \
 	X(NOT_DIRECTORY, "not a directory") \
 	X(NOT_LINK, "not a symbolic link") \
@@ -47,7 +47,7 @@
 	X(LINK_LENGTH, "a symbolic link claims an impossible length") \
 	X(LISTING, "the listing has an impossible size or header") \
 	X(NAME, "an entry's name is empty, too long, or one that no file may have") \
-	X(ORDER, "entries are out of order or appear twice") \
+	X(TWICE, "a name appears twice") \
 	X(ENTRY_KIND, "an entry and its inode disagree about the kind") \
 	X(INDEX, "the directory index is wrong") \
 	X(EXPORT, "the image has no export table") \
@@ -79,7 +79,6 @@ struct worker { /* a decompressor keeps state between blocks: one thread at a ti
 };
 
 struct squash_image {
-	sqfs_file_t file; /* first: libsquashfs sees this member's address */
 	int fd;
 	uint64_t offset, size;
 	squash_super super;
@@ -153,6 +152,7 @@ int64_t meta_skip(squash_image *image, struct cursor *cursor, size_t length);
 int64_t meta_entry(squash_image *image, uint64_t table, uint64_t index, void *data, size_t length);
 int64_t meta_ids(squash_image *image);
 void meta_forget(squash_image *image);
+void blocks_forget(squash_image *image);
 int64_t inode_read(squash_image *image, uint64_t ref, struct inode *inode);
 
 #endif

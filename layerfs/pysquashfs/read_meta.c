@@ -69,7 +69,7 @@ static int64_t get(squash_image *image, uint64_t at, uint64_t limit, struct meta
 
 	if (limit > image->super.bytes_used)
 		limit = image->super.bytes_used;
-	if (at < sizeof(sqfs_super_t) || limit < 3 || at > limit - 3)
+	if (at < SUPER_SIZE || limit < 3 || at > limit - 3)
 		return failure(SQFS_ERROR_OUT_OF_BOUNDS, WHY_META_PLACE, 0);
 	*result = slot_for(image, at, &found);
 	if (!found) {

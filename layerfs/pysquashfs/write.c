@@ -8,21 +8,6 @@
 #define BACKLOG_LEAST 128
 #define BACKLOG_MOST 1024
 
-int64_t sw_list_append(struct list *list, void *item)
-{
-	if (list->count == list->room) {
-		size_t room = list->room ? list->room * 2 : 256;
-		void **items = realloc(list->items, room * sizeof(*items));
-
-		if (items == NULL)
-			return SQFS_ERROR_ALLOC;
-		list->items = items;
-		list->room = room;
-	}
-	list->items[list->count] = item;
-	return (int64_t)list->count++;
-}
-
 void sw_give_up(sw_writer *w)
 {
 	__atomic_store_n(&w->blocks.given_up, true, __ATOMIC_RELAXED);
@@ -55,6 +40,7 @@ void sw_destroy(sw_writer *w)
 	sqfs_destroy(w->fragments);
 	sqfs_destroy(w->uncompressor);
 	sqfs_destroy(w->for_threads);
+	sqfs_destroy(w->for_metadata);
 	sqfs_destroy(w->compressor);
 	for (i = 0; i < w->contents.count; ++i)
 		sw_content_free(w->contents.items[i]);
@@ -90,8 +76,11 @@ static int make_compressors(sw_writer *w, int id, int level)
 	error = sqfs_compressor_create(&config, &w->uncompressor);
 	if (error)
 		return error;
-	w->for_inodes = w->flags & SW_COMPRESS_INODES ? w->compressor : &sw_stored;
-	w->for_xattrs = w->flags & SW_COMPRESS_XATTRS ? w->compressor : &sw_stored;
+	w->for_metadata = sw_hurried(sqfs_copy(w->compressor), &w->blocks.given_up);
+	if (w->for_metadata == NULL)
+		return SQFS_ERROR_ALLOC;
+	w->for_inodes = w->flags & SW_COMPRESS_INODES ? w->for_metadata : &sw_stored;
+	w->for_xattrs = w->flags & SW_COMPRESS_XATTRS ? w->for_metadata : &sw_stored;
 	return 0;
 }
 
@@ -174,7 +163,6 @@ int sw_create(int fd, uint64_t position, int compressor, int level, uint32_t blo
 		return error;
 	return make_processor(w, threads);
 }
-
 
 static int write_tables(sw_writer *w, uint32_t inodes, uint64_t root)
 {

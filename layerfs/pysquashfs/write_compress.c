@@ -35,7 +35,7 @@ sqfs_compressor_t sw_stored = {
 	.do_block = stored_block,
 };
 
-/* The threads' compressor, and a way to hurry them. */
+/* The compressor of blocks, and a way to hurry the threads. What does not shrink is stored as it is. */
 
 struct hurried {
 	sqfs_compressor_t base;
@@ -54,7 +54,13 @@ static sqfs_s32 hurried_block(sqfs_compressor_t *compressor, const sqfs_u8 *in, 
 {
 	struct hurried *h = (struct hurried *)compressor;
 
-	return __atomic_load_n(h->given_up, __ATOMIC_RELAXED) ? 0 : h->inner->do_block(h->inner, in, size, out, out_size);
+	sqfs_s32 done;
+
+	if (__atomic_load_n(h->given_up, __ATOMIC_RELAXED))
+		return 0;
+	done = h->inner->do_block(h->inner, in, size, out, out_size);
+	/* libsquashfs's lz4 gives 5 bytes for 4; unsquashfs takes a metadata block that grew for damage. */
+	return done >= 0 && (sqfs_u32)done >= size ? 0 : done;
 }
 
 static sqfs_object_t *hurried_copy(const sqfs_object_t *object);

@@ -38,7 +38,7 @@ int sw_append(sw_writer *w, const void *data, size_t size)
 	return sqfs_block_processor_append(w->processor, data, size);
 }
 
-/* Whole blocks of a hole are not shown to libsquashfs at all: add_holes puts them into the finished inode. */
+/* Whole blocks of a hole are not shown to libsquashfs at all: count_holes adds them to the finished inode. */
 static int skip_blocks(struct content *content, uint64_t blocks, uint32_t block_size)
 {
 	uint64_t before = content->given / block_size;
@@ -162,36 +162,19 @@ int64_t sw_file_end(sw_writer *w)
 	return index;
 }
 
-/* Put the holes that libsquashfs was not shown into a file's block list. */
-static int add_holes(struct content *content, uint32_t block_size)
+/* Let a file's inode count the holes that libsquashfs was not shown; sw_inode puts them into the list of blocks. */
+static int count_holes(struct content *content, uint32_t block_size)
 {
-	size_t given = content->inode->payload_bytes_used / sizeof(uint32_t), total = given + content->hole_blocks;
-	size_t from = 0, to = 0, i;
+	size_t given = content->inode->payload_bytes_used / sizeof(uint32_t);
 	uint64_t skipped = content->hole_blocks * block_size;
-	sqfs_inode_generic_t *inode;
 	int error;
 
-	if (total > MAX_BLOCKS)
+	if (given + content->hole_blocks > MAX_BLOCKS)
 		return SQFS_ERROR_OVERFLOW;
 	if ((error = sqfs_inode_make_extended(content->inode)) != 0)
 		return error;
-	inode = calloc(1, sizeof(*inode) + total * sizeof(uint32_t));
-	if (inode == NULL)
-		return SQFS_ERROR_ALLOC;
-	memcpy(inode, content->inode, sizeof(*inode));
-	for (i = 0; i < content->hole_count; ++i) {
-		size_t part = content->holes[i].before - from;
-
-		memcpy(inode->extra + to, content->inode->extra + from, part * sizeof(uint32_t));
-		from += part;
-		to += part + content->holes[i].blocks;
-	}
-	memcpy(inode->extra + to, content->inode->extra + from, (given - from) * sizeof(uint32_t));
-	inode->payload_bytes_available = inode->payload_bytes_used = total * sizeof(uint32_t);
-	inode->data.file_ext.file_size += skipped;
-	inode->data.file_ext.sparse += skipped;
-	free(content->inode);
-	content->inode = inode;
+	content->inode->data.file_ext.file_size += skipped;
+	content->inode->data.file_ext.sparse += skipped;
 	return 0;
 }
 
@@ -209,7 +192,7 @@ int sw_content_end(sw_writer *w)
 	for (i = 0; i < w->contents.count; ++i) {
 		struct content *content = w->contents.items[i];
 
-		if (content->hole_count && (error = add_holes(content, w->block_size)) != 0)
+		if (content->hole_count && (error = count_holes(content, w->block_size)) != 0)
 			return error;
 	}
 	w->super.inode_table_start = w->target.size;

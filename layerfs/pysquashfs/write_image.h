@@ -96,8 +96,8 @@ struct sw_writer {
 	uint32_t flags, block_size;
 	sqfs_super_t super;
 	sqfs_compressor_t *compressor, *uncompressor;
-	sqfs_compressor_t *for_inodes, *for_xattrs; /* borrowed: compressor or stored */
-	sqfs_compressor_t *for_threads;
+	sqfs_compressor_t *for_inodes, *for_xattrs; /* borrowed: for_metadata or stored */
+	sqfs_compressor_t *for_metadata, *for_threads;
 	uint32_t backlog; /* blocks that may wait for a thread */
 	sqfs_frag_table_t *fragments;
 	sqfs_block_processor_t *processor;
@@ -115,7 +115,8 @@ struct sw_writer {
 void sw_target_begin(struct target *t, int fd, uint64_t position);
 void sw_keep(sqfs_object_t *object); /* "destroys" what is a part of something else */
 
-/* write_compress.c: one that leaves everything as it is; one that does so from the moment that `*given_up` is true. */
+/* write_compress.c: one that leaves everything as it is; one that does so with what would grow, and from the
+   moment that `*given_up` is true with everything. */
 extern sqfs_compressor_t sw_stored;
 sqfs_compressor_t *sw_hurried(sqfs_compressor_t *inner, const bool *given_up);
 
@@ -126,7 +127,7 @@ void sw_blocks_end(struct block_writer *b);
 /* write_content.c */
 void sw_content_free(struct content *content);
 
-/* write.c */
+/* write_list.c */
 int64_t sw_list_append(struct list *list, void *item);
 
 #endif

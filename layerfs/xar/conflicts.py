@@ -1,21 +1,25 @@
 """Files that two packages of a stack both provide: the upper one is seen, whoever needs the lower one gets another.
 
 Directories merge, and whiteouts are there to hide something, so neither is a conflict; a file over a directory is.
-Cost: one walk through each image; only files of equal size are read, to tell equal ones, which harm nobody.
+
+The images are walked together, through the directories that at least two of them have. Files of equal size are read to
+tell equal ones, which harm nobody; holes are not read. Both are bounded in time and bytes, since whoever made the
+packages chose how much there is to compare: what was found until then is returned, and that it is not all.
 """
 
-import os
+import errno
 import stat
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from layerfs.pysquashfs import Image, Inode
+from layerfs.pysquashfs import Image, Inode, Piece, SquashfsError
+from layerfs.pysquashfs.trail import Trail
 from layerfs.xar.package import opened
 
 _WHITEOUT: Final = b".wh."  # the beginning of an OCI whiteout's name
-_PIECE: Final = 1 << 20  # bytes compared at once; guessed
 
 _Place = tuple[int, Inode]  # which image, and what it has
 
@@ -24,7 +28,7 @@ _Place = tuple[int, Inode]  # which image, and what it has
 class Conflict:
     """A path, relative to the root, and who provides it, as indexes into what was compared, top first: [0] is seen.
 
-    `equal` tells that all have the same type, mode and content.
+    Of a path that is very long only the end is there. `equal` tells that all have the same type, mode and content.
     """
 
     path: bytes
@@ -32,54 +36,131 @@ class Conflict:
     equal: bool
 
 
-def find_conflicts(files: Sequence[bytes]) -> list[Conflict]:
-    """Return what several images [paths, top first] provide, by path; different ones first. Raises Corrupt, OSError."""
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long a search may take [s], and how many bytes of files it may read."""
+
+    seconds: float
+    size: int
+
+
+MOUNTING: Final = Limit(2.0, 256 << 20)  # somebody waits for a mount
+ASKED: Final = Limit(60.0, 16 << 30)  # somebody asks for conflicts
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search has found, by path, different ones first; `ended` says why it is not all there is, or nothing."""
+
+    conflicts: tuple[Conflict, ...]
+    ended: str = ""
+
+
+class _Ended(Exception):
+    """The limit is reached."""
+
+
+class _Meter:
+    """What is left of a limit."""
+
+    def __init__(self, limit: Limit, now: Callable[[], float]) -> None:
+        self._limit, self._now = limit, now
+        self._deadline = now() + limit.seconds
+        self._left = limit.size
+
+    def take(self, size: int = 0) -> None:
+        """Go on with the search, which reads `size` bytes now. Raises _Ended."""
+        self._left -= size
+        if self._left < 0:
+            raise _Ended(f"after {self._limit.size >> 20} MiB of files")
+        if self._now() > self._deadline:
+            raise _Ended(f"after {self._limit.seconds:.0f} s")
+
+
+def find_conflicts(files: Sequence[bytes], limit: Limit, now: Callable[[], float] = time.monotonic) -> Search:
+    """Return what several images [paths, top first] provide. Raises Corrupt, OSError."""
+    found: list[Conflict] = []
+    ended = ""
     with ExitStack() as stack:
         images = [stack.enter_context(opened(path)).image for path in files]
-        found = [
-            Conflict(path, tuple(index for index, _ in places), _are_equal(images, places))
-            for path, places in _provided(images).items()
-            if not all(stat.S_ISDIR(inode.mode) for _, inode in places)
-        ]
-    return sorted(found, key=lambda conflict: (conflict.equal, conflict.path))
+        meter = _Meter(limit, now)
+        try:
+            for trail, places in _provided(images, meter):
+                equal = _are_equal(images, places, meter)
+                found.append(Conflict(trail.shown, tuple(index for index, _ in places), equal))
+        except _Ended as error:
+            ended = str(error)
+    return Search(tuple(sorted(found, key=lambda conflict: (conflict.equal, conflict.path))), ended)
 
 
-def _provided(images: Sequence[Image]) -> dict[bytes, list[_Place]]:
-    """Return who provides each path that more than one provides, top first."""
-    first: dict[bytes, _Place] = {}
-    found: dict[bytes, list[_Place]] = {}
-    for index, image in enumerate(images):
-        for path, inode in image.walk():
-            if _is_whiteout(path, inode):
-                continue
-            upper = first.setdefault(path, (index, inode))
-            if upper[0] != index:
-                found.setdefault(path, [upper]).append((index, inode))
-    return found
+def _provided(images: Sequence[Image], meter: _Meter) -> Iterator[tuple[Trail, list[_Place]]]:
+    """Yield who provides each path that more than one provides, top first, unless all have a directory there."""
+    seen: set[tuple[int, int]] = set()
+    waiting: list[tuple[Trail, list[_Place]]] = [(Trail(None, b""), [(n, i.root) for n, i in enumerate(images)])]
+    while waiting:
+        above, directories = waiting.pop()
+        names: dict[bytes, list[_Place]] = {}
+        for index, directory in directories:
+            meter.take()
+            _see_once(images[index], (index, directory.ref), above, seen)
+            for name, inode in images[index].scan(directory.ref):
+                if not _is_whiteout(name, inode):
+                    names.setdefault(name, []).append((index, inode))
+        for name, places in names.items():
+            inner = [place for place in places if stat.S_ISDIR(place[1].mode)]
+            if len(inner) < len(places) > 1:
+                yield Trail(above, name), places
+            if len(inner) > 1:
+                waiting.append((Trail(above, name), inner))
 
 
-def _is_whiteout(path: bytes, inode: Inode) -> bool:
+def _see_once(image: Image, directory: tuple[int, int], trail: Trail, seen: set[tuple[int, int]]) -> None:
+    if directory in seen:
+        what = trail.shown.decode("utf-8", "backslashreplace")
+        raise SquashfsError(
+            errno.EIO, "a directory appears twice", filename=image.name, what=what, code="SQFS_ERROR_LINK_LOOP"
+        )
+    seen.add(directory)
+
+
+def _is_whiteout(name: bytes, inode: Inode) -> bool:
     if stat.S_ISCHR(inode.mode) and inode.rdev == 0:  # kernel overlayfs's (overlayfs.rst)
         return True
-    return _WHITEOUT in path and os.path.basename(path).startswith(_WHITEOUT)
+    return name.startswith(_WHITEOUT)
 
 
-def _are_equal(images: Sequence[Image], places: Sequence[_Place]) -> bool:
+def _are_equal(images: Sequence[Image], places: Sequence[_Place], meter: _Meter) -> bool:
     (seen, first), *others = places
-    return all(_is_equal(images[seen], first, images[index], inode) for index, inode in others)
+    return all(_is_equal(images[seen], first, images[index], inode, meter) for index, inode in others)
 
 
-def _is_equal(image: Image, one: Inode, another: Image, other: Inode) -> bool:
+def _is_equal(image: Image, one: Inode, another: Image, other: Inode, meter: _Meter) -> bool:
+    if not (one.number and other.number):  # it cannot be read
+        return False
     if one.mode != other.mode or one.size != other.size or one.rdev != other.rdev:
         return False
     if stat.S_ISLNK(one.mode):
         return image.readlink(one.ref) == another.readlink(other.ref)
     if stat.S_ISREG(one.mode):
-        pairs = zip(_pieces(image, one), _pieces(another, other), strict=True)
-        return all(piece == counterpart for piece, counterpart in pairs)
+        stored = _shared(image, one, another, other, meter)
+        # Where this file has a hole the other one may have data.
+        return stored == one.size or (stored >= 0 and _shared(another, other, image, one, meter) >= 0)
     return True
 
 
-def _pieces(image: Image, inode: Inode) -> Iterator[bytes]:
-    for offset in range(0, inode.size, _PIECE):
-        yield image.read(inode.ref, offset, _PIECE)
+def _shared(image: Image, inode: Inode, another: Image, other: Inode, meter: _Meter) -> int:
+    """Return how many bytes are stored of a file, if another file has the same in the same places; else -1."""
+    stored = 0
+    for piece in image.stored_pieces(inode.ref):
+        meter.take(2 * piece.length)
+        data = _bytes_of(image, piece)
+        if data is None or data != another.read(other.ref, piece.offset, piece.length):
+            return -1
+        stored += piece.length
+    return stored
+
+
+def _bytes_of(image: Image, piece: Piece) -> bytes | None:
+    block = image.load(piece.position, piece.stored, image.superblock.block_size)
+    data = block[piece.start : piece.start + piece.length]
+    return data if len(data) == piece.length else None

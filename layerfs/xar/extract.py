@@ -18,12 +18,15 @@ from typing import Final
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.pysquashfs import DirEntry, Image, Inode
-from layerfs.xar.filedata import FileData
+from layerfs.pysquashfs.blockcache import BlockCache
+from layerfs.pysquashfs.copying import copy_file
+from layerfs.pysquashfs.trail import Trail
 from layerfs.xar.package import reason
 from layerfs.xar.restore import Metadata
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST: Final = 2048  # directories above a file of which links are made; no path can name more
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing more can be written: the end, not an omission
 # A directory that its own mode closed to us, what is another filesystem, and too many names of one file.
 _UNLINKABLE: Final = (errno.EACCES, errno.EPERM, errno.EXDEV, errno.EMLINK)
@@ -34,8 +37,8 @@ class Outcome:
     """What was written, what was left out and why, and what an unprivileged user cannot have (no failure)."""
 
     entries: int = 0
-    left_out: list[tuple[bytes, str]] = field(default_factory=list)
-    waived: list[tuple[bytes, str]] = field(default_factory=list)
+    left_out: list[tuple[Trail, str]] = field(default_factory=list)
+    waived: list[tuple[Trail, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ def extract(
     nothing more can be written (ENOSPC, EDQUOT, EROFS); whatever else goes wrong is in the outcome.
     """
     chosen = _chosen(image, wishes.paths)
-    with FileData(image) as data:
-        extraction = _Extraction(image, wishes, chosen, data, progress)
+    with BlockCache() as blocks:
+        extraction = _Extraction(image, wishes, chosen, blocks, progress)
         entries = image.readdir(image.root.ref)  # an image without a root to read leaves no trace
         fresh = _prepare(target, wishes.force)
         root = os.open(target, _DIRECTORY & ~os.O_NOFOLLOW)
@@ -104,7 +107,7 @@ def _prepare(target: bytes, force: bool) -> bool:
 class _Open:
     """A directory that is being filled."""
 
-    path: bytes
+    path: Trail
     inode: Inode
     identity: tuple[int, int]  # device and inode number on disk
     entries: Iterator[DirEntry]
@@ -117,26 +120,25 @@ class _Extraction:
     """One image being written; `at` is the one directory that is open, the last of `stack`."""
 
     def __init__(
-        self, image: Image, wishes: Wishes, chosen: dict[bytes, bool] | None, data: FileData,
+        self, image: Image, wishes: Wishes, chosen: dict[bytes, bool] | None, blocks: BlockCache,
         progress: Callable[[int, int], None],
     ) -> None:  # fmt: skip
         self.image = image
         self.at = -1
         self.force = wishes.force
         self.chosen = chosen
-        self.data = data
+        self.blocks = blocks
         self.progress = progress
         self.outcome = Outcome()
         self.metadata = Metadata(image, wishes.owners, self.leave_out, self.waive)
         self.stack: list[_Open] = []
         self.directories = {image.root.number}
-        self.room = image.listing_room()  # bytes that the listings of directories can have together
-        self.first_names: dict[int, bytes] = {}  # inode number of a file with several names -> the first one's path
+        self.first_names: dict[int, Trail] = {}  # inode number of a file with several names -> the first one's path
 
-    def leave_out(self, path: bytes, why: str) -> None:
+    def leave_out(self, path: Trail, why: str) -> None:
         self.outcome.left_out.append((path, why))
 
-    def waive(self, path: bytes, why: str) -> None:
+    def waive(self, path: Trail, why: str) -> None:
         self.outcome.waived.append((path, why))
 
     def run(self, fd: int, entries: list[DirEntry], fresh: bool) -> Outcome:
@@ -146,7 +148,8 @@ class _Extraction:
             root = os.dup(fd)
             try:
                 whole = self.chosen is None
-                self.stack.append(_Open(b"", self.image.root, _identity(root), iter(entries), whole, fresh))
+                top = Trail(None, b"")
+                self.stack.append(_Open(top, self.image.root, _identity(root), iter(entries), whole, fresh))
                 while self.stack:
                     entry = next(self.stack[-1].entries, None)
                     if entry is None:
@@ -162,12 +165,12 @@ class _Extraction:
     def guarded(self, root: int, entry: DirEntry) -> None:
         """Write one entry, or note why it is left out."""
         here = self.stack[-1]
-        path = b"%s/%s" % (here.path, entry.name) if here.path else entry.name
+        path = Trail(here.path, entry.name)
         wrong = _flaw(entry.name, here.names)
         here.names.add(entry.name)
         if wrong:
             return self.leave_out(path, wrong)
-        whole = here.whole or (self.chosen or {}).get(path)
+        whole = here.whole or (self.chosen or {}).get(path.path)
         if whole is None:
             return
         self.progress(self.outcome.entries, self.image.superblock.inode_count)
@@ -182,14 +185,11 @@ class _Extraction:
                 raise
             self.leave_out(path, reason(error))
 
-    def enter(self, path: bytes, name: bytes, inode: Inode, whole: bool) -> None:
+    def enter(self, path: Trail, name: bytes, inode: Inode, whole: bool) -> None:
         """Make a directory and go into it."""
         if inode.number in self.directories:
             return self.leave_out(path, "is a directory that has a second place in the tree")
         self.directories.add(inode.number)
-        self.room -= max(inode.size - 3, 0)  # an empty directory has 3 bytes (squashfs_fs.h)
-        if self.room < 0:  # or a small image could fill the disk with names
-            return self.leave_out(path, "its listing overlaps with another directory's")
         entries = iter(self.image.readdir(inode.ref))
         try:
             os.mkdir(name, 0o700, dir_fd=self.at)
@@ -211,7 +211,7 @@ class _Extraction:
             if self.stack:  # before the mode changes: to look up `..` takes search permission
                 above = os.open(b"..", _DIRECTORY, dir_fd=self.at)
                 if _identity(above) != self.stack[-1].identity:
-                    raise OSError(errno.ESTALE, "a directory was moved away while it was being filled", full.path)
+                    raise OSError(errno.ESTALE, "a directory was moved away while it was being filled", full.path.shown)
             if full.dressed:
                 self.dress(full)
         except BaseException:
@@ -230,7 +230,7 @@ class _Extraction:
                 raise
             self.leave_out(full.path, reason(error))
 
-    def leaf(self, root: int, path: bytes, name: bytes, inode: Inode) -> None:
+    def leaf(self, root: int, path: Trail, name: bytes, inode: Inode) -> None:
         """Make what is no directory."""
         if self.force:
             self.clear(name)
@@ -258,9 +258,12 @@ class _Extraction:
         except FileNotFoundError:
             return
 
-    def link(self, root: int, path: bytes, name: bytes, inode: Inode) -> bool:
+    def link(self, root: int, path: Trail, name: bytes, inode: Inode) -> bool:
         """Make a further name of a file that is there; False if that cannot be."""
-        *above, first = self.first_names[inode.number].split(b"/")
+        known = self.first_names[inode.number]
+        *above, first = known.names()
+        if len(above) > _DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, "is a link to a file that is too deep in the tree")
         fd = os.dup(root)
         try:
             for part in above:
@@ -271,19 +274,19 @@ class _Extraction:
         except OSError as error:
             if error.errno not in _UNLINKABLE:
                 raise
-            self.waive(path, f"is a copy: no link to /{os.fsdecode(self.first_names[inode.number])}: {error.strerror}")
+            self.waive(path, f"is a copy: no link to /{os.fsdecode(known.shown)}: {error.strerror}")
             return False
         finally:
             os.close(fd)
         return True
 
-    def make(self, path: bytes, name: bytes, inode: Inode) -> bool:
+    def make(self, path: Trail, name: bytes, inode: Inode) -> bool:
         """Make a file, symlink or node with all it has; False if it is waived."""
         kind = stat.S_IFMT(inode.mode)
         if kind == stat.S_IFREG:
             fd = os.open(name, _NEW, 0o600, dir_fd=self.at)
             try:
-                self.data.copy(inode, fd)
+                copy_file(self.image, inode, fd, self.blocks)
                 self.metadata.apply(fd, path, inode)
             finally:
                 os.close(fd)

@@ -122,8 +122,7 @@ def offset_of(fd: int, name: bytes, asked: int | None = None) -> int:
     if _looks_like_xar(data):
         return parse_header(data, name).offset
     if not asked:
-        hint = "an image that is a part of another file is named by -o offset=BYTES"
-        raise NotImage(f"{os.fsdecode(name)} is neither a squashfs image nor a XAR", hint)
+        raise NotImage(f"{os.fsdecode(name)} is neither a squashfs image nor a XAR")
     if os.pread(fd, len(MAGIC), asked) != MAGIC:
         raise NotImage(f"{os.fsdecode(name)} has no squashfs image at byte {asked}", "see what -o offset=BYTES says")
     return asked

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from layerfs.pysquashfs import NO_XATTRS, Image, Inode
+from layerfs.pysquashfs.trail import Trail
 from layerfs.sys import dirs
 
-Note = Callable[[bytes, str], None]
+Note = Callable[[Trail, str], None]
 UNCHANGED: Final = 0xFFFFFFFF  # (uid_t) -1: chown(2) would leave the owner as it is, and a setuid bit be root's
 _PRIVILEGED: Final = stat.S_ISUID | stat.S_ISGID
 _REFUSED: Final = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL)
@@ -29,14 +30,14 @@ class Metadata:
         self._failed = failed
         self._waived = waived
 
-    def apply(self, fd: int, path: bytes, inode: Inode) -> None:
+    def apply(self, fd: int, path: Trail, inode: Inode) -> None:
         """Set everything on an open file or directory; `path` is for notes."""
         mode = self._mode(path, inode, lambda: os.chown(fd, inode.uid, inode.gid))
         self._xattrs(path, inode, lambda key, value: os.setxattr(fd, key, value))
         os.chmod(fd, mode)
         os.utime(fd, ns=_times(inode))
 
-    def apply_at(self, at: int, name: bytes, path: bytes, inode: Inode) -> None:
+    def apply_at(self, at: int, name: bytes, path: Trail, inode: Inode) -> None:
         """Set everything on a name that is not to be followed or opened: a symlink, a FIFO, a socket, a device."""
 
         def chown() -> None:
@@ -51,7 +52,7 @@ class Metadata:
             dirs.chmod(at, name, mode)
         os.utime(name, ns=_times(inode), dir_fd=at, follow_symlinks=False)
 
-    def _mode(self, path: bytes, inode: Inode, chown: Callable[[], None]) -> int:
+    def _mode(self, path: Trail, inode: Inode, chown: Callable[[], None]) -> int:
         """Set the owner if that is wished for and return the mode to set after it."""
         mode = stat.S_IMODE(inode.mode)
         if not (self._insists or self._privileged):
@@ -68,12 +69,12 @@ class Metadata:
             return self._plain(path, mode)
         return mode if self._privileged else self._plain(path, mode)
 
-    def _plain(self, path: bytes, mode: int) -> int:
+    def _plain(self, path: Trail, mode: int) -> int:
         if mode & _PRIVILEGED:
             self._waived(path, "setuid and setgid are left out")
         return mode & ~_PRIVILEGED
 
-    def _xattrs(self, path: bytes, inode: Inode, setxattr: Callable[[bytes, bytes], None]) -> None:
+    def _xattrs(self, path: Trail, inode: Inode, setxattr: Callable[[bytes, bytes], None]) -> None:
         if inode.xattr == NO_XATTRS:
             return
         for key, value in self._image.xattrs(inode.ref).items():

@@ -8,23 +8,22 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from layerfs.errors import Corrupt
 from layerfs.pysquashfs import NO_XATTRS, DirEntry, Image, Inode, Piece, SquashfsError
+from layerfs.pysquashfs.blockcache import AHEAD, BlockCache, job_of
+from layerfs.pysquashfs.trail import Trail
 from layerfs.xar.header import Remark
 from layerfs.xar.package import Package, opened, reason
 
-WORKERS: Final = os.cpu_count() or 1
-UNDER_WAY: Final = 4 * WORKERS  # blocks; each is up to 1 MiB
 ENOUGH: Final = 100  # flaws; more of them say no more
 UNREADABLE: Final = -1  # instead of a block's length
 
 
 @dataclass(slots=True)
-class Report:
+class Findings:
     """What was looked at and what is wrong with it; `size` is that of all files' data [bytes], shared or not."""
 
     flaws: list[str] = field(default_factory=list)
@@ -39,17 +38,17 @@ class _Enough(Exception):
     """So much is wrong that the search ends."""
 
 
-def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, total: None) -> Report:
+def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, total: None) -> Findings:
     """Look at a whole package; `progress` is told how many of its inodes were seen.
 
     Raises NotImage and OSError for what is no package; whatever is wrong in one is a flaw in the report.
     """
-    report = Report()
+    report = Findings()
     try:
-        with opened(path) as package, ThreadPoolExecutor(WORKERS) as pool:
+        with opened(path) as package, BlockCache() as blocks:
             report.remarks = package.header.remarks if package.header else ()
             try:
-                _Search(package, report, pool, progress).run()
+                _Search(package, report, blocks, progress).run()
                 report.warnings += _warnings(package)
             except _Enough:
                 report.flaws.append("and so on: the search ends here")
@@ -64,25 +63,23 @@ class _Search:
     """One image being looked at."""
 
     def __init__(
-        self, package: Package, report: Report, pool: ThreadPoolExecutor, progress: Callable[[int, int], None]
+        self, package: Package, report: Findings, cache: BlockCache, progress: Callable[[int, int], None]
     ) -> None:
         self.image: Image = package.image
         self.file_size = package.size - package.offset
         self.report = report
-        self.pool = pool
+        self.cache = cache
         self.progress = progress
         self.seen: dict[int, int] = {}  # inode number -> its reference
         self.blocks: dict[tuple[int, int], int] = {}  # where and how it is stored -> length [bytes]
-        self.coming: dict[tuple[int, int], tuple[Future[int], list[tuple[str, Piece]]]] = {}  # and what wants it
-        self.directories: list[tuple[bytes, Inode]] = []
-        self.room = 0  # bytes that the listings still to come can have
+        self.coming: dict[tuple[int, int], list[tuple[Trail, Piece]]] = {}  # blocks under way, and what wants them
+        self.directories: list[tuple[Trail, Inode]] = []
 
     def run(self) -> None:
         superblock = self.image.superblock
         if superblock.bytes_used > self.file_size:
             self.flaw("the image", f"has {superblock.bytes_used} bytes, of which the file holds {self.file_size}")
-        self.room = self.image.listing_room()
-        self.visit(b"", self.image.root)
+        self.visit(Trail(None, b""), self.image.root)
         while self.directories:
             self.directory(*self.directories.pop())
         while self.coming:
@@ -96,19 +93,18 @@ class _Search:
         if len(self.report.flaws) >= ENOUGH:
             raise _Enough
 
-    def directory(self, path: bytes, inode: Inode) -> None:
-        shown = _shown(path)
-        self.room -= max(inode.size - 3, 0)  # an empty directory has 3 bytes (squashfs_fs.h)
-        if self.room < 0:  # or a small image could have any number of names
-            return self.flaw(shown, "its listing overlaps with another directory's")
+    def directory(self, path: Trail, inode: Inode) -> None:
         try:
             entries = self.image.readdir(inode.ref)
         except SquashfsError as error:
-            return self.flaw(shown, reason(error))
+            return self.flaw(_shown(path), reason(error))
+        names = [entry.name for entry in entries]
+        if names != sorted(names):  # the kernel reads them, but not each look-up finds its name
+            self.flaw(_shown(path), "directory entries are out of order")
         for entry in entries:
-            self.entry(b"%s/%s" % (path, entry.name) if path else entry.name, entry)
+            self.entry(Trail(path, entry.name), entry)
 
-    def entry(self, path: bytes, entry: DirEntry) -> None:
+    def entry(self, path: Trail, entry: DirEntry) -> None:
         try:
             inode = self.image.inode(entry.ref)
         except SquashfsError as error:
@@ -119,7 +115,7 @@ class _Search:
             self.flaw(_shown(path), f"has the inode number {inode.number} of another file")
         self.visit(path, inode)
 
-    def visit(self, path: bytes, inode: Inode) -> None:
+    def visit(self, path: Trail, inode: Inode) -> None:
         """Look at an inode, once however often it is named."""
         again = inode.number in self.seen
         self.seen.setdefault(inode.number, inode.ref)
@@ -135,7 +131,7 @@ class _Search:
         except SquashfsError as error:
             self.flaw(_shown(path), reason(error))
 
-    def content(self, path: bytes, inode: Inode) -> None:
+    def content(self, path: Trail, inode: Inode) -> None:
         if stat.S_ISDIR(inode.mode):
             self.directories.append((path, inode))
         elif stat.S_ISLNK(inode.mode):
@@ -144,52 +140,43 @@ class _Search:
                 self.flaw(_shown(path), f"is a symlink to {_quoted(target)}")
         elif stat.S_ISREG(inode.mode):
             self.report.size += inode.size
-            self.file(_shown(path), inode)
+            self.file(path, inode)
 
-    def file(self, shown: str, inode: Inode) -> None:
-        end = 0
-        for piece in self.image.pieces(inode.ref):
-            if piece.offset != end:
-                self.flaw(shown, f"its data go on at byte {piece.offset}, after {end}")
-            end = piece.offset + piece.length
-            if piece.position >= 0:
-                self.piece(shown, piece)
-        if end != inode.size:
-            self.flaw(shown, f"has {inode.size} bytes, of which {end} are stored")
+    def file(self, path: Trail, inode: Inode) -> None:
+        for piece in self.image.stored_pieces(inode.ref):
+            self.piece(path, piece)
 
-    def piece(self, shown: str, piece: Piece) -> None:
+    def piece(self, path: Trail, piece: Piece) -> None:
         """Have a block uncompressed unless it was, and compare its length with what a file wants of it."""
         key = piece.position, piece.stored
         if key in self.blocks:
-            return self.compare(shown, piece, self.blocks[key])
+            return self.compare(path, piece, self.blocks[key])
         if key not in self.coming:
-            self.coming[key] = self.pool.submit(self.length, piece), []
-        self.coming[key][1].append((shown, piece))
-        while len(self.coming) >= UNDER_WAY:
+            self.coming[key] = []
+            self.cache.foresee([job_of(self.image, piece)])
+        self.coming[key].append((path, piece))
+        while len(self.coming) >= min(AHEAD, self.cache.limit // self.image.superblock.block_size):
             self.settle()
-
-    def length(self, piece: Piece) -> int:
-        """Return how long a block is that is uncompressed; runs in a thread."""
-        return len(self.image.load(piece.position, piece.stored, self.image.superblock.block_size))
 
     def settle(self) -> None:
         """Wait for the block that is under way for longest."""
         key = next(iter(self.coming))
-        future, wanted = self.coming.pop(key)
+        wanted = self.coming.pop(key)
         try:
-            self.blocks[key] = future.result()
+            self.blocks[key] = len(self.cache.take(*job_of(self.image, wanted[0][1])))
         except SquashfsError as error:
             self.blocks[key] = UNREADABLE
-            self.flaw(wanted[0][0], reason(error))
-        for shown, piece in wanted[self.blocks[key] == UNREADABLE :]:
-            self.compare(shown, piece, self.blocks[key])
+            self.flaw(_shown(wanted[0][0]), reason(error))
+        for path, piece in wanted[self.blocks[key] == UNREADABLE :]:
+            self.compare(path, piece, self.blocks[key])
 
-    def compare(self, shown: str, piece: Piece, length: int) -> None:
+    def compare(self, path: Trail, piece: Piece, length: int) -> None:
         if length == UNREADABLE:
-            self.flaw(shown, f"shares the unreadable block at byte {piece.position} of the image")
+            self.flaw(_shown(path), f"shares the unreadable block at byte {piece.position} of the image")
         elif piece.start + piece.length > length:
             wanted = f"bytes {piece.start} to {piece.start + piece.length}"
-            self.flaw(shown, f"wants {wanted} of the block at byte {piece.position} of the image, which has {length}")
+            block = f"the block at byte {piece.position} of the image"
+            self.flaw(_shown(path), f"wants {wanted} of {block}, which has {length}")
 
 
 def _warnings(package: Package) -> list[str]:
@@ -204,8 +191,8 @@ def _warnings(package: Package) -> list[str]:
     return []
 
 
-def _shown(path: bytes) -> str:
-    return f"/{os.fsdecode(path)}"
+def _shown(path: Trail) -> str:
+    return f"/{os.fsdecode(path.shown)}"
 
 
 def _quoted(name: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = place / "tree"
     (tree / "outer/inner/core").mkdir(parents=True)
     (tree / "names").mkdir()
-    for name in ("q", "qq", "slashed", "spare"):
+    for name in ("q", "qq", "slashed", "spade", "spare", "spent"):
         (tree / "names" / name).write_bytes(b"")
     for number in range(BROTHERS):
         (tree / f"brothers/b{number:02}").mkdir(parents=True)
@@ -81,8 +82,9 @@ def brothers_share_a_listing(forger: Forger) -> None:
         forger.put(forger.inode(b"brothers/b%02d" % number) + 16, "IIHH", start, 2, size, offset)
 
 
-def swap_names(forger: Forger) -> None:
-    forger.put(forger.entry(b"spare") + 8, "5s", b"aaaaa")
+def rename(forger: Forger, name: bytes, new: bytes) -> None:
+    """Give an entry another name of the same length, where it is."""
+    forger.put(forger.entry(name) + 8, f"{len(name)}s", new)
 
 
 def many_xattrs(forger: Forger) -> None:
@@ -149,15 +151,17 @@ LIES: dict[str, tuple[Lie, Callable[[Image], object], str]] = {
     "a name has an end": (lambda f: f.put(f.entry(b"slashed") + 8, "7s", b"sl\0shed"), scan(b"names"), "name"),
     "a name is .": (lambda f: f.put(f.entry(b"q") + 8, "c", b"."), scan(b"names"), "name"),
     "a name is ..": (lambda f: f.put(f.entry(b"qq") + 8, "2s", b".."), scan(b"names"), "name"),
-    "names are out of order": (swap_names, scan(b"names"), "out of order"),
+    "a name is there twice": (lambda f: rename(f, b"spent", b"spare"), scan(b"names"), "twice"),
+    "a name comes again later": (lambda f: rename(f, b"spent", b"spade"), scan(b"names"), "twice"),
     "a name is too long": (lambda f: f.put(f.entry(b"q") + 6, "H", 300), scan(b"names"), "name"),
-    "an entry is of another kind": (lambda f: f.put(f.entry(b"q") + 4, "H", 1), scan(b"names"), "disagree"),
+    "an entry is of another kind": (lambda f: f.put(f.entry(b"q") + 4, "H", 1), look(b"names/q"), "disagree"),
+    "an entry is of another kind than its inode": (lambda f: f.put(f.entry(b"q") + 4, "H", 1), walk, "disagree"),
     "an entry is of no kind": (lambda f: f.put(f.entry(b"q") + 4, "H", 99), scan(b"names"), "unknown kind"),
-    "an entry leads nowhere": (lambda f: f.put(f.entry(b"q"), "H", 8191), scan(b"names"), "inode|metadata"),
+    "an entry leads nowhere": (lambda f: f.put(f.entry(b"q"), "H", 8191), look(b"names/q"), "inode|metadata"),
     "a listing goes on": (lambda f: f.put(f.inode(b"names") + 24, "H", 65535), scan(b"names"), "lies|listing"),
     "a listing is elsewhere": (lambda f: f.put(f.inode(b"names") + 16, "I", 2**31), scan(b"names"), "outside"),
     "an inode is of no kind": (lambda f: f.put(f.inode(b"tail"), "H", 15), look(b"tail"), "unknown kind"),
-    "an inode has no number": (lambda f: f.put(f.inode(b"tail") + 12, "I", 0), look(b"tail"), "range"),
+    "an inode has no number": (lambda f: f.put(f.inode(b"tail") + 12, "I", 0), look(b"tail"), "no number"),
     "an owner is unknown": (lambda f: f.put(f.inode(b"tail") + 4, "H", 9), look(b"tail"), "owner"),
     "a link is endless": (lambda f: f.put(f.inode(b"link") + 20, "I", 2**32 - 1), look(b"link"), "length"),
     "a file has 2**60 bytes": (lambda f: f.put(f.inode(b"hole") + 24, "Q", 2**60), pieces(b"hole"), "blocks"),
@@ -224,3 +228,68 @@ def test_path_through_a_loop_ends(honest: Path, tmp_path: Path) -> None:
     (tmp_path / "forged").write_bytes(forger.data)
     with Image(tmp_path / "forged") as image:
         assert image.lookup(b"outer/inner/core/inner/core/inner").ref == image.lookup(b"outer/inner").ref
+
+
+def forged(forger: Forger, place: Path) -> Image:
+    """The image as it is now."""
+    forger.true.close()
+    (place / "forged").write_bytes(forger.data)
+    return Image(place / "forged")
+
+
+def test_names_out_of_order_are_read_as_the_kernel_reads_them(honest: Path, tmp_path: Path) -> None:
+    forger = Forger(honest)
+    expected = [name for name, _ in forger.true.scan(forger.true.lookup(b"names").ref)]
+    rename(forger, b"slashed", b"spiced!")
+    expected[2] = b"spiced!"
+    with forged(forger, tmp_path) as image:
+        names = image.lookup(b"names")
+        assert [name for name, _ in image.scan(names.ref)] == expected
+        assert all(image.find(names.ref, name) is not None for name in expected)
+        assert image.find(names.ref, b"slashed") is None
+
+
+def test_one_damaged_inode_costs_its_own_name(honest: Path, tmp_path: Path) -> None:
+    """The whole directory was an error."""
+    forger = Forger(honest)
+    forger.put(forger.entry(b"q"), "H", 8191)
+    forger.put(forger.inode(b"names/spare") + 4, "H", 9)
+    with forged(forger, tmp_path) as image:
+        names = image.lookup(b"names")
+        found = {name: (bool(inode.number), stat.S_IFMT(inode.mode)) for name, inode in image.scan(names.ref)}
+        whole = dict.fromkeys((b"qq", b"slashed", b"spade", b"spent"), (True, stat.S_IFREG))
+        assert found == whole | {b"q": (False, stat.S_IFREG), b"spare": (False, stat.S_IFREG)}
+        for name in (b"q", b"spare"):
+            with pytest.raises(SquashfsError) as caught:
+                image.find(names.ref, name)
+            assert caught.value.errno == errno.EIO
+
+
+def shorten(forger: Forger, path: bytes) -> None:
+    """Leave the bytes for . and .. out of a directory's size."""
+    at = forger.inode(path) + 24
+    forger.put(at, "H", struct.unpack_from("<H", forger.data, at)[0] - 3)
+
+
+def test_a_directory_whose_size_lacks_dot_and_dot_dot_is_read(honest: Path, tmp_path: Path) -> None:
+    """squashfs-tools-ng before 1.0.6 and 1.1.3 wrote such sizes; the kernel reads on to the end of a run of entries."""
+    forger = Forger(honest)
+    true = forger.true
+    expected = {path: [name for name, _ in true.scan(true.lookup(path).ref)] for path in (b"names", b"crowd")}
+    for path in expected:
+        shorten(forger, path)
+    with forged(forger, tmp_path) as image:
+        for path, names in expected.items():
+            assert [name for name, _ in image.scan(image.lookup(path).ref)] == names
+            assert image.lookup(path + b"/" + names[-1])
+
+
+def test_redundant_counts_that_are_wrong_keep_nothing_from_being_read(honest: Path, tmp_path: Path) -> None:
+    """The kernel looks at neither the number of inodes nor the sizes beside xattrs."""
+    forger = Forger(honest)
+    expected = {path: inode.number for path, inode in forger.true.walk()}
+    forger.put(4, "I", 1)
+    forger.put(forger.table(forger.block.xattr_table + 16) + 12, "I", 2**31)
+    with forged(forger, tmp_path) as image:
+        assert {path: inode.number for path, inode in image.walk()} == expected
+        assert image.xattrs(image.lookup(b"marked").ref) == {b"user.mark": b"v" * 50}

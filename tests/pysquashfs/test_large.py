@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -168,3 +169,28 @@ def test_pieces_are_shared_by_threads(large: Path) -> None:
             orders = (1, -1, 1, -1)
             for order, seen in zip(orders, pool.map(lambda order: list(look(order)), orders), strict=True):
                 assert seen == alone[::order]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_lists_of_blocks_of_any_length_are_written(compressed: bool, scratch: Path) -> None:
+    """A list of 8 MiB or more was put on the stack: the writer died of SIGSEGV."""
+    require("unsquashfs")
+    (scratch / "tree").mkdir()
+    data = LINE * 3_600_000  # 16,699 blocks, whose list has more than 64 KiB
+    (scratch / "tree/long").write_bytes(data)
+    with open(scratch / "tree/hole", "wb") as file:
+        file.truncate(9 << 30)
+        for place in (5 << 20, (9 << 30) - 10):
+            file.seek(place)
+            file.write(b"island")
+    options = WriteOptions(compressor=Compressor.LZ4, block_size=4096, compress_inodes=compressed)
+    write_tree(scratch / "tree", scratch / "image", options)
+    with Image(scratch / "image") as image:
+        assert image.read(image.lookup(b"long").ref, 0, len(data)) == data
+        hole = image.lookup(b"hole")
+        assert (hole.size, hole.sparse) == (9 << 30, (9 << 30) - 2 * 4096)
+        assert [piece.offset for piece in image.stored_pieces(hole.ref)] == [5 << 20, (9 << 30) - 4096]
+        assert image.read(hole.ref, (9 << 30) - 12, 12) == b"\0\0island\0\0\0\0"
+    command = ["unsquashfs", "-d", str(scratch / "out"), str(scratch / "image"), "long"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    assert (scratch / "out/long").read_bytes() == data

@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.pysquashfs import DirEntry, Image, write_image, write_tree
+from layerfs.pysquashfs.trail import Trail
 from layerfs.xar.extract import Outcome, Wishes, extract
 from layerfs.xar.package import opened
 from tests.e2e.manifest import Facts, manifest
@@ -89,6 +90,11 @@ def without(facts: dict[str, Facts], *unlike: str) -> dict[str, Facts]:
     return {path: {key: value for key, value in fact.items() if key not in unlike} for path, fact in facts.items()}
 
 
+def told(notes: Sequence[tuple[Trail, str]]) -> list[tuple[bytes, str]]:
+    """Notes of an outcome with their paths."""
+    return [(trail.path, why) for trail, why in notes]
+
+
 @pytest.mark.parametrize("compression", ["gzip", "xz", "lz4", "zstd"])
 def test_root_gets_what_unsquashfs_gets(compression: str, scratch: Path) -> None:
     require("root")
@@ -162,7 +168,7 @@ def test_an_owner_that_cannot_be_lends_no_rights(scratch: Path) -> None:
     entry.uid = 0xFFFFFFFF
     write_image(scratch / "image", [directory(b""), entry])
     outcome = take_out(scratch / "image", scratch / "out")
-    assert [path for path, _ in outcome.waived] == [b"suid", b"suid"]
+    assert [path for path, _ in told(outcome.waived)] == [b"suid", b"suid"]
     assert stat.S_IMODE((scratch / "out/suid").stat().st_mode) == 0o755
 
 
@@ -225,7 +231,7 @@ def test_force_replaces_what_is_in_the_way_and_follows_no_symlink(scratch: Path)
     (out / "g").symlink_to(outside / "kept")
     (out / "more").write_text("stays")
     outcome = take_out(scratch / "image", out, force=True)
-    assert outcome.left_out == [(b"e/f", "Is a directory")]
+    assert told(outcome.left_out) == [(b"e/f", "Is a directory")]
     assert names(outside) == {"b", "kept"}
     assert (outside / "kept").read_text() == "kept"
     assert ((out / "a").is_symlink(), (out / "g").is_symlink()) == (False, False)
@@ -270,20 +276,20 @@ def test_damaged_files_are_left_out_and_the_others_come(scratch: Path) -> None:
     )
     forgery.put(forgery.inode(b"bad") + 16, "<I", 1 << 30)
     outcome = take_out(forgery.path, scratch / "out")
-    assert [path for path, _ in outcome.left_out] == [b"bad"]
+    assert [path for path, _ in told(outcome.left_out)] == [b"bad"]
     assert names(scratch / "out") == {"a", "c", "c/d"}
 
 
 @pytest.mark.parametrize(
     ("name", "lie"),
-    [(b"tall", b"../x"), (b"tall", b"/tmp"), (b"tall", b"ab/c"), (b"wide", b"tall"), (b"wide", b"aaaa")],
+    [(b"tall", b"../x"), (b"tall", b"/tmp"), (b"tall", b"ab/c"), (b"wide", b"tall")],
 )
 def test_a_directory_with_a_name_that_is_none_is_left_out(name: bytes, lie: bytes, scratch: Path) -> None:
     entries = [directory(b""), directory(b"in"), file(b"in/tall"), file(b"in/wide"), file(b"out")]
     forgery = Forgery(scratch / "image", entries)
     forgery.put(forgery.name(name), "4s", lie)
     outcome = take_out(forgery.path, scratch / "place")
-    assert [path for path, _ in outcome.left_out] == [b"in"]
+    assert [path for path, _ in told(outcome.left_out)] == [b"in"]
     assert names(scratch) == {"image", "place", "place/out"}
 
 
@@ -291,12 +297,12 @@ def test_a_directory_in_itself_ends(scratch: Path) -> None:
     forgery = Forgery(scratch / "image", [directory(b""), directory(b"deep"), directory(b"deep/down")])
     forgery.swap(b"down", b"deep")
     outcome = take_out(forgery.path, scratch / "out")
-    assert outcome.left_out == [(b"deep/down", "is a directory that has a second place in the tree")]
+    assert told(outcome.left_out) == [(b"deep/down", "is a directory that has a second place in the tree")]
 
 
 def test_directories_that_share_a_listing_do_not_fill_the_disk(scratch: Path) -> None:
     outcome = take_out(overlapping(scratch / "image").path, scratch / "out")
-    assert 18 <= len([why for _, why in outcome.left_out if "overlaps" in why]) <= 20
+    assert 18 <= len([why for _, why in outcome.left_out if "overlap" in why]) <= 20
     assert len(names(scratch / "out")) < 3 * 901
 
 
@@ -321,17 +327,17 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("told", "left_out"), HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(("listed", "left_out"), HOSTILE.values(), ids=HOSTILE)
 def test_hostile_names_reach_nothing_outside_even_if_the_reader_lists_them(
-    told: list[bytes], left_out: list[bytes], scratch: Path
+    listed: list[bytes], left_out: list[bytes], scratch: Path
 ) -> None:
     (scratch / "outside").mkdir()
     outside = os.fsencode(scratch / "outside")
     entries = [file(b"a"), file(b"b"), file(b"c"), file(b"d"), symlink(b"e", outside), directory(b"f"), file(b"f/in")]
     write_image(scratch / "image", [directory(b""), *entries])
-    with believing(scratch / "image", {b"a b c d e f": told}) as image:
+    with believing(scratch / "image", {b"a b c d e f": listed}) as image:
         outcome = extract(image, os.fsencode(scratch / "place"), Wishes())
-    assert [path for path, _ in outcome.left_out] == left_out
+    assert [path for path, _ in told(outcome.left_out)] == left_out
     assert names(scratch / "outside") == set()
     assert {path.name for path in scratch.iterdir()} == {"image", "outside", "place"}
 

@@ -8,14 +8,14 @@ import pytest
 
 from layerfs.pysquashfs import Compressor, WriteOptions, write_image
 from layerfs.xar.header import NotImage, make_header
-from layerfs.xar.verify import ENOUGH, Report, verify
+from layerfs.xar.verify import ENOUGH, Findings, verify
 from tests.xar.forgery import Forgery, directory, file, overlapping, symlink
 from tests.xar.readers import lines_of, xar
 
 NOISE = bytes(range(256)) * 256  # 64 KiB
 
 
-def look(path: Path) -> Report:
+def look(path: Path) -> Findings:
     return verify(os.fsencode(path))
 
 
@@ -35,7 +35,7 @@ def test_a_sound_xar_has_no_flaws_and_no_remarks(scratch: Path) -> None:
     write_image(scratch / "image", [directory(b""), file(b"run", mode=0o755)])
     header = make_header(uuid="8f583eae", version="1", target="run")
     (scratch / "app.xar").write_bytes(header + (scratch / "image").read_bytes())
-    assert look(scratch / "app.xar") == Report(inodes=2, blocks=1, size=5)
+    assert look(scratch / "app.xar") == Findings(inodes=2, blocks=1, size=5)
 
 
 def test_what_one_reader_refuses_is_remarked_and_no_flaw(scratch: Path) -> None:
@@ -131,4 +131,4 @@ def test_a_target_that_is_nowhere_is_a_warning(scratch: Path) -> None:
 def test_listings_that_overlap_end_the_search(scratch: Path) -> None:
     forgery = overlapping(scratch / "image")
     flaws = look(forgery.path).flaws
-    assert any(flaw.endswith("its listing overlaps with another directory's") for flaw in flaws), flaws
+    assert any("directories overlap" in flaw for flaw in flaws), flaws

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from layerfs.lowers.blocks import BlockCache
+from layerfs.pysquashfs.blockcache import BlockCache
 
 
 def wait_for(event: threading.Event) -> None:
@@ -21,7 +21,7 @@ def test_a_block_is_loaded_once_however_many_threads_ask() -> None:
         wait_for(go)
         return b"block"
 
-    threads = [threading.Thread(target=lambda: found.append(cache.take((0, 0), load))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(cache.take((0, 0, 9), load))) for _ in range(8)]
     for thread in threads:
         thread.start()
     wait_for(begun)
@@ -34,18 +34,18 @@ def test_a_block_is_loaded_once_however_many_threads_ask() -> None:
 def test_the_bound_is_in_bytes_and_the_least_recently_used_goes_first() -> None:
     cache = BlockCache(limit=30)
     for number in range(3):
-        cache.take((0, number), lambda: bytes(10))
-    assert cache.peek((0, 0)) is not None  # used last now
-    cache.take((0, 3), lambda: bytes(10))
-    assert cache.peek((0, 1)) is None
-    assert [cache.peek((0, number)) is not None for number in (0, 2, 3)] == [True] * 3
+        cache.take((0, number, 9), lambda: bytes(10))
+    assert cache.peek((0, 0, 9)) is not None  # used last now
+    cache.take((0, 3, 9), lambda: bytes(10))
+    assert cache.peek((0, 1, 9)) is None
+    assert [cache.peek((0, number, 9)) is not None for number in (0, 2, 3)] == [True] * 3
     assert cache.size == 30
 
 
 def test_one_block_above_the_bound_is_still_served() -> None:
     cache = BlockCache(limit=5)
-    assert cache.take((0, 0), lambda: bytes(10)) == bytes(10)
-    assert cache.take((0, 1), lambda: bytes(10)) == bytes(10)
+    assert cache.take((0, 0, 9), lambda: bytes(10)) == bytes(10)
+    assert cache.take((0, 1, 9), lambda: bytes(10)) == bytes(10)
     assert cache.size == 10
 
 
@@ -56,8 +56,8 @@ def test_a_failure_reaches_whoever_asks_and_is_not_kept() -> None:
         raise OSError(5, "corrupt")
 
     with pytest.raises(OSError, match="corrupt"):
-        cache.take((0, 0), fail)
-    assert cache.take((0, 0), lambda: b"well") == b"well"
+        cache.take((0, 0, 9), fail)
+    assert cache.take((0, 0, 9), lambda: b"well") == b"well"
 
 
 def test_what_is_foreseen_is_there_without_being_asked_for() -> None:
@@ -67,9 +67,9 @@ def test_what_is_foreseen_is_there_without_being_asked_for() -> None:
         loaded.set()
         return b"ahead"
 
-    cache.foresee([((0, 0), load)])
+    cache.foresee([((0, 0, 9), load)])
     wait_for(loaded)
-    assert cache.take((0, 0), lambda: b"asked for") == b"ahead"
+    assert cache.take((0, 0, 9), lambda: b"asked for") == b"ahead"
 
 
 def test_a_foreseen_failure_harms_nobody_and_is_told_to_who_asks() -> None:
@@ -79,12 +79,12 @@ def test_a_foreseen_failure_harms_nobody_and_is_told_to_who_asks() -> None:
         tried.set()
         raise OSError(5, "corrupt")
 
-    cache.foresee([((0, 0), fail)])
+    cache.foresee([((0, 0, 9), fail)])
     wait_for(tried)
-    cache.foresee([((0, 1), lambda: b"next")])
-    assert cache.take((0, 1), lambda: b"next") == b"next"
+    cache.foresee([((0, 1, 9), lambda: b"next")])
+    assert cache.take((0, 1, 9), lambda: b"next") == b"next"
     with pytest.raises(OSError, match="corrupt"):
-        cache.take((0, 0), fail)
+        cache.take((0, 0, 9), fail)
 
 
 def test_forgetting_an_image_waits_for_what_is_being_loaded_and_spares_the_others() -> None:
@@ -95,8 +95,8 @@ def test_forgetting_an_image_waits_for_what_is_being_loaded_and_spares_the_other
         wait_for(go)
         return b"late"
 
-    cache.take((1, 0), lambda: b"other")
-    cache.foresee([((0, 0), load)])
+    cache.take((1, 0, 9), lambda: b"other")
+    cache.foresee([((0, 0, 9), load)])
     wait_for(begun)
     forgetting = threading.Thread(target=cache.forget, args=(0,))
     forgetting.start()
@@ -104,4 +104,4 @@ def test_forgetting_an_image_waits_for_what_is_being_loaded_and_spares_the_other
     assert forgetting.is_alive()
     go.set()
     forgetting.join(10)
-    assert cache.peek((0, 0)) is None and cache.peek((1, 0)) == b"other" and cache.size == len(b"other")
+    assert cache.peek((0, 0, 9)) is None and cache.peek((1, 0, 9)) == b"other" and cache.size == len(b"other")

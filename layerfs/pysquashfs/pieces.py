@@ -1,11 +1,13 @@
 """Where a file's bytes lie: its pieces, fetched from the image as they are asked for."""
 
+from _thread import allocate_lock
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from struct import Struct
 from typing import Any, overload
 
 from layerfs.pysquashfs._squashfs import ffi, lib
+from layerfs.pysquashfs.recent import Recent
 from layerfs.pysquashfs.values import Piece
 
 BATCH = 512  # pieces; as many as squash_blocks has room for
@@ -28,7 +30,8 @@ class Pieces(Sequence[Piece]):
         self._fail = fail
         self._tail = tail(blocks, block_size)
         self._places: dict[int, _Place] = {0: (blocks.block, blocks.position, blocks.done, blocks.offset)}
-        self._batches: dict[int, list[Piece]] = {}
+        self._batches: Recent[int, list[Piece]] = Recent(KEPT)
+        self._lock = allocate_lock()
 
     def __len__(self) -> int:
         return int(self._master.total) + len(self._tail)
@@ -52,14 +55,13 @@ class Pieces(Sequence[Piece]):
             yield self[index]
 
     def _batch(self, number: int) -> list[Piece]:
-        if (known := self._batches.get(number)) is not None:
-            return known
-        blocks = self._go_to(number)
-        found = fetch(self._image, blocks, self._fail)
-        self._places[number + 1] = (blocks.block, blocks.position, blocks.done, blocks.offset)
-        batches = dict(list(self._batches.items())[-KEPT + 1 :])  # a new one: other threads may be looking at the old
-        batches[number] = found
-        self._batches = batches
+        with self._lock:
+            found = self._batches.get(number)
+            if found is None:
+                blocks = self._go_to(number)
+                found = fetch(self._image, blocks, self._fail)
+                self._places[number + 1] = (blocks.block, blocks.position, blocks.done, blocks.offset)
+                self._batches.put(number, found)
         return found
 
     def _go_to(self, number: int) -> Any:
@@ -71,7 +73,7 @@ class Pieces(Sequence[Piece]):
         blocks.block, blocks.position, blocks.done, blocks.offset = self._places[at]
         blocks.total, blocks.size = self._master.total, self._master.size
         while at < number:
-            status = lib.squash_pieces(self._image, blocks, BATCH, False)
+            status = lib.squash_pieces(self._image, blocks, BATCH, lib.SQUASH_KEEP_NONE)
             if status < 0:
                 raise self._fail(status)
             at += 1
@@ -81,7 +83,18 @@ class Pieces(Sequence[Piece]):
 
 def fetch(image: Any, blocks: Any, fail: Callable[[int], Exception]) -> list[Piece]:
     """Return the next BATCH pieces, or all that are left, and move on."""
-    count = lib.squash_pieces(image, blocks, BATCH, True)
+    return _fetch(image, blocks, fail, lib.SQUASH_KEEP_ALL)
+
+
+def stored(image: Any, blocks: Any, block_size: int, fail: Callable[[int], Exception]) -> Iterator[Piece]:
+    """Yield the pieces that are no holes, from where the walker is to the file's end."""
+    while blocks.done < blocks.total:
+        yield from _fetch(image, blocks, fail, lib.SQUASH_KEEP_STORED)
+    yield from tail(blocks, block_size)
+
+
+def _fetch(image: Any, blocks: Any, fail: Callable[[int], Exception], keep: int) -> list[Piece]:
+    count = lib.squash_pieces(image, blocks, BATCH, keep)
     if count < 0:
         raise fail(count)
     return list(map(_piece, _records(ffi.buffer(blocks.records, count * 28))))
