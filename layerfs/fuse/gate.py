@@ -3,8 +3,9 @@
 Most of a FUSE round trip in Python is a walk through trio's scheduler. A worker that has answered waits here for the
 device *and* for trio's own epoll descriptor in one poll(2). A request it takes at once, in the same step of the same
 task; anything that trio waits for (a signal, a thread's result, another descriptor, a deadline) makes it step back
-until trio has nothing left to do. Nobody starves: while any other task is due, the gate does not sleep. Measured on
-two busy CPUs: getattr 6.6 us instead of 23.3, and 5 us of CPU instead of 22.
+until trio has nothing left to do. Nobody starves: while any other task is due, the gate does not sleep, and a task
+that goes on and on has one step between two requests. Measured on two busy CPUs: getattr 6.6 us instead of 23.3, and
+5 us of CPU instead of 22.
 
 On a quiet machine most of what is left is waking a sleeping server on a halted CPU. So while requests follow each
 other closely the gate looks again for 50 us before it sleeps: cold stat 47 us instead of 79, absent names 27 instead
@@ -188,6 +189,9 @@ class Gate(trio.abc.Instrument):
                     self.requests += 1
                     return
             await trio.lowlevel.checkpoint()  # due tasks run, and trio looks at its descriptors and deadlines
+            if self._due and any(each == fd for each, _ in self._poll.poll(0)):  # one goes on and on: take turns
+                self.requests += 1
+                return
         raise trio.ClosedResourceError("the session ends")
 
     async def _wait_for_trio(self, fd: int) -> None:

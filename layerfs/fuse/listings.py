@@ -32,8 +32,8 @@ class Names:
     def since(self, position: int) -> Iterator[bytes]:
         """Yield the names from a position on."""
         for chunk in self._chunks:
-            if position < len(chunk):
-                yield from chunk[position:] if position > 0 else chunk
+            for index in range(max(position, 0), len(chunk)):  # no slice: all that follows would be copied
+                yield chunk[index]
             position = max(position - len(chunk), 0)
 
     def part(self, begin: int, end: int) -> list[bytes]:

@@ -26,6 +26,7 @@ from pyfuse3 import (
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.filedata import FileData
 from layerfs.fuse.listings import Listings
+from layerfs.fuse.loading import Loading
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_attributes import CHUNK, COLD, PROBE, WINDOW, AttributePrefetch
 from layerfs.fuse.prefetch_listings import ListingPrefetch
@@ -53,6 +54,7 @@ class Operations(FileData):
         union.watch(self._changed)
         self._listing_prefetch = ListingPrefetch(union.trees)
         union.read_with(self._listing_prefetch.together)
+        self._loading = Loading(union, self._listing_prefetch)
         self._attribute_prefetch = AttributePrefetch()
         self._listings = listings or Listings()  # what the prelude has opened stays open
         # Answers are written out before the next request is looked at, so one of each kind is enough.
@@ -74,8 +76,8 @@ class Operations(FileData):
 
     async def lookup(self, parent: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
         directory = self.union.directory(parent)
-        if self.union.load(directory):
-            self._listing_prefetch.loaded(directory)
+        if directory.listing is None:
+            await self._loading.load(directory)
         began = perf_counter()
         try:
             node, st = self.union.lookup_in(directory, name)
@@ -114,10 +116,8 @@ class Operations(FileData):
         node = self.union.directory(listing.ino)
         names = listing.names
         if start_id == 0 or names is None:
-            fresh = self.union.load(node)
+            await self._loading.load(node)
             names = self._listings.rewind(fh, self.union.names(listing.ino))
-            if fresh:
-                self._listing_prefetch.loaded(node)
         if start_id < 2 and not self._reply_dots(listing.ino, start_id, token):
             return
         start = max(start_id - 2, 0)
@@ -216,21 +216,26 @@ class Operations(FileData):
     # Changes
 
     async def mknod(self, parent: InodeT, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+        await self._loading.parents(parent)
         return await self._made(parent, self.union.mknod(parent, name, mode, rdev, _caller(ctx)))
 
     async def mkdir(self, parent: InodeT, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        await self._loading.parents(parent)
         return await self._made(parent, self.union.mkdir(parent, name, mode, _caller(ctx)))
 
     async def symlink(self, parent: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        await self._loading.parents(parent)
         return await self._made(parent, self.union.symlink(parent, name, target, _caller(ctx)))
 
     async def link(self, inode: InodeT, new_parent: InodeT, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
+        await self._loading.parents(new_parent)
         await self._copy_ups.ensure(inode, ctx.pid)
         return await self._made(new_parent, self.union.link(inode, new_parent, new_name))
 
     async def create(
         self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
+        await self._loading.parents(parent)
         node = self.union.create(parent, name, mode, _caller(ctx))
         answer = await self._made(parent, node)
         return self._opened(node.ino, ctx), answer
@@ -248,16 +253,21 @@ class Operations(FileData):
             raise
 
     async def unlink(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._loading.parents(parent)
         self.union.unlink(parent, name)
         await self._syncing.after_change(parent)
 
     async def rmdir(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._loading.parents(parent)
+        await self._loading.victim(parent, name)
         self.union.rmdir(parent, name)
         await self._syncing.after_change(parent)
 
     async def rename(
         self, parent: InodeT, name: bytes, to: InodeT, new: bytes, flags: int, ctx: RequestContext
     ) -> None:
+        await self._loading.parents(parent, to)
+        await self._loading.victim(to, new)
         for file in self.union.renaming(parent, name, to, new, flags):
             await self._copy_ups.ensure(file.ino, ctx.pid)
             await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in

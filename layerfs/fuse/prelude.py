@@ -18,8 +18,13 @@ from layerfs.fuse.listings import Listings
 from layerfs.fuse.wire import Opcode
 from layerfs.union.union import Union
 
+_LOADED = object()
 _DOTS = (b".", b"..")
 Answer = Callable[[int, bytes], bytes | None]
+
+
+class _TooLong(Exception):
+    """What was asked for takes long: it is for the server, which answers others meanwhile."""
 
 
 class Prelude:
@@ -49,14 +54,19 @@ class Prelude:
         for message in device.requests(until):
             request = wire.request(message)
             answer = self._answers.get(request.opcode)
-            if answer is None:
+            if answer is None or not _serve(device, request, answer):
                 device.held = message
                 return
-            _serve(device, request, answer)
 
     # Each takes the node's number and what follows the header, and returns what follows the answer's; None: no answer.
 
+    def _load(self, ino: int) -> None:
+        """Load a directory's listing, unless it is a large one, for which others are not to wait."""
+        if next(self._union.loading(self._union.directory(ino)), _LOADED) is not _LOADED:
+            raise _TooLong
+
     def _lookup(self, parent: int, body: bytes) -> bytes:
+        self._load(parent)
         try:
             node, st = self._union.lookup(parent, body.rstrip(b"\0"))
             reply = self._replies.entry(node.ino, st)
@@ -108,6 +118,7 @@ class Prelude:
         listing = self._listings[handle]
         names = listing.names
         if offset == 0 or names is None:
+            self._load(listing.ino)
             names = self._listings.rewind(handle, self._union.names(listing.ino))
         found, size = [], 0
         for position, name in enumerate(chain(_DOTS[offset:], names.since(offset - len(_DOTS))), offset):
@@ -149,13 +160,15 @@ class Prelude:
         return entry
 
 
-def _serve(device: Device, request: wire.Request, answer: Answer) -> None:
-    """Answer one request; a failure is its client's alone."""
+def _serve(device: Device, request: wire.Request, answer: Answer) -> bool:
+    """Answer one request; a failure is its client's alone. False if the server is to answer it."""
     try:
         body = answer(request.node, request.body)
         if body is not None:
             device.answer(request.unique, body)
-        return
+        return True
+    except _TooLong:
+        return False
     except (OSError, LayerfsError) as error:
         code = error.errno or errno.EIO
     except MemoryError:
@@ -165,6 +178,7 @@ def _serve(device: Device, request: wire.Request, answer: Answer) -> None:
         code = errno.EIO
     if request.opcode not in wire.UNANSWERED:
         device.fail(request.unique, code)
+    return True
 
 
 def _log_bug(opcode: int) -> None:

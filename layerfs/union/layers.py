@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Final, Protocol
 
 from layerfs.sys import dirs
 from layerfs.union.opened import Handle
@@ -19,6 +20,9 @@ from layerfs.union.shown import Attributes
 from layerfs.union.whiteout import PLAIN, DirMarks, is_whiteout, marks_of, names_whiteout
 
 Ref = Any  # a tree's own; of a DirTree: a path that is not followed (bytes), or a descriptor
+
+
+AT_ONCE: Final = 2048  # names of a directory that are read in one go: some 2 ms
 
 
 class Kind(IntEnum):
@@ -116,7 +120,7 @@ class DirTree:
     def close_dir(self, handle: int) -> None:
         os.close(handle)
 
-    def scan(self, handle: int, *, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
+    def scan(self, handle: int, *, xattr_whiteouts: bool) -> Iterable[tuple[bytes, Kind]]:
         try:
             return self._scan(handle, xattr_whiteouts)
         except OSError as error:
@@ -124,18 +128,41 @@ class DirTree:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
             raise
 
-    def _scan(self, handle: int, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
+    def _scan(self, handle: int, xattr_whiteouts: bool) -> Iterable[tuple[bytes, Kind]]:
+        """List the first names at once; of a larger directory the rest is read as it is asked for."""
+        with os.scandir(handle) as entries:
+            found = self._kinds(handle, islice(entries, AT_ONCE), xattr_whiteouts)
+        if len(found) < AT_ONCE:
+            return found
+        # Opened anew, not duplicated: copies of a descriptor share the position in the directory.
+        fresh = os.open(dirs.held(handle), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        rest = self._scan_held(fresh, xattr_whiteouts)
+        next(rest)  # from here on it closes its descriptor, whatever becomes of it
+        return rest
+
+    def _scan_held(self, handle: int, xattr_whiteouts: bool) -> Iterator[tuple[bytes, Kind]]:
+        """List all names of a directory that this owns, after a first item that is none."""
+        try:
+            yield b"", Kind.OTHER
+            with os.scandir(handle) as entries:
+                while found := self._kinds(handle, islice(entries, AT_ONCE), xattr_whiteouts):
+                    yield from found
+        finally:
+            os.close(handle)
+
+    def _kinds(
+        self, handle: int, entries: "Iterator[os.DirEntry[str]]", xattr_whiteouts: bool
+    ) -> list[tuple[bytes, Kind]]:
         encode = os.fsencode
         found = []
-        with os.scandir(handle) as entries:
-            for entry in entries:
-                name = encode(entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    found.append((name, Kind.DIRECTORY))
-                elif entry.is_symlink() or (entry.is_file(follow_symlinks=False) and not xattr_whiteouts):
-                    found.append((name, Kind.OTHER))
-                else:
-                    found.append((name, self._odd(handle, name, xattr_whiteouts)))
+        for entry in entries:
+            name = encode(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                found.append((name, Kind.DIRECTORY))
+            elif entry.is_symlink() or (entry.is_file(follow_symlinks=False) and not xattr_whiteouts):
+                found.append((name, Kind.OTHER))
+            else:
+                found.append((name, self._odd(handle, name, xattr_whiteouts)))
         return found
 
     def _odd(self, handle: int, name: bytes, xattr_whiteouts: bool) -> Kind:

@@ -3,7 +3,7 @@
 It is loaded once from all layers and then kept true by every change, so that a lookup costs the same at 1 and at 300.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,8 @@ from layerfs.union.whiteout import OPAQUE_FILES, PLAIN, WH, DirMarks
 
 Entries = Iterable[tuple[bytes, Kind]]
 Outcome = tuple[int, DirMarks, Entries, OSError | None]  # of opening and reading: the handle, what was read, or why not
+Steps = Generator[None, None, Listing]
+STEP = 4096  # names that are merged in one go: some 2 ms
 BATCH = 64  # directories opened at a time; bounds the descriptors in flight
 _RESERVED = WH + WH  # aufs keeps its own files under `.wh..wh.`
 
@@ -22,9 +24,35 @@ _RESERVED = WH + WH  # aufs keeps its own files under `.wh..wh.`
 def listing_of(ov: Overlay, node: Directory) -> Listing:
     """Return the merged listing, loading it on first use."""
     if node.listing is None:
-        found = _read_new(ov, node) if node.parts is None else _read_known(ov, node.parts)
-        node.listing = _merge(ov, parts_of(ov, node), found)
+        node.listing = _finish(_loading(ov, node))
     return node.listing
+
+
+def load_stepwise(ov: Overlay, node: Directory) -> Iterator[None]:
+    """Load a merged listing in steps of a few milliseconds; a small one takes no step.
+
+    Others may use the union between the steps. Nobody changes names in a directory before its listing is loaded, so
+    a listing that is there at the end, since somebody could not wait, is the one that was kept true.
+    """
+    if node.listing is None:
+        listing = yield from _loading(ov, node)
+        if node.listing is None:
+            node.listing = listing
+
+
+def _loading(ov: Overlay, node: Directory) -> Steps:
+    found = _read_new(ov, node) if node.parts is None else _read_known(ov, node.parts)
+    return (yield from _merging(ov, parts_of(ov, node), found))
+
+
+def _finish(steps: Steps) -> Listing:
+    """Take all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            listing: Listing = end.value
+            return listing
 
 
 def parts_of(ov: Overlay, node: Directory) -> Parts:
@@ -140,27 +168,35 @@ def _follow(
     return found
 
 
-def _merge(ov: Overlay, parts: Parts, found: list[tuple[Part, Entries]]) -> Listing:
+def _merging(ov: Overlay, parts: Parts, found: list[tuple[Part, Entries]]) -> Steps:
     """Merge what the parts hold, and note what the upper hides."""
     lowers = [(part, entries) for part, entries in found if not part.is_upper]
-    upper = [(part, list(entries)) for part, entries in found if part.is_upper]
+    upper = [(part, entries) for part, entries in found if part.is_upper]
     if not upper:
-        return Listing(_merge_lowers(lowers))
-    part, own = upper[0]
+        return Listing((yield from _merging_lowers(lowers)))
+    part, entries = upper[0]
+    own: list[tuple[bytes, Kind]] = []
+    for entry in entries:
+        own.append(entry)
+        if not len(own) % STEP:
+            yield
     opaque = any(name in OPAQUE_FILES for name, _ in own)
     if opaque:
         for gone in parts.lowers:
             ov.handles.drop(gone)
         parts.lowers = []
-    return _merge_upper({} if opaque else _merge_lowers(lowers), part, own)
+    low = {} if opaque else (yield from _merging_lowers(lowers))
+    return (yield from _merging_upper(low, part, own))
 
 
-def _merge_upper(low: dict[bytes, Where], part: Part, entries: Entries) -> Listing:
+def _merging_upper(low: dict[bytes, Where], part: Part, entries: Entries) -> Steps:
     """Lay the upper's entries over the merged lowers."""
     whiteouts: dict[bytes, Whiteout] = {}
     own: dict[bytes, Where] = {}
     alone = (part,)  # one tuple for all
-    for name, kind in entries:
+    for count, (name, kind) in enumerate(entries, 1):
+        if not count % STEP:
+            yield
         if name.startswith(WH):
             if name not in OPAQUE_FILES and not name.startswith(_RESERVED):
                 whiteouts.setdefault(name[len(WH) :], Whiteout.BESIDE)
@@ -180,13 +216,15 @@ def _merge_upper(low: dict[bytes, Where], part: Part, entries: Entries) -> Listi
     return Listing(low, shadowed, whiteouts)
 
 
-def _merge_lowers(lowers: list[tuple[Part, Entries]]) -> dict[bytes, Where]:
+def _merging_lowers(lowers: list[tuple[Part, Entries]]) -> Generator[None, None, dict[bytes, Where]]:
     """Merge the lowers: the highest entry of a name wins, directories unite until something else stops them."""
     merged: dict[bytes, Any] = {}  # a list is a directory that layers further down may still share
     hidden: set[bytes] = set()
     for part, entries in lowers:
         whites = []
-        for name, kind in entries:
+        for count, (name, kind) in enumerate(entries, 1):
+            if not count % STEP:
+                yield
             if name.startswith(WH):
                 whites.append(name)
             elif kind is Kind.WHITEOUT:
@@ -202,7 +240,9 @@ def _merge_lowers(lowers: list[tuple[Part, Entries]]) -> dict[bytes, Where]:
         if whites and _hide(whites, merged, hidden):
             break
     shared: dict[tuple[Part, ...], tuple[Part, ...]] = {}  # most names span the same layers
-    for name, where in merged.items():
+    for count, (name, where) in enumerate(merged.items(), 1):
+        if not count % STEP:
+            yield
         if type(where) is not Part:
             parts = tuple(where)
             merged[name] = shared.setdefault(parts, parts)

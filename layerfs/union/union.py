@@ -20,7 +20,7 @@ from layerfs.union.mutate import Caller
 from layerfs.union.opened import Handle
 from layerfs.union.options import OverrideStat, UnionOptions
 from layerfs.union.owners import OVERRIDES, override_value
-from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.readdir import listing_of, load_stepwise, parts_of
 from layerfs.union.rename import renaming
 from layerfs.union.state import Attributes, Job, Overlay, Upper, Writable
 from layerfs.union.validate import validate
@@ -114,12 +114,9 @@ class Union:
         """Return a remembered directory; ENOTDIR for anything else."""
         return self._ov.directory(ino)
 
-    def load(self, directory: Directory) -> bool:
-        """Load a directory's listing. Returns whether that had to be done now."""
-        if directory.listing is not None:
-            return False
-        listing_of(self._ov, directory)
-        return True
+    def loading(self, directory: Directory) -> Iterator[None]:
+        """Load a directory's listing in steps of a few milliseconds, between which others may be served."""
+        return load_stepwise(self._ov, directory)
 
     def lookup(self, parent: int, name: bytes) -> tuple[Node, Attributes]:
         """Find a name in a directory; count it with `remember` if the answer is passed on, else `drop` it."""

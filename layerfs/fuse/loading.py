@@ -1,0 +1,72 @@
+"""Loading the listings of directories; others are answered while a large one is read.
+
+A directory of a million names takes seconds. It is read in steps, with a turn for everybody else between two of them.
+Whoever needs the same directory meanwhile waits for it.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from layerfs.fuse.prefetch_listings import ListingPrefetch
+from layerfs.union.inodes import Directory
+from layerfs.union.union import Union
+
+_LOADED = object()
+
+
+class Loading:
+    """The directories of one union that are being loaded."""
+
+    def __init__(self, union: Union, prefetch: ListingPrefetch) -> None:
+        self._union = union
+        self._prefetch = prefetch
+        self._under_way: dict[Directory, trio.Event] = {}
+
+    async def load(self, directory: Directory) -> None:
+        """Return when a directory's listing is loaded."""
+        while directory.listing is None:
+            other = self._under_way.get(directory)
+            if other is None:
+                await self._take_steps(directory)
+            else:
+                await other.wait()  # then it is loaded, or there is an error, which each gets for itself
+
+    async def _take_steps(self, directory: Directory) -> None:
+        steps = self._union.loading(directory)
+        if next(steps, _LOADED) is not _LOADED:
+            self._under_way[directory] = trio.Event()
+            try:
+                for _ in steps:
+                    await trio.lowlevel.checkpoint()
+            finally:
+                self._under_way.pop(directory).set()
+        self._prefetch.loaded(directory)
+
+    async def parents(self, *numbers: int) -> None:
+        """Load the directories in which names are to be changed."""
+        for ino in numbers:
+            directory = self._union.directory(ino)
+            if directory.listing is None:
+                await self.load(directory)
+
+    async def victim(self, parent: int, name: bytes) -> None:
+        """Load the directory that a name stands for, if it is one: it must be empty before it may be removed."""
+        async with self._found(parent, name) as directory:
+            if directory is not None:
+                await self.load(directory)
+
+    @asynccontextmanager
+    async def _found(self, parent: int, name: bytes) -> AsyncIterator[Directory | None]:
+        """Look a directory up and have it stay in memory; None for anything else, and for what there is not."""
+        try:
+            node, _ = self._union.lookup(parent, name)
+        except OSError:
+            yield None
+            return
+        self._union.remember(node)
+        try:
+            yield node if isinstance(node, Directory) else None
+        finally:
+            self._union.forget(node.ino, 1)
