@@ -3,14 +3,13 @@
 import ctypes
 import errno
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from tests.oracle.trees import Layer, file, hardlink
-from tests.semantics.mounted import Mounted, append, error_of, read, write
+from tests.semantics.mounted import Mounted, append, cpu_time, error_of, read, write
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.opendir.restype = ctypes.c_void_p
@@ -147,14 +146,13 @@ ENTRIES = 100_000
 
 @pytest.mark.parametrize("union", ["root"], indirect=True)
 def test_a_directory_of_100000_entries(union: Mounted) -> None:
-    """Listed in time, with cookies that outlive changes."""
+    """Listed without much work, with cookies that outlive changes."""
     union.build({b"d/first": file()})
     for index in range(ENTRIES - 1):
         os.mknod(union.lowers[0] + b"/d/n%06d" % index)
     union.mount()
-    begin = time.monotonic()
     assert len(os.listdir(union / b"d")) == ENTRIES
-    assert time.monotonic() - begin < 20
+    assert cpu_time(union) < 20
     with stream(union / b"d") as listing:
         half = [listing.read() for _ in range(ENTRIES // 2)]
         cookie = listing.tell()
@@ -174,11 +172,9 @@ def test_a_directory_of_100000_entries(union: Mounted) -> None:
 
 def test_many_links_of_one_file_are_listed_in_linear_time(union: Mounted) -> None:
     union.mount({b"d/first": file(b"1"), **{b"d/n%d" % index: hardlink(b"d/first") for index in range(6000)}})
-    begin = time.monotonic()
     assert len(os.listdir(union / b"d")) == 6001
-    first = time.monotonic() - begin
+    assert cpu_time(union) < 5
     assert os.stat(union / b"d/n5999").st_nlink == 6001
-    assert first < 5
 
 
 def test_cookies_stay_valid_while_entries_come_and_go(union: Mounted) -> None:
@@ -225,11 +221,10 @@ def test_removing_while_listing_empties_a_directory(union: Mounted) -> None:
     assert union.names(b"d") == []
 
 
-def test_many_directories_are_made_in_time(union: Mounted) -> None:
+def test_many_directories_are_made_without_much_work(union: Mounted) -> None:
     """fuse-overlayfs: 20,000 mkdir took 7 s."""
     union.mount({b"d/x": file()})
-    begin = time.monotonic()
     for index in range(3000):
         os.mkdir(union / b"d/%d" % index)
-    assert time.monotonic() - begin < 15
+    assert cpu_time(union) < 15
     assert len(os.listdir(union / b"d")) == 3001
