@@ -5,7 +5,7 @@ import json
 import os
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.lowers.changes import changes, surmise
+from layerfs.lowers.changes import Change, changes, surmise
 from layerfs.mounts import registry
 from layerfs.mounts.removal import locate
 from layerfs.spec.options import absolute
@@ -30,13 +30,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Print the changes."""
     upper, lowers = _stack(os.fsencode(arguments.path), tuple(map(os.fsencode, arguments.lower)))
-    found = changes(upper, lowers) if lowers else surmise(upper)
-    if arguments.json:
+    print_changes(changes(upper, lowers) if lowers else surmise(upper), as_json=arguments.json)
+    return 0
+
+
+def print_changes(found: list[Change], *, as_json: bool) -> None:
+    """Print changed paths: a line each, or a list of objects."""
+    if as_json:
         print(json.dumps([{"change": c.action.value, "path": os.fsdecode(c.path)} for c in found], indent=2))
-        return 0
+        return
     for change in found:
         print(one_line(f"{change.action.value} {os.fsdecode(change.path)}"))
-    return 0
 
 
 def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:

@@ -11,7 +11,11 @@ from layerfs.sys.terminal import one_line
 WORK_TREE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # The harness lies beside the package in the project's work tree, and is not installed.
 _BENCH: Final = ("bench",) if os.path.exists(f"{WORK_TREE}/benchmarks/__main__.py") else ()
-VERBS: Final = ("mount", "umount", "status", "diff", "run", "xar", "cache", "doctor", *_BENCH, "completion")
+VERBS: Final = (
+    *("mount", "umount", "status", "diff", "run", "xar", "cache", "snapshot", "store", "doctor"),
+    *_BENCH,
+    "completion",
+)
 GROUPS: Final = ("xar",)  # verbs that have verbs of their own
 
 

@@ -6,6 +6,7 @@ Directories made of the same layers in both are not entered: the cost grows with
 Without lowers nothing can be compared, and `surmise` reads the upper's marks alone.
 """
 
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -55,12 +56,20 @@ def changes(upper: bytes, lowers: tuple[bytes, ...]) -> list[Change]:
 
     A file counts as modified once it was copied up; a directory when its owner, mode or xattrs differ.
     """
+    return compare(Stack(lowers), Stack((upper, *lowers)))
+
+
+def compare(before: Stack, after: Stack, *, copies: bool = False) -> list[Change]:
+    """Return what is different in the tree of one stack of lowers and in that of another, sorted by path.
+
+    A file is the same if it is the same object of the same layer. Where the trees are `copies`, which share no objects,
+    it is the same if type, mode, owner, size, mtime, device, link target and xattrs are.
+    """
     with (
-        closing(Union.open(Stack((upper, *lowers)), UnionOptions(), open_tree=open_tree)) as after,
-        closing(Union.open(Stack(lowers), UnionOptions(), open_tree=open_tree)) as before,
+        closing(Union.open(before, UnionOptions(), open_tree=open_tree)) as old,
+        closing(Union.open(after, UnionOptions(), open_tree=open_tree)) as new,
     ):
-        found = _Comparison(before, after).changes()
-        return sorted(found, key=lambda change: change.path)
+        return sorted(_Comparison(old, new, copies).changes(), key=lambda change: change.path)
 
 
 class _Frame:
@@ -80,6 +89,7 @@ class _Comparison:
 
     before: Union
     after: Union
+    copies: bool = False
 
     def changes(self) -> Iterator[Change]:
         """Yield all changes, the root's first."""
@@ -144,6 +154,8 @@ class _Comparison:
             return self._differs(old[0], new[0])
         if isinstance(old[0], Directory) or isinstance(new[0], Directory):
             return True
+        if self.copies:
+            return _look(self.before, *old) != _look(self.after, *new)
         return _identity(old[1]) != _identity(new[1])
 
     def _differs(self, old: Directory, new: Directory) -> bool:
@@ -167,10 +179,16 @@ def _identity(shown: Attributes) -> tuple[int, int]:
     return shown.st_dev, shown.st_ino
 
 
-def _own(union: Union, node: Directory) -> tuple[int, int, int, dict[bytes, bytes]]:
+def _look(union: Union, node: Node, shown: Attributes) -> tuple[object, ...]:
+    """Return what a file looks like; links are not counted, since a layer says nothing of other names."""
+    target = union.readlink(node.ino) if stat.S_ISLNK(shown.st_mode) else b""
+    return *_own(union, node), shown.st_size, shown.st_mtime_ns, shown.st_rdev, target
+
+
+def _own(union: Union, node: Node) -> tuple[int, int, int, dict[bytes, bytes]]:
     shown = union.attributes(node.ino)
-    xattrs = {name: union.get_xattr(node.ino, name) for name in union.list_xattrs(node.ino)}
-    return shown.st_mode, shown.st_uid, shown.st_gid, xattrs
+    found = {name: union.get_xattr(node.ino, name) for name in union.list_xattrs(node.ino)}
+    return shown.st_mode, shown.st_uid, shown.st_gid, found
 
 
 def surmise(upper: bytes) -> list[Change]:

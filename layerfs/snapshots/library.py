@@ -60,6 +60,10 @@ class Store:
         """Return the names of all drivers, best first, and why this host cannot run one; empty if it can."""
         return {name: self._why_not(name) for name in registry.names()}
 
+    def has(self, name: str) -> bool:
+        """Tell whether a driver was ever used in this store."""
+        return os.path.isdir(os.path.join(self.root, DRIVERS, os.fsencode(name)))
+
     def close(self) -> None:
         """Close the ledger; what drivers have begun in the background goes on by itself."""
         self.ledger.close()

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 from layerfs.snapshots.driver import Kind
 from layerfs.store import rows
+from layerfs.store.ledger import Transaction
+from layerfs.store.rows import Row
 from layerfs.store.session import session_of
+from layerfs.value import value
 
 if TYPE_CHECKING:
     from layerfs.snapshots.snapshotter import Snapshotter
@@ -56,22 +59,42 @@ def _settle(snapshotter: "Snapshotter") -> None:
                     places.give_up(number)
 
 
-def mend(snapshotter: "Snapshotter") -> tuple[list[int], list[int], list[int]]:
-    """Compare all directories with all rows and mend what can be mended.
+@value
+class Survey:
+    """What directories and rows say of each other.
 
-    Returns the numbers of directories that were made again, of those that nobody knows, now in the trash, and of those
-    of committed snapshots that are gone, for which nothing can be done.
+    `again` are active snapshots and views whose directory is gone, which can be made again; `lost` are committed ones,
+    for which nothing can be done; `strays` are the numbers of directories that belong to no snapshot.
     """
-    places = snapshotter.places
+
+    again: tuple[Row, ...]
+    lost: tuple[Row, ...]
+    strays: tuple[int, ...]
+
+
+def survey(snapshotter: "Snapshotter") -> Survey:
+    """Compare all directories with all rows, and change nothing."""
+    with snapshotter.ledger.write() as db:  # nobody is between a rename and the end of a transaction
+        return _survey(snapshotter, db)
+
+
+def mend(snapshotter: "Snapshotter") -> Survey:
+    """Compare all directories with all rows, and mend what can be mended; strays go into the trash."""
     with snapshotter.ledger.write() as db:
-        owners = rows.owners(db, snapshotter.name)
-        there = set(places.there())
-        strays = sorted(there - owners.keys())
-        missing = [rows.by_id(db, owners[place]) for place in sorted(owners.keys() - there)]
-        lost = [row.place for row in missing if row.kind is Kind.COMMITTED]
-        again = [row for row in missing if row.kind is not Kind.COMMITTED]
-        for place in strays:
-            places.set_aside(place)
-        for row in again:
+        found = _survey(snapshotter, db)
+        for place in found.strays:
+            snapshotter.places.set_aside(place)
+        for row in found.again:
             snapshotter.create(snapshotter.seen(db, row))
-    return [row.place for row in again], strays, lost
+    return found
+
+
+def _survey(snapshotter: "Snapshotter", db: Transaction) -> Survey:
+    owners = rows.owners(db, snapshotter.name)
+    there = set(snapshotter.places.there())
+    missing = [rows.by_id(db, owners[place]) for place in sorted(owners.keys() - there)]
+    return Survey(
+        again=tuple(row for row in missing if row.kind is not Kind.COMMITTED),
+        lost=tuple(row for row in missing if row.kind is Kind.COMMITTED),
+        strays=tuple(sorted(there - owners.keys())),
+    )
