@@ -10,15 +10,11 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from layerfs.errors import LayerfsError, WrongUsage
+from layerfs.cli.guard import guard as guard
 from layerfs.sys.later import put_off
-from layerfs.sys.terminal import one_line
 
 if TYPE_CHECKING:
     import argparse
-
-WRONG_USAGE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,27 +63,6 @@ def _open_standard() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
-def guard(run: Callable[[], int]) -> int:
-    """Call and return the exit status; every exception becomes one line on stderr."""
-    status = 1
-    try:
-        return run()
-    except LayerfsError as error:
-        text = str(error)
-        status = WRONG_USAGE if isinstance(error, WrongUsage) else 1
-    except BrokenPipeError:  # `layerfs status | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except OSError as error:
-        text = _sentence(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as bug:
-        text = _confess(bug)
-    print(f"layerfs: {one_line(text)}", file=sys.stderr)
-    return status
-
-
 def _run(words: list[str]) -> int:
     """Parse the command line with the parser of its one verb, and run that."""
     if words[:1] == ["mount"]:
@@ -122,25 +97,6 @@ def _run_xar(words: list[str]) -> int:
     from layerfs.cli.xar_exec import interpret
 
     return interpret(words)
-
-
-def _sentence(error: OSError) -> str:
-    """Return what an operating system's error says, with the path it is about; some say it better by themselves."""
-    if type(error).__str__ is not OSError.__str__:
-        return str(error)
-    said = error.strerror or str(error)
-    name = error.filename
-    return f"{os.fsdecode(name)}: {said}" if isinstance(name, str | bytes) else said
-
-
-def _confess(bug: Exception) -> str:
-    """Log a bug's traceback where it can be sent from; return the line for the user."""
-    import tempfile
-    import traceback
-
-    with tempfile.NamedTemporaryFile("w", prefix="layerfs-bug-", suffix=".log", delete=False) as log:
-        traceback.print_exception(bug, file=log)
-    return f"a bug: {type(bug).__name__}: {bug} (hint: please report it with {log.name})"
 
 
 if __name__ == "__main__":

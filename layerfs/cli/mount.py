@@ -91,12 +91,13 @@ def run(arguments: "Arguments") -> int:
     """Mount, and leave at once: the interpreter's own farewell would cost some milliseconds."""
     options = parse(os.fsencode(text) for text in arguments.options)
     layers, mountpoint = _paths(arguments, options)
-    if arguments.driver:
-        options = replace(options, driver=Driver(arguments.driver))
     options = _writable(arguments, replace(options, lowers=layers))
     cwd = os.getcwdb()
     log = absolute(os.fsencode(arguments.log), cwd) if arguments.log else None
     wanted = request(options, mountpoint, cwd)
+    if arguments.driver:
+        asked = f"asked for by --driver={arguments.driver}"
+        wanted = replace(wanted, driver=Driver(arguments.driver), asked=asked)
     found = Complete(wanted.stack) if arguments.no_deps else complete(wanted.stack)
     process = Process(arguments.foreground, arguments.debug or options.debug, log)
     mount(replace(wanted, stack=found.stack), process, Complete(found.stack) if arguments.quiet else found)

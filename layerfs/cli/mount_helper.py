@@ -23,6 +23,7 @@ from layerfs.spec.attach import NAME
 from layerfs.spec.options import MountOptions, parse, request
 from layerfs.value import replace
 
+ASKED: Final = "layerfs-mount serves by FUSE unless -o driver= says otherwise"
 USAGE: Final = """usage: layerfs-mount [-f] [-d] -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...] MOUNTPOINT
        layerfs-mount SOURCE MOUNTPOINT -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...]
        layerfs-mount --version | --help
@@ -68,7 +69,10 @@ def run(arguments: Sequence[str]) -> int:
     wanted = request(_with_source(options, source), os.fsencode(words.paths[-1]), os.getcwdb())
     process = Process(foreground=debug or "foreground" in words.switches, debug=debug)
     found = complete(wanted.stack)
-    mount(replace(wanted, stack=found.stack, driver=options.driver or Driver.FUSE), process, found)
+    wanted = replace(wanted, stack=found.stack)
+    if options.driver is None:
+        wanted = replace(wanted, driver=Driver.FUSE, asked=ASKED)
+    mount(wanted, process, found)
     leave()
 
 

@@ -3,29 +3,33 @@
 import argparse
 import json
 import os
-import sys
 import time
 from typing import Any, Final
 
+from layerfs.cli.table import lay_out, screen_width
 from layerfs.errors import NotFound
 from layerfs.model import Driver
-from layerfs.mounts.health import Health, MountState, survey
+from layerfs.mounts.health import MEANINGS, Health, MountState, survey
 from layerfs.mounts.removal import locate
 from layerfs.sys.terminal import one_line
 
-PIPED_WIDTH: Final = 100_000  # columns; a program reads lines, not a screen
-COLORS: Final = {Health.SERVING: "green", Health.SILENT: "red", Health.DEAD: "red"}
+COLUMNS: Final = ("mountpoint", "health", "driver", "layers", "pid", "uptime")
+_GOOD: Final = (Health.SERVING, Health.ELSEWHERE)
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add this verb to the command line."""
+    meanings = "\n".join(f"  {health.value:<10}{meaning}" for health, meaning in MEANINGS.items())
     parser = subparsers.add_parser(
         "status",
         help="show what is mounted",
-        description="Show the mounts of layerfs: driver and why, layers, server, uptime and health. "
+        description="Show the mounts of layerfs: health, driver and why it serves, layers, server and uptime.\n"
         "With MOUNTPOINT the exit status is 1 if that mount does not answer.",
+        epilog=f"health is one of\n{meanings}\n\nA stack with an image on top is named by the image's file. What a "
+        "server warns of is in the file\nthat MOUNTPOINT shows as log, once there is something in it.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="show this mount alone, in full")
+    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="show this mount (or XAR) alone, in full")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
 
 
@@ -35,18 +39,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.mountpoint is not None:
         states = _only(os.fsencode(arguments.mountpoint), states)
     if arguments.json:
-        print(json.dumps([_as_json(state) for state in states], indent=2))
+        print(json.dumps([_as_json(state) for state in states], indent=2).replace("\x7f", "\\u007f"))
     elif arguments.mountpoint is not None:
         _print_one(states[0])
     else:
         _print_table(states)
-    return int(arguments.mountpoint is not None and states[0].health not in (Health.SERVING, Health.ELSEWHERE))
+    return int(arguments.mountpoint is not None and states[0].health not in _GOOD)
 
 
 def _only(path: bytes, states: list[MountState]) -> list[MountState]:
     """Return the newest state of one mountpoint, a mounted one rather than what is left of an earlier one."""
     mountpoint, _ = locate(path)
     found = [state for state in states if state.mountpoint == mountpoint]
+    found = found or [state for state in states if state.record and state.record.image == mountpoint]
     if not found:
         raise NotFound(f"{os.fsdecode(path)} is not a mount of layerfs", "layerfs status shows those there are")
     return [max(found, key=lambda state: state.health is not Health.UNMOUNTED)]
@@ -89,41 +94,52 @@ def _print_one(state: MountState) -> None:
         if key == "layers":
             for number, layer in enumerate(value):
                 print(f"{'layers' if number == 0 else '':<12}{one_line(layer)}")
+        elif key == "health":
+            print(f"{key:<12}{value}: {MEANINGS[state.health]}")
         elif key == "uptime":
             print(f"{key:<12}{_span(value)}")
         elif key not in ("started", "recorded") and value is not None:
             print(f"{key:<12}{one_line(str(value))}")
+    if state.record is None:
+        print(f"{'recorded':<12}not for this user{_by(state)}")
 
 
 def _print_table(states: list[MountState]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     if not states:
         print("nothing is mounted by layerfs")
         return
-    table = Table("mountpoint", "health", "driver", "layers", "upper", "pid", "uptime", "why", box=None, pad_edge=False)
-    for state in states:
-        table.add_row(*(escape(cell) if number != 1 else cell for number, cell in enumerate(_cells(state))))
-    Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+    rows = [[one_line(cell) for cell in _cells(state)] for state in states]
+    details = [[(name, one_line(text)) for name, text in _details(state)] for state in states]
+    for line in lay_out(COLUMNS, rows, details, screen_width()):
+        print(line)
 
 
 def _cells(state: MountState) -> list[str]:
-    record, health = state.record, state.health
-    color = COLORS.get(health, "yellow")
-    cells = [one_line(os.fsdecode(state.mountpoint)), f"[{color}]{health.value}[/{color}]"]
+    record, cells = state.record, [os.fsdecode(state.mountpoint), state.health.value]
     if record is None:
-        return [*cells, Driver.FUSE.value, "?", "?", "?", "?", "not recorded for this user"]
-    return [
-        *cells,
-        record.driver.value,
-        str(len(record.stack.lowers)),
-        one_line(os.fsdecode(record.stack.upper)) if record.stack.upper else "-",
-        str(record.pid or "-"),
-        _span(_uptime(state)),
-        record.why,
-    ]
+        return [*cells, Driver.FUSE.value, "?", "?", "?"]
+    return [*cells, record.driver.value, _layers(state), str(record.pid or "-"), _span(_uptime(state))]
+
+
+def _layers(state: MountState) -> str:
+    """Return how many layers there are; those of an image by its file's name."""
+    assert state.record is not None
+    count, image = len(state.record.stack.lowers), state.record.image
+    if image is None:
+        return str(count)
+    return os.fsdecode(os.path.basename(image)) + (f" +{count - 1}" if count > 1 else "")
+
+
+def _details(state: MountState) -> list[tuple[str, str]]:
+    """Return what goes below its row first, where a screen is too narrow."""
+    record = state.record
+    if record is None:
+        return [("upper", "?"), ("why", f"not recorded for this user{_by(state)}")]
+    return [("upper", os.fsdecode(record.stack.upper) if record.stack.upper else "-"), ("why", record.why)]
+
+
+def _by(state: MountState) -> str:
+    return "" if state.owner is None else f" (mounted by uid {state.owner})"
 
 
 def _span(seconds: float) -> str:

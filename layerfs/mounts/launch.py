@@ -49,9 +49,9 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
 
 
 def _choose(request: MountRequest) -> tuple[Driver, str]:
-    """Return the driver and why; who asks for FUSE does not pay for importing the choice."""
-    if request.driver is Driver.FUSE:
-        return Driver.FUSE, "driver=fuse was asked for"
+    """Return the driver and why; whoever asks for one does not pay for importing the choice."""
+    if request.driver is not Driver.AUTO:
+        return request.driver, request.asked or f"driver={request.driver.value} was asked for"
     from layerfs.mounts.choice import choose
 
     return choose(request.driver, request.stack, request.union)

@@ -28,7 +28,8 @@ class Record:
     FUSE has a server always, the kernel where it serves images below the overlay (`layerfs.mounts.underlay`).
 
     `namespace` is the mount namespace it was made in, by the inode number of /proc/PID/ns/mnt. `started` in seconds
-    since 1970. `options` are the generic mount options, for people to read.
+    since 1970. `options` are the generic mount options, for people to read; `image` is the topmost layer, if that is a
+    file.
     """
 
     mountpoint: bytes
@@ -42,6 +43,7 @@ class Record:
     started: float
     options: str
     log: bytes | None = None
+    image: bytes | None = None
 
     @property
     def alive(self) -> bool:
@@ -64,6 +66,7 @@ def new_record(mountpoint: bytes, driver: Driver, why: str, stack: Stack, option
         born,
         started=time.time(),
         options=options,
+        image=stack.lowers[0] if os.path.isfile(stack.lowers[0]) else None,
     )
 
 
@@ -173,6 +176,7 @@ def _from_json(raw: dict[str, Any]) -> Record:
     """Return what _to_json was given; raises KeyError, TypeError or ValueError for anything else."""
     stack = raw.pop("stack")
     log = raw.pop("log")
+    image = raw.pop("image", None)
     return Record(
         mountpoint=os.fsencode(raw.pop("mountpoint")),
         driver=Driver(raw.pop("driver")),
@@ -182,6 +186,7 @@ def _from_json(raw: dict[str, Any]) -> Record:
             work=_encode(stack["work"]),
         ),
         log=_encode(log),
+        image=_encode(image),
         **raw,
     )
 

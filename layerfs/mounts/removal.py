@@ -4,13 +4,16 @@ import errno
 import os
 import select
 import time
+from functools import partial
 from typing import Final
 
 from layerfs.errors import InvalidArgument, NotFound, NotReady
 from layerfs.mounts import registry
-from layerfs.mounts.health import FUSE_TYPE
+from layerfs.mounts.health import FUSE_TYPE, TIMEOUT, owner_of
 from layerfs.mounts.registry import Record
+from layerfs.sys.ask import ask
 from layerfs.sys.mounts import MountInfo, mountinfo, unmount
+from layerfs.sys.overlay import SOURCE
 
 BUSY_PATIENCE: Final = 1.0  # s; guessed
 BUSY_PAUSE: Final = 0.02  # s
@@ -20,7 +23,7 @@ PATIENCE: Final = 20.0  # s for the server to write back and leave; guessed
 def tear_down(path: bytes, *, lazy: bool = False) -> None:
     """Unmount what layerfs has at `path` and wait until its server is gone; `lazy` works on busy mounts too, unwaited.
 
-    Raises NotFound, NotReady (busy), InvalidArgument (not a mount of ours), OSError.
+    Raises NotFound, NotReady (busy, or its server does not answer), InvalidArgument (not a mount of ours), OSError.
     """
     mountpoint, info = locate(path)
     recorded = [record for record in registry.records() if record.mountpoint == mountpoint]
@@ -28,18 +31,72 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
         _forget(mountpoint, recorded)
         return
     record = next((record for record in recorded if record.mount_id == info.id), None)
-    if record is None and info.type != FUSE_TYPE:
-        text = f"{os.fsdecode(mountpoint)} is a mount of type {os.fsdecode(info.type)}, not one of layerfs"
-        raise InvalidArgument(text, "umount(8) unmounts it")
+    if record is None:
+        _refuse_others(info)
     server = _open_server(record)
     try:
-        unmount_patiently(mountpoint, lazy=lazy)
+        if lazy:
+            _detach(info, record)
+        else:
+            _see_that_it_answers(info, record)
+            unmount_patiently(mountpoint, lazy=False)
         if server is not None and not lazy:
             _wait(server, info)
     finally:
         if server is not None:
             os.close(server)
     registry.prune()
+
+
+def _refuse_others(info: MountInfo) -> None:
+    """Raise InvalidArgument for a mount without a record that is none of layerfs, or another user's."""
+    where, owner = os.fsdecode(info.target), owner_of(info)
+    if info.type != FUSE_TYPE and (info.type, info.source) != (b"overlay", SOURCE):
+        text = f"{where} is a mount of type {os.fsdecode(info.type)}, not one of layerfs"
+        raise InvalidArgument(text, "umount(8) unmounts it")
+    mine = os.geteuid()
+    if mine != 0 and owner != mine:
+        whose = "root" if not owner else f"{_name_of(owner)} (uid {owner})"
+        raise InvalidArgument(f"{where} was mounted by {whose}, not by you", f"as root: layerfs umount {where}")
+
+
+def _name_of(uid: int) -> str:
+    import pwd  # only for those who are refused
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return "somebody"
+
+
+def _see_that_it_answers(info: MountInfo, record: Record | None) -> None:
+    """Raise NotReady if a mount's server does not answer: to unmount it would hang us, too."""
+    if not info.type.startswith(b"fuse"):
+        return
+    (answer,) = ask([partial(os.statvfs, info.target)], TIMEOUT)
+    if answer is None:
+        raise _silent(info, record, "is mounted", f"layerfs umount -l {os.fsdecode(info.target)}")
+
+
+def _silent(info: MountInfo, record: Record | None, state: str, otherwise: str) -> NotReady:
+    """Return what is said of a server that does not answer, with what can be done."""
+    where = os.fsdecode(info.target)
+    alive = record is not None and record.pid and record.alive
+    who = f"its server (process {record.pid})" if record is not None and alive else "its server"
+    kill = f"kill -CONT {record.pid} if it was stopped, else kill -9 {record.pid}; or " if record and alive else ""
+    return NotReady(f"{where} {state}, but {who} does not answer", f"{kill}{otherwise}")
+
+
+def _detach(info: MountInfo, record: Record | None) -> None:
+    """Unmount lazily. What is dirty is written back by that, for which a server that hangs would keep us."""
+    if not info.type.startswith(b"fuse"):
+        unmount(info.target, lazy=True)
+        return
+    (answer,) = ask([partial(unmount, info.target, lazy=True)], TIMEOUT)
+    if answer:
+        unmount(info.target, lazy=True)  # here, for its words
+    elif answer is None and any(there.id == info.id for there in mountinfo()):
+        raise _silent(info, record, "cannot be unmounted", "end its server first")
 
 
 def locate(path: bytes) -> tuple[bytes, MountInfo | None]:

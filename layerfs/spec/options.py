@@ -39,13 +39,17 @@ class MountOptions:
 
 @value
 class MountRequest:
-    """One mount, wholly decided but for the driver that AUTO will become; every path is absolute."""
+    """One mount, wholly decided but for the driver that AUTO will become; every path is absolute.
+
+    `asked` says who asked for the driver, for `status`; empty where nobody did.
+    """
 
     stack: Stack
     mountpoint: bytes
     union: UnionOptions
     attach: AttachOptions
     driver: Driver
+    asked: str = ""
 
     @property
     def read_only(self) -> bool:
@@ -106,7 +110,8 @@ def request(options: MountOptions, mountpoint: bytes, cwd: bytes) -> MountReques
     attach = options.attach
     if stack.upper is None:  # mount(2) is told too, so that the kernel itself answers EROFS
         attach = replace(attach, flags=attach.flags | MountFlag.RDONLY)
-    return MountRequest(stack, absolute(mountpoint, cwd), options.union, attach, options.driver or Driver.AUTO)
+    asked = f"asked for by -o driver={options.driver.value}" if options.driver else ""
+    return MountRequest(stack, absolute(mountpoint, cwd), options.union, attach, options.driver or Driver.AUTO, asked)
 
 
 def absolute(path: bytes, cwd: bytes) -> bytes:

@@ -24,6 +24,7 @@ from layerfs.xarexec.memo import MEMO
 from layerfs.xarexec.share import Package, answers, examine, place, read_strictly
 
 FORGET = 30 * 86400  # s after which nobody remembers what a XAR depended on; guessed
+ASKED = "a XAR that is shared is served by FUSE, as xarexec_fuse does it"
 FLAGS = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV  # as libfuse has it for every image
 
 
@@ -55,7 +56,7 @@ def _mount(file: bytes, package: Package, path: bytes, timeout: float) -> bool:
         return False
     make_mountpoint(path)
     idle = Idle(timeout, partial(leave, path)) if timeout else None
-    request = MountRequest(stack, path, UnionOptions(), AttachOptions(FLAGS), Driver.FUSE)
+    request = MountRequest(stack, path, UnionOptions(), AttachOptions(FLAGS), Driver.FUSE, ASKED)
     launch(request, Process(idle=idle))
     return True
 

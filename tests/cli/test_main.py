@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerfs import __version__
-from layerfs.cli import main
 from layerfs.cli.parser import VERBS
-from layerfs.errors import InvalidArgument
 from tests.host import BIN, PROJECT
 
 TIMEOUT = 30  # s
@@ -58,40 +56,6 @@ def test_wrong_usage_exits_with_two(words: list[str], said: str) -> None:
     done = run(*words)
     assert done.returncode == 2
     assert said in done.stderr
-
-
-def raising(error: BaseException) -> int:
-    raise error
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (InvalidArgument("no", "do"), "layerfs: no (hint: do)\n"),
-        (InvalidArgument("no"), "layerfs: no\n"),
-        (FileNotFoundError(2, "No such file or directory", b"/\xff"), "layerfs: /\\xff: No such file or directory\n"),
-        (OSError(5, "Input/output error"), "layerfs: Input/output error\n"),
-        (PermissionError("just words"), "layerfs: just words\n"),
-    ],
-)
-def test_errors_become_one_line(error: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.guard(lambda: raising(error)) == 1
-    assert capsys.readouterr().err == line
-
-
-def test_a_bug_is_one_line_and_a_log(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scratch: Path
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    assert main.guard(lambda: raising(ZeroDivisionError("oops"))) == 1
-    said = capsys.readouterr().err
-    (log,) = scratch.iterdir()
-    assert said == f"layerfs: a bug: ZeroDivisionError: oops (hint: please report it with {log})\n"
-    assert "Traceback" in log.read_text()
-
-
-def test_an_interrupt_has_the_shells_exit_status() -> None:
-    assert main.guard(lambda: raising(KeyboardInterrupt())) == 130
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

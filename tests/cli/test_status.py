@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from layerfs.cli.status import _span
+from layerfs.mounts.health import MEANINGS
 from layerfs.mounts.registry import birth
 from tests.cli.conftest import TIMEOUT, Place, make_place
 from tests.cli.test_mount import wait_for
@@ -27,7 +28,7 @@ def test_a_mount_is_shown_with_driver_reason_layers_and_server(place: Place, dri
         "health": "serving",
         "driver": driver,
         "recorded": True,
-        "why": f"driver={driver} was asked for",
+        "why": f"asked for by --driver={driver}",
         "layers": [str(layer) for layer in place.layers],
         "upper": str(place.upper),
         "work": f"{place.upper}.work",
@@ -40,6 +41,42 @@ def test_auto_says_which_driver_and_why(place: Place) -> None:
     place.do("mount", *place.layers, place.mnt)
     assert place.status()["driver"] in ("kernel", "fuse")
     assert "asked for" not in place.status()["why"]
+
+
+def test_why_says_who_asked(place: Place) -> None:
+    place.do("mount", *place.layers, place.mnt, "-o", "driver=fuse")
+    assert place.status()["why"] == "asked for by -o driver=fuse"
+    place.do("umount", "mnt")
+    place.do("-o", f"lowerdir={place.layers[0]}", place.mnt, program="layerfs-mount")
+    assert place.status()["why"] == "layerfs-mount serves by FUSE unless -o driver= says otherwise"
+
+
+def test_help_explains_each_word_of_health(place: Place) -> None:
+    shown = place.do("status", "--help")
+    for health, meaning in MEANINGS.items():
+        assert f"  {health.value:<10}{meaning}" in shown
+
+
+def test_a_narrow_terminal_loses_nothing(place: Place) -> None:
+    place.mount("--driver", "fuse")
+    command = f"stty cols 60; {BIN}/layerfs status"
+    done = subprocess.run(
+        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, timeout=TIMEOUT, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert str(place.mnt) in [line.split()[0] for line in lines if line.strip()]
+    assert f"  upper {place.upper}" in lines
+    assert "asked for by --driver=fuse" in done.stdout
+
+
+def test_an_image_is_named_by_its_file(place: Place) -> None:
+    require("mksquashfs")
+    image = place.base / "tools.sqfs"
+    subprocess.run(["mksquashfs", place.layers[0], image, "-quiet", "-no-progress"], check=True, capture_output=True)
+    place.do("mount", image, place.layers[1], place.mnt, "--driver", "fuse")
+    (line,) = (line for line in place.do("status").splitlines() if str(place.mnt) in line)
+    assert "  tools.sqfs +1  " in line
+    assert str(place.mnt) in place.do("status", image)
 
 
 def test_the_table_names_the_mount_on_one_line(place: Place) -> None:

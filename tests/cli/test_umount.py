@@ -47,6 +47,34 @@ def test_several_mounts_are_unmounted_in_one_go(place: Place) -> None:
     assert not any(is_mounted(each.mnt) for each in places)
 
 
+def test_of_several_all_are_tried_and_each_failure_is_told(place: Place) -> None:
+    places = [make_place(place.base / name, None) for name in "ab"]
+    for each in places:
+        each.mount("--driver", "fuse")
+    done = place.run("umount", places[0].mnt, "absent", places[1].mnt, "/proc")
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert len(told) == 2
+    assert "nothing is mounted at" in told[0] and "absent" in told[0]
+    assert "/proc is a mount of type proc" in told[1]
+    assert not any(is_mounted(each.mnt) for each in places)
+
+
+def test_a_server_that_does_not_answer_is_named_with_what_to_do(place: Place) -> None:
+    place.mount("--driver", "fuse")
+    pid = place.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = place.run("umount", "mnt")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 1
+    assert f"{place.mnt} is mounted, but its server (process {pid}) does not answer" in done.stderr
+    for remedy in (f"kill -CONT {pid}", f"kill -9 {pid}", f"layerfs umount -l {place.mnt}"):
+        assert remedy in done.stderr
+    place.do("umount", "mnt")
+
+
 def test_a_symlink_to_a_mountpoint_is_followed(place: Place) -> None:
     place.mount("--driver", "fuse")
     (place.base / "link").symlink_to(place.mnt)
@@ -89,7 +117,7 @@ def test_somebody_elses_mount_is_refused(either: Place) -> None:
     rooted.mount("--driver", "fuse")
     done = either.run("umount", rooted.mnt)
     assert done.returncode == 1
-    assert done.stderr.startswith("layerfs: ")
+    assert f"{rooted.mnt} was mounted by root, not by you (hint: as root: layerfs umount" in done.stderr
     assert is_mounted(rooted.mnt)
     rooted.do("umount", "mnt")
 

@@ -1,0 +1,52 @@
+"""Whatever goes wrong becomes one line on stderr and an exit status; no traceback reaches a user."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from layerfs.errors import LayerfsError, WrongUsage
+from layerfs.sys.terminal import one_line
+
+FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+def guard(run: Callable[[], int]) -> int:
+    """Call and return the exit status; every exception becomes one line on stderr."""
+    status = FAILED
+    try:
+        return run()
+    except LayerfsError as error:
+        text = str(error)
+        status = WRONG_USAGE if isinstance(error, WrongUsage) else FAILED
+    except BrokenPipeError:  # `layerfs status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    except OSError as error:
+        text = _sentence(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as bug:
+        text = _confess(bug)
+    print(f"layerfs: {one_line(text)}", file=sys.stderr)
+    return status
+
+
+def _sentence(error: OSError) -> str:
+    """Return what an operating system's error says, with the path it is about; some say it better by themselves."""
+    if type(error).__str__ is not OSError.__str__:
+        return str(error)
+    said = error.strerror or str(error)
+    name = error.filename
+    return f"{os.fsdecode(name)}: {said}" if isinstance(name, str | bytes) else said
+
+
+def _confess(bug: Exception) -> str:
+    """Log a bug's traceback where it can be sent from; return the line for the user."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="layerfs-bug-", suffix=".log", delete=False) as log:
+        traceback.print_exception(bug, file=log)
+    return f"a bug: {type(bug).__name__}: {bug} (hint: please report it with {log.name})"
