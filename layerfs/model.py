@@ -17,12 +17,14 @@ class Driver(Enum):
 class Stack:
     """Absolute paths of read-only lowers, top first, and the one upper with its work directory.
 
-    No upper means a read-only mount; upper and work come together.
+    No upper means a read-only mount; upper and work come together. `offset` [bytes] is where the images among the
+    lowers begin in their files, unless these are XARs, which say it themselves.
     """
 
     lowers: tuple[bytes, ...]
     upper: bytes | None = None
     work: bytes | None = None
+    offset: int = 0
 
 
 @value

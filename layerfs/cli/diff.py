@@ -6,6 +6,7 @@ import os
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.lowers.changes import Change, changes, surmise
+from layerfs.model import Stack
 from layerfs.mounts import registry
 from layerfs.mounts.removal import locate
 from layerfs.spec.options import absolute
@@ -29,8 +30,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the changes."""
-    upper, lowers = _stack(os.fsencode(arguments.path), tuple(map(os.fsencode, arguments.lower)))
-    print_changes(changes(upper, lowers) if lowers else surmise(upper), as_json=arguments.json)
+    upper, stack = _stack(os.fsencode(arguments.path), tuple(map(os.fsencode, arguments.lower)))
+    found = changes(upper, stack.lowers, stack.offset) if stack.lowers else surmise(upper)
+    print_changes(found, as_json=arguments.json)
     return 0
 
 
@@ -43,7 +45,7 @@ def print_changes(found: list[Change], *, as_json: bool) -> None:
         print(one_line(f"{change.action.value} {os.fsdecode(change.path)}"))
 
 
-def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:
+def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, Stack]:
     """Return the upper and the lowers that a path means: a recorded mount's, or its own and those that were given."""
     mountpoint, mounted = locate(path)
     records = registry.records()
@@ -57,12 +59,12 @@ def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, 
             raise NotFound(f"no such mountpoint or upper: {os.fsdecode(path)}")
         record = next((e for e in reversed(records) if e.stack.upper and _same(e.stack.upper, path)), None)
         if record is None or lowers:
-            return path, tuple(absolute(lower, os.getcwdb()) for lower in lowers)
+            return path, Stack(tuple(absolute(lower, os.getcwdb()) for lower in lowers))
     if record.stack.upper is None:
         raise InvalidArgument(
             f"the mount at {os.fsdecode(mountpoint)} has no upper", "it is read-only: nothing changes"
         )
-    return record.stack.upper, lowers or record.stack.lowers
+    return record.stack.upper, Stack(lowers) if lowers else record.stack
 
 
 def _same(one: bytes, other: bytes) -> bool:

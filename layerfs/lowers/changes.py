@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from layerfs.lowers.kinds import open_tree
+from layerfs.lowers.kinds import opener
 from layerfs.model import Stack
 from layerfs.union.inodes import Directory, Node
 from layerfs.union.layers import DirTree, Handles, Kind, Part, xattrs
@@ -51,12 +51,12 @@ class Change:
     action: Action
 
 
-def changes(upper: bytes, lowers: tuple[bytes, ...]) -> list[Change]:
-    """Return what `upper` changes of `lowers` (top first), sorted by path.
+def changes(upper: bytes, lowers: tuple[bytes, ...], offset: int = 0) -> list[Change]:
+    """Return what `upper` changes of `lowers` (top first; their images begin at `offset`), sorted by path.
 
     A file counts as modified once it was copied up; a directory when its owner, mode or xattrs differ.
     """
-    return compare(Stack(lowers), Stack((upper, *lowers)))
+    return compare(Stack(lowers, offset=offset), Stack((upper, *lowers), offset=offset))
 
 
 def compare(before: Stack, after: Stack, *, copies: bool = False) -> list[Change]:
@@ -66,8 +66,8 @@ def compare(before: Stack, after: Stack, *, copies: bool = False) -> list[Change
     it is the same if type, mode, owner, size, mtime, device, link target and xattrs are.
     """
     with (
-        closing(Union.open(before, UnionOptions(), open_tree=open_tree)) as old,
-        closing(Union.open(after, UnionOptions(), open_tree=open_tree)) as new,
+        closing(Union.open(before, UnionOptions(), open_tree=opener(before))) as old,
+        closing(Union.open(after, UnionOptions(), open_tree=opener(after))) as new,
     ):
         return sorted(_Comparison(old, new, copies).changes(), key=lambda change: change.path)
 

@@ -11,10 +11,13 @@ A directory costs one stat(2) and no import: this lies on the way of every mount
 
 import os
 import stat
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
+from layerfs.model import Stack
 from layerfs.union.layers import DirTree, Tree
 from layerfs.value import value
 
@@ -82,6 +85,11 @@ def open_tree(path: bytes, index: int, *, offset: int | None = None) -> Tree:
         raise _explained(error) from None
     finally:
         os.close(fd)
+
+
+def opener(stack: Stack) -> Callable[[bytes, int], Tree]:
+    """Return what opens the lowers of a stack: `open_tree`, told where its images begin."""
+    return partial(open_tree, offset=stack.offset) if stack.offset else open_tree
 
 
 def _open_image(path: bytes, offset: int | None) -> tuple[Lower, int]:

@@ -55,7 +55,7 @@ def kernel_stack(stack: Stack, mountpoint: bytes, hooks: ServerHooks | None) -> 
         return
     with ExitStack() as held:
         try:
-            mounts = mount_images(images)
+            mounts = mount_images(images, stack.offset)
         except LoopsRefused as refusal:
             if hooks is None:
                 raise
@@ -74,12 +74,12 @@ def _served(
     """Return a stack whose layers from the `first` on are one FUSE mount."""
     from layerfs.mounts.underlay import underlay
 
-    below = held.enter_context(underlay(Stack(stack.lowers[first:]), mountpoint, hooks))
+    below = held.enter_context(underlay(Stack(stack.lowers[first:], offset=stack.offset), mountpoint, hooks))
     lowers = (*stack.lowers[:first], detached_path(below.mount))
     return KernelStack(Stack(lowers, stack.upper, stack.work), below.server, f"images by FUSE: {refusal.message}")
 
 
-def mount_images(paths: tuple[bytes, ...]) -> dict[bytes, int]:
+def mount_images(paths: tuple[bytes, ...], asked: int = 0) -> dict[bytes, int]:
     """Mount images through loop devices, several at once; return the descriptors of the mounts, which are nowhere.
 
     Raises LoopsRefused, and other LayerfsErrors that name the image; none is mounted then.
@@ -87,7 +87,7 @@ def mount_images(paths: tuple[bytes, ...]) -> dict[bytes, int]:
     mounts: dict[bytes, int] = {}
     errors: list[LayerfsError] = []
     # All headers are read before the first device is taken; a list's iterator serves several threads.
-    waiting = iter([(path, image_offset(path)) for path in paths])
+    waiting = iter([(path, image_offset(path, asked)) for path in paths])
 
     def work() -> None:
         for path, offset in waiting:

@@ -97,7 +97,7 @@ def _mount_fuse(
     request: MountRequest, why: str, process: Process, inherited: list[int], device: int | None = None
 ) -> None:
     """Mount FUSE, unless `device` is mounted already, and have it served, here or in a process of its own."""
-    from layerfs.lowers.kinds import open_tree
+    from layerfs.lowers.kinds import opener
     from layerfs.union.union import Union
 
     with endings_held(), ExitStack() as undo:
@@ -105,7 +105,7 @@ def _mount_fuse(
         if log is not None:
             undo.callback(os.close, log)
         covered = request.mountpoint if device is None else None
-        union = Union.open(request.stack, request.union, covered, open_tree)
+        union = Union.open(request.stack, request.union, covered, opener(request.stack))
         opened = undo.enter_context(ExitStack())
         opened.callback(union.close)
         mounted = attach(request.mountpoint, request.attach) if device is None else device

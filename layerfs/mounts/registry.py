@@ -184,6 +184,7 @@ def _from_json(raw: dict[str, Any]) -> Record:
             lowers=tuple(os.fsencode(lower) for lower in stack["lowers"]),
             upper=_encode(stack["upper"]),
             work=_encode(stack["work"]),
+            offset=int(stack["offset"]),
         ),
         log=_encode(log),
         image=_encode(image),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from layerfs.errors import LayerfsError, Unsupported
-from layerfs.lowers.kinds import open_tree
+from layerfs.lowers.kinds import opener
 from layerfs.model import Driver, Stack
 from layerfs.mounts.images import kernel_stack
 from layerfs.mounts.kernel import mount_validated, words_for
@@ -231,9 +231,9 @@ def with_upper(stack: Stack, scratch: bytes) -> Stack:
     os.mkdir(upper)
     os.mkdir(work)
     # The merged root looks as its top layer does, which is now this one.
-    with closing(open_tree(stack.lowers[0], 1)) as top:
+    with closing(opener(stack)(stack.lowers[0], 1)) as top:
         os.chmod(upper, top.stat_dir(top.root()).st_mode & 0o7777)
-    return Stack(stack.lowers, upper, work)
+    return Stack(stack.lowers, upper, work, stack.offset)
 
 
 def serve_private(stack: Stack, tree: bytes, mask: _Mask) -> int:
@@ -243,7 +243,7 @@ def serve_private(stack: Stack, tree: bytes, mask: _Mask) -> int:
     from layerfs.spec.attach import AttachOptions
     from layerfs.union.union import Union
 
-    union = Union.open(stack, UnionOptions(), tree, open_tree)
+    union = Union.open(stack, UnionOptions(), tree, opener(stack))
     try:
         device = attach(tree, AttachOptions())
         config = ServeConfig(tree)

@@ -18,7 +18,7 @@ from typing import Final
 
 from layerfs.fuse.config import ServeConfig, hold_signals
 from layerfs.fuse.mount import attach_nowhere
-from layerfs.lowers.kinds import open_tree
+from layerfs.lowers.kinds import opener
 from layerfs.model import Stack
 from layerfs.mounts.process import ServerHooks
 from layerfs.mounts.starter import Ready, start_forked
@@ -47,7 +47,7 @@ def underlay(stack: Stack, mountpoint: bytes, hooks: ServerHooks) -> Iterator[Un
 
     `mountpoint` is the overlay's. Raises LayerfsError or OSError with nothing left.
     """
-    union = Union.open(Stack(stack.lowers), UnionOptions(), None, open_tree)
+    union = Union.open(Stack(stack.lowers, offset=stack.offset), UnionOptions(), None, opener(stack))
     try:
         device, mount = attach_nowhere(AttachOptions(MountFlag.RDONLY, allow_other=True))
         try:

@@ -18,6 +18,7 @@ from layerfs.sys.mounts import MountFlag, parse_generic
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
 from layerfs.value import replace, value
 
+MAX_OFFSET: Final = 2**63 - 1  # bytes; loff_t
 MAX_ID: Final = 2**32 - 2  # (uid_t) -1 is nobody at all (chown(2))
 MAX_SECONDS: Final = 2**31  # 68 years: for ever, and the kernel adds it to a clock of ours
 DIGITS: Final = 20  # of the longest number
@@ -35,6 +36,7 @@ class MountOptions:
     driver: Driver | None = None
     debug: bool = False
     ignored: tuple[bytes, ...] = ()
+    offset: int = 0
 
 
 @value
@@ -68,6 +70,7 @@ class _Draft:
         self.squash_root = False
         self.driver: Driver | None = None
         self.debug = False
+        self.offset = 0
         self.generic: list[str] = []
         self.ignored: list[bytes] = []
 
@@ -92,6 +95,7 @@ def parse(strings: Iterable[bytes]) -> MountOptions:
         driver=draft.driver,
         debug=draft.debug,
         ignored=tuple(draft.ignored),
+        offset=draft.offset,
     )
 
 
@@ -106,6 +110,7 @@ def request(options: MountOptions, mountpoint: bytes, cwd: bytes) -> MountReques
         lowers=tuple(absolute(lower, cwd) for lower in options.lowers),
         upper=options.upper and absolute(options.upper, cwd),
         work=options.work and absolute(options.work, cwd),
+        offset=options.offset,
     )
     attach = options.attach
     if stack.upper is None:  # mount(2) is told too, so that the kernel itself answers EROFS
@@ -164,6 +169,8 @@ def _read_other(draft: _Draft, name: str, value: bytes | None, option: bytes) ->
         draft.driver = _choice({driver.value: driver for driver in Driver})(name, value)
     elif name == "squash_to_root":
         draft.squash_root = _present(name, value)
+    elif name == "offset":
+        draft.offset = _number(0, MAX_OFFSET)(name, value)
     elif name == "debug":
         draft.debug = _present(name, value)
     elif name in _ONLY_OFF:
@@ -189,7 +196,7 @@ def _unknown(option: str) -> WrongUsage:
 
 def known_options() -> list[str]:
     """Return the names of all options that have an effect, for hints and for completion."""
-    ours = ("lowerdir", "lowerdir+", "driver", "squash_to_root", "debug")
+    ours = ("lowerdir", "lowerdir+", "driver", "squash_to_root", "offset", "debug")
     return sorted({*ours, *_PATHS, *_UNION, *_ATTACH, *_GENERIC})
 
 

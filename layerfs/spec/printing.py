@@ -28,6 +28,7 @@ def options_of(request: MountRequest) -> MountOptions:
         union=request.union,
         attach=request.attach,
         driver=request.driver,
+        offset=stack.offset,
     )
 
 
@@ -54,6 +55,8 @@ def _all(options: MountOptions) -> Iterator[bytes]:
     yield from _attach(options.attach)
     if options.driver is not None:
         yield b"driver=" + options.driver.value.encode()
+    if options.offset:
+        yield b"offset=%d" % options.offset
     if options.debug:
         yield b"debug"
     yield from options.ignored  # as they were given, with their escapes

@@ -194,3 +194,43 @@ def test_mount_that_is_killed_half_way_leaves_nothing(place: Place) -> None:
 def test_command_runs_on_images_as_root(place: Place) -> None:
     text = "cat file dir/bottom; echo new > new; grep -c squashfs /proc/self/mountinfo || true"
     assert place.do("run", *place.stack, "--", "sh", "-ec", text) == "middlebottom0\n"
+
+
+@pytest.mark.parametrize("driver", ["kernel", "fuse"])
+@pytest.mark.parametrize("before", [4096, 188_393], ids=["a page", "any byte"])
+def test_an_image_inside_a_file_is_mounted_from_its_offset(place: Place, driver: str, before: int) -> None:
+    """AppImages and SIF files hold their image behind a program."""
+    part = place.base / "part"
+    part.write_bytes(b"\x7fELF".ljust(before, b"\0") + Path(place.images[0]).read_bytes())
+    expected = {}
+    for image, words in {Path(place.images[0]): (), part: ("-o", f"offset={before}")}.items():
+        upper, *_ = place.new(f"upper-{image.name}-{driver}-{before}")
+        place.do("mount", image, place.mnt, "--upper", upper, f"--driver={driver}", *words)
+        subprocess.run(["sh", "-ec", "echo new >new; rm file", "sh"], cwd=place.mnt, check=True, timeout=TIMEOUT)
+        expected[image] = facts(manifest(str(place.mnt)), "mtime"), place.do("diff", place.mnt)
+        place.do("umount", place.mnt)
+    assert expected[part] == expected[Path(place.images[0])]
+
+
+@pytest.mark.parametrize("driver", ["kernel", "fuse"])
+def test_an_offset_without_an_image_is_refused(place: Place, driver: str) -> None:
+    words = ["-o", "offset=17", f"--driver={driver}"]
+    done = place.start(BIN / "layerfs", "mount", place.images[0], place.mnt, *words)
+    assert (done.returncode, "has no squashfs image at byte 17" in done.stderr) == (1, True)
+    assert mounts_below(place.base) == []
+
+
+@pytest.mark.parametrize("driver", ["kernel", "fuse"])
+def test_a_block_device_is_a_layer(place: Place, driver: str) -> None:
+    """It was called neither a directory nor an image."""
+    command = ["losetup", "--find", "--show", "--read-only", str(place.images[0])]
+    device = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT).stdout.strip()
+    try:
+        place.do("mount", place.images[0], place.mnt, f"--driver={driver}")
+        expected = facts(manifest(str(place.mnt)))
+        place.do("umount", place.mnt)
+        place.do("mount", device, place.mnt, f"--driver={driver}")
+        assert facts(manifest(str(place.mnt))) == expected
+        place.do("umount", place.mnt)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True, timeout=TIMEOUT)

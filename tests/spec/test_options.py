@@ -67,6 +67,8 @@ MEANINGS = {
     b"allow_other": attach(allow_other=True),
     b"fsname=foo,subtype=bar": attach(source=b"foo", subtype=b"bar"),
     b"max_read=65536": attach(max_read=65536),
+    b"offset=188392": MountOptions(offset=188_392),
+    b"offset=1,offset=0": MountOptions(),
     b"ro": attach(flags=MountFlag.RDONLY),
     b"ro,rw": MountOptions(),
     b"nosuid,nodev,noexec,noatime,nodiratime": attach(
@@ -133,6 +135,9 @@ REFUSED = {
     b"lowerdir+": "lowerdir+",
     b"driver=ext4": "auto or kernel or fuse",
     b"max_read=1": "max_read=1",
+    b"offset=-1": "offset=-1",
+    b"offset=9223372036854775808": "offset=9223372036854775808",
+    b"offset": "offset",
 }
 
 

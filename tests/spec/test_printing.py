@@ -57,6 +57,7 @@ OPTIONS = st.builds(
     attach=ATTACH,
     driver=st.none() | st.sampled_from(Driver),
     debug=st.booleans(),
+    offset=st.integers(0, 2**63 - 1),
     ignored=st.lists(st.sampled_from([b"nofail", rb"x-a\,b", b'context="a,b"']), max_size=2).map(tuple),
 )
 
