@@ -201,6 +201,7 @@ def test_flags_are_shown_as_the_words_they_came_from() -> None:
     assert generic_words(MountFlag.NOEXEC) == ["rw", "noexec"]
 
 
+@pytest.mark.mounts
 def test_ids_are_mapped_in_the_direction_of_fuse_overlayfs(scratch: Path) -> None:
     """Mount with its own program and see which of the three numbers is on disk and which is shown."""
     import subprocess

@@ -4,10 +4,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from layerfs.store.session import session_of
 from tests.host import require
 
 
+@pytest.mark.mounts
 def test_session_ends_when_the_filesystem_is_mounted_anew(scratch: Path) -> None:
     require("root")
     place = scratch / "place"

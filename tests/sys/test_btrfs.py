@@ -11,6 +11,8 @@ from layerfs.sys import btrfs
 from tests.contract.subjects import a_btrfs
 from tests.host import require
 
+pytestmark = pytest.mark.mounts
+
 
 @pytest.fixture
 def volume(scratch: Path) -> Iterator[Path]:

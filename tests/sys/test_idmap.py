@@ -11,6 +11,7 @@ from layerfs.sys.mounts import unmount
 from tests.host import require
 
 
+@pytest.mark.mounts
 def test_tree_is_shown_with_other_owners(scratch: Path) -> None:
     require("root")
     source, target = scratch / "source", scratch / "target"

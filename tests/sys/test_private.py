@@ -57,6 +57,7 @@ def a_file(path: Path) -> None:
 SQUATS = [stranger, linked, open_to_others, mounted_over, a_file]
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize("squat", SQUATS)
 def test_what_is_not_ours_alone_is_refused(squat: Callable[[Path], None], shared: Path) -> None:
     squat(shared / "name")
@@ -68,6 +69,7 @@ def test_what_is_not_ours_alone_is_refused(squat: Callable[[Path], None], shared
     assert sorted(os.listdir(shared)) == before
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize("squat", SQUATS)
 def test_a_squatted_name_denies_nothing(squat: Callable[[Path], None], shared: Path) -> None:
     squat(shared / os.fsdecode(private._own_name()))
