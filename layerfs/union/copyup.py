@@ -15,6 +15,7 @@ from layerfs.sys.copy import Progress, nothing
 from layerfs.sys.settle import begin_settling, settle
 from layerfs.union import opened
 from layerfs.union.acl import ACCESS_ACL, without_acl
+from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part, Ref, Tree, getxattr_or_none, xattrs
@@ -112,8 +113,13 @@ def needs_copy_up(node: File) -> bool:
     return home is not None and home.index != 0
 
 
-def copy_up(ov: Writable, node: File, size: int | None = None, *, keep_open: bool = False) -> None:
-    """Copy a file up, inline: for small files, and for what has no data. `keep_open` for whoever opens it next."""
+def copy_up(
+    ov: Writable, node: File, size: int | None = None, *, keep_open: bool = False, all_names: bool = True
+) -> None:
+    """Copy a file up, inline: for small files, and for what has no data. `keep_open` for whoever opens it next.
+
+    All known names of a lower hard link become names of the copy; a rename asks for no more than its own.
+    """
     if needs_copy_up(node):
         staged = Staged(ov, node, size)
         try:
@@ -122,6 +128,8 @@ def copy_up(ov: Writable, node: File, size: int | None = None, *, keep_open: boo
         except BaseException:
             staged.discard()
             raise
+    if all_names:
+        _complete_links(ov, node)
 
 
 def adopt(staged: Staged, *, keep_open: bool = False) -> None:
@@ -130,51 +138,91 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
     if not needs_copy_up(node):
         staged.discard()
         return
+    linked = staged.st.st_nlink > 1 and ov.upper.links.works
+    source = opened.ref(node.opened().anchor()) if node.part is None else staged.tree.reach(ov.fd(node.part), node.name)
+    _copy_metadata(ov, staged.tree, source, staged.target, staged.st)
+    if linked or staged.st.st_nlink < 2:  # without an index the names of a hard link are files of their own from now on
+        own = os.lstat(staged.name, dir_fd=ov.upper.work.fd).st_ino
+        ov.keep_number(staged.target, own, node.ino)
     if node.part is None:
-        _copy_metadata(ov, staged.tree, opened.ref(node.opened().anchor()), staged.target, staged.st)
+        if linked:
+            _add_to_index(staged)
         _become_anonymous(ov, staged)
         return
-    _copy_metadata(ov, staged.tree, staged.tree.reach(ov.fd(node.part), node.name), staged.target, staged.st)
-    scratch = ov.upper.work.fd
-    ov.keep_number(staged.target, os.lstat(staged.name, dir_fd=scratch).st_ino, node.ino)
-    parent = node.above()
-    names = _all_names(ov, node, staged.st)
-    part = copy_up_directory(ov, parent)
+    part = copy_up_directory(ov, node.above())
     if staged.fd is not None and staged.settles:
         settle(staged.fd)
-    _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=scratch, dst_dir_fd=at))
-    listing_of(ov, parent).copied_up(node.name, part)
-    ov.changed(parent.ino)
+    _place(staged, part, linked=linked)
     node.part = part
+    if node.extra is not None and node.extra.aliases:
+        node.extra.incomplete = linked
     _switch_data(staged, keep_open=keep_open)
     keep_beside(ov, node)
-    for above, name in names:
-        link_upper(ov, node, above, name)
     ov.changed(node.ino)
 
 
-def _all_names(ov: Writable, node: File, st: Attributes) -> list[tuple[Directory, bytes]]:
-    """Return the further visible names of a lower hard link: they stay one file in the upper."""
-    if st.st_nlink < 2:
-        return []
-    from layerfs.union.hardlinks import other_names
+def _place(staged: Staged, part: Part, *, linked: bool) -> None:
+    """Move a complete copy to its name in the upper; of a lower hard link it gets into the index first."""
+    ov, node, scratch = staged.ov, staged.node, staged.ov.upper.work.fd
+    number = _add_to_index(staged) if linked else 0
+    try:
+        _publish(ov, part, lambda at: os.rename(staged.name, node.name, src_dir_fd=scratch, dst_dir_fd=at))
+    except BaseException:
+        if linked:
+            ov.upper.links.withdraw(number)
+        raise
+    parent = node.above()
+    listing_of(ov, parent).copied_up(node.name, part)
+    ov.changed(parent.ino)
+    if linked:
+        ov.upper.links.covered(number, staged.st)
 
-    return other_names(ov, node)
+
+def _add_to_index(staged: Staged) -> int:
+    """Let the other names of a lower hard link lead to its copy; return the lower file's number."""
+    number = staged.ov.numbers.of(staged.st.st_dev, staged.st.st_ino)
+    staged.ov.upper.links.add(staged.name, number, staged.st)
+    return number
+
+
+def _complete_links(ov: Writable, node: File) -> None:
+    """Make each known name of a lower hard link that was copied up a name of the copy."""
+    extra = node.extra
+    if extra is None or not extra.incomplete or node.part is None:
+        return
+    for parent, name in [(node.above(), node.name), *extra.aliases]:
+        if lower_part(ov, parent, name) is not None:
+            link_upper(ov, node, parent, name)
+    extra.incomplete = False
+
+
+def lower_part(ov: Writable, parent: Directory, name: bytes) -> Part | None:
+    """Return the share of a lower that holds a name of a file; None if the upper has the name."""
+    where = listing_of(ov, parent).names.get(name)
+    return where if isinstance(where, Part) and where.tree.index else None
+
+
+def cover_link(ov: Writable, part: Part, name: bytes) -> None:
+    """Note that the upper now has something else, or a whiteout, at a name of what may be a lower hard link."""
+    st = part.tree.lstat(ov.fd(part), name)
+    if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode) and ov.upper.links.works:
+        ov.upper.links.covered(ov.numbers.of(st.st_dev, st.st_ino), st)
 
 
 def link_upper(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
     """Make a name of a lower hard link a name of its copy in the upper."""
-    part = copy_up_directory(ov, parent)
+    part, lower = copy_up_directory(ov, parent), lower_part(ov, parent, name)
     if node.part is None:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     with ov.handles.held():
-        source = ov.fd(node.part)
-        _publish(
-            ov,
-            part,
-            lambda at: os.link(node.name, name, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False),
-        )
+        tree = node.part.tree
+        source, own = tree.place if isinstance(tree, IndexedCopy) else (ov.fd(node.part), node.name)
+        _publish(ov, part, lambda at: os.link(own, name, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False))
     listing_of(ov, parent).copied_up(name, part)
+    if node.parent is parent and node.name == name:
+        node.part = part
+    if lower is not None:
+        cover_link(ov, lower, name)
     ov.changed(parent.ino)
 
 

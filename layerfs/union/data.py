@@ -85,8 +85,7 @@ def open_file(ov: Overlay, node: File) -> None:
 def open_for_writing(ov: Writable, node: File, flags: int) -> None:
     """Open a regular file as open(2) would with these flags; O_CREAT and O_EXCL are somebody else's business."""
     truncates = flags & os.O_TRUNC
-    if needs_copy_up(node):
-        copy_up(ov, node, 0 if truncates else None, keep_open=True)
+    copy_up(ov, node, 0 if truncates else None, keep_open=True)
     extra = node.opened()
     extra.opens += 1
     try:
@@ -124,7 +123,7 @@ def release(ov: Overlay, node: File) -> None:
         extra.unpin()
     if node.lookups == 0:
         ov.table.reap(node)
-    elif node.part is not None and not extra.aliases:
+    elif node.part is not None and not extra.aliases and not extra.incomplete:
         node.extra = None
 
 

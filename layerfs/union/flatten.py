@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator
 
 from layerfs.sys import dirs
-from layerfs.union.copyup import copy_up, copy_up_directory, needs_copy_up
+from layerfs.union.copyup import copy_up, copy_up_directory, link_upper, lower_part, needs_copy_up
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Part
-from layerfs.union.lookup import lookup
+from layerfs.union.lookup import lookup, promote
 from layerfs.union.metacopy import complete_in_place
 from layerfs.union.options import RedirectDir
 from layerfs.union.readdir import listing_of, parts_of
@@ -23,10 +23,10 @@ from layerfs.union.whiteout import WH, has_file_form
 REDIRECT_MAX = 255  # bytes; longer redirects the kernel does not write either (OVL_REDIRECT_MAX), and ext4 may not hold
 
 
-def detaching(ov: Writable, node: Node) -> Iterator[File]:
+def detaching(ov: Writable, node: Node, parent: Directory, name: bytes) -> Iterator[File]:
     """Copy up what a rename needs in the upper. Yields each file before its copy; the caller may make it."""
     if isinstance(node, File):
-        yield from _bring_file(ov, node)
+        yield from _bring_file(ov, node, parent, name)
     elif isinstance(node, Directory):
         part = copy_up_directory(ov, node)
         if not parts_of(ov, node).lowers:
@@ -57,7 +57,7 @@ def flatten(ov: Writable, node: Directory) -> Iterator[File]:
             child, _ = lookup(ov, node, name)
             child.lookups += 1
             try:
-                yield from _bring(ov, child)
+                yield from _bring(ov, child, node, name)
             finally:
                 ov.table.forget(child.ino, 1)
         _make_opaque(ov, node)
@@ -65,19 +65,24 @@ def flatten(ov: Writable, node: Directory) -> Iterator[File]:
         node.lookups -= 1
 
 
-def _bring(ov: Writable, child: Node) -> Iterator[File]:
+def _bring(ov: Writable, child: Node, parent: Directory, name: bytes) -> Iterator[File]:
     if isinstance(child, File):
-        yield from _bring_file(ov, child)
+        yield from _bring_file(ov, child, parent, name)
     elif isinstance(child, Directory):
         copy_up_directory(ov, child)
         if parts_of(ov, child).lowers:
             yield from flatten(ov, child)
 
 
-def _bring_file(ov: Writable, node: File) -> Iterator[File]:
+def _bring_file(ov: Writable, node: File, parent: Directory, name: bytes) -> Iterator[File]:
+    """Get one name of a file into the upper; other names of a lower hard link stay where they are."""
+    if node.extra is not None and (parent, name) in node.extra.aliases:
+        promote(ov, node, parent, name)
     if needs_copy_up(node):
         yield node
-        copy_up(ov, node)
+        copy_up(ov, node, all_names=False)
+    if lower_part(ov, parent, name) is not None:
+        link_upper(ov, node, parent, name)
     complete_in_place(ov, node)
 
 

@@ -53,7 +53,18 @@ class Node:
 class Opened:
     """The rarer state of a file: its data handle, who has it open, its further names."""
 
-    __slots__ = ("aliases", "busy", "data", "opens", "pinned", "retired", "sxid", "unnamed_in", "writable")
+    __slots__ = (
+        "aliases",
+        "busy",
+        "data",
+        "incomplete",
+        "opens",
+        "pinned",
+        "retired",
+        "sxid",
+        "unnamed_in",
+        "writable",
+    )
 
     def __init__(self) -> None:
         self.data: Handle | None = None
@@ -63,6 +74,7 @@ class Opened:
         self.busy = 0  # threads that use the handle now
         self.retired: list[int] = []
         self.aliases: dict[tuple[Directory, bytes], None] = {}  # its names but the one in the node, in order
+        self.incomplete = False  # the upper has the file, but not at each of its names
         self.unnamed_in: Tree | None = None  # the tree of a file that has no name any more
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
 
@@ -370,3 +382,9 @@ class Numbers:
         import xxhash  # only for images and foreign filesystems
 
         return HASHED | xxhash.xxh3_64_intdigest(b"%d:%d" % (self._ranks[device], ino)) >> 3
+
+    def named(self, parent: int, name: bytes) -> int:
+        """Return the number of a name: of a lower hard link whose names cannot be kept one file."""
+        import xxhash
+
+        return HASHED | xxhash.xxh3_64_intdigest(b"%d/%s" % (parent, name)) >> 3

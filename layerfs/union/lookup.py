@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from layerfs.union import opened
+from layerfs.union.hardlinks import HardLinks, IndexedCopy
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import kept_beside
 from layerfs.union.layers import Part, Parts
@@ -35,7 +36,7 @@ def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attribute
         where.fresh = True
     st = where.tree.lstat(at, name)
     node = _file(ov, parent, name, where, st, at)
-    if node.part is not where or ov.owners.identity is False:
+    if node.part is not where or ov.owners.identity is False or (st.st_nlink > 1 and ov.upper is not None):
         return node, attributes(ov, node)
     return node, st
 
@@ -51,9 +52,14 @@ def lookup_directory(ov: Overlay, parent: Directory, name: bytes) -> Directory:
 
 def _file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes, at: int) -> File:
     """Return the one node of this object: names that are hard links share it."""
-    ino = ov.numbers.of(st.st_dev, st.st_ino) if part.tree.index else _upper_number(ov, part, at, name, st)
+    if part.is_upper:
+        ino = _upper_number(ov, part, at, name, st)
+    elif st.st_nlink > 1 and ov.upper is not None:
+        ino, part = _lower_link(ov, ov.upper.links, parent, name, part, st)
+    else:
+        ino = ov.numbers.of(st.st_dev, st.st_ino)
     node = ov.table.nodes.get(ino)
-    if type(node) is File and _is_other(ov, node, parent, name, part, st):
+    if type(node) is File and _is_other(node, parent, name, part):
         ino = ov.numbers.hashed(st.st_dev, st.st_ino)
         node = ov.table.nodes.get(ino)
     if node is None:
@@ -68,23 +74,34 @@ def _file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attribute
         _add_alias(ov, node, parent, name, part)
     elif node.part.tree.index and part.is_upper:
         node.part = part
+    if isinstance(part.tree, IndexedCopy):
+        node.opened().incomplete = True
     return node
 
 
+def _lower_link(
+    ov: Overlay, links: HardLinks, parent: Directory, name: bytes, part: Part, st: Attributes
+) -> tuple[int, Part]:
+    """Return the number of a lower hard link, and where it is: its copy, if one of its names was copied up."""
+    if not links.works:
+        return ov.numbers.named(parent.ino, name), part
+    number = ov.numbers.of(st.st_dev, st.st_ino)
+    return number, links.copy_of(number, st) or part
+
+
 def _upper_number(ov: Overlay, part: Part, at: int, name: bytes, st: Attributes) -> int:
-    return kept_beside(ov, at, st) or ov.number_of(part.tree, at, name, st)
+    number = ov.upper.links.number_of(st.st_ino) if ov.upper is not None else None
+    return number or kept_beside(ov, at, st) or ov.number_of(part.tree, at, name, st)
 
 
-def _is_other(ov: Overlay, node: File, parent: Directory, name: bytes, part: Part, st: Attributes) -> bool:
+def _is_other(node: File, parent: Directory, name: bytes, part: Part) -> bool:
     """Tell whether a node has an object's number by accident: an upper file kept it from a layer that is gone.
 
-    A copy and its original share a number only as names of a lower hard link whose copy-up stopped half-way.
+    A name of a lower hard link that was copied up is at its copy, so never at the lower file.
     """
     if (node.parent is parent and node.name == name) or node.part is None:
         return False
-    if node.part.is_upper == part.is_upper:
-        return False
-    return (node.part.tree.lstat(ov.fd(node.part), node.name) if part.is_upper else st).st_nlink < 2
+    return node.part.is_upper != part.is_upper
 
 
 def _replace(ov: Overlay, node: File | Directory) -> None:
@@ -115,8 +132,13 @@ def _add_alias(ov: Overlay, node: File, parent: Directory, name: bytes, part: Pa
     if (parent, name) not in extra.aliases:
         extra.aliases[parent, name] = None
         parent.children += 1
-    if node.part is not None and node.part.tree.index and part.is_upper:
+    if node.part is not None and _rank(part) < _rank(node.part):
         promote(ov, node, parent, name)
+
+
+def _rank(part: Part) -> int:
+    """Order the places of one file: a name in the upper, its copy in the index, a lower."""
+    return 2 if part.tree.index else int(isinstance(part.tree, IndexedCopy))
 
 
 def promote(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
@@ -127,7 +149,10 @@ def promote(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
         extra.aliases[node.parent, node.name] = None
     node.parent, node.name = parent, name
     where = listing_of(ov, parent).names.get(name)
-    node.part = where if isinstance(where, Part) else None
+    part = where if isinstance(where, Part) else None
+    if part is not None and part.tree.index and node.is_upper and ov.upper is not None:
+        part = ov.upper.links.copy_by_number(node.ino) or part
+    node.part = part
 
 
 def drop_name(ov: Overlay, node: File, parent: Directory, name: bytes) -> bool:
@@ -203,11 +228,14 @@ def _file_attributes(ov: Overlay, node: File) -> Attributes:
     if part is not None:
         at = ov.fd(part)
         st = part.tree.lstat(at, node.name)
-        return st if ov.owners.identity else ov.owners.show(part.tree, part.tree.reach(at, node.name), st)
+        shown = st if ov.owners.identity else ov.owners.show(part.tree, part.tree.reach(at, node.name), st)
+        return shown if ov.upper is None else ov.upper.links.counted(shown, node.ino if part.tree.index else None)
     handle = node.opened().anchor()
     st = opened.stat(handle)
     shown = st if ov.owners.identity else ov.owners.show(node.tree, opened.ref(handle), st)
-    return Shown(shown, nlink=0) if node.tree.index else shown
+    if node.tree.index:
+        return Shown(shown, nlink=0 if ov.upper is None else ov.upper.links.left(node.ino, st))
+    return shown if ov.upper is None else ov.upper.links.counted(shown)
 
 
 def _directory_attributes(ov: Overlay, node: Directory) -> Attributes:

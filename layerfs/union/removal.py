@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from layerfs.sys import dirs
-from layerfs.union.copyup import copy_up, copy_up_directory
+from layerfs.union.copyup import copy_up_directory, cover_link, lower_part
 from layerfs.union.data import handle_of
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part, Parts
@@ -24,22 +24,28 @@ from layerfs.union.whiteout import has_file_form
 
 def unlink(ov: Writable, parent: Directory, name: bytes) -> None:
     """Remove a name of a file. An open one lives on, with no links, until it is closed."""
-    node, st = lookup(ov, parent, name)
+    node, _ = lookup(ov, parent, name)
     try:
         if not isinstance(node, File):
             raise fail(errno.EISDIR)
-        if st.st_nlink > 1 and not node.is_upper:
-            copy_up(ov, node)  # the other names keep the right number of links
         part = copy_up_directory(ov, parent)
         pin(ov, node, parent, name)
         listing = listing_of(ov, parent)
         shadowed = listing.needs_whiteout(name)
         with ov.handles.held():
             _remove_file(ov, ov.fd(part), listing, name, whiteout=shadowed)
-        listing.removed(name, shadowed=shadowed)
+        note_removed(ov, parent, name, shadowed=shadowed)
         drop_name(ov, node, parent, name)
     finally:
         ov.table.reap(node)
+
+
+def note_removed(ov: Writable, parent: Directory, name: bytes, *, shadowed: bool) -> None:
+    """Note that a name is gone; `shadowed` says that the lowers still have it."""
+    lower = lower_part(ov, parent, name)
+    listing_of(ov, parent).removed(name, shadowed=shadowed)
+    if lower is not None:
+        cover_link(ov, lower, name)
 
 
 def _remove_file(ov: Writable, at: int, listing: Listing, name: bytes, *, whiteout: bool) -> None:

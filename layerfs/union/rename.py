@@ -11,16 +11,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from layerfs.sys import dirs
-from layerfs.union import hardlinks
-from layerfs.union.copyup import copy_up, copy_up_directory, link_upper
+from layerfs.union.copyup import copy_up_directory
 from layerfs.union.flatten import detaching, seal
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import keep_beside
-from layerfs.union.listing import Listing, Whiteout, is_upper_only
+from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import drop_name, lookup
 from layerfs.union.mutate import fail, note_made
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.removal import mark_removed, pin, second_handle
+from layerfs.union.removal import mark_removed, note_removed, pin, second_handle
 from layerfs.union.replace import NO_FLAG, hidden, make_file_whiteout, move_leaving_whiteout, put_whiteout
 from layerfs.union.state import Writable
 from layerfs.union.whiteout import NAME_MAX, has_file_form, is_marker_name
@@ -52,14 +51,14 @@ def renaming(ov: Writable, parent: Directory, name: bytes, to: Directory, new: b
     Raises OSError: EEXIST (NOREPLACE), ENOTEMPTY, EISDIR, ENOTDIR, EINVAL for flags that exclude each other.
     """
     move = _find(ov, parent, name, to, new, flags)
-    moving = [move.source] if move.source is not move.target else []
+    moving = [(move.source, parent, name)] if move.source is not move.target else []
     if moving and flags & dirs.RENAME_EXCHANGE and move.target is not None:
-        moving.append(move.target)
-    for node in moving:
+        moving.append((move.target, to, new))
+    for node, above, old in moving:
         with ExitStack() as held:
             node.lookups += 1
             held.callback(ov.table.forget, node.ino, 1)
-            yield from detaching(ov, node)
+            yield from detaching(ov, node, above, old)
     _rename(ov, _find(ov, parent, name, to, new, flags), flags)
 
 
@@ -122,10 +121,8 @@ def _rename(ov: Writable, move: Move, flags: int) -> None:
 
 def _own(ov: Writable, node: Node, parent: Directory, name: bytes) -> None:
     """Get what moves into the upper, so that it can live under any name."""
-    for _file in detaching(ov, node):
+    for _file in detaching(ov, node, parent, name):
         pass
-    if isinstance(node, File) and not is_upper_only(listing_of(ov, parent).names.get(name)):
-        link_upper(ov, node, parent, name)  # a lower hard link whose copy-up stopped half-way
 
 
 def _replace(ov: Writable, move: Move) -> None:
@@ -135,8 +132,6 @@ def _replace(ov: Writable, move: Move) -> None:
     _own(ov, source, parent, name)
     from_part, to_part = copy_up_directory(ov, parent), copy_up_directory(ov, to)
     if isinstance(target, File):
-        if not target.is_upper and lookup(ov, to, new)[1].st_nlink > 1:
-            copy_up(ov, target)
         pin(ov, target, to, new)
     old, listing = listing_of(ov, parent), listing_of(ov, to)
     shadowed = old.needs_whiteout(name)
@@ -151,7 +146,7 @@ def _replace(ov: Writable, move: Move) -> None:
         if isinstance(target, Directory) and fd is not None:
             mark_removed(ov, target, fd)
     old.removed(name, shadowed=shadowed)
-    listing.removed(new, shadowed=hidden)
+    note_removed(ov, to, new, shadowed=hidden)
     if isinstance(target, File):
         drop_name(ov, target, to, new)
     _note_moved(ov, [move])
@@ -211,11 +206,8 @@ def _move_upper(ov: Writable, at: int, at_new: int, move: Move, old: Listing, *,
 
 def _note_moved(ov: Writable, moves: list[Move]) -> None:
     """Make the tables say what the upper now holds at the new names."""
-    directories = [move.source for move in moves if isinstance(move.source, Directory)]
-    old = [hardlinks.path_of_node(node) for node in directories]
     for move in moves:
         _give_new_name(ov, move)
-    hardlinks.moved(ov, dict(zip(old, map(hardlinks.path_of_node, directories), strict=True)))
 
 
 def _give_new_name(ov: Writable, move: Move) -> None:

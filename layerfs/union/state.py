@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from layerfs.sys import dirs
+from layerfs.union.hardlinks import HardLinks
 from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Pool, Table, kept
 from layerfs.union.layers import DirTree, Handles, Part, Tree
 from layerfs.union.options import UnionOptions
@@ -47,12 +48,18 @@ class Work:
 class Upper:
     """The one writable tree of a union, with its scratch directory and the marks that it can carry."""
 
-    __slots__ = ("marks", "tree", "work")
+    __slots__ = ("links", "marks", "tree", "work")
 
     def __init__(self, tree: DirTree, work: Work, marks: Marks) -> None:
         self.tree = tree
         self.work = work
         self.marks = marks
+        self.links = HardLinks(work.base, work.fd, tree)
+
+    def close(self) -> None:
+        """Release the work directory; the tree is closed with the others."""
+        self.links.close()
+        self.work.close()
 
 
 def tell_nobody(_ino: int) -> None:
@@ -71,7 +78,6 @@ class Overlay:
         "changed",
         "files",
         "handles",
-        "links",
         "lowers",
         "numbers",
         "options",
@@ -93,7 +99,6 @@ class Overlay:
         self.files = Pool(limit // 2)
         self.table = Table(self.handles, self.files)
         self.owners = Owners(options)
-        self.links: dict[int, list[bytes]] | None = None  # lower hard links: number -> merged paths
         self.run_jobs: Callable[[Iterable[Job], Sequence[Part]], list[Any]] = in_order
         # Called with the number of a node whose attributes changed although nobody asked for that: by a copy-up in it,
         # or by a write that takes setuid.

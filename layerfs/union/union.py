@@ -65,7 +65,7 @@ class Union:
             for tree in ov.trees:
                 closing.callback(tree.close)
             if ov.upper is not None:
-                closing.callback(ov.upper.work.close)
+                closing.callback(ov.upper.close)
                 if ov.options.volatile:
                     end_volatile(ov.upper.work, ov.upper.tree.root())
 
@@ -354,8 +354,12 @@ def _open(stack: Stack, options: UnionOptions, open_tree: Opener, closing: ExitS
         ov = Overlay(lowers, None, _numbers(lowers), options, limit)
     else:
         work = open_work(stack.work, tree.root(), volatile=options.volatile)
-        closing.callback(work.close)
-        ov = Writable(lowers, Upper(tree, work, Marks(work.fd)), _numbers([tree, *lowers]), options, limit)
+        with ExitStack() as closing_work:
+            closing_work.callback(work.close)
+            upper = Upper(tree, work, Marks(work.fd))
+            closing_work.pop_all()
+        closing.callback(upper.close)
+        ov = Writable(lowers, upper, _numbers([tree, *lowers]), options, limit)
         if ov.owners.override is not None:
             _mark_override(options, tree.root(), ov.owners.override)
     for each in ov.trees:

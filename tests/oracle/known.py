@@ -77,12 +77,10 @@ TABLE = (
                "`renaming directories`); layerfs copies by itself. The kernel's side then copies as mv would "
                "(operations._rename_by_hand)."),
     Difference("lower hard links with index=off", "The kernel breaks them at copy-up (overlayfs.rst, `index`); "
-               "compared under index=on only, and the kernel's upper is then not read crosswise because the "
-               "other names are in its index, not in its upper."),
+               "compared under index=on only, and no upper is then read crosswise because the other names are in "
+               "each one's own index, not in its upper."),
     Difference("hard links in one of several images", "squashfs has no UUID, and without one the kernel's index knows "
                "files of one lower filesystem only; the campaign has no such worlds with images."),
-    Difference("RENAME_WHITEOUT", "Kernel overlayfs refuses it (EINVAL); layerfs leaves a whiteout, as the issue asks: "
-               "tests/semantics."),
     Difference("removal of an absent ACL", "Kernel overlayfs says ENODATA for what is still in a lower and succeeds in "
                "the upper; native filesystems always succeed, and so does layerfs.", _is_absent_acl),
     Difference("nlink of an open unlinked lower file", "Kernel overlayfs goes on to show the lower's (index=off); it "
