@@ -35,6 +35,13 @@ def test_architecture_names_every_module_and_no_other() -> None:
     assert there - drawn == set(), "there, but not drawn"
 
 
+def test_modules_that_the_papers_name_are_there() -> None:
+    """In backquotes, as `ROOM/MODULE.py`."""
+    named = set(re.findall(r"`(\w+/\w+\.py)\b", "".join(map(text, PAPERS))))
+    there = {str(path).removeprefix("layerfs/") for path in tracked()}
+    assert {name.removeprefix("layerfs/") for name in named} - there == set()
+
+
 def _drawn_rooms(drawing: str) -> Iterator[tuple[str, list[str]]]:
     room = ""
     for line in drawing.splitlines():
