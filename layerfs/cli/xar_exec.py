@@ -11,8 +11,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from layerfs.errors import InvalidArgument
-
 if TYPE_CHECKING:
     import argparse
 
@@ -91,9 +89,8 @@ def execute(file: str, arguments: list[str], timeout: float) -> int:
     """Mount a XAR and become its target."""
     from layerfs.xarexec.share import mount
 
-    shared = mount(os.fsencode(file), timeout)
-    if shared.target is None:
-        raise InvalidArgument(f"{file} names no XAREXEC_TARGET", "layerfs xar mount shows what is in it")
+    shared = mount(os.fsencode(file), timeout, to_run=True)
+    assert shared.target is not None
     target = os.path.join(shared.path, shared.target)
     return _become(shared, target, tuple(map(os.fsencode, (file, *arguments))))
 

@@ -119,8 +119,8 @@ def _own_words(device: int, mode: int, options: AttachOptions) -> list[bytes]:
 
 def _shared_words(options: AttachOptions) -> list[bytes]:
     """Return the options that the kernel and fusermount3 both read."""
-    words = [b"default_permissions"]
-    if others_permitted() if options.allow_other is None else options.allow_other:
+    words = [] if options.unchecked else [b"default_permissions"]
+    if not options.unchecked and (others_permitted() if options.allow_other is None else options.allow_other):
         words.append(b"allow_other")
     if options.max_read:
         words.append(b"max_read=%d" % options.max_read)

@@ -11,7 +11,8 @@ class AttachOptions:
     """What the kernel is told when it mounts FUSE: mount(8) shows `source` and the type `fuse.SUBTYPE`.
 
     `allow_other` None means where it is permitted: for root always, else if /etc/fuse.conf says user_allow_other.
-    `max_read` is the largest read request [bytes], 0 for the kernel's choice.
+    `max_read` is the largest read request [bytes], 0 for the kernel's choice. `unchecked` is for whoever mounts alone:
+    nobody else may look, whatever `allow_other` says, and the kernel does not compare modes and owners with the caller.
     """
 
     flags: MountFlag = MountFlag.NONE
@@ -19,3 +20,4 @@ class AttachOptions:
     subtype: bytes = NAME
     allow_other: bool | None = None
     max_read: int = 0
+    unchecked: bool = False

@@ -115,8 +115,21 @@ def request(options: MountOptions, mountpoint: bytes, cwd: bytes) -> MountReques
     attach = options.attach
     if stack.upper is None:  # mount(2) is told too, so that the kernel itself answers EROFS
         attach = replace(attach, flags=attach.flags | MountFlag.RDONLY)
+    driver, asked = _driver(options)
+    union = options.union
+    if attach.unchecked:  # with ACLs the kernel checks always
+        union = replace(union, acl=False)
+    return MountRequest(stack, absolute(mountpoint, cwd), union, attach, driver, asked)
+
+
+def _driver(options: MountOptions) -> tuple[Driver, str]:
+    """Return the driver and who asked for it."""
+    if options.attach.unchecked and options.driver in (None, Driver.AUTO):
+        return Driver.FUSE, "asked for by -o unchecked"
+    if options.attach.unchecked and options.driver is Driver.KERNEL:
+        raise WrongUsage("-o unchecked with the driver kernel", "the kernel's overlayfs always checks: use driver=fuse")
     asked = f"asked for by -o driver={options.driver.value}" if options.driver else ""
-    return MountRequest(stack, absolute(mountpoint, cwd), options.union, attach, options.driver or Driver.AUTO, asked)
+    return options.driver or Driver.AUTO, asked
 
 
 def absolute(path: bytes, cwd: bytes) -> bytes:
@@ -302,6 +315,7 @@ _ATTACH: Final[_Table] = {
     "subtype": ("subtype", _path),
     "allow_other": ("allow_other", _choice({"": True, "1": True, "0": False})),
     "max_read": ("max_read", _number(4096, 2**31 - 1)),
+    "unchecked": ("unchecked", _present),
 }
 _REFUSED: Final = {
     "plugins": "layerfs has none; mount the layers first and give their directories",

@@ -104,4 +104,5 @@ _ATTACH: Final[dict[str, _Printer]] = {
     "subtype": lambda path: b"subtype=" + escape(path, b","),
     "allow_other": lambda allowed: b"allow_other" if allowed else b"allow_other=0",
     "max_read": lambda size: b"max_read=%d" % size,
+    "unchecked": lambda unchecked: b"unchecked",
 }

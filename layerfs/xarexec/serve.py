@@ -18,6 +18,7 @@ from layerfs.mounts.removal import unmount_patiently
 from layerfs.spec.attach import AttachOptions
 from layerfs.spec.options import MountRequest
 from layerfs.sys.mounts import MountFlag, mountinfo, unmount
+from layerfs.sys.namespaces import in_user_namespace
 from layerfs.union.options import UnionOptions
 from layerfs.xarexec.home import LOCK, locked, make_mountpoint, remove_mountpoint
 from layerfs.xarexec.memo import MEMO
@@ -56,9 +57,19 @@ def _mount(file: bytes, package: Package, path: bytes, timeout: float) -> bool:
         return False
     make_mountpoint(path)
     idle = Idle(timeout, partial(leave, path)) if timeout else None
-    request = MountRequest(stack, path, UnionOptions(), AttachOptions(FLAGS), Driver.FUSE, ASKED)
+    attachment = _attachment()
+    union = UnionOptions(acl=not attachment.unchecked)  # with ACLs the kernel checks always
+    request = MountRequest(stack, path, union, attachment, Driver.FUSE, ASKED)
     launch(request, Process(idle=idle))
     return True
+
+
+def _attachment() -> AttachOptions:
+    """Return how a XAR is attached: its files belong to nobody, and are for whoever runs it, as in the reference.
+
+    Root may do everything anyway, and lets the programs in that it starts as other users.
+    """
+    return AttachOptions(FLAGS, unchecked=os.geteuid() != 0 or in_user_namespace())
 
 
 def leave(path: bytes, unused: Callable[[], bool]) -> bool:

@@ -117,14 +117,18 @@ def _name(package: Package) -> bytes:
     return b"%s-%s%s-ns-%d" % (package.values[b"UUID"], package.graph.digest, seed, os.stat("/proc/self/ns/mnt").st_ino)
 
 
-def mount(file: bytes, timeout: float = TIMEOUT) -> Shared:
+def mount(file: bytes, timeout: float = TIMEOUT, *, to_run: bool = False) -> Shared:
     """Return the mount of a XAR, made if there is none that answers; `timeout` [s] is for one that is made, 0 for ever.
 
-    Raises what `examine`, `place` and launching raise.
+    Raises what `examine`, `place` and launching raise; InvalidArgument, before anything is mounted, for a XAR without a
+    target that is `to_run`.
     """
     anew = False
     while True:
         package = examine(file, anew=anew)
+        if to_run and not package.values.get(b"XAREXEC_TARGET"):
+            text = f"{os.fsdecode(file)} names no XAREXEC_TARGET, so there is nothing to run"
+            raise InvalidArgument(text, "layerfs xar ls FILE shows what is in it, layerfs xar mount FILE mounts it")
         path = place(package)
         with locked(path):
             if answers(path):

@@ -155,3 +155,33 @@ def test_xarexec_fuse_shows_its_usage(words: tuple[str, ...]) -> None:
     assert done.stderr.startswith("usage: xarexec_fuse [-m | -n] FILE")
     asked = subprocess.run([BIN / "xarexec_fuse", "-h"], capture_output=True, text=True, check=True)
     assert asked.stdout == done.stderr
+
+
+def test_a_xar_without_a_target_is_not_mounted_to_be_run(persons_desk: Desk, call: Call) -> None:
+    """It was mounted first, and stayed so for a quarter of an hour."""
+    assert run(persons_desk, call, persons_desk.xar("a.xar", {"data": ""}, target=None)).returncode == 1
+    assert persons_desk.mounts() == []
+
+
+def test_whoever_runs_a_xar_may_use_what_only_its_owner_could(persons_desk: Desk, call: Call) -> None:
+    """It belongs to nobody: what was packed under umask 077 could be run and read by nobody either."""
+    tree = persons_desk.base / "tree"
+    (tree / "closed").mkdir(parents=True)
+    (tree / "run").write_text('#!/bin/sh\ncat "${0%/*}/closed/words"\n')
+    (tree / "closed/words").write_text("words\n")
+    for name, mode in {"run": 0o700, "closed/words": 0o600, "closed": 0o700}.items():
+        (tree / name).chmod(mode)
+    if persons_desk.person:
+        command = ["chown", "-R", str(persons_desk.person.uid), str(tree)]
+        subprocess.run(command, check=True, timeout=PATIENCE)
+    words = ["xar", "build", "tree", "-o", "a.xar", "--target", "run", "--mount-root", str(persons_desk.root)]
+    assert persons_desk.run(*words).returncode == 0
+    done = run(persons_desk, call, "a.xar")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "words\n", "")
+
+
+def test_nobody_else_sees_a_mount_without_checks(persons_desk: Desk) -> None:
+    where = persons_desk.mount(persons_desk.xar("a.xar", {"run": TELL}))
+    if persons_desk.person and os.geteuid() == 0:
+        with pytest.raises(PermissionError):
+            os.listdir(where)

@@ -194,3 +194,9 @@ def test_fuse_conf_permits_others(
     if conf is not None:
         (scratch / "fuse.conf").write_text(conf)
     assert others_permitted() is permitted
+
+
+def test_a_mount_without_checks_is_for_whoever_mounts_alone(mountpoint: Path) -> None:
+    require("root", "fuse")
+    os.close(attach(os.fsencode(mountpoint), options(b"unchecked,allow_other")))
+    assert {b"default_permissions", b"allow_other"}.isdisjoint(mounted(mountpoint).super_options)

@@ -67,6 +67,7 @@ MEANINGS = {
     b"allow_other": attach(allow_other=True),
     b"fsname=foo,subtype=bar": attach(source=b"foo", subtype=b"bar"),
     b"max_read=65536": attach(max_read=65536),
+    b"unchecked": attach(unchecked=True),
     b"offset=188392": MountOptions(offset=188_392),
     b"offset=1,offset=0": MountOptions(),
     b"ro": attach(flags=MountFlag.RDONLY),
@@ -217,3 +218,11 @@ def test_ids_are_mapped_in_the_direction_of_fuse_overlayfs(scratch: Path) -> Non
     shown = (mountpoint / "file").stat()
     (uids,), (gids,) = parse([text.encode()]).union.uid_map, parse([text.encode()]).union.gid_map
     assert (shown.st_uid, shown.st_gid) == (3 - uids.outside + uids.inside, 3 - gids.outside + gids.inside)
+
+
+def test_a_mount_without_checks_is_fuse_s() -> None:
+    options = parse([b"unchecked,lowerdir=/a"])
+    wanted = request(options, b"/m", b"/")
+    assert (wanted.driver, wanted.union.acl) == (Driver.FUSE, False)
+    with pytest.raises(InvalidArgument, match="the driver kernel"):
+        request(parse([b"unchecked,lowerdir=/a,driver=kernel"]), b"/m", b"/")

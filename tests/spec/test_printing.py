@@ -47,6 +47,7 @@ ATTACH = st.builds(
     subtype=PATH,
     allow_other=st.sampled_from([None, True, False]),
     max_read=st.just(0) | st.integers(4096, 2**31 - 1),
+    unchecked=st.booleans(),
 )
 OPTIONS = st.builds(
     MountOptions,
@@ -84,5 +85,6 @@ def test_a_decided_mount_is_asked_for_again_by_its_options() -> None:
         UnionOptions(timeout=1.5),
         AttachOptions(MountFlag.NOSUID),
         Driver.FUSE,
+        "asked for by -o driver=fuse",
     )
     assert request(parse([print_options(options_of(wanted))]), b"/m", b"/") == wanted
