@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from layerfs.cli.words import take_apart
+from layerfs.cli.words import take_apart, working_directory
 from layerfs.errors import LayerfsError
 from layerfs.model import Driver
 from layerfs.mounts.launch import launch
@@ -92,7 +92,7 @@ def run(arguments: "Arguments") -> int:
     options = parse(os.fsencode(text) for text in arguments.options)
     layers, mountpoint = _paths(arguments, options)
     options = _writable(arguments, replace(options, lowers=layers))
-    cwd = os.getcwdb()
+    cwd = working_directory(mountpoint, *layers, *(path for path in (options.upper, options.work) if path))
     log = absolute(os.fsencode(arguments.log), cwd) if arguments.log else None
     wanted = request(options, mountpoint, cwd)
     if arguments.driver:

@@ -14,7 +14,7 @@ from typing import Final
 
 from layerfs import __version__
 from layerfs.cli.mount import leave, mount
-from layerfs.cli.words import take_apart
+from layerfs.cli.words import take_apart, working_directory
 from layerfs.model import Driver
 from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
@@ -66,7 +66,9 @@ def run(arguments: Sequence[str]) -> int:
     options = replace(options, work=options.work and resolve(options.work))
     debug = "debug" in words.switches or options.debug
     source = os.fsencode(words.paths[0]) if len(words.paths) > 1 else NAME
-    wanted = request(_with_source(options, source), os.fsencode(words.paths[-1]), os.getcwdb())
+    mountpoint = os.fsencode(words.paths[-1])
+    given = (mountpoint, *options.lowers, *(path for path in (options.upper, options.work) if path))
+    wanted = request(_with_source(options, source), mountpoint, working_directory(*given))
     process = Process(foreground=debug or "foreground" in words.switches, debug=debug)
     found = complete(wanted.stack)
     wanted = replace(wanted, stack=found.stack)

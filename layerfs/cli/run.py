@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from layerfs.cli.mount import add_package_options, warn
+from layerfs.cli.words import working_directory
 from layerfs.errors import WrongUsage
 from layerfs.model import Driver, Stack
 from layerfs.mounts.packages import Complete, complete
@@ -94,7 +95,7 @@ def _stack(layers: list[str], upper: str | None, work: str | None) -> Stack:
     """Return the stack with absolute paths; the work directory is `mount`'s where none is given."""
     if work and not upper:
         raise WrongUsage("--work without --upper", "give the directory that is to keep what is written as --upper")
-    cwd = os.getcwdb()
+    cwd = working_directory(*map(os.fsencode, [*layers, *filter(None, (upper, work))]))
     top = absolute(os.fsencode(upper), cwd) if upper else None
     scratch = resolve(os.fsencode(work)) if work else top and make_work(top)
     return Stack(tuple(absolute(os.fsencode(layer), cwd) for layer in layers), top, scratch)

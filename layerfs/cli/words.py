@@ -3,7 +3,20 @@
 It understands well-formed lines only; whoever gets None asks argparse, or shows the usage.
 """
 
+import os
 from collections.abc import Collection, Mapping, Sequence
+
+from layerfs.errors import NotFound
+
+
+def working_directory(*paths: bytes) -> bytes:
+    """Return what relative paths are relative to. It may be gone: that is no matter where all are absolute."""
+    try:
+        return os.getcwdb()
+    except FileNotFoundError:
+        if all(path.startswith(b"/") for path in paths):
+            return b"/"
+        raise NotFound("the working directory is gone", "give absolute paths, or `cd` to another directory") from None
 
 
 class Words:

@@ -108,7 +108,7 @@ class FileData(pyfuse3.Operations):
         fd = self.union.writable_fd(ino)
         if fh & UNPRIVILEGED:
             self.union.drop_sxid(ino)
-        if len(buf) < LARGE:
+        if len(buf) < LARGE or threads.are_crowded():  # a queue of large writes would take memory without end
             return write_all(fd, buf, off)
         with self.union.busy(self.union.file(ino)):
             return await threads.run(write_all, fd, buf, off)

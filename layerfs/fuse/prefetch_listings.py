@@ -147,7 +147,7 @@ def _serve(pipe: int, roots: dict[int, int]) -> None:
     for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)  # only the end of the pipe ends a helper
     keep = sorted({pipe, *roots.values()})
-    for low, high in zip([-1, *keep], [*keep, 1 << 20], strict=True):
+    for low, high in zip([-1, *keep], [*keep, 1 << 30], strict=True):
         os.closerange(low + 1, high)
     while header := os.read(pipe, _MESSAGE.size):
         count, length = _MESSAGE.unpack(header)

@@ -5,21 +5,27 @@ The mount may end at any step. The device then says ENODEV to the next reader, a
 
 import errno
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import import_module
 from typing import Final
 
-from layerfs.fuse.config import ServeConfig, hold_signals
+from layerfs.errors import LayerfsError
+from layerfs.fuse import outside
+from layerfs.fuse.config import ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device
 from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.prelude import Prelude
 from layerfs.sys.later import put_off
+from layerfs.sys.limits import lift_limits
 from layerfs.union.union import Union
 
 SERVER: Final = "layerfs.fuse.server"
+_ABORTED: Final = "somebody wrote to /sys/fs/fuse/connections/*/abort, or the kernel is short of memory"
 SWITCH: Final = 100e-6  # seconds; how soon the importing thread lets go of the interpreter (its default: 5 ms)
 
 
@@ -29,20 +35,44 @@ def serve(fd: int, union: Union, config: ServeConfig, beside: Callable[[], None]
     Owns `fd` and `union`. To be called once in a process, in its main thread; `beside` is called in another one once
     requests are answered. Raises Unsupported when the kernel is too old.
     """
-    device, listings = Device(fd), Listings()
-    hold_signals()
+    _be_a_server()
+    device, child = Device(fd), 0
     try:
-        negotiate(fd, Wanted.of(union.options, read_only=config.read_only))
-        _answer_during_import(Prelude(union, listings), device, beside, debug=config.debug)
-    except BaseException as error:
-        device.close()
-        union.close()
-        if isinstance(error, OSError) and error.errno == errno.ENODEV:
-            return  # unmounted already
-        raise
-    from layerfs.fuse.server import serve_union
+        with ExitStack() as undo:
+            undo.callback(union.close)
+            undo.callback(device.close)  # first: whoever asks must hear that nobody answers
+            negotiate(fd, Wanted.of(union.options, read_only=config.read_only))
+            child = outside.show_root(config.mountpoint)
+            listings = Listings()
+            _answer_during_import(Prelude(union, listings), device, beside, debug=config.debug)
+            undo.pop_all()
+        from layerfs.fuse.server import serve_union
 
-    serve_union(device, union, config, listings)
+        serve_union(device, union, config, listings)
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # unmounted while we started
+            raise
+    finally:
+        if child:
+            outside.reap(child)
+        _forget_pending()
+    if outside.clear_dead_mount(config.mountpoint):
+        raise LayerfsError("the kernel ended the connection, and what was not written back is lost", _ABORTED)
+
+
+def _be_a_server() -> None:
+    """Leave behind what came from whoever happened to start us, and hold back what would end us."""
+    hold_signals()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, children leave no status
+    os.umask(0)  # the kernel has applied the callers'
+    os.chdir("/")
+    lift_limits()
+
+
+def _forget_pending() -> None:
+    """Take what told us to end meanwhile: in the foreground it would end the process when it is let through."""
+    while signal.sigtimedwait(ending_signals(), 0) is not None:
+        pass
 
 
 def _answer_during_import(prelude: Prelude, device: Device, beside: Callable[[], None] | None, *, debug: bool) -> None:
@@ -63,13 +93,11 @@ def _answer_during_import(prelude: Prelude, device: Device, beside: Callable[[],
 
     thread = threading.Thread(target=fetch, name="layerfs-import")
     sys.setswitchinterval(SWITCH)
-    try:
-        thread.start()
-        if not debug:  # every request is to be logged
-            prelude.answer(device, imported)
-    finally:
-        thread.join()
-        sys.setswitchinterval(former)
-        os.close(imported)
+    thread.start()
+    if not debug:  # every request is to be logged
+        prelude.answer(device, imported)  # where that fails nobody waits for the import: the layers are let go at once
+    thread.join()
+    sys.setswitchinterval(former)
+    os.close(imported)
     if failures:
         raise failures[0]

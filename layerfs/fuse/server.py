@@ -1,22 +1,21 @@
 """The life of one server: handshake, loop, and a way out that leaves no mount and loses no write.
 
 Nothing but the end of the session ends it: unmounted by somebody (the device says ENODEV), or by us on a signal that
-would kill us. We unmount from a thread, while the loop goes on answering: umount(2) writes back what is dirty, through
-us.
+would kill us. A child unmounts (outside.py), while the loop goes on answering: umount(2) writes back what is dirty,
+through us.
 """
 
 import errno
 import gc
 import logging
 import os
-import resource
 import signal
 from contextlib import closing
 
 import pyfuse3
 import trio
 
-from layerfs.fuse import threads
+from layerfs.fuse import outside, threads
 from layerfs.fuse.config import Idle, ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device, Introduction
 from layerfs.fuse.gate import Gate, install
@@ -24,25 +23,26 @@ from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
-from layerfs.sys.files import syncfs
 from layerfs.sys.limits import one_arena
-from layerfs.sys.mounts import unmount
 from layerfs.sys.prctl import set_name
 from layerfs.union.union import Union
 
 GRACE = 2  # seconds; guessed
 LOOKS = 4  # at whether there were requests, in the time without any that ends a mount; guessed
 SPARE_WORKERS = 2  # beside the one that reads; each holds a buffer of a megabyte, most of it untouched
-WORKERS = 32  # more requests than this wait in the kernel; only byte work takes a worker for longer than a moment
+# More requests than this wait in the kernel. Few take a worker for longer than a moment (bytes, copies, syncs), but a
+# client may send many of them at once, and the rest must not wait.
+WORKERS = 256
 log = logging.getLogger(__name__)
 
 
 def serve_union(device: Device, union: Union, config: ServeConfig, listings: Listings) -> None:
     """Serve a union where the prelude left off, until the mount ends; see `serve.serve`. Owns device and union."""
-    with closing(union), closing(device), closing(PageCache(device.fd)) as pages:
-        prepare(config)
-        with closing(Operations(union, config, pages, listings)) as operations:
-            _serve(device, operations, config)
+    with closing(union):
+        with closing(device), closing(PageCache(device.fd)) as pages:
+            prepare(config)
+            with closing(Operations(union, config, pages, listings)) as operations:
+                _serve(device, operations, config)
         _bring_to_disk(union)
 
 
@@ -56,23 +56,24 @@ def _bring_to_disk(union: Union) -> None:
 
 def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:
     """Serve any operations, which must be guarded already, from FUSE_INIT on; otherwise as `serve.serve`."""
-    with closing(Device(fd)) as device:
-        try:
+    try:
+        with closing(Device(fd)) as device:
             log.debug("%s", negotiate(fd, wanted))
-        except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
-            return  # unmounted before we came
-        _serve(device, operations, config)
+            child = outside.show_root(config.mountpoint)
+            _serve(device, operations, config)
+        outside.reap(child)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return  # unmounted before we came
+    finally:
+        outside.clear_dead_mount(config.mountpoint)
 
 
 def _serve(device: Device, operations: pyfuse3.Operations, config: ServeConfig) -> None:
     """Have libfuse take over the device, and serve until the mount ends."""
-    try:
-        with device.introduce() as introduction:
-            _run_session(introduction, operations, config)
-    finally:
-        _clear_dead_mount(config.mountpoint)
+    with device.introduce() as introduction:
+        _run_session(introduction, operations, config)
 
 
 def _run_session(introduction: Introduction, operations: pyfuse3.Operations, config: ServeConfig) -> None:
@@ -87,17 +88,8 @@ def _run_session(introduction: Introduction, operations: pyfuse3.Operations, con
         pyfuse3.close(unmount=False)
 
 
-def _clear_dead_mount(mountpoint: bytes) -> None:
-    """Take away what an aborted connection leaves: a mountpoint that answers ENOTCONN."""
-    try:
-        os.statvfs(mountpoint)  # asks the server, whatever the kernel has cached
-    except OSError as error:
-        if error.errno == errno.ENOTCONN:
-            unmount(mountpoint, lazy=True)
-
-
 def prepare(config: ServeConfig) -> None:
-    """Set what belongs to the process: logging, its name, as many descriptors as it may have, a calm collector.
+    """Set what belongs to the process: logging, its name, a calm collector.
 
     A signal that would end the session waits until there is one; block it before the mount is made, too.
     """
@@ -108,8 +100,6 @@ def prepare(config: ServeConfig) -> None:
     )
     logging.getLogger("pyfuse3").addFilter(_was_awaited)
     set_name(b"layerfs")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     one_arena()
     gc.collect()
     gc.freeze()  # what was imported stays for ever, so that no collection walks it
@@ -124,22 +114,10 @@ async def _session(config: ServeConfig, gate: Gate) -> None:
     """Answer requests until the session ends."""
     async with trio.open_nursery() as beside:
         beside.start_soon(_leave_when_told, config.mountpoint, beside.cancel_scope)
-        beside.start_soon(_show_root, config.mountpoint)
         if config.idle is not None:
             beside.start_soon(_leave_when_idle, config.idle, gate)
         await pyfuse3.main(min_tasks=SPARE_WORKERS, max_tasks=WORKERS)
         beside.cancel_scope.cancel()
-
-
-async def _show_root(mountpoint: bytes) -> None:
-    """Stat the root, so that the kernel knows its owner.
-
-    Until it has asked once it takes root for the owner, and refuses a person's chmod of the mountpoint by itself.
-    """
-    try:
-        await trio.to_thread.run_sync(os.stat, mountpoint)
-    except OSError as error:
-        log.debug("cannot stat %r: %s", mountpoint, error)
 
 
 async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None:
@@ -155,11 +133,26 @@ async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None
             await anext(signals)
         finally:  # another one must not kill what cleans up
             signal.pthread_sigmask(signal.SIG_BLOCK, ending)
-        if await trio.to_thread.run_sync(_leave, mountpoint):
+        if await _leave(mountpoint):
             await trio.sleep(GRACE)
         pyfuse3.terminate()
         await trio.sleep(GRACE)
         session.cancel()
+
+
+async def _leave(mountpoint: bytes) -> bool:
+    """Unmount; False when the mount is still in use, and was written back and taken out of the tree."""
+    try:
+        child = outside.leave(mountpoint)
+        waiting = os.pidfd_open(child)
+        try:
+            await trio.lowlevel.wait_readable(waiting)
+        finally:
+            os.close(waiting)
+        return outside.result(child) == outside.GONE
+    except OSError as error:
+        log.warning("cannot unmount %r: %s", mountpoint, error)
+    return False
 
 
 async def _leave_when_idle(idle: Idle, gate: Gate) -> None:
@@ -186,30 +179,3 @@ async def _try_to_leave(idle: Idle, gate: Gate) -> bool:
     except OSError as error:
         log.warning("idle, but cannot unmount: %s", error)
         return False
-
-
-def _leave(mountpoint: bytes) -> bool:
-    """Unmount; False when the mount is still in use, and was written back and taken out of the tree."""
-    try:
-        unmount(mountpoint)
-        return True
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # not mounted where we are: `layerfs run` let go of our copy
-            return False
-        if error.errno != errno.EBUSY:
-            log.warning("cannot unmount %r: %s", mountpoint, error)
-    try:
-        _write_back(mountpoint)
-        unmount(mountpoint, lazy=True)
-    except OSError as error:
-        log.warning("cannot detach %r: %s", mountpoint, error)
-    return False
-
-
-def _write_back(mountpoint: bytes) -> None:
-    """Have the kernel send us every dirty page; a lazy unmount does not."""
-    root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(root)
-    finally:
-        os.close(root)

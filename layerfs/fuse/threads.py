@@ -125,6 +125,11 @@ class ByteThreads:
             thread.join()
         os.close(self._bell)
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs have no thread yet."""
+        return max(self._busy - THREADS, 0)
+
 
 _running: ByteThreads | None = None
 
@@ -139,6 +144,11 @@ def running(sleeper: Sleeper) -> Iterator[None]:
     finally:
         closing, _running = _running, None
         closing.close()
+
+
+def are_crowded() -> bool:
+    """Tell whether more work waits for a thread than all threads have."""
+    return _running is not None and _running.waiting > THREADS
 
 
 async def run(function: Callable[[*Arguments], T], *args: *Arguments) -> T:

@@ -39,6 +39,11 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
     if driver is Driver.KERNEL:
         try:
             _mount_kernel(request, why, process, inherited)
+            if process.foreground:
+                from layerfs.mounts.foreground import stay
+
+                stay(request.mountpoint)
+                registry.prune()
             return
         except Unsupported as refusal:
             # What images the kernel takes shows when it takes them; directories were tried before.

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from layerfs.errors import LayerfsError
 from layerfs.fuse.config import Idle, ServeConfig, ending_signals, hold_signals
 from layerfs.model import Driver
 from layerfs.mounts import registry
@@ -19,6 +20,8 @@ from layerfs.sys.private import runtime_directory
 from layerfs.value import replace, value
 
 if TYPE_CHECKING:
+    import logging
+
     from layerfs.union.union import Union
 
 STDERR: Final = 2
@@ -189,12 +192,19 @@ class Server:
                 idle=idle,
             )
             device, self._device = self._device, -1
-            serve(device, self._union, config, partial(start_logging, process, record.log))
-        except Exception:
-            import logging
-
-            logging.getLogger(__name__).exception("the server ended by a bug")
+            serve(device, self._union, config, partial(_answered, process, record.log))
+        except LayerfsError as error:
+            _log().error("%s (%s)", error.message, error.hint)
             raise
+        except Exception:
+            _log().exception("the server ended by a bug")
+            raise
+
+
+def _log() -> "logging.Logger":
+    import logging  # 5 ms that no mount waits for
+
+    return logging.getLogger(__name__)
 
 
 def _is_dead(mountpoint: bytes) -> bool:
@@ -236,6 +246,15 @@ def _beside_records(name: bytes) -> bytes | None:
         return os.path.join(runtime_directory(), name)
     except PermissionError:
         return None
+
+
+def _answered(process: Process, log: bytes | None) -> None:
+    """What is done once requests are answered, beside that."""
+    start_logging(process, log)
+    if process.foreground and b"NOTIFY_SOCKET" in os.environb:
+        from layerfs.sys.notify import notify
+
+        notify("READY=1")
 
 
 def start_logging(process: Process, log: bytes | None) -> None:

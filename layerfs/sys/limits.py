@@ -21,3 +21,24 @@ def one_arena() -> None:
 def trim_memory() -> None:
     """Give free memory of the C heap back to the system (malloc_trim(3))."""
     libc.call("malloc_trim", 0)
+
+
+def lift_limits() -> None:
+    """Let a process that serves others do what the host permits, not what was left to whoever happened to start it."""
+    names = ("AS", "CPU", "DATA", "FSIZE", "NPROC", "RSS")
+    for limit in (getattr(resource, f"RLIMIT_{name}") for name in names):
+        _lift(limit, resource.RLIM_INFINITY)
+    try:
+        with open("/proc/sys/fs/nr_open", "rb") as file:
+            _lift(resource.RLIMIT_NOFILE, int(file.read()))
+    except FileNotFoundError:
+        raise_open_files()
+
+
+def _lift(limit: int, highest: int) -> None:
+    """Raise a limit to the highest value, as root may, or to the hard limit."""
+    _, hard = resource.getrlimit(limit)
+    try:
+        resource.setrlimit(limit, (highest, highest))
+    except (PermissionError, ValueError):
+        resource.setrlimit(limit, (hard, hard))

@@ -1,10 +1,17 @@
 """A server's life in order: whatever ends the mount, at whichever step, is an orderly end."""
 
+import errno
 import os
 import signal
+import time
+from pathlib import Path
+
+import pytest
 
 from layerfs.sys.mounts import unmount
 from tests.fuse.slow import Slow
+
+PATIENCE = 20  # s
 
 
 def test_told_to_end_during_the_import_the_server_unmounts(slow: Slow) -> None:
@@ -21,3 +28,38 @@ def test_a_mount_that_ends_during_the_import_ends_the_server(slow: Slow) -> None
     unmount(os.fsencode(slow.target), lazy=True)
     slow.imported()
     assert os.waitstatus_to_exitcode(os.waitpid(slow.pid, 0)[1]) == 0
+
+
+def test_a_mount_that_ends_during_the_import_lets_its_layers_go_before_that_ends(slow: Slow) -> None:
+    """The next mount of the same layers found them busy for 170 ms; peers let go in 5."""
+
+    def layers() -> list[str]:
+        table = Path(f"/proc/{slow.pid}/fd")
+        return [target for fd in table.iterdir() if (target := os.readlink(fd)).startswith(str(slow.target.parent))]
+
+    assert "low" in os.listdir(slow.target)
+    assert layers()
+    unmount(os.fsencode(slow.target))
+    deadline = time.monotonic() + PATIENCE
+    while Path(f"/proc/{slow.pid}/fd").exists() and layers():  # the import ends only below
+        assert time.monotonic() < deadline
+    slow.imported()
+    assert os.waitstatus_to_exitcode(os.waitpid(slow.pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("name", ["HUP", "USR1"])
+def test_any_signal_that_would_kill_waits_for_the_session(slow: Slow, name: str) -> None:
+    os.kill(slow.pid, getattr(signal, f"SIG{name}"))
+    assert "low" in os.listdir(slow.target)
+    slow.imported()
+    assert os.waitstatus_to_exitcode(os.waitpid(slow.pid, 0)[1]) == 0
+    assert not os.path.ismount(slow.target)
+
+
+def test_a_server_that_is_killed_leaves_an_error_and_no_hang(slow: Slow) -> None:
+    """Each process that asks, also the server's own child, hears that nobody answers any more."""
+    os.kill(slow.pid, signal.SIGKILL)
+    os.waitpid(slow.pid, 0)
+    with pytest.raises(OSError) as caught:
+        os.statvfs(slow.target)
+    assert caught.value.errno == errno.ENOTCONN

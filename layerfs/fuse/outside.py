@@ -1,0 +1,112 @@
+"""What a server wants of its own mount is asked by a child that has no copy of the device.
+
+Whoever asks a mount waits until the server answers, or until the last copy of the device is closed. A thread of the
+server that asks would itself keep the device open: were the server killed at that moment, the thread could not end
+before it is answered, and nobody else would answer it. A child has closed the device, so it is told that the server
+is dead.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from layerfs.sys.files import syncfs
+from layerfs.sys.mounts import unmount
+
+FIRST: Final = 3  # descriptors from here on are closed in a child
+LAST: Final = 1 << 30
+GONE: Final = 0  # exit statuses of a child that unmounts
+DETACHED: Final = 1
+_FAILED: Final = 100  # and the errno
+
+
+def ask(action: Callable[[], int]) -> int:
+    """Start a child that does something to the mount and exits with what `action` returns; return its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = _FAILED
+    try:
+        os.closerange(FIRST, LAST)
+        status = action()
+    except OSError as error:
+        status = _FAILED + (error.errno or 0)
+    finally:
+        os._exit(status)
+
+
+def result(pid: int) -> int:
+    """Wait for a child; return what its action did. Raises the OSError that ended it."""
+    try:
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:  # somebody has us ignore SIGCHLD
+        return GONE
+    if status < 0:
+        raise OSError(errno.EINTR, "the child that unmounts was killed")
+    if status >= _FAILED:
+        code = status - _FAILED or errno.EIO
+        raise OSError(code, os.strerror(code))
+    return status
+
+
+def reap(pid: int) -> None:
+    """Wait for a child, whatever it did; to be called when the mount has ended."""
+    with suppress(OSError):
+        result(pid)
+
+
+def show_root(mountpoint: bytes) -> int:
+    """Have a child stat the root, so that the kernel knows its owner; return the child's pid.
+
+    Until it has asked once it takes root for the owner, and refuses a person's chmod of the mountpoint by itself.
+    """
+
+    def look() -> int:
+        os.stat(mountpoint)
+        return GONE
+
+    return ask(look)
+
+
+def leave(mountpoint: bytes) -> int:
+    """Have a child unmount; `result` says GONE, or DETACHED if the mount is still in use: then it was written back."""
+    return ask(lambda: _leave(mountpoint))
+
+
+def _leave(mountpoint: bytes) -> int:
+    try:
+        unmount(mountpoint)
+        return GONE
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # not mounted where we are: `layerfs run` let go of our copy
+            return DETACHED
+        if error.errno != errno.EBUSY:
+            raise
+    write_back(mountpoint)
+    unmount(mountpoint, lazy=True)
+    return DETACHED
+
+
+def write_back(mountpoint: bytes) -> None:
+    """Have the kernel send the server every dirty page; a lazy unmount does not."""
+    root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs(root)
+    finally:
+        os.close(root)
+
+
+def clear_dead_mount(mountpoint: bytes) -> bool:
+    """Take away what an aborted connection leaves: a mountpoint that answers ENOTCONN. True if there was one.
+
+    To be called when every copy of the device is closed.
+    """
+    try:
+        os.statvfs(mountpoint)  # asks the server, whatever the kernel has cached
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            unmount(mountpoint, lazy=True)
+            return True
+    return False

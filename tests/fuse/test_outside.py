@@ -1,0 +1,53 @@
+"""Children that ask a server's own mount: without its descriptors, and their failures are errors here."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from layerfs.fuse import outside
+
+
+def test_a_child_holds_no_descriptor_of_the_server(tmp_path: Path) -> None:
+    told, tell = os.pipe()
+    (tmp_path / "seen").touch()
+    seen = os.fsencode(tmp_path / "seen")
+
+    def look() -> int:
+        with open(seen, "w") as file:
+            file.write(" ".join(os.listdir("/proc/self/fd")))
+        return outside.GONE
+
+    assert outside.result(outside.ask(look)) == outside.GONE
+    os.close(told)
+    os.close(tell)
+    assert set((tmp_path / "seen").read_text().split()) <= {"0", "1", "2", "3", "4"}  # the file, and the listing
+
+
+def test_what_a_child_says_and_what_ends_it_is_heard() -> None:
+    assert outside.result(outside.ask(lambda: outside.DETACHED)) == outside.DETACHED
+
+    def fail() -> int:
+        raise PermissionError(errno.EPERM, "no")
+
+    with pytest.raises(PermissionError):
+        outside.result(outside.ask(fail))
+    with pytest.raises(OSError):
+        outside.result(outside.ask(lambda: 1 // 0))
+    outside.reap(outside.ask(fail))
+
+
+def test_a_child_that_is_killed_is_an_error() -> None:
+    child = outside.ask(lambda: time.sleep(60) or 0)  # type: ignore[func-returns-value]
+    os.kill(child, 9)
+    with pytest.raises(InterruptedError):
+        outside.result(child)
+
+
+def test_what_is_no_mount_is_not_cleared(tmp_path: Path) -> None:
+    assert not outside.clear_dead_mount(os.fsencode(tmp_path))
+    assert not outside.clear_dead_mount(os.fsencode(tmp_path / "gone"))
+    with pytest.raises(OSError):
+        outside.result(outside.show_root(os.fsencode(tmp_path / "gone")))
