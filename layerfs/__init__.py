@@ -3,6 +3,7 @@
 The rooms, from the edge inwards; ARCHITECTURE.md says why.
 
     cli       one verb per file
+    daemon    snapshots served to containerd by gRPC
     xarexec   one mount of a XAR for all callers of a user
     mounts    one stack at one mountpoint: which driver, the registry of what is mounted
     oci       images: layer tars in and out, layouts, registries

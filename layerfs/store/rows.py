@@ -96,6 +96,20 @@ def alike(db: Transaction, driver: str, ref: str, label: str) -> list[Row]:
     return [_row(columns, {}) for columns in found]
 
 
+def showing(db: Transaction, driver: str, place: int) -> list[str]:
+    """Return the keys of snapshots whose mounts name a directory: its own, and some of the views right above it.
+
+    All views of one snapshot have the same mounts, so a few are enough.
+    """
+    own = db.all("SELECT key FROM snapshots WHERE driver = ? AND place = ?", driver, place)
+    views = db.all(
+        "SELECT v.key FROM snapshots p JOIN snapshots v ON v.parent = p.id"
+        " WHERE p.driver = ? AND p.place = ? AND v.kind = ? LIMIT 64",
+        *(driver, place, Kind.VIEW.value),
+    )
+    return [key for (key,) in (*own, *views)]
+
+
 def has_children(db: Transaction, number: int) -> bool:
     """Tell whether a snapshot is somebody's parent."""
     return db.one("SELECT 1 FROM snapshots WHERE parent = ? LIMIT 1", number) is not None

@@ -1,0 +1,147 @@
+"""How a call is answered: the method runs in a thread, its error becomes a status, its time is counted and logged.
+
+Threads are set apart by what they work for (a snapshotter, the diff service), so that a slow disk behind one leaves
+the others theirs. A call whose client has gone, or whose deadline has passed, is left at once: its method runs to its
+end, or to where it asks `Call.cancelled`, and what it did stands. Every method of the store leaves before or after.
+"""
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import grpc
+
+from layerfs.daemon.messages import SERVICES, full_name, message
+from layerfs.daemon.metrics import Metrics
+from layerfs.daemon.status import status_of
+
+THREADS: Final = 32  # for each snapshotter; guessed
+STREAMS: Final = 32  # lists that are being sent at once
+PATIENCE: Final = 60.0  # s for a client to take one message of a list
+
+_log = logging.getLogger("layerfs.daemon")
+_numbers = itertools.count(1)
+
+
+class Call:
+    """What is known of a request beside its message: its number, containerd's namespace, whether it goes on."""
+
+    __slots__ = ("_gone", "namespace", "number")
+
+    def __init__(self, namespace: str) -> None:
+        self.number = next(_numbers)
+        self.namespace = namespace
+        self._gone = threading.Event()
+
+    def cancel(self) -> None:
+        """Note that nobody waits for the answer any more."""
+        self._gone.set()
+
+    def cancelled(self) -> bool:
+        """Tell whether nobody waits for the answer any more."""
+        return self._gone.is_set()
+
+
+class Pools:
+    """Threads by what they work for. Names are bounded: what is unknown shares one pool."""
+
+    def __init__(self, known: frozenset[str]) -> None:
+        self._known = known
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+
+    def of(self, name: str) -> ThreadPoolExecutor:
+        """Return the threads for a name."""
+        name = name if name in self._known else "other"
+        if name not in self._pools:
+            self._pools[name] = ThreadPoolExecutor(THREADS, thread_name_prefix=f"layerfs-{name}")
+        return self._pools[name]
+
+    def close(self) -> None:
+        """Let the threads end; what they do is finished first."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Calls:
+    """Makes gRPC handlers of the methods of a service."""
+
+    def __init__(self, pools: Pools, metrics: Metrics) -> None:
+        self._pools = pools
+        self._metrics = metrics
+        self._streams = asyncio.Semaphore(STREAMS)
+
+    def handlers(self, service: str, methods: object) -> Any:
+        """Return the handlers of a service (a key of SERVICES) whose methods `methods` has."""
+        package = service.rpartition(".")[0]
+        made = {}
+        for name, (asked, answered, _, streamed) in SERVICES[service].items():
+            make = grpc.unary_stream_rpc_method_handler if streamed else grpc.unary_unary_rpc_method_handler
+            answer = self._stream if streamed else self._unary
+            made[name] = make(
+                answer(name, getattr(methods, name)),
+                request_deserializer=message(package, full_name(package, asked)).FromString,
+                response_serializer=message(package, full_name(package, answered)).SerializeToString,
+            )
+        return grpc.method_handlers_generic_handler(service, made)
+
+    def _unary(self, name: str, method: Callable[[Any, Call], Any]) -> Callable[[Any, Any], Any]:
+        async def handle(request: Any, context: Any) -> Any:
+            return await self._answer(name, method, request, context)
+
+        return handle
+
+    def _stream(self, name: str, method: Callable[[Any, Call], Iterator[Any]]) -> Callable[[Any, Any], Any]:
+        async def handle(request: Any, context: Any) -> None:
+            async with self._streams:
+                for answer in await self._answer(name, method, request, context):
+                    async with asyncio.timeout(PATIENCE):
+                        await context.write(answer)
+
+        return handle
+
+    async def _answer(self, name: str, method: Callable[[Any, Call], Any], request: Any, context: Any) -> Any:
+        """Run a method in a thread and return what it returns; an error ends the call with its status."""
+        call = Call(_namespace(context))
+        started = time.monotonic()
+        code = grpc.StatusCode.OK
+        told = ""
+        try:
+            pool = self._pools.of(getattr(request, "snapshotter", "diff"))
+            return await asyncio.get_running_loop().run_in_executor(pool, method, request, call)
+        except asyncio.CancelledError:
+            call.cancel()
+            code, told = grpc.StatusCode.CANCELLED, "the client has gone"
+            raise
+        except Exception as error:
+            code, told = status_of(error)
+        finally:
+            seconds = time.monotonic() - started
+            self._metrics.answered(name, code.name, seconds)
+            _log.log(
+                logging.DEBUG if code in _USUAL else logging.WARNING,
+                "%s",
+                name,
+                extra={"request": call.number, "status": code.name, "ms": round(seconds * 1000, 2), "told": told},
+            )
+        await context.abort(code, told)
+
+
+_USUAL: Final = (
+    grpc.StatusCode.OK,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.CANCELLED,
+)
+
+
+def _namespace(context: Any) -> str:
+    """Return containerd's namespace of a call; empty where it sends none, as its garbage collector does."""
+    found = dict(context.invocation_metadata() or ()).get("containerd-namespace", "")
+    return found if isinstance(found, str) and len(found) <= 256 else ""

@@ -1,0 +1,84 @@
+"""The store behind the socket: which snapshotter a request means, which snapshot some mounts show, its numbers."""
+
+import os
+import re
+from typing import Final, NamedTuple
+
+from layerfs.errors import LayerfsError, NotFound, Unsupported
+from layerfs.model import Mount
+from layerfs.snapshots import registry
+from layerfs.snapshots.library import Store
+from layerfs.snapshots.snapshotter import Snapshotter
+from layerfs.store import rows
+
+PREFIX: Final = "layerfs-"
+ANY: Final = "layerfs"  # the best that the host can run
+
+
+class Numbers(NamedTuple):
+    """Of one driver: snapshots by kind, bytes of the committed ones, and how many are not finished (packed) yet."""
+
+    kinds: dict[str, int]
+    size: int
+    packing: int
+
+
+class Node:
+    """A store, and the names under which containerd knows its snapshotters: `layerfs`, `layerfs-overlay`, ..."""
+
+    def __init__(self, store: Store, default: str = "auto") -> None:
+        self.store = store
+        self.default = default
+        root = re.escape(os.fsdecode(store.root))
+        self._snapshot = re.compile(rf"{root}/drivers/([^/,:]+)/snapshots/(\d{{1,18}})(?=[/,:]|$)")
+
+    def snapshotter(self, name: str) -> Snapshotter:
+        """Return the snapshotter of a request. Raises NotFound for a name that is none, Unsupported."""
+        if name in ("", ANY):
+            return self.store.snapshotter(self.default)
+        driver = name.removeprefix(PREFIX)
+        if driver not in registry.names():
+            known = ", ".join([ANY, *(PREFIX + word for word in registry.names())])
+            raise NotFound(f"there is no snapshotter {name[:64]!r} here", f"there are: {known}")
+        return self.store.snapshotter(driver)
+
+    def shown_by(self, mounts: tuple[Mount, ...]) -> tuple[Snapshotter, str]:
+        """Return the snapshot that has exactly these mounts, by its snapshotter and its key.
+
+        What a client says is only used to find a candidate. Raises Unsupported for mounts that are not ours:
+        containerd then asks its next differ.
+        """
+        for driver, number in self._named_in(mounts):
+            if driver not in registry.names():
+                continue
+            snapshotter = self.store.snapshotter(driver)
+            with self.store.ledger.read() as db:
+                keys = rows.showing(db, driver, number)
+            for key in keys:
+                if self._has(snapshotter, key, mounts):
+                    return snapshotter, key
+        raise Unsupported("these mounts are no snapshot of this store", "containerd's own differ can take them")
+
+    def _named_in(self, mounts: tuple[Mount, ...]) -> list[tuple[str, int]]:
+        """Return the snapshots whose directories the mounts name, the most likely first: that of the upper."""
+        words = [word for mount in mounts for word in (mount.source, *mount.options)]
+        words.sort(key=lambda word: not word.startswith("upperdir="))
+        found = [(driver, int(number)) for word in words for driver, number in self._snapshot.findall(word)]
+        return list(dict.fromkeys(found))[:512]
+
+    @staticmethod
+    def _has(snapshotter: Snapshotter, key: str, mounts: tuple[Mount, ...]) -> bool:
+        try:
+            return snapshotter.mounts(key) == mounts
+        except LayerfsError:  # a committed one has none, or it went meanwhile
+            return False
+
+    def numbers(self) -> dict[str, Numbers]:
+        """Return the numbers of each driver that has snapshots."""
+        found = {}
+        with self.store.ledger.read() as db:
+            for name in rows.drivers(db):
+                counts, usage = rows.total(db, name)
+                kinds = {kind.word: count for kind, count in counts.items()}
+                found[name] = Numbers(kinds, usage.size, len(rows.unsealed(db, name)))
+        return found

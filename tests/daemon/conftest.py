@@ -1,0 +1,31 @@
+"""What tests of the daemon are given: a store, and a daemon of their own over it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import layerfs
+from layerfs.daemon.node import Node
+from tests.daemon.client import Client, Served, serving
+
+
+@pytest.fixture
+def node(scratch: Path) -> Iterator[Node]:
+    """A node over an empty store."""
+    with layerfs.open_store(scratch / "store") as store:
+        yield Node(store)
+
+
+@pytest.fixture
+def served(scratch: Path) -> Iterator[Served]:
+    """A daemon that serves an empty store, in a process of its own."""
+    with serving(scratch) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[Client]:
+    """A client of that daemon."""
+    with Client(served.address) as made:
+        yield made

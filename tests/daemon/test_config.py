@@ -1,0 +1,57 @@
+"""The configuration: every key checked, the command line first."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from layerfs.daemon import config as module
+from layerfs.daemon.config import Config
+from layerfs.errors import InvalidArgument, LayerfsError
+
+
+def written(place: Path, text: str) -> bytes:
+    (place / "c.toml").write_text(text)
+    return bytes(place / "c.toml")
+
+
+def test_the_command_line_counts_before_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, 'root = "/a"\nlog_level = "debug"\n')
+    config = Config.read(path, {"root": "/b", "address": None})
+    assert (config.root, config.log_level) == ("/b", "debug")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('rot = "/a"', 'did you mean "root"'),
+        ("root = 5", "a text in quotes"),
+        ('cleanup_seconds = "x"', "a whole number"),
+        ("cleanup_seconds = true", "a whole number"),
+        ("cleanup_seconds = -1", "from 0"),
+        ('log_level = "loud"', "one of debug"),
+        ('metrics = "here"', "HOST:PORT"),
+        ("root = ", "TOML"),
+        ('root = "\\udcff"', "TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidArgument) as error:
+        Config.read(written(tmp_path, text), {})
+    assert message in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LayerfsError, match=re.escape(f"{tmp_path}/none")):
+        Config.read(bytes(tmp_path / "none"), {})
+
+
+def test_only_some_keys_change_while_the_daemon_runs() -> None:
+    before, after = Config(root="/a", log_level="info"), Config(root="/b", log_level="debug", cleanup_seconds=5)
+    assert before.reread(after) == Config(root="/a", log_level="debug", cleanup_seconds=5)
+
+
+def test_every_key_is_documented() -> None:
+    documented = set(re.findall(r"^    (\w+) =", module.__doc__ or "", re.MULTILINE))
+    assert documented == {field.name for field in fields(Config)}
