@@ -1,14 +1,26 @@
-"""Everything of one filesystem on disk."""
+"""What is on disk when the call returns: a whole filesystem, or the names in one directory."""
 
 import os
+from typing import Final
 
-from layerfs.sys import libc
+from layerfs.sys.files import syncfs
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def sync_filesystem(path: bytes) -> None:
     """Return when all that was written to the filesystem of a directory is on disk (syncfs(2))."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, _DIRECTORY)
     try:
-        libc.call("syncfs", fd)
+        syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_names(path: bytes) -> None:
+    """Return when the names in a directory are on disk."""
+    fd = os.open(path, _DIRECTORY)
+    try:
+        os.fsync(fd)
     finally:
         os.close(fd)

@@ -19,8 +19,8 @@ from tests.oracle.trees import Tree, read_tree
 
 BTRFS_SIZE = 256 << 20  # bytes; mkfs.btrfs wants more than 109 MiB
 THIRD_PARTY = Path(__file__).parent / "package"
-DRIVERS = ("overlay", "fuse", "btrfs", "copying")
-NEEDS = {"overlay": ["kernel overlay"], "fuse": ["fuse"], "btrfs": ["btrfs"], "copying": []}
+DRIVERS = ("overlay", "fuse", "btrfs", "xar", "copying")
+NEEDS = {"overlay": ["kernel overlay"], "fuse": ["fuse"], "btrfs": ["btrfs"], "xar": ["fuse"], "copying": []}
 
 
 class Subject:
