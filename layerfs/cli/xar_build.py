@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         built = build(recipe, progress)
     complain([f"warning: /{os.fsdecode(path)}: only its owner may use it, who is nobody" for path in built.closed])
     complain([f"warning: /{os.fsdecode(path)}: no {os.fsdecode(key)} in squashfs" for path, key in built.dropped])
+    complain([f"warning: /{os.fsdecode(path)}: {what}" for path, what in built.changed])
     what = f"{built.entries} entries, {size(built.size)}, UUID {built.header.uuid}, VERSION {built.header.version}"
     print(one_line(f"{arguments.output}: {what}"))
     return 0

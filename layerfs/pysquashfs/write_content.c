@@ -106,13 +106,19 @@ static int copy_data(sw_writer *w, int fd, uint64_t position, uint64_t end)
 	return 0;
 }
 
-/* Where the data at or after `position` begin; `end` if there are none. Files that know no holes are data. */
+/* Where the data at or after `position` begin; `end`, or where the file ends by now, if there are none. Files that know no
+   holes are data. */
 static uint64_t data_at(int fd, uint64_t position, uint64_t end)
 {
 	off_t found = lseek(fd, position, SEEK_DATA);
+	struct stat status;
 
+	if (found < 0 && errno != ENXIO)
+		return position;
 	if (found < 0)
-		return errno == ENXIO ? end : position;
+		found = fstat(fd, &status) == 0 && status.st_size >= 0 ? status.st_size : 0;
+	if ((uint64_t)found < position)
+		return position;
 	return (uint64_t)found < end ? (uint64_t)found : end;
 }
 

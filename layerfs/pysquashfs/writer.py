@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Iterable
 
 from layerfs.pysquashfs.content import Feeder
-from layerfs.pysquashfs.entries import Dropped, Entry, Source, entries_of
+from layerfs.pysquashfs.entries import Changed, Dropped, Entry, Source, entries_of
 from layerfs.pysquashfs.errors import SquashfsError
 from layerfs.pysquashfs.options import LATEST, WriteOptions
 from layerfs.pysquashfs.session import Common, Session
@@ -27,6 +27,7 @@ def write_image(
     *,
     offset: int = 0,
     on_progress: Progress | None = None,
+    on_changed: Changed | None = None,
 ) -> int:
     """Write an image of `entries`, parents before children, and return its length [bytes], a multiple of 4096.
 
@@ -35,18 +36,19 @@ def write_image(
     Memory grows with the number of names, not with content. Content is stored in the order of the entries, metadata
     sorted; the same entries give the same bytes, whatever the number of threads. Times before 1970 and after 2106
     become the nearest that squashfs has. A root without an entry is a directory 0755 of 0:0 with the image's time.
-    Whatever an iterator or `on_progress` raises ends the writing and passes through.
+    `on_changed` is told of files that changed while they were read, or were gone: they are packed as far as they went.
+    Whatever an iterator or a callback raises ends the writing and passes through.
     Raises SquashfsError: a bad entry (tree.py) or option, ENOSPC and its like; OSError with the path of a source.
     """
     if isinstance(target, int):
         with within(target, offset):
-            return _write(Session(target, offset, options, b""), entries, options, on_progress)
+            return _write(Session(target, offset, options, b""), entries, options, on_progress, on_changed)
     if offset:
         reason = "an offset needs a descriptor, not a path"
         raise SquashfsError(errno.EINVAL, reason, filename=os.fsencode(target), what="options")
     path = os.fsencode(target)
     with replacing(path) as fd:
-        return _write(Session(fd, 0, options, path), entries, options, on_progress)
+        return _write(Session(fd, 0, options, path), entries, options, on_progress, on_changed)
 
 
 def write_tree(
@@ -57,16 +59,23 @@ def write_tree(
     offset: int = 0,
     on_progress: Progress | None = None,
     on_dropped: Dropped | None = None,
+    on_changed: Changed | None = None,
 ) -> int:
     """Write an image of what is below a directory: write_image of entries_of."""
-    entries = entries_of(directory, xattrs=options.xattrs, on_dropped=on_dropped)
-    return write_image(target, entries, options, offset=offset, on_progress=on_progress)
+    entries = entries_of(directory, xattrs=options.xattrs, on_dropped=on_dropped, on_changed=on_changed)
+    return write_image(target, entries, options, offset=offset, on_progress=on_progress, on_changed=on_changed)
 
 
-def _write(session: Session, entries: Iterable[Entry], options: WriteOptions, on_progress: Progress | None) -> int:
+def _write(
+    session: Session,
+    entries: Iterable[Entry],
+    options: WriteOptions,
+    on_progress: Progress | None,
+    on_changed: Changed | None,
+) -> int:
     """Content goes out while the tree grows; then the tree follows. Returns the image's length [bytes]."""
     with session:
-        tree, times, feeder = Tree(), _Times(options.latest()), Feeder(session, on_progress)
+        tree, times, feeder = Tree(), _Times(options.latest()), Feeder(session, on_progress, on_changed)
         for entry in entries:
             node = tree.add(entry)
             if node is not None:

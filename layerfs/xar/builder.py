@@ -49,7 +49,7 @@ class Built:
     """What was built: the file's size [bytes] and the image's XXH3-128.
 
     `closed` may be used by its owner only, who is nobody in the package; `dropped` are xattrs (path, name) that
-    squashfs cannot hold, such as ACLs.
+    squashfs cannot hold, such as ACLs; `changed` are files (path, what happened) that changed while they were read.
     """
 
     header: Header
@@ -58,6 +58,7 @@ class Built:
     digest: str
     closed: tuple[bytes, ...]
     dropped: tuple[tuple[bytes, bytes], ...]
+    changed: tuple[tuple[bytes, str], ...]
 
 
 def build(recipe: Recipe, progress: Callable[[int, int], None] = lambda done, total: None) -> Built:
@@ -87,14 +88,20 @@ def build(recipe: Recipe, progress: Callable[[int, int], None] = lambda done, to
     total = contents.size
     with _staged(output) as fd:
         size = offset + write_image(
-            fd, contents.entries, options, offset=offset, on_progress=lambda done: progress(done, total)
+            fd,
+            contents.entries,
+            options,
+            offset=offset,
+            on_progress=lambda done: progress(done, total),
+            on_changed=lambda *what: contents.changed.append(what),
         )
         digest = _digest(fd, offset)
         text = header(digest[:8])
         os.pwrite(fd, text, 0)
     closed = () if recipe.keep_owners else tuple(entry.path for entry in contents.entries if is_closed(entry))
     dropped = tuple(contents.dropped)
-    return Built(parse_header(text + MAGIC, output), len(contents.entries), size, digest, closed, dropped)
+    changed = tuple(contents.changed)
+    return Built(parse_header(text + MAGIC, output), len(contents.entries), size, digest, closed, dropped, changed)
 
 
 def _options(recipe: Recipe) -> WriteOptions:

@@ -16,10 +16,11 @@ LINKS: Final = 40  # symlinks on the way to a target, as the kernel's MAXSYMLINK
 
 @dataclass(slots=True)
 class Contents:
-    """The entries of a package, its root first, and the extended attributes that squashfs cannot hold."""
+    """The entries of a package, its root first, the xattrs that squashfs cannot hold, and what changed meanwhile."""
 
     entries: list[Entry] = field(default_factory=list)
     dropped: list[tuple[bytes, bytes]] = field(default_factory=list)
+    changed: list[tuple[bytes, str]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -39,7 +40,11 @@ def gather(inputs: Sequence[bytes], *, keep_root: bool = False) -> Contents:
     """
     contents = Contents()
     if len(inputs) == 1 and os.path.isdir(inputs[0]):
-        contents.entries += entries_of(inputs[0], on_dropped=lambda *what: contents.dropped.append(what))
+        contents.entries += entries_of(
+            inputs[0],
+            on_dropped=lambda *what: contents.dropped.append(what),
+            on_changed=lambda *what: contents.changed.append(what),
+        )
         if not keep_root:
             contents.entries[0].mode = stat.S_IFDIR | 0o755
         return contents
@@ -64,7 +69,12 @@ def _add(contents: Contents, path: bytes, name: bytes) -> None:
         def below(inner: bytes) -> bytes:
             return b"%s/%s" % (name, inner) if inner else name
 
-        for entry in entries_of(path, on_dropped=lambda inner, key: contents.dropped.append((below(inner), key))):
+        found = entries_of(
+            path,
+            on_dropped=lambda inner, key: contents.dropped.append((below(inner), key)),
+            on_changed=lambda inner, what: contents.changed.append((below(inner), what)),
+        )
+        for entry in found:
             entry.path = below(entry.path)
             entry.link = None if entry.link is None else below(entry.link)
             contents.entries.append(entry)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -241,32 +242,71 @@ def test_full_disk_leaves_nothing(named: bool, scratch: Path, monkeypatch: pytes
     assert os.statvfs(place).f_bfree * 4096 > 900_000
 
 
-def test_file_that_changes_while_it_is_read_is_refused_by_name(scratch: Path) -> None:
-    path = scratch / "file"
-    for size in (29_000_000, 31_000_000, 0):
-        path.write_bytes(bytes(1000) * 30_000)
+@pytest.mark.parametrize("after", [31_000_000, 29_000_000, 1_500_000, 0], ids=["longer", "shorter", "short", "empty"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_file_that_changes_while_it_is_read_is_packed_and_told(scratch: Path, after: int, sparse: bool) -> None:
+    """mksquashfs packs it; it was refused."""
+    path, size = scratch / "file", 30_000_000
+    path.write_bytes(b"0123456789" * 100_000 if sparse else b"0123456789" * (size // 10))
+    os.truncate(path, size)
+    before = path.read_bytes()
+    told: list[tuple[bytes, str]] = []
+    write_image(
+        scratch / "image",
+        [Entry(b"x", FILE, source=str(path)), Entry(b"y", FILE, data=b"y")],
+        on_progress=lambda done: os.truncate(path, after),
+        on_changed=lambda *what: told.append(what),
+    )
+    assert told == [(b"x", "changed while it was read")]
+    with Image(scratch / "image") as image:
+        inode = image.lookup(b"x")
+        assert inode.size <= size
+        assert image.read(inode.ref, 0, size) == before[: inode.size]
+        assert image.read(image.lookup(b"y").ref, 0, 10) == b"y"
 
-        def change(done: int, size: int = size) -> None:
-            os.truncate(path, size)
 
-        with pytest.raises(OSError, match=f"changed while it was read: '{path}'") as caught:
-            write_image(scratch / "image", [Entry(b"x", FILE, source=str(path))], on_progress=change)
-        assert caught.value.errno == errno.EBUSY
-    assert os.listdir(scratch) == ["file"]
-
-
-def test_file_that_was_replaced_since_it_was_seen_is_refused_by_name(scratch: Path) -> None:
+def test_a_file_that_is_another_one_when_its_turn_comes_is_packed_as_what_it_is(scratch: Path) -> None:
     tree = scratch / "tree"
     tree.mkdir()
     (tree / "file").write_bytes(b"1")
+    (tree / "other").write_bytes(b"other")
     entries = list(entries_of(tree))
-    for replace in (lambda: (tree / "file").write_bytes(b"22"), lambda: os.replace(tree / "link", tree / "file")):
-        (tree / "link").symlink_to("/etc/passwd")
-        replace()
-        with pytest.raises(OSError, match="changed while it was read"):
-            write_image(scratch / "image", entries)
-        (tree / "link").unlink(missing_ok=True)
-    assert os.listdir(scratch) == ["tree"]
+
+    def packed() -> tuple[bytes, list[tuple[bytes, str]]]:
+        told: list[tuple[bytes, str]] = []
+        write_image(scratch / "image", entries, on_changed=lambda *what: told.append(what))
+        with Image(scratch / "image") as image:
+            return image.read(image.lookup(b"file").ref, 0, 100), told
+
+    (tree / "file").write_bytes(b"22")
+    assert packed() == (b"22", [(b"file", "changed while it was read")])
+    (tree / "file").unlink()
+    assert packed() == (b"", [(b"file", "was gone when it was to be read: it is empty")])
+    (tree / "file").symlink_to("/etc/passwd")
+    assert packed() == (b"", [(b"file", "was gone when it was to be read: it is empty")])
+    (tree / "file").unlink()
+    os.mkfifo(tree / "file")
+    assert packed() == (b"", [(b"file", "was no file any more when it was to be read: it is empty")])
+
+
+def test_what_vanishes_while_a_tree_is_looked_at_is_left_out_and_told(scratch: Path) -> None:
+    tree = scratch / "tree"
+    for name in "abcde":
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file").write_text(name)
+    (tree / "f").symlink_to("a")
+    told: list[tuple[bytes, str]] = []
+    found = []
+    for entry in entries_of(tree, on_changed=lambda *what: told.append(what)):
+        found.append(entry.path)
+        if entry.path == b"a":
+            shutil.rmtree(tree / "b")
+            shutil.rmtree(tree / "c")
+            (tree / "c").symlink_to("/etc")
+            (tree / "f").unlink()
+    gone = "was gone when it was to be read: it is left out"
+    assert [path for path, what in told if what == gone] == [b"b", b"c", b"f"]
+    assert set(found) - {b"b", b"c"} == {b"", b"a", b"a/file", b"d", b"d/file", b"e", b"e/file"}
 
 
 def test_killed_writer_leaves_nothing(scratch: Path) -> None:

@@ -343,3 +343,17 @@ def test_attributes_that_squashfs_cannot_hold_are_named(scratch: Path) -> None:
     assert make(tree)[0].dropped == ((b"lib/data", b"system.posix_acl_access"),)
     built, _ = make(tree, inputs=(os.fsencode(tree / "lib/data"),))
     assert built.dropped == ((b"data", b"system.posix_acl_access"),)
+
+
+def test_a_file_that_changes_while_it_is_packed_is_told(scratch: Path) -> None:
+    (scratch / "in").mkdir()
+    (scratch / "in/log").write_bytes(bytes(1000) * 5000)
+
+    def grow(done: int, total: int) -> None:
+        with open(scratch / "in/log", "ab") as log:
+            log.write(b"more")
+
+    built = build(Recipe((os.fsencode(scratch / "in"),), os.fsencode(scratch / "out.xar")), grow)
+    assert built.changed == ((b"log", "changed while it was read"),)
+    with opened(os.fsencode(scratch / "out.xar")) as package:
+        assert package.image.lookup(b"log").size == 5_000_000
