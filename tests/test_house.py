@@ -41,7 +41,7 @@ WITHOUT_MIRROR = {
     "cli": "screen words xar_build xar_extract xar_info xar_verify",
     "lowers": "changes file",
     "mounts": "choice health launch packages removal sandbox",
-    "pysquashfs": "build content entries errors options session target tree values writer",
+    "pysquashfs": "build content errors filespec options session target tree values writer",
     "snapshots": "driver library snapshotter",
     "spec": "attach",
     "store": "entry info intake",

@@ -18,15 +18,15 @@ from layerfs.pysquashfs.image import Image
 from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, Piece, Superblock
 
 if TYPE_CHECKING:
-    from layerfs.pysquashfs.writer import Entry, WriteOptions, entries_of, write_image, write_tree
+    from layerfs.pysquashfs.writer import FileSpec, WriteOptions, entries_of, write_image, write_tree
 
-_WRITING = frozenset({"Entry", "WriteOptions", "entries_of", "write_image", "write_tree"})
+_WRITING = frozenset({"FileSpec", "WriteOptions", "entries_of", "write_image", "write_tree"})
 
 __all__ = [
     "NO_XATTRS",
     "Compressor",
     "DirEntry",
-    "Entry",
+    "FileSpec",
     "Image",
     "Inode",
     "Piece",

@@ -9,8 +9,8 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from layerfs.pysquashfs.entries import Entry, Path, Source
 from layerfs.pysquashfs.errors import SquashfsError
+from layerfs.pysquashfs.filespec import FileSpec, Path, Source
 from layerfs.pysquashfs.session import SLICE, Session
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE)  # also: a symlink, a socket
@@ -29,7 +29,7 @@ class Feeder:
         self._session, self._on_progress, self._on_changed = session, on_progress, on_changed
         self.done = 0
 
-    def store(self, entry: Entry) -> int:
+    def store(self, entry: FileSpec) -> int:
         """Write an entry's content and return its index. Raises OSError with the source's path."""
         self._session.begin()
         if isinstance(entry.source, int):
@@ -45,7 +45,7 @@ class Feeder:
             self._append(_pieces(entry.data))
         return self._session.end()
 
-    def _open(self, entry: Entry, source: Path) -> int:
+    def _open(self, entry: FileSpec, source: Path) -> int:
         """Open a source; -1 if it was seen and is gone, or is something else by now."""
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # not waiting for a writer: only a regular file is read
         try:
@@ -56,11 +56,11 @@ class Feeder:
             self._tell(entry, "was gone when it was to be read: it is empty")
             return -1
 
-    def _tell(self, entry: Entry, what: str) -> None:
+    def _tell(self, entry: FileSpec, what: str) -> None:
         if self._on_changed:
             self._on_changed(entry.path, what)
 
-    def _store_descriptor(self, fd: int, entry: Entry) -> None:
+    def _store_descriptor(self, fd: int, entry: FileSpec) -> None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             self._append(iter(lambda: os.read(fd, PIPE_CHUNK), b""))
             return
@@ -75,7 +75,7 @@ class Feeder:
             self._session.append(piece)
             self._count(len(piece))
 
-    def _copy(self, fd: int, entry: Entry, source: Source) -> None:
+    def _copy(self, fd: int, entry: FileSpec, source: Source) -> None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             if entry.seen is None:

@@ -5,8 +5,8 @@ import os
 import stat
 from collections.abc import Iterator
 
-from layerfs.pysquashfs.entries import XATTR_PREFIXES, Entry
 from layerfs.pysquashfs.errors import SquashfsError
+from layerfs.pysquashfs.filespec import XATTR_PREFIXES, FileSpec
 
 NAME_MAX = 256  # bytes; squashfs_fs.h: SQUASHFS_NAME_LEN
 TARGET_MAX = 4096  # bytes; a page: the kernel refuses longer symlinks (fs/squashfs/inode.c)
@@ -23,7 +23,7 @@ class Node:
         "parent", "rdev", "ref", "target", "uid", "xattrs",
     )  # fmt: skip
 
-    def __init__(self, entry: Entry, parent: "Node | None") -> None:
+    def __init__(self, entry: FileSpec, parent: "Node | None") -> None:
         self.parent = parent
         self.children: dict[bytes, Node] = {}
         self.links = 2 if stat.S_ISDIR(entry.mode) else 1
@@ -32,7 +32,7 @@ class Node:
         self.ref = -1  # known when the inode is written
         self.describe(entry)
 
-    def describe(self, entry: Entry) -> None:
+    def describe(self, entry: FileSpec) -> None:
         """Take an entry's attributes over."""
         self.mode, self.uid, self.gid, self.mtime = entry.mode, entry.uid, entry.gid, entry.mtime
         self.target, self.rdev, self.xattrs = entry.target, entry.rdev, entry.xattrs
@@ -47,11 +47,11 @@ class Tree:
     """Names are added parents first; then the order in which everything is written can be asked for."""
 
     def __init__(self) -> None:
-        self.root = Node(Entry(b"", stat.S_IFDIR | 0o755), None)  # until an entry describes it
+        self.root = Node(FileSpec(b"", stat.S_IFDIR | 0o755), None)  # until an entry describes it
         self.rooted = False
         self._directories = {b"": self.root}
 
-    def add(self, entry: Entry) -> Node | None:
+    def add(self, entry: FileSpec) -> Node | None:
         """Put an entry into the tree; returns its node, or None for a further name of a node that is there.
 
         Raises SquashfsError naming the path: EINVAL, ENAMETOOLONG, ENOENT (parent, or what a link is to), ENOTDIR,
@@ -76,7 +76,7 @@ class Tree:
             parent.links += 1
         return node
 
-    def _add_root(self, entry: Entry) -> Node:
+    def _add_root(self, entry: FileSpec) -> Node:
         if self.rooted or entry.link is not None or not stat.S_ISDIR(entry.mode):
             raise refused(errno.EINVAL, b"", "is one directory, given once")
         self.rooted = True
@@ -110,7 +110,7 @@ class Tree:
         parent = self._directories.get(above)
         return parent.children.get(name) if parent else None
 
-    def _linked(self, entry: Entry) -> Node:
+    def _linked(self, entry: FileSpec) -> Node:
         node = self._find(entry.link or b"")
         if node is None:
             raise refused(errno.ENOENT, entry.path, f"is a link to {os.fsdecode(entry.link or b'')!r}, not there yet")
@@ -146,7 +146,7 @@ class Tree:
         return reversed(found)
 
 
-def check_entry(entry: Entry) -> None:
+def check_entry(entry: FileSpec) -> None:
     """Raise SquashfsError for attributes that no image can hold."""
     kind = stat.S_IFMT(entry.mode)
     if stat.filemode(entry.mode)[0] not in "-dlbcps" or entry.mode & ~(0o7777 | 0o170000):
@@ -161,7 +161,7 @@ def check_entry(entry: Entry) -> None:
         raise refused(errno.EINVAL, entry.path, "has a device number of more than 12 and 20 bits")
 
 
-def check_xattrs(entry: Entry) -> None:
+def check_xattrs(entry: FileSpec) -> None:
     """Raise SquashfsError for extended attributes that squashfs or Linux cannot hold."""
     for name, value in entry.xattrs.items():
         shown = os.fsdecode(name)

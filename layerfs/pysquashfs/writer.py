@@ -6,8 +6,8 @@ import stat
 from collections.abc import Callable, Iterable
 
 from layerfs.pysquashfs.content import Feeder
-from layerfs.pysquashfs.entries import Changed, Dropped, Entry, Source, entries_of
 from layerfs.pysquashfs.errors import SquashfsError
+from layerfs.pysquashfs.filespec import Changed, Dropped, FileSpec, Source, entries_of
 from layerfs.pysquashfs.options import LATEST, WriteOptions
 from layerfs.pysquashfs.session import Common, Session
 from layerfs.pysquashfs.target import replacing, within
@@ -15,14 +15,14 @@ from layerfs.pysquashfs.tree import Node, Tree, device_on_disk
 
 Progress = Callable[[int], object]  # bytes of content so far
 
-__all__ = ["Entry", "WriteOptions", "entries_of", "write_image", "write_tree"]
+__all__ = ["FileSpec", "WriteOptions", "entries_of", "write_image", "write_tree"]
 
 DEFAULT = WriteOptions()
 
 
 def write_image(
     target: Source,
-    entries: Iterable[Entry],
+    entries: Iterable[FileSpec],
     options: WriteOptions = DEFAULT,
     *,
     offset: int = 0,
@@ -68,7 +68,7 @@ def write_tree(
 
 def _write(
     session: Session,
-    entries: Iterable[Entry],
+    entries: Iterable[FileSpec],
     options: WriteOptions,
     on_progress: Progress | None,
     on_changed: Changed | None,

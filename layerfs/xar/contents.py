@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from layerfs.errors import InvalidArgument
-from layerfs.pysquashfs import Entry, entries_of
-from layerfs.pysquashfs.entries import XATTR_PREFIXES
+from layerfs.pysquashfs import FileSpec, entries_of
+from layerfs.pysquashfs.filespec import XATTR_PREFIXES
 from layerfs.sys import dirs
 
 LINKS: Final = 40  # symlinks on the way to a target, as the kernel's MAXSYMLINKS
@@ -18,7 +18,7 @@ LINKS: Final = 40  # symlinks on the way to a target, as the kernel's MAXSYMLINK
 class Contents:
     """The entries of a package, its root first, the xattrs that squashfs cannot hold, and what changed meanwhile."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[FileSpec] = field(default_factory=list)
     dropped: list[tuple[bytes, bytes]] = field(default_factory=list)
     changed: list[tuple[bytes, str]] = field(default_factory=list)
 
@@ -57,7 +57,7 @@ def gather(inputs: Sequence[bytes], *, keep_root: bool = False) -> Contents:
         named[name] = path
     for name in sorted(named):
         _add(contents, named[name], name)
-    contents.entries.insert(0, Entry(b"", stat.S_IFDIR | 0o755, mtime=contents.newest))
+    contents.entries.insert(0, FileSpec(b"", stat.S_IFDIR | 0o755, mtime=contents.newest))
     return contents
 
 
@@ -79,7 +79,7 @@ def _add(contents: Contents, path: bytes, name: bytes) -> None:
             entry.link = None if entry.link is None else below(entry.link)
             contents.entries.append(entry)
         return
-    entry = Entry(name, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns // 10**9, rdev=st.st_rdev)
+    entry = FileSpec(name, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns // 10**9, rdev=st.st_rdev)
     if stat.S_ISREG(st.st_mode):
         entry.source, entry.seen = path, st
     elif stat.S_ISLNK(st.st_mode):
@@ -91,7 +91,7 @@ def _add(contents: Contents, path: bytes, name: bytes) -> None:
     contents.entries.append(entry)
 
 
-def is_closed(entry: Entry) -> bool:
+def is_closed(entry: FileSpec) -> bool:
     """Tell whether only its owner or group may use an entry; in the package that is nobody."""
     if stat.S_ISDIR(entry.mode):
         return entry.mode & 0o005 != 0o005
@@ -112,7 +112,7 @@ def target_in(contents: Contents, target: str) -> str:
     return "/".join(part for part in target.split("/") if part not in ("", "."))
 
 
-def _resolve(target: str, entries: Mapping[bytes, Entry]) -> Entry:
+def _resolve(target: str, entries: Mapping[bytes, FileSpec]) -> FileSpec:
     """Return the entry that a path leads to, along the symlinks in the tree."""
     here: list[bytes] = []
     ahead = os.fsencode(target).split(b"/")[::-1]
@@ -140,7 +140,7 @@ def _resolve(target: str, entries: Mapping[bytes, Entry]) -> Entry:
     return entries[b"/".join(here)]
 
 
-def _hint(target: bytes, entries: Mapping[bytes, Entry]) -> str:
+def _hint(target: bytes, entries: Mapping[bytes, FileSpec]) -> str:
     """Return where a file of this name is, if there is one."""
     name = os.path.basename(target)
     there = (path for path in entries if os.path.basename(path) == name)

@@ -16,7 +16,7 @@ import pytest
 from layerfs.lowers.kinds import open_tree
 from layerfs.lowers.squash import SquashLower
 from layerfs.model import Stack
-from layerfs.pysquashfs import Entry, Image, write_image
+from layerfs.pysquashfs import FileSpec, Image, write_image
 from layerfs.union import opened
 from layerfs.union.attrs import Change
 from layerfs.union.options import UnionOptions
@@ -259,7 +259,7 @@ def test_more_xattrs_than_linux_lists_are_an_error_of_that_file(
     """Each question after one of 790,000 stopped everybody for a second."""
     xattrs = {b"user.%d" % number: bytes(size) for number in range(names)}
     image = tree.with_suffix(".sqfs")
-    entries = [Entry(b"f", stat.S_IFREG, xattrs=xattrs), Entry(b"g", stat.S_IFREG, xattrs={b"user.a": b"1"})]
+    entries = [FileSpec(b"f", stat.S_IFREG, xattrs=xattrs), FileSpec(b"g", stat.S_IFREG, xattrs={b"user.a": b"1"})]
     write_image(image, entries)
     with closing(lower_of(os.fsencode(image))) as lower:
         with pytest.raises(OSError, match="Input/output"):

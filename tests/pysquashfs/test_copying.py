@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Entry, Image, SquashfsError, WriteOptions, write_image, write_tree
+from layerfs.pysquashfs import FileSpec, Image, SquashfsError, WriteOptions, write_image, write_tree
 from layerfs.pysquashfs.blockcache import BlockCache
 from layerfs.pysquashfs.copying import copy_file
 from tests.pysquashfs.images import noise, prose
@@ -25,7 +25,7 @@ def copied(image: Path, name: bytes, target: Path, size: int | None = None) -> b
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 7, 200 * BLOCK + 5])
 def test_a_copy_has_every_byte(size: int, tmp_path: Path) -> None:
     data = (prose(size // 2, size) + noise(size))[:size]
-    entries = [Entry(b"f", stat.S_IFREG, data=data), Entry(b"g", stat.S_IFREG, data=b"x")]
+    entries = [FileSpec(b"f", stat.S_IFREG, data=data), FileSpec(b"g", stat.S_IFREG, data=b"x")]
     write_image(tmp_path / "image", entries, OPTIONS)
     assert copied(tmp_path / "image", b"f", tmp_path / "copy") == data
     for part in (size // 3, size + 1, size + 2 * BLOCK):
@@ -49,7 +49,7 @@ def test_a_hole_of_terabytes_costs_nothing_and_stays_one(tmp_path: Path) -> None
 
 
 def test_a_block_that_is_too_short_is_an_error(tmp_path: Path) -> None:
-    entries = [Entry(b"f", stat.S_IFREG, data=noise(BLOCK)), Entry(b"g", stat.S_IFREG, data=noise(BLOCK // 2, 1))]
+    entries = [FileSpec(b"f", stat.S_IFREG, data=noise(BLOCK)), FileSpec(b"g", stat.S_IFREG, data=noise(BLOCK // 2, 1))]
     write_image(tmp_path / "image", entries, WriteOptions(block_size=BLOCK, fragments=False, compress_inodes=False))
     with Image(tmp_path / "image") as image:
         data = bytearray((tmp_path / "image").read_bytes())

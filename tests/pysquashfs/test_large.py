@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Compressor, Entry, Image, Piece, WriteOptions, write_image, write_tree
+from layerfs.pysquashfs import Compressor, FileSpec, Image, Piece, WriteOptions, write_image, write_tree
 from tests.host import require
 from tests.pysquashfs.images import make_image, mounted, noise, seen_in_directory, seen_in_image
 
@@ -133,9 +133,9 @@ def test_islands_beyond_4_gib_are_found(scratch: Path) -> None:
 def test_tables_of_many_blocks_are_read(scratch: Path) -> None:
     """As many owners, fragments, xattrs and numbers as files, each table longer than a block of metadata holds."""
     count = 2200
-    root = Entry(b"", stat.S_IFDIR | 0o755)
+    root = FileSpec(b"", stat.S_IFDIR | 0o755)
     files = [
-        Entry(
+        FileSpec(
             b"%04d" % number, stat.S_IFREG | 0o644, uid=number, gid=10**9 + number, data=noise(3000, number),
             xattrs={b"user.number": b"%d" % number},
         )

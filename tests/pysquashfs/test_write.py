@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Compressor, Entry, Image, WriteOptions, entries_of, write_image, write_tree
+from layerfs.pysquashfs import Compressor, FileSpec, Image, WriteOptions, entries_of, write_image, write_tree
 from tests.host import require
 from tests.pysquashfs.write_facts import (
     DIRECTORY,
@@ -34,37 +34,37 @@ def noise(size: int) -> bytes:
     return random.Random(size).randbytes(size)
 
 
-def bestiary(block: int = 131072) -> list[Entry]:
+def bestiary(block: int = 131072) -> list[FileSpec]:
     """One of each, and files of the sizes at which something changes."""
     sizes = (0, 1, 100, block - 1, block, block + 1, 2 * block + 17)
     return [
-        Entry(b"", DIRECTORY | stat.S_ISVTX, 1, 2, 86400),
-        *(Entry(b"noise-%d" % size, FILE, data=noise(size)) for size in sizes),
-        *(Entry(b"text-%d" % size, FILE, data=(b"all work and no play " * size)[:size]) for size in sizes),
-        *(Entry(b"zeros-%d" % size, FILE, data=bytes(size)) for size in sizes),
-        Entry(b"holes", FILE, data=b"a" + bytes(5 * block) + b"b" + bytes(2 * block) + b"c" * block + bytes(block)),
-        Entry(b"setuid", FILE | stat.S_ISUID | stat.S_ISGID, 0xFFFFFFFE, 65534, 0xFFFFFFFF, b"#!"),
-        Entry(b"empty", DIRECTORY | 0o2070, mtime=1),
-        Entry(b"a", DIRECTORY),
-        Entry(b"a/b", DIRECTORY, xattrs={b"user.on": b"directory"}),
-        Entry(b"a/b/c", DIRECTORY),
-        Entry(b"a/b/c/\xff name \xc3\xa4\n", FILE, data=b"x"),
-        Entry(b"a/" + b"n" * 255, FILE, data=b"long"),
-        *(Entry(b"a/%03d" % n, FILE, 1000 + n % 9, n % 7, n, b"%d" % n) for n in range(600)),
-        Entry(b"link", LINK, target=b"a/b/\xff"),
-        Entry(b"link-long", LINK, target=b"/t" * 2000, xattrs={b"trusted.on": b"link"}),
-        Entry(b"fifo", stat.S_IFIFO | 0o600),
-        Entry(b"socket", stat.S_IFSOCK | 0o755, xattrs={b"security.on": b"socket"}),
-        Entry(b"char", stat.S_IFCHR | 0o620, rdev=os.makedev(4095, 0xFFFFF)),
-        Entry(b"whiteout", stat.S_IFCHR, rdev=0),
-        Entry(b"block", stat.S_IFBLK | 0o660, rdev=os.makedev(8, 17), xattrs={b"trusted.on": b"block"}),
-        Entry(b"a/hard", link=b"text-%d" % (block + 1)),
-        Entry(b"0hard", link=b"text-%d" % (block + 1)),
-        Entry(b"a/fifo", link=b"fifo"),
-        Entry(b"a/link", link=b"link-long"),
-        Entry(b"x1", FILE, xattrs={b"user.a": b"a", b"user.b": noise(300), b"trusted.d": b"1", b"security.e": b"2"}),
-        Entry(b"x2", FILE, xattrs={b"user.b": noise(300), b"user.c": noise(3000)}),  # shares a value
-        Entry(b"x3", FILE, data=b"3", xattrs={b"user.b": noise(300), b"user.c": noise(3000)}),  # shares all
+        FileSpec(b"", DIRECTORY | stat.S_ISVTX, 1, 2, 86400),
+        *(FileSpec(b"noise-%d" % size, FILE, data=noise(size)) for size in sizes),
+        *(FileSpec(b"text-%d" % size, FILE, data=(b"all work and no play " * size)[:size]) for size in sizes),
+        *(FileSpec(b"zeros-%d" % size, FILE, data=bytes(size)) for size in sizes),
+        FileSpec(b"holes", FILE, data=b"a" + bytes(5 * block) + b"b" + bytes(2 * block) + b"c" * block + bytes(block)),
+        FileSpec(b"setuid", FILE | stat.S_ISUID | stat.S_ISGID, 0xFFFFFFFE, 65534, 0xFFFFFFFF, b"#!"),
+        FileSpec(b"empty", DIRECTORY | 0o2070, mtime=1),
+        FileSpec(b"a", DIRECTORY),
+        FileSpec(b"a/b", DIRECTORY, xattrs={b"user.on": b"directory"}),
+        FileSpec(b"a/b/c", DIRECTORY),
+        FileSpec(b"a/b/c/\xff name \xc3\xa4\n", FILE, data=b"x"),
+        FileSpec(b"a/" + b"n" * 255, FILE, data=b"long"),
+        *(FileSpec(b"a/%03d" % n, FILE, 1000 + n % 9, n % 7, n, b"%d" % n) for n in range(600)),
+        FileSpec(b"link", LINK, target=b"a/b/\xff"),
+        FileSpec(b"link-long", LINK, target=b"/t" * 2000, xattrs={b"trusted.on": b"link"}),
+        FileSpec(b"fifo", stat.S_IFIFO | 0o600),
+        FileSpec(b"socket", stat.S_IFSOCK | 0o755, xattrs={b"security.on": b"socket"}),
+        FileSpec(b"char", stat.S_IFCHR | 0o620, rdev=os.makedev(4095, 0xFFFFF)),
+        FileSpec(b"whiteout", stat.S_IFCHR, rdev=0),
+        FileSpec(b"block", stat.S_IFBLK | 0o660, rdev=os.makedev(8, 17), xattrs={b"trusted.on": b"block"}),
+        FileSpec(b"a/hard", link=b"text-%d" % (block + 1)),
+        FileSpec(b"0hard", link=b"text-%d" % (block + 1)),
+        FileSpec(b"a/fifo", link=b"fifo"),
+        FileSpec(b"a/link", link=b"link-long"),
+        FileSpec(b"x1", FILE, xattrs={b"user.a": b"a", b"user.b": noise(300), b"trusted.d": b"1", b"security.e": b"2"}),
+        FileSpec(b"x2", FILE, xattrs={b"user.b": noise(300), b"user.c": noise(3000)}),  # shares a value
+        FileSpec(b"x3", FILE, data=b"3", xattrs={b"user.b": noise(300), b"user.c": noise(3000)}),  # shares all
     ]
 
 
@@ -123,7 +123,7 @@ def test_lzma_is_read_by_image(scratch: Path) -> None:
 def test_image_of_nothing_is_an_empty_directory(scratch: Path) -> None:
     image = scratch / "image"
     assert write_image(image, []) == image.stat().st_size == 4096
-    assert by_kernel(image) == by_us(image) == facts_wanted([Entry(b"", DIRECTORY)])
+    assert by_kernel(image) == by_us(image) == facts_wanted([FileSpec(b"", DIRECTORY)])
 
 
 @pytest.mark.mounts
@@ -194,13 +194,13 @@ def test_content_comes_from_everywhere(scratch: Path) -> None:
     os.write(before, b"through a pipe")
     os.close(before)
     entries = [
-        Entry(b"bytes", FILE, data=whole),
-        Entry(b"pieces", FILE, data=(whole[at : at + 777] for at in range(0, len(whole), 777))),
-        Entry(b"views", FILE, data=[memoryview(whole), bytearray(b"end")]),  # type: ignore[list-item]
-        Entry(b"path", FILE, source=scratch / "file"),
-        Entry(b"link", FILE, source=os.fsencode(scratch / "link")),
-        Entry(b"descriptor", FILE, source=file),
-        Entry(b"pipe", FILE, source=behind),
+        FileSpec(b"bytes", FILE, data=whole),
+        FileSpec(b"pieces", FILE, data=(whole[at : at + 777] for at in range(0, len(whole), 777))),
+        FileSpec(b"views", FILE, data=[memoryview(whole), bytearray(b"end")]),  # type: ignore[list-item]
+        FileSpec(b"path", FILE, source=scratch / "file"),
+        FileSpec(b"link", FILE, source=os.fsencode(scratch / "link")),
+        FileSpec(b"descriptor", FILE, source=file),
+        FileSpec(b"pipe", FILE, source=behind),
     ]
     write_image(scratch / "image", entries)
     assert os.lseek(file, 0, os.SEEK_CUR) == 5
@@ -221,7 +221,7 @@ def test_hole_of_two_gigabytes_is_not_read(scratch: Path) -> None:
             opened.write(noise(200_000))
         opened.truncate(2**32 + 2**30)
     before = bytes_read()
-    write_image(image, [Entry(b"sparse", FILE, source=path)])
+    write_image(image, [FileSpec(b"sparse", FILE, source=path)])
     assert bytes_read() - before < 10_000_000
     with Image(image) as ours, mounted(image) as place, open(place / "sparse", "rb") as kernels:
         ((_, inode),) = ours.scan(ours.root.ref)
@@ -248,7 +248,7 @@ def test_file_of_more_than_two_gigabytes(scratch: Path) -> None:
             yield (noise(1000) + b"%d" % number).ljust(2**20, b"\0") if number % 256 == 0 else bytes(2**20)
         yield b"tail."
 
-    assert write_image(image, [Entry(b"big", FILE, data=content())]) < 1_000_000
+    assert write_image(image, [FileSpec(b"big", FILE, data=content())]) < 1_000_000
     with Image(image) as ours, mounted(image) as place, open(place / "big", "rb") as kernels:
         ((_, inode),) = ours.scan(ours.root.ref)
         assert os.fstat(kernels.fileno()).st_size == inode.size == size
@@ -262,7 +262,7 @@ def test_file_of_more_than_two_gigabytes(scratch: Path) -> None:
 def test_hundred_thousand_names_in_a_directory(scratch: Path) -> None:
     """Names are looked up through the directory's index: by the kernel, and by Image.find."""
     image, count = scratch / "image", 100_000
-    write_image(image, (Entry(b"%06d" % (number * 7 % count), FILE, mtime=number) for number in range(count)))
+    write_image(image, (FileSpec(b"%06d" % (number * 7 % count), FILE, mtime=number) for number in range(count)))
     with Image(image) as ours, mounted(image) as place:
         assert [name for name, _ in ours.scan(ours.root.ref)] == [b"%06d" % number for number in range(count)]
         assert len(os.listdir(place)) == count
@@ -276,7 +276,7 @@ def test_hundred_thousand_names_in_a_directory(scratch: Path) -> None:
 
 def test_deep_directories(scratch: Path) -> None:
     paths = [b"/".join([b"d"] * depth) for depth in range(1, 1500)]
-    write_image(scratch / "image", [Entry(path, DIRECTORY) for path in paths])
+    write_image(scratch / "image", [FileSpec(path, DIRECTORY) for path in paths])
     with Image(scratch / "image") as image:
         assert image.lookup(paths[-1]).nlink == 2
         assert image.superblock.inode_count == 1500
@@ -287,7 +287,7 @@ def test_listing_of_every_length_around_64_KiB(scratch: Path) -> None:
     names = [b"%04d" % number + b"x" * 80 for number in range(710)]
     sizes = set()
     for extra in range(20, 29):
-        entries = [Entry(name, FILE) for name in [*names, b"z" * extra]]
+        entries = [FileSpec(name, FILE) for name in [*names, b"z" * extra]]
         write_image(scratch / "image", entries)
         with Image(scratch / "image") as image:
             assert [name for name, _ in image.scan(image.root.ref)] == [entry.path for entry in entries]
@@ -327,6 +327,6 @@ def test_entries_are_changed_on_their_way(scratch: Path) -> None:
 def test_the_smallest_metadata_are_read_by_unsquashfs(compressor: Compressor, tmp_path: Path) -> None:
     """lz4 made 5 bytes of the 4 in the table of owners, which unsquashfs took for damage."""
     require("unsquashfs")
-    write_image(tmp_path / "image", [Entry(b"f", stat.S_IFREG)], WriteOptions(compressor=compressor))
+    write_image(tmp_path / "image", [FileSpec(b"f", stat.S_IFREG)], WriteOptions(compressor=compressor))
     listed = subprocess.run(["unsquashfs", "-l", tmp_path / "image"], capture_output=True, text=True, timeout=60)
     assert listed.stdout.split() == ["squashfs-root", "squashfs-root/f"]

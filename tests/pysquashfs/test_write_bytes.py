@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Compressor, Entry, Image, WriteOptions, write_image, write_tree
+from layerfs.pysquashfs import Compressor, FileSpec, Image, WriteOptions, write_image, write_tree
 from tests.pysquashfs.write_facts import DIRECTORY, FILE
 
 NEWEST = 1_700_000_000
@@ -62,7 +62,8 @@ def test_image_does_not_depend_on_the_order_on_disk_nor_on_when_it_was_read(scra
 
 
 def test_metadata_are_sorted_whatever_the_order_of_entries(scratch: Path) -> None:
-    entries = [Entry(b"%d" % number, FILE, number, xattrs={b"user.n": b"%d" % (number % 5)}) for number in range(300)]
+    marks = [{b"user.n": b"%d" % number} for number in range(5)]
+    entries = [FileSpec(b"%d" % number, FILE, number, xattrs=marks[number % 5]) for number in range(300)]
     for name, given in (("one", entries), ("other", entries[::-1])):
         write_image(scratch / name, given)
     assert (scratch / "one").read_bytes() == (scratch / "other").read_bytes()
@@ -93,7 +94,7 @@ def test_times(
     """The image's time is that of its newest file, unless one is given, which no file may exceed then."""
     if epoch is not None:
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
-    write_image(scratch / "image", [Entry(b"old", FILE, mtime=5), Entry(b"new", FILE, mtime=NEWEST)], options)
+    write_image(scratch / "image", [FileSpec(b"old", FILE, mtime=5), FileSpec(b"new", FILE, mtime=NEWEST)], options)
     with Image(scratch / "image") as opened:
         times = {name: inode.mtime for name, inode in opened.scan(opened.root.ref)}
         assert (opened.superblock.modification_time, opened.root.mtime) == (image, image)
@@ -102,7 +103,7 @@ def test_times(
 
 def test_times_that_squashfs_cannot_hold_become_the_nearest(scratch: Path) -> None:
     times = {b"before": -5, b"after": 2**33, b"last": 2**32 - 1}
-    write_image(scratch / "image", [Entry(name, FILE, mtime=mtime) for name, mtime in times.items()])
+    write_image(scratch / "image", [FileSpec(name, FILE, mtime=mtime) for name, mtime in times.items()])
     with Image(scratch / "image") as image:
         times = {name: inode.mtime for name, inode in image.scan(image.root.ref)}
     assert times == {b"before": 0, b"after": 2**32 - 1, b"last": 2**32 - 1}
@@ -123,7 +124,7 @@ def block_run(*numbers: int) -> bytes:
 )
 def test_equal_files_are_stored_once(content: Callable[[int], bytes], scratch: Path) -> None:
     def size(count: int, deduplicate: bool = True) -> int:
-        entries = [Entry(b"%d" % number, FILE, data=content(number)) for number in range(count)]
+        entries = [FileSpec(b"%d" % number, FILE, data=content(number)) for number in range(count)]
         return write_image(scratch / "image", entries, WriteOptions(block_size=4096, deduplicate=deduplicate))
 
     assert size(20) - size(2) <= 4096
@@ -141,7 +142,9 @@ def test_equal_runs_of_blocks_are_stored_once(scratch: Path) -> None:
         b"5 over the end": block_run(4, 1),
     }
     write_image(
-        scratch / "image", [Entry(name, FILE, data=data) for name, data in files.items()], WriteOptions(block_size=4096)
+        scratch / "image",
+        [FileSpec(name, FILE, data=data) for name, data in files.items()],
+        WriteOptions(block_size=4096),
     )
     with Image(scratch / "image") as image:
         places = {}
@@ -171,7 +174,7 @@ def test_equal_runs_of_blocks_are_stored_once(scratch: Path) -> None:
     ids=["plain", "inodes", "xattrs", "data", "fragments", "extras", "no xattrs"],
 )
 def test_superblock_says_what_is_in_the_image(options: WriteOptions, there: int, absent: int, scratch: Path) -> None:
-    entries = [Entry(b"n" * 200, FILE, data=text(1, 9000), xattrs={b"user.x": b"v" * 5000})]
+    entries = [FileSpec(b"n" * 200, FILE, data=text(1, 9000), xattrs={b"user.x": b"v" * 5000})]
     write_image(scratch / "image", entries, options)
     with Image(scratch / "image") as image:
         flags = image.superblock.flags
@@ -192,7 +195,7 @@ def test_levels_trade_time_for_size(scratch: Path) -> None:
     ):
         sizes = []
         for level in (low, high):
-            write_image(scratch / "image", [Entry(b"x", FILE, data=data)], WriteOptions(compressor, level=level))
+            write_image(scratch / "image", [FileSpec(b"x", FILE, data=data)], WriteOptions(compressor, level=level))
             with Image(scratch / "image") as image:
                 sizes.append(image.superblock.bytes_used)
                 assert image.superblock.compressor is compressor
@@ -202,8 +205,8 @@ def test_levels_trade_time_for_size(scratch: Path) -> None:
 def test_inodes_lie_in_the_order_of_names(scratch: Path) -> None:
     """So that a listing with attributes reads neighbouring blocks: also where directories stand between the files."""
     names = [b"%03d" % number for number in range(200)]
-    entries = [Entry(name, DIRECTORY if int(name) % 3 == 0 else FILE) for name in names]
-    entries += [Entry(name + b"/below", stat.S_IFIFO) for name in names[::3]]
+    entries = [FileSpec(name, DIRECTORY if int(name) % 3 == 0 else FILE) for name in names]
+    entries += [FileSpec(name + b"/below", stat.S_IFIFO) for name in names[::3]]
     write_image(scratch / "image", entries)
     with Image(scratch / "image") as image:
         numbers = [inode.number for _, inode in image.scan(image.root.ref)]

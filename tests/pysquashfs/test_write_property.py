@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from layerfs.pysquashfs import Compressor, Entry, WriteOptions, write_image
+from layerfs.pysquashfs import Compressor, FileSpec, WriteOptions, write_image
 from tests.pysquashfs.write_facts import DIRECTORY, by_us, facts_wanted
 
 BLOCK = 4096
@@ -40,9 +40,9 @@ common: some.SearchStrategy[dict[str, Any]] = some.fixed_dictionaries(
 
 
 @some.composite
-def trees(draw: some.DrawFn) -> list[Entry]:
+def trees(draw: some.DrawFn) -> list[FileSpec]:
     """Entries parents first; some are further names of earlier files."""
-    entries = [Entry(b"", DIRECTORY, **draw(common))]
+    entries = [FileSpec(b"", DIRECTORY, **draw(common))]
     directories, files, taken = [b""], list[bytes](), {b""}
     for _ in range(draw(some.integers(0, 12))):
         above = draw(some.sampled_from(directories))
@@ -51,10 +51,10 @@ def trees(draw: some.DrawFn) -> list[Entry]:
             continue
         taken.add(path)
         if files and draw(some.integers(0, 5)) == 0:
-            entries.append(Entry(path, link=draw(some.sampled_from(files))))
+            entries.append(FileSpec(path, link=draw(some.sampled_from(files))))
             continue
         kind = draw(kinds)
-        entry = Entry(path, kind | draw(some.integers(0, 0o7777)), **draw(common))
+        entry = FileSpec(path, kind | draw(some.integers(0, 0o7777)), **draw(common))
         if kind == stat.S_IFREG:
             entry.data = draw(contents)
         elif kind == stat.S_IFLNK:
@@ -84,7 +84,7 @@ def in_pieces(data: bytes, piece: int) -> Iterator[bytes]:
     piece=some.sampled_from([1000, BLOCK, 5000]),
 )
 def test_tree_comes_back(
-    entries: list[Entry], compressor: Compressor, threads: int, yes: dict[str, bool], piece: int
+    entries: list[FileSpec], compressor: Compressor, threads: int, yes: dict[str, bool], piece: int
 ) -> None:
     wanted = facts_wanted(entries)
     options = WriteOptions(compressor, block_size=BLOCK, threads=threads, **yes)

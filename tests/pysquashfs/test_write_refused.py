@@ -16,7 +16,7 @@ import pytest
 
 from layerfs.pysquashfs import (
     Compressor,
-    Entry,
+    FileSpec,
     Image,
     SquashfsError,
     WriteOptions,
@@ -27,50 +27,50 @@ from layerfs.pysquashfs import (
 from tests.host import require
 from tests.pysquashfs.write_facts import DIRECTORY, FILE, LINK, run
 
-TREE = [Entry(b"d", DIRECTORY), Entry(b"f", FILE, data=b"1")]
+TREE = [FileSpec(b"d", DIRECTORY), FileSpec(b"f", FILE, data=b"1")]
 
 
 @pytest.mark.parametrize(
     ("entry", "number", "words"),
     [
-        (Entry(b"/d", FILE), errno.EINVAL, "no path from the root"),
-        (Entry(b"d//x", FILE), errno.EINVAL, "no path from the root"),
-        (Entry(b"d/", FILE), errno.EINVAL, "no path from the root"),
-        (Entry(b"..", FILE), errno.EINVAL, "no path from the root"),
-        (Entry(b"d/../x", FILE), errno.EINVAL, "no path from the root"),
-        (Entry(b"d/./x", FILE), errno.EINVAL, "no path from the root"),
-        (Entry(b"d/x\0y", FILE), errno.EINVAL, "no path from the root"),
-        (Entry(b"d", DIRECTORY), errno.EEXIST, "d: is there twice"),
-        (Entry(b"f", FILE), errno.EEXIST, "f: is there twice"),
-        (Entry(b"f/x", FILE), errno.ENOTDIR, "f/x: is below what is no directory"),
-        (Entry(b"f/x/y", FILE), errno.ENOTDIR, "f/x/y: is below what is no directory"),
-        (Entry(b"later/x", FILE), errno.ENOENT, "later/x: comes before the directory it is in"),
-        (Entry(b"d/later/x", FILE), errno.ENOENT, "comes before the directory it is in"),
-        (Entry(b"d/" + b"n" * 257, FILE), errno.ENAMETOOLONG, "257 bytes, 256 are possible"),
-        (Entry(b"", FILE), errno.EINVAL, "the root: is one directory"),
-        (Entry(b"", link=b"d"), errno.EINVAL, "the root: is one directory"),
-        (Entry(b"l", link=b"later"), errno.ENOENT, "l: is a link to 'later', not there yet"),
-        (Entry(b"l", link=b""), errno.ENOENT, "l: is a link to '', not there yet"),
-        (Entry(b"l", link=b"d"), errno.EINVAL, "l: is a link to a directory"),
-        (Entry(b"x"), errno.EINVAL, "x: has mode 0o0, which is no type of file"),
-        (Entry(b"x", 0o644), errno.EINVAL, "x: has mode 0o644, which is no type of file"),
-        (Entry(b"x", FILE | 1 << 20), errno.EINVAL, "which is no type of file"),
-        (Entry(b"x", FILE, uid=-1), errno.EINVAL, "owner -1:0, not within 32 bits"),
-        (Entry(b"x", FILE, gid=2**32), errno.EINVAL, "owner 0:4294967296, not within 32 bits"),
-        (Entry(b"x", LINK), errno.EINVAL, "x: is a symlink to nothing"),
-        (Entry(b"x", LINK, target=b"a\0b"), errno.EINVAL, "x: is a symlink to nothing"),
-        (Entry(b"x", LINK, target=b"t" * 4097), errno.ENAMETOOLONG, "symlink to more than 4096 bytes"),
-        (Entry(b"x", stat.S_IFCHR, rdev=os.makedev(4096, 0)), errno.EINVAL, "device number"),
-        (Entry(b"x", FILE, xattrs={b"system.posix_acl_access": b""}), errno.EOPNOTSUPP, "system.posix_acl_access"),
-        (Entry(b"x", FILE, xattrs={b"user.": b""}), errno.EINVAL, "bad name 'user.'"),
-        (Entry(b"x", FILE, xattrs={b"user." + b"n" * 251: b""}), errno.EINVAL, "bad name"),
-        (Entry(b"x", FILE, xattrs={b"user.x": bytes(65537)}), errno.E2BIG, "user.x of 65537 bytes"),
-        (Entry(b"x", FILE, source=b"/nowhere/at/all"), errno.ENOENT, "/nowhere/at/all"),
-        (Entry(b"x", FILE, source=b"/dev/null"), errno.EINVAL, "not a regular file: b'/dev/null'"),
-        (Entry(b"x", FILE, source=b"/"), errno.EINVAL, "not a regular file: b'/'"),
+        (FileSpec(b"/d", FILE), errno.EINVAL, "no path from the root"),
+        (FileSpec(b"d//x", FILE), errno.EINVAL, "no path from the root"),
+        (FileSpec(b"d/", FILE), errno.EINVAL, "no path from the root"),
+        (FileSpec(b"..", FILE), errno.EINVAL, "no path from the root"),
+        (FileSpec(b"d/../x", FILE), errno.EINVAL, "no path from the root"),
+        (FileSpec(b"d/./x", FILE), errno.EINVAL, "no path from the root"),
+        (FileSpec(b"d/x\0y", FILE), errno.EINVAL, "no path from the root"),
+        (FileSpec(b"d", DIRECTORY), errno.EEXIST, "d: is there twice"),
+        (FileSpec(b"f", FILE), errno.EEXIST, "f: is there twice"),
+        (FileSpec(b"f/x", FILE), errno.ENOTDIR, "f/x: is below what is no directory"),
+        (FileSpec(b"f/x/y", FILE), errno.ENOTDIR, "f/x/y: is below what is no directory"),
+        (FileSpec(b"later/x", FILE), errno.ENOENT, "later/x: comes before the directory it is in"),
+        (FileSpec(b"d/later/x", FILE), errno.ENOENT, "comes before the directory it is in"),
+        (FileSpec(b"d/" + b"n" * 257, FILE), errno.ENAMETOOLONG, "257 bytes, 256 are possible"),
+        (FileSpec(b"", FILE), errno.EINVAL, "the root: is one directory"),
+        (FileSpec(b"", link=b"d"), errno.EINVAL, "the root: is one directory"),
+        (FileSpec(b"l", link=b"later"), errno.ENOENT, "l: is a link to 'later', not there yet"),
+        (FileSpec(b"l", link=b""), errno.ENOENT, "l: is a link to '', not there yet"),
+        (FileSpec(b"l", link=b"d"), errno.EINVAL, "l: is a link to a directory"),
+        (FileSpec(b"x"), errno.EINVAL, "x: has mode 0o0, which is no type of file"),
+        (FileSpec(b"x", 0o644), errno.EINVAL, "x: has mode 0o644, which is no type of file"),
+        (FileSpec(b"x", FILE | 1 << 20), errno.EINVAL, "which is no type of file"),
+        (FileSpec(b"x", FILE, uid=-1), errno.EINVAL, "owner -1:0, not within 32 bits"),
+        (FileSpec(b"x", FILE, gid=2**32), errno.EINVAL, "owner 0:4294967296, not within 32 bits"),
+        (FileSpec(b"x", LINK), errno.EINVAL, "x: is a symlink to nothing"),
+        (FileSpec(b"x", LINK, target=b"a\0b"), errno.EINVAL, "x: is a symlink to nothing"),
+        (FileSpec(b"x", LINK, target=b"t" * 4097), errno.ENAMETOOLONG, "symlink to more than 4096 bytes"),
+        (FileSpec(b"x", stat.S_IFCHR, rdev=os.makedev(4096, 0)), errno.EINVAL, "device number"),
+        (FileSpec(b"x", FILE, xattrs={b"system.posix_acl_access": b""}), errno.EOPNOTSUPP, "system.posix_acl_access"),
+        (FileSpec(b"x", FILE, xattrs={b"user.": b""}), errno.EINVAL, "bad name 'user.'"),
+        (FileSpec(b"x", FILE, xattrs={b"user." + b"n" * 251: b""}), errno.EINVAL, "bad name"),
+        (FileSpec(b"x", FILE, xattrs={b"user.x": bytes(65537)}), errno.E2BIG, "user.x of 65537 bytes"),
+        (FileSpec(b"x", FILE, source=b"/nowhere/at/all"), errno.ENOENT, "/nowhere/at/all"),
+        (FileSpec(b"x", FILE, source=b"/dev/null"), errno.EINVAL, "not a regular file: b'/dev/null'"),
+        (FileSpec(b"x", FILE, source=b"/"), errno.EINVAL, "not a regular file: b'/'"),
     ],
 )
-def test_bad_entry_is_refused_by_name(entry: Entry, number: int, words: str, scratch: Path) -> None:
+def test_bad_entry_is_refused_by_name(entry: FileSpec, number: int, words: str, scratch: Path) -> None:
     with pytest.raises(OSError) as caught:
         write_image(scratch / "image", [*TREE, entry])
     assert caught.value.errno == number
@@ -81,7 +81,7 @@ def test_bad_entry_is_refused_by_name(entry: Entry, number: int, words: str, scr
 
 def test_root_is_given_once(scratch: Path) -> None:
     with pytest.raises(SquashfsError, match="the root: is one directory"):
-        write_image(scratch / "image", [Entry(b"", DIRECTORY), Entry(b"", DIRECTORY)])
+        write_image(scratch / "image", [FileSpec(b"", DIRECTORY), FileSpec(b"", DIRECTORY)])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_an_iterator_raises_passes_and_leaves_nothing(reason: BaseException
     (scratch / "image").write_bytes(b"old")
     tasks = set(os.listdir("/proc/self/task"))
     with pytest.raises(type(reason)) as caught:
-        entries = [*TREE, Entry(b"x", FILE, data=endless(reason))]
+        entries = [*TREE, FileSpec(b"x", FILE, data=endless(reason))]
         write_image(scratch / "image", entries, WriteOptions(block_size=4096, threads=threads))
     assert caught.value is reason
     assert os.listdir(scratch) == ["image"]
@@ -184,7 +184,7 @@ def test_interrupt_ends_the_wait_for_the_last_blocks(scratch: Path) -> None:
     killer = threading.Thread(target=interrupt)
     killer.start()
     text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    entry = Entry(b"x", FILE, data=(text * (size // len(text) + 1))[:size])
+    entry = FileSpec(b"x", FILE, data=(text * (size // len(text) + 1))[:size])
     options = WriteOptions(Compressor.XZ, level=9, block_size=1 << 20, threads=2)
     before = time.process_time()
     with pytest.raises(KeyboardInterrupt):
@@ -200,14 +200,14 @@ def test_what_progress_raises_passes_and_leaves_nothing(scratch: Path) -> None:
             raise Stop
 
     with pytest.raises(Stop):
-        write_image(scratch / "image", (Entry(b"%d" % n, FILE, data=b"12") for n in range(100)), on_progress=stop)
+        write_image(scratch / "image", (FileSpec(b"%d" % n, FILE, data=b"12") for n in range(100)), on_progress=stop)
     assert os.listdir(scratch) == []
 
 
 def test_progress_counts_the_bytes_of_content(scratch: Path) -> None:
     (scratch / "file").write_bytes(bytes(20_000_000))
     seen: list[int] = []
-    entries = [*TREE, Entry(b"x", FILE, source=scratch / "file"), Entry(b"y", FILE, data=[b"ab", b"c"])]
+    entries = [*TREE, FileSpec(b"x", FILE, source=scratch / "file"), FileSpec(b"y", FILE, data=[b"ab", b"c"])]
     write_image(scratch / "image", entries, on_progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == 1 + 20_000_000 + 3
@@ -219,7 +219,7 @@ def test_failure_cuts_a_descriptors_file_at_the_offset(scratch: Path) -> None:
         path = scratch / "package"
         path.write_bytes(b"#" * before)
         with open(path, "r+b") as file, pytest.raises(Stop):
-            write_image(file.fileno(), [*TREE, Entry(b"x", FILE, data=endless(Stop()))], offset=8192)
+            write_image(file.fileno(), [*TREE, FileSpec(b"x", FILE, data=endless(Stop()))], offset=8192)
         assert path.read_bytes() == b"#" * after
 
 
@@ -234,7 +234,7 @@ def test_full_disk_leaves_nothing(named: bool, scratch: Path, monkeypatch: pytes
     run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place)
     (place / "image").write_bytes(b"old")
     with pytest.raises(SquashfsError) as caught:
-        write_image(place / "image", [Entry(b"x", FILE, data=os.urandom(3_000_000))])
+        write_image(place / "image", [FileSpec(b"x", FILE, data=os.urandom(3_000_000))])
     assert caught.value.errno == errno.ENOSPC
     assert str(caught.value) == f"{place}/image: data blocks: No space left on device"
     assert os.listdir(place) == ["image"]
@@ -253,7 +253,7 @@ def test_a_file_that_changes_while_it_is_read_is_packed_and_told(scratch: Path, 
     told: list[tuple[bytes, str]] = []
     write_image(
         scratch / "image",
-        [Entry(b"x", FILE, source=str(path)), Entry(b"y", FILE, data=b"y")],
+        [FileSpec(b"x", FILE, source=str(path)), FileSpec(b"y", FILE, data=b"y")],
         on_progress=lambda done: os.truncate(path, after),
         on_changed=lambda *what: told.append(what),
     )
@@ -312,14 +312,14 @@ def test_what_vanishes_while_a_tree_is_looked_at_is_left_out_and_told(scratch: P
 def test_killed_writer_leaves_nothing(scratch: Path) -> None:
     program = """if True:
         import sys
-        from layerfs.pysquashfs import Entry, write_image
+        from layerfs.pysquashfs import FileSpec, write_image
         def content():
             for number in range(40):
                 yield bytes([number]) * 100_000
             print("half-way", flush=True)
             sys.stdin.read()
             yield b""
-        write_image(sys.argv[1], [Entry(b"x", 0o100644, data=content())])
+        write_image(sys.argv[1], [FileSpec(b"x", 0o100644, data=content())])
     """
     command = [sys.executable, "-c", program, str(scratch / "image")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
@@ -364,7 +364,7 @@ def test_attributes_that_squashfs_cannot_hold_are_left_out_and_told(scratch: Pat
 
 
 def test_more_owners_than_squashfs_has_room_for_are_refused(scratch: Path) -> None:
-    entries = (Entry(b"%d" % number, stat.S_IFIFO, number) for number in range(65537))
+    entries = (FileSpec(b"%d" % number, stat.S_IFIFO, number) for number in range(65537))
     with pytest.raises(SquashfsError, match="more than the format can hold"):
         write_image(scratch / "image", entries)
     assert os.listdir(scratch) == []

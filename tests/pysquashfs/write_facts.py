@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from layerfs.pysquashfs import Entry, Image
+from layerfs.pysquashfs import FileSpec, Image
 
 FILE, DIRECTORY, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 Xattrs = tuple[tuple[bytes, bytes], ...]
@@ -150,7 +150,7 @@ def facts_in(image: Image) -> dict[bytes, Facts]:
     return found
 
 
-def facts_wanted(entries: Iterable[Entry]) -> dict[bytes, Facts]:
+def facts_wanted(entries: Iterable[FileSpec]) -> dict[bytes, Facts]:
     """What entries with bytes as data should become."""
     by_path = {entry.path: entry for entry in entries}
     made = {path: by_path[entry.link] if entry.link is not None else entry for path, entry in by_path.items()}

@@ -5,27 +5,27 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from layerfs.pysquashfs import Entry, Image, WriteOptions, write_image
+from layerfs.pysquashfs import FileSpec, Image, WriteOptions, write_image
 
 PLAIN = WriteOptions(block_size=16384, compress_inodes=False, compress_data=False, compress_xattrs=False, export=False)
 
 
-def directory(path: bytes, mode: int = 0o755) -> Entry:
-    return Entry(path, stat.S_IFDIR | mode)
+def directory(path: bytes, mode: int = 0o755) -> FileSpec:
+    return FileSpec(path, stat.S_IFDIR | mode)
 
 
-def file(path: bytes, data: bytes = b"data\n", mode: int = 0o644) -> Entry:
-    return Entry(path, stat.S_IFREG | mode, data=data)
+def file(path: bytes, data: bytes = b"data\n", mode: int = 0o644) -> FileSpec:
+    return FileSpec(path, stat.S_IFREG | mode, data=data)
 
 
-def symlink(path: bytes, target: bytes) -> Entry:
-    return Entry(path, stat.S_IFLNK | 0o777, target=target)
+def symlink(path: bytes, target: bytes) -> FileSpec:
+    return FileSpec(path, stat.S_IFLNK | 0o777, target=target)
 
 
 class Forgery:
     """An image in a file, of which single fields can be changed."""
 
-    def __init__(self, path: Path, entries: Iterable[Entry], options: WriteOptions = PLAIN) -> None:
+    def __init__(self, path: Path, entries: Iterable[FileSpec], options: WriteOptions = PLAIN) -> None:
         self.path = path
         write_image(path, entries, options)
         self.data = bytearray(path.read_bytes())

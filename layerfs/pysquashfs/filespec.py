@@ -17,7 +17,7 @@ XATTR_PREFIXES = (b"user.", b"trusted.", b"security.")
 
 
 @dataclass(slots=True)
-class Entry:
+class FileSpec:
     """One name of the image: its path from the root (b"" is the root itself), and what is there.
 
     mode: with its type (stat.S_IFREG...). mtime [s]. rdev: as os.makedev gives it. target: of a symlink.
@@ -48,7 +48,7 @@ def entries_of(
     xattrs: bool = True,
     on_dropped: Dropped | None = None,
     on_changed: Changed | None = None,
-) -> Iterator[Entry]:
+) -> Iterator[FileSpec]:
     """Yield what is below a directory, and first the directory itself: parents first, names sorted bytewise.
 
     Further names of a file are links to its first. Holes stay holes, since the entries name their files as sources.
@@ -100,12 +100,12 @@ class _Walk:
         """Tell of a name that is not there any more."""
         self.on_changed(path, "was gone when it was to be read: it is left out")
 
-    def entry(self, path: bytes, status: os.stat_result) -> Entry:
+    def entry(self, path: bytes, status: os.stat_result) -> FileSpec:
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             first = self.met.setdefault((status.st_dev, status.st_ino), path)
             if first is not path:
-                return Entry(path, link=first)
-        entry = Entry(path, status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9)
+                return FileSpec(path, link=first)
+        entry = FileSpec(path, status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9)
         if self.xattrs:
             entry.xattrs = self.attributes(path)
         if stat.S_ISREG(status.st_mode):
