@@ -16,6 +16,7 @@ from layerfs.fuse.copying import LARGE, CopyUps
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_attributes import COLD
 from layerfs.fuse.prefetch_data import FEED, DataPrefetch
+from layerfs.fuse.space import Space
 from layerfs.fuse.syncing import Syncing
 from layerfs.fuse.wire import MAX_WRITE
 from layerfs.sys.copy import write_all
@@ -31,16 +32,19 @@ SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does
 class FileData(pyfuse3.Operations):
     """Opens, reads, writes and syncs the files of one union."""
 
-    def __init__(self, union: Union, pages: PageCache | None, syncing: Syncing) -> None:
+    def __init__(self, union: Union, pages: PageCache | None, syncing: Syncing, space: Space) -> None:
         super().__init__()
         self.union = union
         self._pages = pages
         self._syncing = syncing
+        self._space = space
         self._copy_ups = CopyUps(union)
         self._data_prefetch = DataPrefetch()
         self._buffer = bytearray(MAX_WRITE)
         self._view = memoryview(self._buffer)
-        self._file = FileInfo(keep_cache=True)  # an answer is written out before the next request is looked at
+        # An answer is written out before the next request is looked at, so one of each kind is enough.
+        self._file = FileInfo(keep_cache=True)
+        self._through = FileInfo(keep_cache=True, direct_io=True)
 
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_TRUNC:
@@ -50,7 +54,7 @@ class FileData(pyfuse3.Operations):
             self.union.drop_sxid(inode)
         if not node.preloaded and self._pages is not None and not node.is_upper:
             self._preload(node, self._pages)
-        return self._opened(inode, ctx)
+        return self._opened(inode, flags, ctx)
 
     def _preload(self, node: File, pages: PageCache) -> None:
         """Give the kernel a small lower file's data with its first open.
@@ -72,9 +76,11 @@ class FileData(pyfuse3.Operations):
             if len(data) == size:
                 pages.store(node.ino, data)
 
-    def _opened(self, ino: int, ctx: RequestContext) -> FileInfo:
-        self._file.fh = ino | UNPRIVILEGED if ctx.uid else ino
-        return self._file
+    def _opened(self, ino: int, flags: int, ctx: RequestContext) -> FileInfo:
+        writes = flags & os.O_ACCMODE != os.O_RDONLY
+        file = self._through if writes and self._space.is_short else self._file
+        file.fh = ino | UNPRIVILEGED if ctx.uid else ino
+        return file
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         fd = self.union.data_handle(fh & NUMBER)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.errors import Unsupported
 from layerfs.fuse import wire
-from layerfs.fuse.wire import Flag, Opcode
+from layerfs.fuse.wire import Flag, Flag2, Opcode
 from layerfs.value import value
 
 if TYPE_CHECKING:
@@ -52,9 +52,12 @@ class Wanted:
     posix_acl: bool = False
 
     @classmethod
-    def of(cls, options: "UnionOptions", *, read_only: bool) -> Self:
-        """Return what the options of a union choose."""
-        return cls(options.writeback and not read_only, options.acl)
+    def of(cls, options: "UnionOptions", *, read_only: bool, nearly_full: bool = False) -> Self:
+        """Return what the options of a union choose.
+
+        Nothing is written behind the writer's back where the upper is nearly full: write(2) is to say ENOSPC.
+        """
+        return cls(options.writeback and not read_only and not nearly_full, options.acl)
 
     @property
     def flags(self) -> Flag:
@@ -75,6 +78,12 @@ class Negotiated:
     flags: Flag
     max_readahead: int
     max_write: int
+    flags2: Flag2 = Flag2(0)  # a number
+
+    @property
+    def may_write_through(self) -> bool:
+        """Whether single files can do without the writeback cache, and still be mapped."""
+        return Flag.WRITEBACK_CACHE in self.flags and Flag2.DIRECT_IO_ALLOW_MMAP in self.flags2
 
 
 @value
@@ -86,6 +95,7 @@ class _Offer:
     minor: int
     max_readahead: int
     flags: int
+    flags2: int
 
 
 def negotiate(device: int, wanted: Wanted) -> Negotiated:
@@ -100,8 +110,10 @@ def negotiate(device: int, wanted: Wanted) -> Negotiated:
         offer = _read_offer(device)
     if offer.major < MAJOR or offer.minor < OLDEST_MINOR:
         raise Unsupported(f"the kernel speaks FUSE {offer.major}.{offer.minor}", "layerfs needs Linux 4.20 or later")
-    flags = wanted.flags & Flag(offer.flags)
-    agreed = Negotiated(min(MINOR, offer.minor), flags, offer.max_readahead, wire.MAX_WRITE)
+    flags, flags2 = wanted.flags & Flag(offer.flags), Flag2.DIRECT_IO_ALLOW_MMAP & Flag2(offer.flags2)
+    if flags2:
+        flags |= Flag.INIT_EXT
+    agreed = Negotiated(min(MINOR, offer.minor), flags, offer.max_readahead, wire.MAX_WRITE, flags2)
     _answer(device, offer, agreed)
     return agreed
 
@@ -115,14 +127,17 @@ def _read_offer(device: int) -> _Offer:
     opcode, unique, _, body = wire.request(message)
     if opcode != Opcode.INIT:
         raise Unsupported(f"the first FUSE message is {opcode}, not FUSE_INIT", "is the device served already?")
-    return _Offer(unique, *wire.INIT_REQUEST.unpack_from(body))
+    major, minor, max_readahead, flags = wire.INIT_REQUEST.unpack_from(body)
+    extended = flags & Flag.INIT_EXT and len(body) >= wire.INIT_REQUEST.size + wire.FLAGS2.size
+    flags2 = wire.FLAGS2.unpack_from(body, wire.INIT_REQUEST.size)[0] if extended else 0
+    return _Offer(unique, major, minor, max_readahead, flags, flags2)
 
 
 def _answer(device: int, offer: _Offer, agreed: Negotiated) -> None:
     """Answer FUSE_INIT. Raises ENODEV where the mount has gone meanwhile: the kernel says ENOENT to an answer then."""
     body = wire.INIT_REPLY.pack(
         MAJOR, agreed.minor, agreed.max_readahead, agreed.flags, MAX_BACKGROUND, CONGESTION_THRESHOLD,
-        agreed.max_write, 1, wire.MAX_PAGES, 0, 0,
+        agreed.max_write, 1, wire.MAX_PAGES, 0, agreed.flags2,
     )  # fmt: skip
     try:
         os.write(device, wire.reply(offer.unique, body))

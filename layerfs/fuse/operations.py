@@ -31,6 +31,7 @@ from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_attributes import CHUNK, COLD, PROBE, WINDOW, AttributePrefetch
 from layerfs.fuse.prefetch_listings import ListingPrefetch
 from layerfs.fuse.reply import blank_entry, guard, reply_bare
+from layerfs.fuse.space import Space
 from layerfs.fuse.syncing import Syncing
 from layerfs.union.attrs import ACLS, Change
 from layerfs.union.inodes import Directory, Node
@@ -49,8 +50,10 @@ class Operations(FileData):
         config: ServeConfig,
         pages: PageCache | None = None,
         listings: Listings | None = None,
+        space: Space | None = None,
     ) -> None:
-        super().__init__(union, pages, Syncing(union, sync=config.sync, dirsync=config.dirsync))
+        syncing = Syncing(union, sync=config.sync, dirsync=config.dirsync)
+        super().__init__(union, pages, syncing, space or Space(union, matters=False))
         union.watch(self._changed)
         self._listing_prefetch = ListingPrefetch(union.trees)
         union.read_with(self._listing_prefetch.together)
@@ -238,7 +241,7 @@ class Operations(FileData):
         await self._loading.parents(parent)
         node = self.union.create(parent, name, mode, _caller(ctx))
         answer = await self._made(parent, node)
-        return self._opened(node.ino, ctx), answer
+        return self._opened(node.ino, flags, ctx), answer
 
     async def _made(self, parent: int, node: Node) -> EntryAttributes:
         """Answer with a node that was just made, and count that the kernel now knows it."""

@@ -20,6 +20,7 @@ from layerfs.fuse.device import Device
 from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.prelude import Prelude
+from layerfs.fuse.space import Space, is_nearly_full
 from layerfs.sys.later import put_off
 from layerfs.sys.limits import lift_limits
 from layerfs.union.union import Union
@@ -41,14 +42,15 @@ def serve(fd: int, union: Union, config: ServeConfig, beside: Callable[[], None]
         with ExitStack() as undo:
             undo.callback(union.close)
             undo.callback(device.close)  # first: whoever asks must hear that nobody answers
-            negotiate(fd, Wanted.of(union.options, read_only=config.read_only))
+            full = is_nearly_full(union)
+            agreed = negotiate(fd, Wanted.of(union.options, read_only=config.read_only, nearly_full=full))
             child = outside.show_root(config.mountpoint)
             listings = Listings()
             _answer_during_import(Prelude(union, listings), device, beside, debug=config.debug)
             undo.pop_all()
         from layerfs.fuse.server import serve_union
 
-        serve_union(device, union, config, listings)
+        serve_union(device, union, config, listings, Space(union, matters=agreed.may_write_through))
     except OSError as error:
         if error.errno != errno.ENODEV:  # unmounted while we started
             raise

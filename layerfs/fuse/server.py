@@ -23,6 +23,7 @@ from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
+from layerfs.fuse.space import Space
 from layerfs.sys.limits import one_arena
 from layerfs.sys.prctl import set_name
 from layerfs.union.union import Union
@@ -36,12 +37,12 @@ WORKERS = 256
 log = logging.getLogger(__name__)
 
 
-def serve_union(device: Device, union: Union, config: ServeConfig, listings: Listings) -> None:
+def serve_union(device: Device, union: Union, config: ServeConfig, listings: Listings, space: Space) -> None:
     """Serve a union where the prelude left off, until the mount ends; see `serve.serve`. Owns device and union."""
     with closing(union):
         with closing(device), closing(PageCache(device.fd)) as pages:
             prepare(config)
-            with closing(Operations(union, config, pages, listings)) as operations:
+            with closing(Operations(union, config, pages, listings, space)) as operations:
                 _serve(device, operations, config)
         _bring_to_disk(union)
 

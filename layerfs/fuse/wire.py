@@ -74,11 +74,19 @@ class Flag(IntFlag):
     CACHE_SYMLINKS = 1 << 23
     EXPLICIT_INVAL_DATA = 1 << 25
     HANDLE_KILLPRIV_V2 = 1 << 28
+    INIT_EXT = 1 << 30  # there is a second word of flags
+
+
+class Flag2(IntFlag):
+    """The flags of FUSE_INIT, the upper 32 bits."""
+
+    DIRECT_IO_ALLOW_MMAP = 1 << 4
 
 
 REQUEST_HEADER: Final = struct.Struct("=IIQQIIIHH")  # fuse_in_header: len opcode unique nodeid uid gid pid extlen pad
 REPLY_HEADER: Final = struct.Struct("=IiQ")  # fuse_out_header: len error unique
-INIT_REQUEST: Final = struct.Struct("=IIII")  # fuse_init_in: major minor max_readahead flags (then flags2, unused[11])
+INIT_REQUEST: Final = struct.Struct("=IIII")  # fuse_init_in: major minor max_readahead flags (then FLAGS2, unused[11])
+FLAGS2: Final = struct.Struct("=I")
 # fuse_init_out: major minor max_readahead flags max_background congestion_threshold max_write time_gran max_pages
 # map_alignment flags2 unused[7]
 INIT_REPLY: Final = struct.Struct("=IIIIHHIIHHI28x")

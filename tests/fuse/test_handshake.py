@@ -3,13 +3,14 @@
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from layerfs.errors import Unsupported
 from layerfs.fuse.handshake import ALWAYS, ROOM_FOR_INIT, Wanted, negotiate
-from layerfs.fuse.wire import INIT_REPLY, INIT_REQUEST, REPLY_HEADER, REQUEST_HEADER, Flag, Opcode
+from layerfs.fuse.wire import INIT_REPLY, INIT_REQUEST, REPLY_HEADER, REQUEST_HEADER, Flag, Flag2, Opcode
 
 EVERYTHING = 0x7FFFFFFF
 Pair = tuple[socket.socket, socket.socket]
@@ -23,9 +24,11 @@ def pair() -> Iterator[Pair]:
         yield kernel, device
 
 
-def init(*, major: int = 7, minor: int = 45, flags: int = EVERYTHING, opcode: int = Opcode.INIT) -> bytes:
+def init(
+    *, major: int = 7, minor: int = 45, flags: int = EVERYTHING, flags2: int = 0, opcode: int = Opcode.INIT
+) -> bytes:
     """A kernel's FUSE_INIT with unique 9 and the 48 bytes of flags2 and unused[11]."""
-    body = INIT_REQUEST.pack(major, minor, 131072, flags) + bytes(48)
+    body = INIT_REQUEST.pack(major, minor, 131072, flags) + flags2.to_bytes(4, sys.byteorder) + bytes(44)
     header: bytes = REQUEST_HEADER.pack(REQUEST_HEADER.size + len(body), opcode, 9, 0, 0, 0, 0, 0, 0)
     return header + body
 
@@ -95,3 +98,13 @@ def test_a_mount_that_is_gone_when_the_kernel_is_answered_is_gone(pair: Pair, mo
     with pytest.raises(OSError) as failure:
         negotiate(device.fileno(), Wanted())
     assert failure.value.errno == errno.ENODEV
+
+
+@pytest.mark.parametrize(("offered", "agreed"), [(EVERYTHING, True), (EVERYTHING & ~Flag.INIT_EXT, False)])
+def test_the_second_word_of_flags_counts_where_there_is_one(pair: Pair, offered: int, agreed: bool) -> None:
+    kernel, device = pair
+    kernel.send(init(flags=offered, flags2=0xFF))
+    told = negotiate(device.fileno(), Wanted(writeback=True))
+    fields = answer(kernel)
+    assert told.may_write_through is agreed
+    assert (bool(fields[3] & Flag.INIT_EXT), fields[10]) == (agreed, Flag2.DIRECT_IO_ALLOW_MMAP if agreed else 0)
