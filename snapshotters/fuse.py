@@ -1,7 +1,7 @@
 """Snapshots as layers of layerfs's own union, served by FUSE: for users without root, and for owners that are mapped.
 
     ID/fs      what the snapshot changes of its parents
-    ID/work    the union's scratch; of active snapshots only
+    ID/work    the union's scratch while the snapshot is active
     ID/empty   the lowest layer of a snapshot without parents, where a bind mount will not do
 
 The mount is one of type `fuse3.layerfs-mount`: whoever mounts calls that program, and the server is theirs, so it
@@ -23,8 +23,6 @@ from layerfs.spec.attach import AttachOptions
 from layerfs.spec.options import MountOptions
 from layerfs.spec.overlay import bind_mount, parse_mount_options
 from layerfs.spec.printing import print_options
-from layerfs.sys import dirs
-from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.sys.idmap import IdRun
 from layerfs.sys.mounts import MountFlag
 from layerfs.sys.probe import PROBES
@@ -86,8 +84,7 @@ class FuseDriver:
         return LayerPlace(directory + FS, Form.CHANGES)
 
     def seal(self, snapshot: Snapshot) -> None:
-        """Remove the union's scratch."""
-        dirs.remove(AT_FDCWD, snapshot.directory + WORK)
+        """Do nothing: what is committed is not written to, since no mounts of it are given."""
 
     def usage(self, snapshot: Snapshot) -> Usage:
         """Count the layer."""

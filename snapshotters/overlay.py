@@ -1,7 +1,7 @@
 """Snapshots as layers of kernel overlayfs: a directory of changes each, stacked by the kernel.
 
     ID/fs     what the snapshot changes of its parents, with overlayfs's marks
-    ID/work   the kernel's scratch; of active snapshots only
+    ID/work   the kernel's scratch while the snapshot is active
 
 Root has trusted.* marks, a user namespace user.* ones (`userxattr`); a store serves the one or the other. Root may
 rename the directories of lower layers (`redirect_dir`); in a user namespace rename(2) answers EXDEV, and programs copy.
@@ -41,6 +41,7 @@ class OverlayDriver:
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._trusted = trusted_xattrs()
+        self._words = {writable: _words(writable, self._trusted) for writable in (True, False)}
 
     def check(self) -> None:
         """Make an overlay on the store's filesystem, which nobody sees, and let it go."""
@@ -50,7 +51,7 @@ class OverlayDriver:
             for path in (place, lower, upper, work):
                 os.mkdir(path, 0o700)
             os.setxattr(upper, f"{'trusted' if self._trusted else 'user'}.overlay.layerfs", b"")
-            with detached_overlay(Stack((lower,), upper, work), place, self._words(writable=True)):
+            with detached_overlay(Stack((lower,), upper, work), place, self._words[True]):
                 pass
         except OSError as error:
             raise _unsupported(error, self._root) from error
@@ -84,15 +85,14 @@ class OverlayDriver:
             bound = bind_mount(parents[0], read_only=True)
             return (Mount(bound.type, bound.source, (*shift, *bound.options)),)
         stack = Stack(parents, own, snapshot.directory + WORK) if writable else Stack(parents)
-        return (overlay_mount(stack, (*self._words(writable=writable), *shift)),)
+        return (overlay_mount(stack, (*self._words[writable], *shift)),)
 
     def layer(self, directory: bytes) -> LayerPlace:
         """Return the directory of changes."""
         return LayerPlace(directory + FS, Form.CHANGES)
 
     def seal(self, snapshot: Snapshot) -> None:
-        """Remove the kernel's scratch."""
-        dirs.remove(AT_FDCWD, snapshot.directory + WORK)
+        """Do nothing: what is committed is not written to, since no mounts of it are given."""
 
     def usage(self, snapshot: Snapshot) -> Usage:
         """Count the layer."""
@@ -101,9 +101,11 @@ class OverlayDriver:
     def discard(self, directory: bytes) -> None:
         """Do nothing: there are but files and directories."""
 
-    def _words(self, *, writable: bool) -> tuple[str, ...]:
-        words = kernel_options(UnionOptions(), writable=writable, trusted=self._trusted)
-        return (*words, *_WRITABLE) if writable else words
+
+def _words(writable: bool, trusted: bool) -> tuple[str, ...]:
+    """Return the options of an overlay that name no layers."""
+    words = kernel_options(UnionOptions(), writable=writable, trusted=trusted)
+    return (*words, *_WRITABLE) if writable else words
 
 
 def _require_idmaps(path: bytes, maps: IdMaps) -> None:

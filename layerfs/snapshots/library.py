@@ -66,6 +66,8 @@ class Store:
 
     def close(self) -> None:
         """Close the ledger; what drivers have begun in the background goes on by itself."""
+        for snapshotter in self._snapshotters.values():
+            snapshotter.flush()
         self.ledger.close()
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ text, never a path.
 The order of steps, so that being killed between any two leaves before or after:
 
     prepare   lock and make a directory; the driver creates in it | begin; insert; rename it to its place; end | unlock
-    commit    sync the filesystem; the driver counts | begin; change the row; end | sync the ledger; seal; note that
+    commit    sync the filesystem; the driver counts | begin; change the row; end | sync the ledger; seal (noted later)
     remove    begin; delete the row; rename the directory into the trash; end
     cleanup   sync the ledger; the driver discards; remove the directory
 
@@ -22,6 +22,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
@@ -53,6 +54,7 @@ class Snapshotter:
         self.driver = driver
         self.ledger = ledger
         self.places = places
+        self._sealed: list[int] = []  # not noted in the ledger yet, which would take as long as all the rest
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -95,7 +97,7 @@ class Snapshotter:
         if not volatile:
             sync_filesystem(snapshot.directory)
         usage = self.driver.usage(snapshot)
-        with self.ledger.write() as db:
+        with self._write() as db:
             again, base = self._to_commit(db, info, key)
             if again.id != row.id:
                 raise NotFound(f"snapshot {key} was removed and made again meanwhile")
@@ -114,7 +116,7 @@ class Snapshotter:
         now = time.time_ns()
         info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels), now, now)
         number = self.ledger.take_id()
-        with self.ledger.write() as db:
+        with self._write() as db:
             base = self._to_make(db, info)
             below = rows.place_of(db, base)
             found = [row for row in rows.alike(db, self.name, ref, REF) if rows.place_of(db, row.parent) == below]
@@ -128,7 +130,7 @@ class Snapshotter:
         """Remove a snapshot that has no children; what it took is given back by `cleanup`."""
         row = None
         try:
-            with self.ledger.write() as db:
+            with self._write() as db:
                 row = self._require(db, key)
                 if rows.has_children(db, row.id):
                     raise NotReady(f"snapshot {key} has children", "remove them first")
@@ -147,7 +149,7 @@ class Snapshotter:
 
     def update(self, info: Info, *fields: str) -> Info:
         """Change labels and return what is known then: all of them, or those that `labels.NAME` fields name."""
-        with self.ledger.write() as db:
+        with self._write() as db:
             row = self._require(db, info.name)
             labels = checked_labels(updated_labels(row.info.labels, info.labels, fields))
             rows.replace_labels(db, row.id, labels)
@@ -181,6 +183,7 @@ class Snapshotter:
         """Give back what removed snapshots took, finish what was interrupted, and return how many are gone."""
         from layerfs.snapshots.recovery import recover
 
+        self.flush()
         recover(self)
         burnt = 0
         with self.places.sweeping():
@@ -215,8 +218,25 @@ class Snapshotter:
         except (OSError, LayerfsError) as error:
             _log.warning("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
             return
+        self._sealed.append(number)
+
+    def flush(self) -> None:
+        """Note in the ledger what was sealed; what is not noted is sealed again by the next who opens the store."""
+        if self._sealed:
+            with self._write():
+                pass
+
+    @contextmanager
+    def _write(self) -> Iterator[Transaction]:
+        """Begin a transaction of the ledger, and note on the way what was sealed."""
+        sealed = self._sealed[:]
         with self.ledger.write() as db:
-            rows.seal(db, number)
+            if sealed:
+                rows.seal(db, sealed)
+            yield db
+        for number in sealed:
+            with suppress(ValueError):  # another thread was quicker
+                self._sealed.remove(number)
 
     def create(self, snapshot: Snapshot) -> None:
         """Have the driver make a snapshot in a directory of its own; `snapshot.directory` is of no account yet."""
@@ -234,7 +254,7 @@ class Snapshotter:
         number = self._number()
         with self.places.making(number) as staged:
             self.driver.create(Snapshot(number, kind, staged, parents, info.labels))
-            with self.ledger.write() as db:
+            with self._write() as db:
                 if self._to_make(db, info) != base:
                     raise NotFound(f"parent {parent} was removed and made again meanwhile")
                 rows.insert(db, self.name, number, info, base)

@@ -8,7 +8,8 @@ One level of escapes, kernel overlayfs's (overlayfs.rst): `\\,` within an option
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, Final
 
 from layerfs.errors import WrongUsage
@@ -353,7 +354,8 @@ _GENERIC: Final = (
 # fmt: on
 
 
-def generic_words(flags: MountFlag) -> Sequence[str]:
+@cache
+def generic_words(flags: MountFlag) -> tuple[str, ...]:
     """Return the flags as mount options, beginning with ro or rw."""
-    words = [word for word in _GENERIC if parse_generic((word,))[0] & flags]
-    return words if flags & MountFlag.RDONLY else ["rw", *words]
+    words = tuple(word for word in _GENERIC if parse_generic((word,))[0] & flags)
+    return words if flags & MountFlag.RDONLY else ("rw", *words)

@@ -27,7 +27,7 @@ NAME: Final = b"ledger.db"
 LOCK: Final = b"ledger.lock"
 LOG: Final = b"-wal"
 PATIENCE: Final = 60.0  # s for a lock that SQLite itself wants; only recovery after a crash takes one for long
-FULL_LOG: Final = 4 << 20  # bytes of log from which on it is moved into the file: SQLite's own bound
+FULL_LOG: Final = 256  # transactions of this process from which on their log is moved into the file: 4 MiB or less
 MOST_IDS: Final = 64  # numbers that a process takes at once; what it does not use is lost
 
 
@@ -65,6 +65,7 @@ class Ledger:
         self._idle: list[sqlite3.Connection] = []
         self._ids: list[int] = []
         self._take = 1
+        self._written = 0  # transactions since the log was moved into the file
         self._mover: threading.Thread | None = None
         self._lock = os.open(os.path.join(root, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -166,13 +167,10 @@ class Ledger:
 
     def _look_at_log(self) -> None:
         """Have the log moved into the file where it has grown long, by a thread that keeps nobody waiting."""
-        if self._mover and self._mover.is_alive():
+        self._written += 1
+        if self._written < FULL_LOG or (self._mover and self._mover.is_alive()):
             return
-        try:
-            if os.stat(self._path + LOG).st_size < FULL_LOG:
-                return
-        except FileNotFoundError:
-            return
+        self._written = 0
         self._mover = threading.Thread(target=self._move_log, daemon=True)
         self._mover.start()
 

@@ -155,9 +155,9 @@ def touch(db: Transaction, number: int, now: int) -> None:
     db.run("UPDATE snapshots SET updated = ? WHERE id = ?", now, number)
 
 
-def seal(db: Transaction, number: int) -> None:
-    """Note that nothing more is to be done to a committed snapshot."""
-    db.run("UPDATE snapshots SET sealed = 1 WHERE id = ?", number)
+def seal(db: Transaction, numbers: list[int]) -> None:
+    """Note that nothing more is to be done to committed snapshots."""
+    db.many("UPDATE snapshots SET sealed = 1 WHERE id = ?", [(number,) for number in numbers])
 
 
 def unsealed(db: Transaction, driver: str) -> list[Row]:

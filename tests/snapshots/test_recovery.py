@@ -60,6 +60,7 @@ def test_seal_that_failed_is_tried_again(
     subject.snapshots.commit("base", "work")
     assert "committed, but not finished: not now" in caplog.text
     recover(subject.snapshots)
+    subject.snapshots.flush()
     recover(subject.snapshots)
     assert sealed == [1, 1]
 

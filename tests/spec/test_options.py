@@ -198,8 +198,8 @@ def test_splitting_and_unescaping_undo_escaping() -> None:
 
 
 def test_flags_are_shown_as_the_words_they_came_from() -> None:
-    assert generic_words(parse([b"nosuid,noexec,ro"]).attach.flags) == ["ro", "nosuid", "noexec"]
-    assert generic_words(MountFlag.NOEXEC) == ["rw", "noexec"]
+    assert generic_words(parse([b"nosuid,noexec,ro"]).attach.flags) == ("ro", "nosuid", "noexec")
+    assert generic_words(MountFlag.NOEXEC) == ("rw", "noexec")
 
 
 @pytest.mark.mounts

@@ -82,7 +82,7 @@ def test_numbers_are_never_given_twice(ledger: Ledger, scratch: Path) -> None:
 def test_log_is_moved_into_the_file_when_it_is_long(
     ledger: Ledger, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerfs.store.ledger.FULL_LOG", 1 << 16)
+    monkeypatch.setattr("layerfs.store.ledger.FULL_LOG", 50)
     for number in range(100):
         add(ledger, "x" * 1000 + str(number))
     assert ledger._mover is not None
