@@ -14,6 +14,7 @@ from layerfs.mounts.process import Process
 from layerfs.mounts.starter import READY, hear, spell
 from layerfs.spec.options import MountRequest, parse, request
 from layerfs.spec.printing import options_of, print_options
+from layerfs.value import replace
 
 REQUEST: Final = 3
 SAID: Final = 4
@@ -60,13 +61,15 @@ def encode(wanted: MountRequest, process: Process) -> bytes:
     """Return a request and how its server runs, without what only this process can have."""
     assert not process.foreground and process.idle is None
     options = print_options(options_of(wanted))
-    return _NUL.join([options, wanted.mountpoint, b"debug" if process.debug else b"", process.log or b""])
+    words = [options, wanted.mountpoint, os.fsencode(wanted.asked), b"debug" if process.debug else b""]
+    return _NUL.join([*words, process.log or b""])
 
 
 def decode(content: bytes) -> tuple[MountRequest, Process]:
     """Return what `encode` was given."""
-    options, mountpoint, debug, log = content.split(_NUL)
-    return request(parse([options]), mountpoint, b"/"), Process(debug=bool(debug), log=log or None)
+    options, mountpoint, asked, debug, log = content.split(_NUL)
+    wanted = replace(request(parse([options]), mountpoint, b"/"), asked=os.fsdecode(asked))
+    return wanted, Process(debug=bool(debug), log=log or None)
 
 
 def _sealed(content: bytes) -> int:

@@ -114,6 +114,9 @@ def request(options: MountOptions, mountpoint: bytes, cwd: bytes) -> MountReques
         offset=options.offset,
     )
     attach = options.attach
+    if stack.upper is not None and attach.flags & MountFlag.RDONLY:
+        # Nothing is written, so the upper may be another mount's: containerd's differ looks at a running container so.
+        stack = replace(stack, lowers=(stack.upper, *stack.lowers), upper=None, work=None)
     if stack.upper is None:  # mount(2) is told too, so that the kernel itself answers EROFS
         attach = replace(attach, flags=attach.flags | MountFlag.RDONLY)
     driver, asked = _driver(options)

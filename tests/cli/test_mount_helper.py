@@ -135,3 +135,16 @@ def test_in_the_foreground_it_lasts_as_long_as_the_mount(place: Place, word: str
         _, said = server.communicate(timeout=TIMEOUT)
         assert server.returncode == 0
         assert bool(said) is (word == "-d")
+
+
+def test_an_upper_in_use_can_be_looked_at_read_only(place: Place) -> None:
+    """containerd's differ mounts a running container's snapshot a second time, read-only."""
+    (place.base / "work").mkdir()
+    (place.base / "second").mkdir()
+    text = "lowerdir=top:bottom,upperdir=upper,workdir=work"
+    place.do("-o", text, "mnt", program=HELPER)
+    (place.mnt / "new").write_text("new")
+    place.do("-o", f"{text},ro", "second", program=HELPER)
+    assert (place.base / "second/new").read_text() == "new"
+    with pytest.raises(OSError, match="Read-only file system"):
+        (place.base / "second/more").touch()

@@ -226,3 +226,9 @@ def test_a_mount_without_checks_is_fuse_s() -> None:
     assert (wanted.driver, wanted.union.acl) == (Driver.FUSE, False)
     with pytest.raises(InvalidArgument, match="the driver kernel"):
         request(parse([b"unchecked,lowerdir=/a,driver=kernel"]), b"/m", b"/")
+
+
+def test_an_upper_that_is_only_read_is_the_topmost_layer() -> None:
+    """It may be the upper of a mount that is in use, and a work directory is of no account."""
+    asked = request(parse([b"lowerdir=b:c,upperdir=a,workdir=w,ro"]), b"m", b"/cwd")
+    assert asked.stack == Stack((b"/cwd/a", b"/cwd/b", b"/cwd/c"))
