@@ -114,9 +114,9 @@ class FileData(pyfuse3.Operations):
         fd = self.union.writable_fd(ino)
         if fh & UNPRIVILEGED:
             self.union.drop_sxid(ino)
-        if len(buf) < LARGE or threads.are_crowded():  # a queue of large writes would take memory without end
-            return write_all(fd, buf, off)
-        with self.union.busy(self.union.file(ino)):
+        with self.union.writing(ino, fd):
+            if len(buf) < LARGE or threads.are_crowded():  # a queue of large writes would take memory without end
+                return write_all(fd, buf, off)
             return await threads.run(write_all, fd, buf, off)
 
     async def flush(self, fh: FileHandleT) -> None:

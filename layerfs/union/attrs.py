@@ -8,7 +8,7 @@ from layerfs.sys import dirs
 from layerfs.union import opened
 from layerfs.union.acl import ACLS as ACLS
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
-from layerfs.union.data import SXID, drop_overridden_sxid, killed, truncate
+from layerfs.union.data import SXID, drop_overridden_sxid, keep_usable, killed, truncate
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Ref, Tree
 from layerfs.union.lookup import attributes
@@ -40,9 +40,12 @@ def set_attributes(ov: Writable, node: Node, change: Change) -> Attributes:
     path = _own_path(ov, node)
     if isinstance(node, File) and node.extra is not None:
         node.extra.sxid = None
+        node.extra.mtime_ns = change.mtime_ns if change.mtime_ns is not None else node.extra.mtime_ns
     if change.size is not None and change.drop_sxid:
         _drop_sxid(ov, path)
     if change.mode is not None or change.uid is not None or change.gid is not None:
+        if isinstance(node, File):
+            keep_usable(ov, node)
         _set_owner_and_mode(ov, node, path, change)
     if change.atime_ns is not None or change.mtime_ns is not None:
         st = os.stat(path, follow_symlinks=dirs.follows(path))

@@ -7,6 +7,7 @@ need not be a thousand of ours.
 import errno
 import os
 import stat
+from contextlib import suppress
 
 from layerfs.sys import dirs
 from layerfs.union import opened
@@ -73,6 +74,7 @@ def _open_to_write(ov: Writable, node: File, part: Part) -> int:
 
 def open_file(ov: Overlay, node: File) -> None:
     """Open a regular file for reading."""
+    ov.files.admit()
     extra = node.opened()
     extra.opens += 1
     try:
@@ -85,16 +87,30 @@ def open_file(ov: Overlay, node: File) -> None:
 def open_for_writing(ov: Writable, node: File, flags: int) -> None:
     """Open a regular file as open(2) would with these flags; O_CREAT and O_EXCL are somebody else's business."""
     truncates = flags & os.O_TRUNC
+    ov.files.admit()
     copy_up(ov, node, 0 if truncates else None, keep_open=True)
     extra = node.opened()
     extra.opens += 1
     try:
         fd = writable_fd(ov, node)
+        extra.written = True
         if truncates:
+            extra.mtime_ns = None
             os.ftruncate(fd, 0)
     except BaseException:
         release(ov, node)
         raise
+
+
+def keep_usable(ov: Writable, node: File) -> None:
+    """Open the data of a file that is open, before its owner or mode changes: it may be the last time that we can."""
+    extra = node.extra
+    if extra is None or not extra.opens or extra.data is not None:
+        return
+    if extra.written:
+        writable_fd(ov, node)
+    else:
+        handle_of(ov, node)
 
 
 def adopt_fd(ov: Overlay, node: File, fd: int) -> None:
@@ -102,7 +118,7 @@ def adopt_fd(ov: Overlay, node: File, fd: int) -> None:
     extra = node.opened()
     extra.opens += 1
     extra.retire()
-    extra.data, extra.writable = fd, True
+    extra.data, extra.writable, extra.written = fd, True, True
     ov.files.add(node)
 
 
@@ -114,6 +130,7 @@ def release(ov: Overlay, node: File) -> None:
     extra.opens -= 1
     if extra.opens > 0 or extra.busy:
         return
+    extra.written, extra.mtime_ns = False, None
     extra.close_retired()
     if node.part is not None:
         if extra.data is not None:
@@ -127,6 +144,21 @@ def release(ov: Overlay, node: File) -> None:
         node.extra = None
 
 
+def note_mtime(node: File, fd: int) -> None:
+    """Note the mtime that the kernel knows, before something that it had cached is written."""
+    extra = node.opened()
+    if extra.mtime_ns is None:
+        extra.mtime_ns = os.fstat(fd).st_mtime_ns
+
+
+def restore_mtime(node: File, fd: int) -> None:
+    """Set the mtime that the kernel knows after a write, perhaps one that it has sent meanwhile."""
+    known, now = node.opened().mtime_ns, os.fstat(fd)
+    if known is not None and known != now.st_mtime_ns:
+        with suppress(OSError):  # EPERM: somebody else's file, which a plain user's server may only write to
+            os.utime(fd, ns=(now.st_atime_ns, known))
+
+
 def truncate(ov: Writable, node: File, size: int) -> None:
     """Set a file's length; a lower file is copied up no further than that."""
     if not node.is_regular:
@@ -134,6 +166,7 @@ def truncate(ov: Writable, node: File, size: int) -> None:
     copy_up(ov, node, size)
     extra = node.opened()
     extra.opens += 1
+    extra.mtime_ns = None
     try:
         os.ftruncate(writable_fd(ov, node), size)
     finally:

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from itertools import islice
+from typing import TYPE_CHECKING
 
 from layerfs.sys.limits import trim_memory
 from layerfs.union import opened
@@ -20,6 +20,9 @@ from layerfs.union.digits import decimal
 from layerfs.union.layers import Handles, Part, Parts, Tree
 from layerfs.union.listing import Listing
 from layerfs.union.opened import Handle
+
+if TYPE_CHECKING:
+    from layerfs.union.pool import Pool
 
 ROOT = 1  # FUSE_ROOT_ID
 FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
@@ -58,12 +61,14 @@ class Opened:
         "busy",
         "data",
         "incomplete",
+        "mtime_ns",
         "opens",
         "pinned",
         "retired",
         "sxid",
         "unnamed_in",
         "writable",
+        "written",
     )
 
     def __init__(self) -> None:
@@ -71,9 +76,11 @@ class Opened:
         self.pinned: Handle | None = None  # keeps a file without a name, and without data open, alive
         self.writable = False
         self.opens = 0
+        self.written = False  # somebody has it open for writing
         self.busy = 0  # threads that use the handle now
         self.retired: list[int] = []
         self.aliases: dict[tuple[Directory, bytes], None] = {}  # its names but the one in the node, in order
+        self.mtime_ns: int | None = None  # what the kernel knows, while it caches writes
         self.incomplete = False  # the upper has the file, but not at each of its names
         self.unnamed_in: Tree | None = None  # the tree of a file that has no name any more
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
@@ -308,44 +315,6 @@ class Table:
                 self._release_file(node, node.extra)
             elif isinstance(node, Directory):
                 self._release_parts(node)
-
-
-class Pool:
-    """Bounds the data descriptors that are open at once; the one opened first goes first."""
-
-    __slots__ = ("_files", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._files: dict[File, None] = {}  # in the order of their opening
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def add(self, node: File) -> None:
-        """Note that a file's descriptor was opened; this one stays open now."""
-        self._files.pop(node, None)
-        for old in list(islice(self._files, max(len(self._files) + 1 - self.limit, 0)))[:64]:
-            del self._files[old]
-            if not _close_data(old):
-                self._files[old] = None
-        self._files[node] = None
-
-    def remove(self, node: File) -> None:
-        """Note that a file's descriptor was closed."""
-        self._files.pop(node, None)
-
-
-def _close_data(node: File) -> bool:
-    """Close a descriptor that can be opened again; False if it must stay."""
-    extra = node.extra
-    if extra is None or extra.data is None:
-        return True
-    if node.part is None or extra.busy or extra.retired:
-        return False
-    opened.close(extra.data)
-    extra.data, extra.writable = None, False
-    return True
 
 
 def kept(text: bytes) -> int | None:

@@ -10,10 +10,11 @@ from typing import Any
 
 from layerfs.sys import dirs
 from layerfs.union.hardlinks import HardLinks
-from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Pool, Table, kept
+from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Table, kept
 from layerfs.union.layers import DirTree, Handles, Part, Tree
 from layerfs.union.options import UnionOptions
 from layerfs.union.owners import Owners
+from layerfs.union.pool import Pool, Room
 from layerfs.union.shown import Attributes as Attributes
 from layerfs.union.whiteout import Marks
 
@@ -89,14 +90,14 @@ class Overlay:
     )
 
     def __init__(
-        self, lowers: Sequence[Tree], upper: Upper | None, numbers: Numbers, options: UnionOptions, limit: int
+        self, lowers: Sequence[Tree], upper: Upper | None, numbers: Numbers, options: UnionOptions, room: Room
     ) -> None:
         self.lowers = tuple(lowers)
         self.upper = upper
         self.options = options
         self.numbers = numbers
-        self.handles = Handles(limit)
-        self.files = Pool(limit // 2)
+        self.handles = Handles(room.directories)
+        self.files = Pool(room.directories // 2, room.files)
         self.table = Table(self.handles, self.files)
         self.owners = Owners(options)
         self.run_jobs: Callable[[Iterable[Job], Sequence[Part]], list[Any]] = in_order
@@ -148,6 +149,11 @@ class Overlay:
         inode, _, number = value.partition(b":")
         return kept(number) if inode == b"%d" % own else None
 
+    def make_room(self) -> None:
+        """Close what can be opened again: no descriptor is left."""
+        self.files.shrink()
+        self.handles.shrink(self.handles.limit // 8)
+
     def fd(self, part: Part) -> int:
         """Return an open handle of a part; good until the next call that opens another."""
         if part.fd >= 0:
@@ -163,9 +169,9 @@ class Writable(Overlay):
     upper: Upper
 
     def __init__(
-        self, lowers: Sequence[Tree], upper: Upper, numbers: Numbers, options: UnionOptions, limit: int
+        self, lowers: Sequence[Tree], upper: Upper, numbers: Numbers, options: UnionOptions, room: Room
     ) -> None:
-        super().__init__(lowers, upper, numbers, options, limit)
+        super().__init__(lowers, upper, numbers, options, room)
 
     def keep_number(self, path: dirs.Target, own: int, number: int) -> None:
         """Keep a number on an upper object, where its filesystem and type let it carry xattrs."""

@@ -1,34 +1,49 @@
 """The union as its front ends see it: inode numbers and names in, attributes out, OSError for every failure."""
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from layerfs.errors import InvalidArgument, Unsupported
+from layerfs.errors import InvalidArgument
 from layerfs.model import Stack
-from layerfs.sys import dirs, libc
-from layerfs.sys.limits import raise_open_files
+from layerfs.sys import libc
 from layerfs.union import attrs, data, mutate, opened, removal
 from layerfs.union.attrs import Change
 from layerfs.union.copyup import Staged, adopt, needs_copy_up
-from layerfs.union.inodes import Directory, File, Node, Numbers
+from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
 from layerfs.union.lookup import attributes, lookup
 from layerfs.union.mutate import Caller
 from layerfs.union.opened import Handle
-from layerfs.union.options import OverrideStat, UnionOptions
-from layerfs.union.owners import OVERRIDES, override_value
+from layerfs.union.opening import Opener, open_stack
+from layerfs.union.options import UnionOptions
 from layerfs.union.readdir import listing_of, load_stepwise, parts_of
 from layerfs.union.rename import renaming
-from layerfs.union.state import Attributes, Job, Overlay, Upper, Writable
+from layerfs.union.state import Attributes, Job, Overlay, Writable
 from layerfs.union.validate import validate
-from layerfs.union.whiteout import Marks
-from layerfs.union.work import end_volatile, open_work
+from layerfs.union.work import end_volatile
 
-Opener = Callable[[bytes, int], Tree]
-MAX_HANDLES = 8192  # directories of the layers held open at once; guessed, not yet measured
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _with_room(method: Callable[Concatenate["Union", P], T]) -> Callable[Concatenate["Union", P], T]:
+    """Try a method again when no descriptor was left, after closing what can be opened again."""
+
+    def retrying(self: "Union", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        self._ov.make_room()
+        return method(self, *args, **kwargs)
+
+    functools.update_wrapper(retrying, method)
+    return retrying
 
 
 class Union:
@@ -49,7 +64,7 @@ class Union:
         validate(stack, mountpoint)
         with ExitStack() as closing:
             try:
-                ov = _open(stack, options, open_tree, closing)
+                ov = open_stack(stack, options, open_tree, closing)
             except OSError as error:
                 where = os.fsdecode(error.filename or b"")
                 raise InvalidArgument(f"cannot open the layers: {error.strerror} ({where})") from None
@@ -161,6 +176,7 @@ class Union:
         """Stat by number; st_ino and st_dev in it are the layer's own."""
         return attributes(self._ov, self._ov.node(ino))
 
+    @_with_room
     def set_attributes(self, ino: int, change: Change) -> Attributes:
         """Change attributes; the file is copied up first."""
         return attrs.set_attributes(self._writable(), self._ov.node(ino), change)
@@ -194,6 +210,7 @@ class Union:
         """List extended attributes, the overlay's own marks left out."""
         return attrs.list_xattrs(self._ov, self._ov.node(ino))
 
+    @_with_room
     def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
         """Set an extended attribute."""
         attrs.set_xattr(self._writable(), self._ov.node(ino), name, value)
@@ -208,35 +225,43 @@ class Union:
 
     # Changes
 
+    @_with_room
     def create(self, parent: int, name: bytes, mode: int, caller: Caller) -> File:
         """Make an empty regular file, opened for reading and writing; pair it with `release`."""
         ov = self._writable()
+        ov.files.admit()
         node, fd = mutate.create(ov, ov.directory(parent), name, mode, caller)
         data.adopt_fd(ov, node, fd)
         return node
 
+    @_with_room
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
         """Make a device, FIFO, socket or regular file."""
         return mutate.mknod(self._writable(), self._ov.directory(parent), name, mode, rdev, caller)
 
+    @_with_room
     def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Node:
         """Make a directory."""
         return mutate.mkdir(self._writable(), self._ov.directory(parent), name, mode, caller)
 
+    @_with_room
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Node:
         """Make a symlink."""
         return mutate.symlink(self._writable(), self._ov.directory(parent), name, target, caller)
 
+    @_with_room
     def link(self, ino: int, parent: int, name: bytes) -> Node:
         """Give a file one more name and return it."""
         node = self.file(ino)
         mutate.link(self._writable(), node, self._ov.directory(parent), name)
         return node
 
+    @_with_room
     def unlink(self, parent: int, name: bytes) -> None:
         """Remove a file's name."""
         removal.unlink(self._writable(), self._ov.directory(parent), name)
 
+    @_with_room
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""
         removal.rmdir(self._writable(), self._ov.directory(parent), name)
@@ -259,6 +284,7 @@ class Union:
             return node
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
 
+    @_with_room
     def open_file(self, ino: int, flags: int) -> File:
         """Open a regular file's data; pair it with `release`."""
         node = self.file(ino)
@@ -268,10 +294,12 @@ class Union:
             data.open_file(self._ov, node)
         return node
 
+    @_with_room
     def data_handle(self, ino: int) -> Handle:
         """Return what an open file's data is read from."""
         return data.handle_of(self._ov, self.file(ino))
 
+    @_with_room
     def writable_fd(self, ino: int) -> int:
         """Return the descriptor that an open file's data is written to."""
         return data.writable_fd(self._writable(), self.file(ino))
@@ -288,6 +316,7 @@ class Union:
             return False
         return not self.read_only and attributes(self._ov, node).st_size >= size
 
+    @_with_room
     def stage(self, node: File, size: int | None = None) -> Staged | None:
         """Begin a copy-up whose data another thread may copy (`Staged.copy`); None if there is nothing to do.
 
@@ -300,10 +329,27 @@ class Union:
         """Finish a copy-up: the upper has the file now."""
         adopt(staged)
 
+    @_with_room
     def drop_sxid(self, ino: int) -> None:
         """Clear setuid and setgid of an open file that an unprivileged caller writes to."""
         ov, node = self._writable(), self.file(ino)
         data.drop_sxid(ov, node, data.writable_fd(ov, node))
+
+    @contextmanager
+    def writing(self, ino: int, fd: int) -> Iterator[None]:
+        """Keep a file's descriptor open while it is written to, perhaps by a thread; `fd` is what `writable_fd` gave.
+
+        With the writeback cache the kernel's own mtime counts (fs/fuse/inode.c, fuse_change_attributes_common). It
+        sends that mtime when it differs from the one it was told last, but not after a write in the same tick. So what
+        is written back later must not move the mtime on disk.
+        """
+        node = self.file(ino)
+        with self.busy(node):
+            if self.options.writeback:
+                data.note_mtime(node, fd)
+            yield
+            if self.options.writeback:
+                data.restore_mtime(node, fd)
 
     @contextmanager
     def busy(self, node: File) -> Iterator[None]:
@@ -338,61 +384,3 @@ class Union:
     def root(self) -> Directory:
         """Return the root directory."""
         return self._ov.root
-
-
-def _open(stack: Stack, options: UnionOptions, open_tree: Opener, closing: ExitStack) -> Overlay:
-    """Open the trees of a stack that was found valid; `closing` releases what was opened so far."""
-    lowers: list[Tree] = []
-    tree = DirTree(stack.upper, 0) if stack.upper is not None else None
-    if tree is not None:
-        closing.callback(tree.close)
-    for index, path in enumerate(stack.lowers, 1):
-        lowers.append(open_tree(path, index))
-        closing.callback(lowers[-1].close)
-    limit = _handle_limit(len(lowers) + 1)
-    if tree is None or stack.work is None:
-        ov = Overlay(lowers, None, _numbers(lowers), options, limit)
-    else:
-        work = open_work(stack.work, tree.root(), volatile=options.volatile)
-        with ExitStack() as closing_work:
-            closing_work.callback(work.close)
-            upper = Upper(tree, work, Marks(work.fd))
-            closing_work.pop_all()
-        closing.callback(upper.close)
-        ov = Writable(lowers, upper, _numbers([tree, *lowers]), options, limit)
-        if ov.owners.override is not None:
-            _mark_override(options, tree.root(), ov.owners.override)
-    for each in ov.trees:
-        ov.owners.adopt(each)
-    return ov
-
-
-def _numbers(trees: list[Tree]) -> Numbers:
-    """Rank the filesystems from the bottom up, the upper last, so that a new layer on top changes no number."""
-    lowers = [tree.device for tree in reversed(trees) if tree.index]
-    return Numbers(lowers + [tree.device for tree in trees if not tree.index])
-
-
-def _handle_limit(layers: int) -> int:
-    """Leave half of the descriptors to open files, threads and the roots of the layers."""
-    return max(min((raise_open_files() - layers) // 2, MAX_HANDLES), 16)
-
-
-def _mark_override(options: UnionOptions, root: int, name: str) -> None:
-    """Note on the upper's root that ownership is kept in xattrs: readers look there (fuse-overlayfs)."""
-    if options.override_stat is OverrideStat.OFF:
-        return
-    if any(found in OVERRIDES for found in dirs.xattrs(root)):
-        return  # begun before, perhaps by fuse-overlayfs 1.10, whose name differs
-    st = os.fstat(root)
-    try:
-        os.setxattr(root, name, override_value(st.st_uid, st.st_gid, st.st_mode))
-    except OSError:
-        raise _no_override(options.override_stat) from None
-
-
-def _no_override(mode: OverrideStat) -> Unsupported:
-    return Unsupported(
-        f"the upper directory cannot carry {OVERRIDES[mode - 1]}",
-        f"xattr_permissions={int(mode)} needs {'root' if mode is OverrideStat.PRIVILEGED else 'user xattrs'} there",
-    )

@@ -64,6 +64,11 @@ class Box:
         return self.union._ov
 
     @property
+    def caller(self) -> Caller:
+        """Who runs the test."""
+        return me()
+
+    @property
     def marks(self) -> Marks:
         """The marks of the upper; those that it cannot carry may be switched off."""
         assert self.ov.upper is not None
