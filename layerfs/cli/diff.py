@@ -9,6 +9,7 @@ from layerfs.lowers.changes import Change, changes, surmise
 from layerfs.model import Stack
 from layerfs.mounts import registry
 from layerfs.mounts.removal import locate
+from layerfs.mounts.work import SUFFIX
 from layerfs.spec.options import absolute
 from layerfs.sys.terminal import one_line
 
@@ -39,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 def print_changes(found: list[Change], *, as_json: bool) -> None:
     """Print changed paths: a line each, or a list of objects."""
     if as_json:
-        print(json.dumps([{"change": c.action.value, "path": os.fsdecode(c.path)} for c in found], indent=2))
+        shown = [{"change": c.action.value, "path": os.fsdecode(c.path)} for c in found]
+        print(json.dumps(shown, indent=2).replace("\x7f", "\\u007f"))
         return
     for change in found:
         print(one_line(f"{change.action.value} {os.fsdecode(change.path)}"))
@@ -48,16 +50,19 @@ def print_changes(found: list[Change], *, as_json: bool) -> None:
 def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, Stack]:
     """Return the upper and the lowers that a path means: a recorded mount's, or its own and those that were given."""
     mountpoint, mounted = locate(path)
-    records = registry.records()
-    record = next((record for record in reversed(records) if mounted and record.mount_id == mounted.id), None)
+    records = registry.records()[::-1]
+    here = [record for record in records if record.mountpoint == mountpoint]
+    record = next((record for record in here if mounted and record.mount_id == mounted.id), None)
     if record is None and mounted and mounted.type in (b"fuse.layerfs", b"overlay"):
         raise NotFound(
             f"the mount at {os.fsdecode(mountpoint)} is not recorded for this user", "name its upper instead"
         )
     if record is None:
         if not os.path.isdir(path):
-            raise NotFound(f"no such mountpoint or upper: {os.fsdecode(path)}")
-        record = next((e for e in reversed(records) if e.stack.upper and _same(e.stack.upper, path)), None)
+            raise NotFound(f"no such mountpoint or upper: {os.fsdecode(path)}", "layerfs status shows what is mounted")
+        record = next((e for e in records if e.stack.upper and _same(e.stack.upper, path)), None)
+        if record is None and not lowers:
+            _refuse_mountpoint(path, here)
         if record is None or lowers:
             return path, Stack(tuple(absolute(lower, os.getcwdb()) for lower in lowers))
     if record.stack.upper is None:
@@ -65,6 +70,17 @@ def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, Stack]:
             f"the mount at {os.fsdecode(mountpoint)} has no upper", "it is read-only: nothing changes"
         )
     return record.stack.upper, Stack(lowers) if lowers else record.stack
+
+
+def _refuse_mountpoint(path: bytes, recorded: list[registry.Record]) -> None:
+    """Raise NotFound for a mountpoint without its mount, which must not look like an upper that changes nothing."""
+    shown = os.fsdecode(path)
+    if recorded:
+        upper = recorded[0].stack.upper
+        hint = f"mount it, or name its upper, {os.fsdecode(upper)}" if upper else "mount it first"
+        raise NotFound(f"{shown} is not mounted any more", hint)
+    if not os.listdir(path) and not os.path.isdir(os.path.realpath(path) + SUFFIX):
+        raise NotFound(f"{shown} is not mounted, and empty", "mount it; if it is an upper, name its layers by --lower")
 
 
 def _same(one: bytes, other: bytes) -> bool:

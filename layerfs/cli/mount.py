@@ -89,6 +89,8 @@ def _usage(message: str) -> NoReturn:
 
 def run(arguments: "Arguments") -> int:
     """Mount, and leave at once: the interpreter's own farewell would cost some milliseconds."""
+    if asks_for_help(arguments.options):
+        return print_option_help()
     options = parse(os.fsencode(text) for text in arguments.options)
     layers, mountpoint = _paths(arguments, options)
     options = _writable(arguments, replace(options, lowers=layers))
@@ -102,6 +104,19 @@ def run(arguments: "Arguments") -> int:
     process = Process(arguments.foreground, arguments.debug or options.debug, log)
     mount(replace(wanted, stack=found.stack), process, Complete(found.stack) if arguments.quiet else found)
     leave()
+
+
+def asks_for_help(strings: Sequence[str]) -> bool:
+    """Tell whether `help` is among the options."""
+    return any("help" in string.split(",") for string in strings)
+
+
+def print_option_help() -> int:
+    """Print what -o takes."""
+    from layerfs.spec.help import option_help
+
+    print(option_help())
+    return 0
 
 
 def mount(request: MountRequest, process: Process, found: Complete) -> None:

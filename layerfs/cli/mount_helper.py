@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from layerfs import __version__
-from layerfs.cli.mount import leave, mount
+from layerfs.cli.mount import asks_for_help, leave, mount, print_option_help
 from layerfs.cli.words import take_apart, working_directory
 from layerfs.model import Driver
 from layerfs.mounts.packages import complete
@@ -59,6 +59,8 @@ def run(arguments: Sequence[str]) -> int:
     if words is not None and "help" in words.switches:
         print(USAGE, end="")
         return 0
+    if words is not None and asks_for_help(words.values.get("options", ())):
+        return print_option_help()
     if words is None or not 1 <= len(words.paths) <= 2:
         sys.stderr.write(USAGE)
         return 2

@@ -37,6 +37,7 @@ def stay(mountpoint: bytes) -> None:
             notify("STOPPING=1")
             _unmount(mountpoint)
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ending)  # a second one must not kill us on our way out
         signal.set_wakeup_fd(former)
         for number, handler in handlers.items():
             signal.signal(number, handler)

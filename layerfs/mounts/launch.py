@@ -11,10 +11,11 @@ import os
 from contextlib import ExitStack
 
 from layerfs.errors import Unsupported
-from layerfs.fuse.mount import attach, check_mountpoint
+from layerfs.fuse.mount import attach
 from layerfs.lowers.kinds import is_image
 from layerfs.model import Driver
 from layerfs.mounts import registry
+from layerfs.mounts.preflight import look_ahead
 from layerfs.mounts.process import Process, Server, endings_held, hooks_of, log_of, open_descriptors, open_log
 from layerfs.mounts.starter import start_forked
 from layerfs.spec.options import MountRequest, generic_words
@@ -34,7 +35,7 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
         _mount_fuse(request, "its device was given to be served", process, inherited, device)
         return
     request = replace(request, mountpoint=os.path.realpath(request.mountpoint))
-    check_mountpoint(request.mountpoint)
+    look_ahead(request, clear_dead=process.foreground)
     driver, why = _choose(request)
     if driver is Driver.KERNEL:
         try:

@@ -192,7 +192,9 @@ class Server:
                 idle=idle,
             )
             device, self._device = self._device, -1
-            serve(device, self._union, config, partial(_answered, process, record.log))
+            serve(device, self._union, config, partial(_answered, process, record))
+            if process.log is not None:
+                _log().info("unmounted: the server ends")
         except LayerfsError as error:
             _log().error("%s (%s)", error.message, error.hint)
             raise
@@ -248,9 +250,12 @@ def _beside_records(name: bytes) -> bytes | None:
         return None
 
 
-def _answered(process: Process, log: bytes | None) -> None:
-    """What is done once requests are answered, beside that."""
-    start_logging(process, log)
+def _answered(process: Process, record: registry.Record) -> None:
+    """What is done once requests are answered, beside that. A log that was asked for tells of the start, too."""
+    start_logging(process, record.log)
+    if process.log is not None:
+        place, count = os.fsdecode(record.mountpoint), len(record.stack.lowers)
+        _log().info("serving %r, %d layer%s: %s", place, count, "s" * (count != 1), record.why)
     if process.foreground and b"NOTIFY_SOCKET" in os.environb:
         from layerfs.sys.notify import notify
 

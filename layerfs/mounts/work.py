@@ -3,7 +3,8 @@
 import os
 import stat
 
-from layerfs.errors import InvalidArgument, NotFound, Unsupported
+from layerfs.errors import InvalidArgument, Unsupported
+from layerfs.mounts.preflight import see_upper
 
 SUFFIX = b".work"
 _NAME_ONE = "give a work directory of your own on the upper's filesystem: --work DIR"
@@ -21,7 +22,12 @@ def make_work(upper: bytes) -> bytes:
     InvalidArgument, Unsupported.
     """
     real = resolve(upper)
-    _see_upper(upper, real)
+    see_upper(real, upper)
+    if os.path.ismount(real):
+        raise InvalidArgument(
+            f"{os.fsdecode(upper)} is a mount of its own, so its work directory cannot be beside it",
+            "give a directory inside that filesystem as --upper, and another one as --work",
+        )
     work = real + SUFFIX
     try:
         os.mkdir(work, 0o700)
@@ -30,19 +36,6 @@ def make_work(upper: bytes) -> bytes:
     except OSError as error:
         raise Unsupported(f"cannot make the work directory {os.fsdecode(work)}: {error.strerror}", _NAME_ONE) from None
     return work
-
-
-def _see_upper(upper: bytes, real: bytes) -> None:
-    """Refuse an upper that is none, or has no room beside it."""
-    if not os.path.isdir(real):
-        if os.path.exists(real):
-            raise InvalidArgument(f"the upper {os.fsdecode(upper)} is not a directory", "changes go into a directory")
-        raise NotFound(f"no such upper: {os.fsdecode(upper)}", "make the directory first")
-    if os.path.ismount(real):
-        raise InvalidArgument(
-            f"{os.fsdecode(upper)} is a mount of its own, so its work directory cannot be beside it",
-            "give a directory inside that filesystem as --upper, and another one as --work",
-        )
 
 
 def _see_ours(work: bytes) -> None:

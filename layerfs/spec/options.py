@@ -207,7 +207,7 @@ def _unknown(option: str) -> WrongUsage:
     if equals and name in _GENERIC:
         return _bad(name, os.fsencode(value), "no value")
     near = get_close_matches(name, known_options(), n=1)
-    hint = f'did you mean "{near[0]}"?' if near else "see layerfs-mount(1)"
+    hint = f'did you mean "{near[0]}"?' if near else "layerfs mount -o help lists them"
     return WrongUsage(f'unknown mount option "{name}"', hint)
 
 

@@ -63,7 +63,11 @@ def _validate_upper(lowers: dict[Identity, bytes], upper: bytes, work: bytes) ->
     top, scratch = _directory(upper, "upper directory"), _directory(work, "work directory")
     if top in lowers:
         raise InvalidArgument(f"upper directory {_show(upper)} is also a layer", "a layer is never written to")
-    if scratch == top or scratch in lowers:
+    if scratch == top:
+        raise InvalidArgument(
+            f"work directory {_show(work)} is the upper directory itself", "give another one on the same filesystem"
+        )
+    if scratch in lowers:
         raise InvalidArgument(f"work directory {_show(work)} is also a layer", "give an empty directory of its own")
     if top[0] != scratch[0]:
         raise InvalidArgument(

@@ -159,3 +159,17 @@ def test_depth_is_no_matter(place: Place) -> None:
     step = place.upper.joinpath(*["d"] * 600)
     step.mkdir(parents=True)
     assert [len(place.do("diff", "upper", *more).splitlines()) for more in ([], lowers(place))] == [600, 600]
+
+
+def test_a_mountpoint_without_its_mount_is_an_error(place: Place) -> None:
+    """It was silence, as of an upper that changes nothing."""
+    place.mount("--driver", "kernel")
+    subprocess.run(["umount", place.mnt], check=True)
+    done = place.run("diff", "mnt")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"mnt is not mounted any more (hint: mount it, or name its upper, {place.upper})" in done.stderr
+    place.do("umount", "mnt")
+    done = place.run("diff", "mnt")
+    assert done.returncode == 1
+    assert "mnt is not mounted, and empty (hint: mount it" in done.stderr
+    assert place.do("diff", "upper") == ""

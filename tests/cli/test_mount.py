@@ -321,3 +321,55 @@ main.main(sys.argv[1:])
 
 def _python_path() -> str:
     return os.pathsep.join([str(PROJECT), *(path for path in sys.path if path.endswith("site-packages"))])
+
+
+@pytest.mark.parametrize("driver", ["fuse", "kernel"])
+def test_a_stack_that_is_mounted_already_is_said_to_be(place: Place, driver: str) -> None:
+    place.mount("--driver", driver)
+    done = place.run("mount", *place.layers, place.mnt, "--driver", driver, "--upper", place.upper)
+    assert done.returncode == 1
+    assert done.stderr == f"layerfs: this stack is already mounted at {place.mnt} (hint: layerfs umount {place.mnt})\n"
+
+
+def test_the_upper_is_no_work_directory(place: Place) -> None:
+    done = place.run("mount", "top", "mnt", "--upper", "upper", "--work", "upper")
+    assert "is the upper directory itself" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["layerfs", "layerfs-mount"])
+def test_options_are_listed(place: Place, program: str) -> None:
+    verb = ["mount"] if program == "layerfs" else []
+    for words in (["-o", "help"], ["-o", "ro,help", "top", "mnt"]):
+        shown = place.do(*verb, *words, program=program)
+        assert "lowerdir=A:B" in shown and "nosuid" in shown
+    assert not is_mounted(place.mnt)
+
+
+def in_the_foreground(place: Place, *words: str | Path) -> "subprocess.Popen[bytes]":
+    command = [BIN / "layerfs", "mount", "-f", "--driver=fuse", *words, *place.layers, place.mnt]
+    server = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE)
+    wait_for(lambda: place.status().get("pid") == server.pid)
+    return server
+
+
+def test_what_a_crash_left_is_cleared_away_by_the_next_one_in_the_foreground(place: Place) -> None:
+    """So that a unit with Restart=on-failure starts again."""
+    with in_the_foreground(place) as first:
+        first.kill()
+    assert is_mounted(place.mnt)
+    with in_the_foreground(place) as second:
+        assert read(place.mnt) == MERGED
+        place.do("umount", place.mnt)
+        assert second.wait(TIMEOUT) == 0
+    assert not is_mounted(place.mnt)
+
+
+def test_a_log_that_was_asked_for_tells_of_start_and_end(place: Place) -> None:
+    log = place.base / "server.log"
+    with in_the_foreground(place, "--log", log) as server:
+        wait_for(lambda: log.stat().st_size > 0)
+        place.do("umount", place.mnt)
+        assert server.wait(TIMEOUT) == 0
+    lines = log.read_text().splitlines()
+    assert f"serving '{place.mnt}', 2 layers: asked for by --driver=fuse" in lines[0]
+    assert lines[-1].endswith("unmounted: the server ends")

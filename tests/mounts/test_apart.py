@@ -46,6 +46,7 @@ def test_a_request_survives_the_way() -> None:
         UnionOptions(timeout=0.25, volatile=True),
         AttachOptions(MountFlag.NODEV),
         Driver.KERNEL,
+        "the daemon wants it so",
     )
     process = Process(debug=True, log=b"/log")
     assert decode(encode(request, process)) == (request, process)

@@ -111,7 +111,7 @@ def test_an_option_string_means(text: bytes) -> None:
 
 REFUSED = {
     b"lazytme": 'unknown mount option "lazytme" (hint: did you mean "lazytime"?)',
-    b"frobnicate=3": 'unknown mount option "frobnicate" (hint: see layerfs-mount(1))',
+    b"frobnicate=3": 'unknown mount option "frobnicate" (hint: layerfs mount -o help lists them)',
     b"lower=a": 'unknown mount option "lower" (hint: did you mean "lowerdir"?)',
     b"noatime=1": 'bad mount option "noatime=1" (hint: noatime takes no value)',
     b"plugins=a.so": "plugins",

@@ -1,0 +1,70 @@
+"""What is said before anything is mounted: what stands in the way, in the words of whoever named it."""
+
+import errno
+import os
+
+from layerfs.errors import AlreadyExists, InvalidArgument, NotFound
+from layerfs.fuse.mount import check_mountpoint
+from layerfs.mounts import registry
+from layerfs.mounts.registry import Record
+from layerfs.spec.options import MountRequest
+from layerfs.sys.mounts import mountinfo, unmount
+
+
+def look_ahead(request: MountRequest, *, clear_dead: bool) -> None:
+    """Raise what would keep a request from being mounted and is known without trying.
+
+    With `clear_dead` a mount of ours at the mountpoint whose server is dead is taken away first. Raises LayerfsError.
+    """
+    if clear_dead:
+        _clear_dead(request.mountpoint)
+    check_mountpoint(request.mountpoint)
+    record = record_at(request.mountpoint)
+    if record is not None and record.stack == request.stack:
+        where = os.fsdecode(request.mountpoint)
+        raise AlreadyExists(f"this stack is already mounted at {where}", f"layerfs umount {where}")
+    if request.stack.upper is not None:
+        see_upper(request.stack.upper)
+
+
+def record_at(mountpoint: bytes) -> Record | None:
+    """Return the record of what is mounted at a path, topmost, if it is ours."""
+    if _mount_of(mountpoint) == _mount_of(os.path.dirname(mountpoint)):
+        return None  # nothing is mounted there, as nearly always
+    number = _mount_of(mountpoint)
+    found = (record for record in registry.records() if record.mount_id == number)
+    return next((record for record in found if record.mountpoint == mountpoint), None)
+
+
+def _mount_of(path: bytes) -> int:
+    try:
+        return registry.mount_id(path)
+    except OSError:
+        return -1
+
+
+def _clear_dead(mountpoint: bytes) -> None:
+    """Unmount what a crashed server of ours left."""
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        record = record_at(mountpoint) if error.errno == errno.ENOTCONN else None
+        if record is not None and not record.alive and any(info.id == record.mount_id for info in mountinfo()):
+            unmount(mountpoint, lazy=True)
+            registry.remove(record)
+
+
+def see_upper(upper: bytes, named: bytes | None = None) -> None:
+    """Raise NotFound or InvalidArgument for an upper that cannot be written to; `named` is how it was named."""
+    shown = os.fsdecode(upper if named is None else named)
+    if not os.path.isdir(upper):
+        if os.path.exists(upper):
+            raise InvalidArgument(f"the upper {shown} is not a directory", "changes go into a directory")
+        raise NotFound(f"no such upper: {shown}", "make the directory first")
+    if os.statvfs(upper).f_flag & os.ST_RDONLY:
+        hint = "give one that can be written, or none to mount read-only"
+        raise InvalidArgument(f"the upper {shown} is on a read-only filesystem", hint)
+    if not os.access(upper, os.W_OK | os.X_OK, effective_ids=True):
+        owner = os.stat(upper).st_uid
+        whose = "is yours, but may not be written to" if owner == os.geteuid() else f"belongs to uid {owner}"
+        raise InvalidArgument(f"the upper {shown} {whose}", "give an upper of your own that you may write to")
