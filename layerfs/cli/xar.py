@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 
-PARTS: Final = ("build", "info", "verify", "extract", "graph", "mount", "exec")
+PARTS: Final = ("build", "info", "ls", "verify", "extract", "graph", "mount", "exec")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", asked: str = "") -> None:
@@ -18,6 +18,25 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parts = parser.add_subparsers(prog="layerfs xar", metavar="VERB", dest="part", required=True)
     for part in (asked,) if asked in PARTS else PARTS:
         import_module(f"layerfs.cli.xar_{part}").add_parser(parts)
+
+
+def add_file(parser: argparse.ArgumentParser) -> None:
+    """Add the file that a verb reads an image from, and where in it that begins."""
+    parser.add_argument("file", metavar="FILE", help="a XAR or a squashfs image")
+    add_offset(parser)
+
+
+def add_offset(parser: argparse.ArgumentParser) -> None:
+    """Add where an image begins in a file that is more than an image."""
+    parser.add_argument(
+        "--offset", type=_bytes, default=0, metavar="BYTES", help="where the image begins in a file such as an AppImage"
+    )
+
+
+def _bytes(word: str) -> int:
+    if not (word.isascii() and word.isdecimal() and len(word) < 20 and int(word) < 1 << 63):
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of bytes")
+    return int(word)
 
 
 def run(arguments: argparse.Namespace) -> int:

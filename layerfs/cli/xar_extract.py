@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from layerfs.cli.screen import bar, complain
+from layerfs.cli.xar import add_file
 from layerfs.pysquashfs.trail import Trail
 from layerfs.sys.terminal import one_line
 from layerfs.xar.extract import Wishes, extract
@@ -20,7 +21,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "xattrs that are permitted. Nothing is written outside that directory, whatever the image says. Without root, "
         "devices, setuid bits and owners are left out with a warning. Exit status 1 if anything else is left out.",
     )
-    parser.add_argument("file", metavar="FILE")
+    add_file(parser)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="only this and what is below it")
     parser.add_argument("-C", "--to", required=True, metavar="DIR", help="where to; made if it is missing")
     parser.add_argument("--owners", action="store_true", help="set owners, and fail where that cannot be")
@@ -30,7 +31,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Extract, and say what was left out."""
     wishes = Wishes(tuple(map(os.fsencode, arguments.paths)), arguments.owners, arguments.force)
-    with opened(os.fsencode(arguments.file)) as package, bar(f"extracting {arguments.file}") as progress:
+    file = os.fsencode(arguments.file)
+    with opened(file, arguments.offset) as package, bar(f"extracting {arguments.file}") as progress:
         outcome = extract(package.image, os.fsencode(arguments.to), wishes, progress)
     complain(_lines("warning", outcome.waived))
     complain(_lines("left out", outcome.left_out))

@@ -7,6 +7,7 @@ import stat
 from typing import Any, Final
 
 from layerfs.cli.screen import size
+from layerfs.cli.xar import add_file
 from layerfs.sys.terminal import one_line
 from layerfs.xar import digest
 from layerfs.xar.header import Header
@@ -23,13 +24,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Show a XAR's header, which of the reference readers accept it, how its image is compressed, what "
         "is in it and what it is called by content. A bare squashfs image has no header to show.",
     )
-    parser.add_argument("path", metavar="FILE")
+    add_file(parser)
     parser.add_argument("--json", action="store_true", help="print an object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is known of a package."""
-    with opened(os.fsencode(arguments.path)) as package:
+    with opened(os.fsencode(arguments.file), arguments.offset) as package:
         known = _known(package)
     if arguments.json:
         print(json.dumps(known, indent=2))

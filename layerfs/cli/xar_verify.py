@@ -5,6 +5,7 @@ import os
 import sys
 
 from layerfs.cli.screen import bar, size
+from layerfs.cli.xar import add_offset
 from layerfs.errors import LayerfsError
 from layerfs.sys.terminal import one_line
 from layerfs.xar.verify import Findings, verify
@@ -19,17 +20,18 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "Exit status 1 if anything is wrong. What only one of the reference readers accepts is a warning.",
     )
     parser.add_argument("paths", nargs="+", metavar="FILE")
+    add_offset(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify each file and say OK or what is wrong where."""
-    return max([_one(path) for path in arguments.paths])
+    return max([_one(path, arguments.offset) for path in arguments.paths])
 
 
-def _one(path: str) -> int:
+def _one(path: str, offset: int) -> int:
     try:
         with bar(f"verifying {path}") as progress:
-            report = verify(os.fsencode(path), progress)
+            report = verify(os.fsencode(path), progress, offset)
     except LayerfsError as error:
         print(f"layerfs: {one_line(str(error))}", file=sys.stderr)
         return 1

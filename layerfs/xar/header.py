@@ -124,7 +124,8 @@ def offset_of(fd: int, name: bytes, asked: int | None = None) -> int:
     if not asked:
         raise NotImage(f"{os.fsdecode(name)} is neither a squashfs image nor a XAR")
     if os.pread(fd, len(MAGIC), asked) != MAGIC:
-        raise NotImage(f"{os.fsdecode(name)} has no squashfs image at byte {asked}", "see what -o offset=BYTES says")
+        hint = "the offset is in bytes, from the beginning of the file"
+        raise NotImage(f"{os.fsdecode(name)} has no squashfs image at byte {asked}", hint)
     return asked
 
 

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from layerfs.pysquashfs import Image, SquashfsError
-from layerfs.xar.header import Header, offset_of, read_header
+from layerfs.xar.header import Header, is_xar, offset_of, open_image, read_header
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
     """What a file holds; `header` is None for a bare image, `size` counts the whole file [bytes].
+
+    `offset` [bytes] is where the image begins.
 
     `name` is the last part of the path: this is what DEPENDENCIES of other packages say.
     """
@@ -21,22 +23,22 @@ class Package:
     header: Header | None
     image: Image
     size: int
-
-    @property
-    def offset(self) -> int:
-        """Where the image begins [bytes]."""
-        return self.header.offset if self.header else 0
+    offset: int
 
 
 @contextmanager
-def opened(path: bytes) -> Iterator[Package]:
-    """Open a package; raises NotImage, Corrupt, and OSError (SquashfsError is one) for what is wrong in the image."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us
+def opened(path: bytes, asked: int = 0) -> Iterator[Package]:
+    """Open a package; `asked` [bytes] is where the image begins in a file that is neither a XAR nor a bare image.
+
+    Raises NotImage, Corrupt, and OSError (SquashfsError is one) for what is wrong in the image.
+    """
+    fd = open_image(path)
     try:
-        header = read_header(fd, path) if offset_of(fd, path) else None
+        offset = offset_of(fd, path, asked)
+        header = read_header(fd, path) if is_xar(fd) else None
         size = os.lseek(fd, 0, os.SEEK_END)  # that of a block device, too
-        with Image(fd, offset=header.offset if header else 0, name=path) as image:
-            yield Package(path, os.path.basename(path), header, image, size)
+        with Image(fd, offset=offset, name=path) as image:
+            yield Package(path, os.path.basename(path), header, image, size, offset)
     finally:
         os.close(fd)
 

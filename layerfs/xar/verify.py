@@ -38,14 +38,16 @@ class _Enough(Exception):
     """So much is wrong that the search ends."""
 
 
-def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, total: None) -> Findings:
-    """Look at a whole package; `progress` is told how many of its inodes were seen.
+def verify(
+    path: bytes, progress: Callable[[int, int], None] = lambda done, total: None, asked: int = 0
+) -> Findings:
+    """Look at a whole package; `progress` is told how many of its inodes were seen, `asked` is as for `opened`.
 
     Raises NotImage and OSError for what is no package; whatever is wrong in one is a flaw in the report.
     """
     report = Findings()
     try:
-        with opened(path) as package, BlockCache() as blocks:
+        with opened(path, asked) as package, BlockCache() as blocks:
             report.remarks = package.header.remarks if package.header else ()
             try:
                 _Search(package, report, blocks, progress).run()
