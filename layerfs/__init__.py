@@ -22,17 +22,27 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerfs.snapshots.library import Snapshotter as Snapshotter
+    from layerfs.snapshots.facade import AsyncSnapshotter as AsyncSnapshotter
     from layerfs.snapshots.library import Store as Store
     from layerfs.snapshots.library import open_store as open_store
+    from layerfs.snapshots.snapshotter import Snapshotter as Snapshotter
 
 __version__ = "0.1.0"
 
+# What a program that embeds layerfs needs (docs/library.md), and where it is; no start of ours pays for it.
+_LIBRARY = {
+    "open_store": "layerfs.snapshots.library",
+    "Store": "layerfs.snapshots.library",
+    "Snapshotter": "layerfs.snapshots.snapshotter",
+    "AsyncSnapshotter": "layerfs.snapshots.facade",
+    "mounted": "layerfs.mounts.apply",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import what a library's user asks for, which no start of a program pays for."""
-    if name in ("open_store", "Store", "Snapshotter"):
+    """Import what a library's user asks for."""
+    if name in _LIBRARY:
         from importlib import import_module
 
-        return getattr(import_module("layerfs.snapshots.library"), name)
+        return getattr(import_module(_LIBRARY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,12 @@
 """Frozen words that every room shares."""
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from layerfs.value import value
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 
 class Driver(Enum):
@@ -41,11 +45,12 @@ class Mount:
     options: tuple[str, ...] = ()
     target: str = ""
 
-    def perform(self, target: bytes) -> None:
+    def perform(self, target: "bytes | str | PathLike[str]") -> None:
         """Mount it at `target`, or at its own target below that. Raises OSError and LayerfsError with nothing mounted.
 
         This room is below all that can mount, so who does is found by name when it is asked for.
         """
         from importlib import import_module
+        from os import fsencode
 
-        import_module("layerfs.mounts.apply").mount_all((self,), target)
+        import_module("layerfs.mounts.apply").mount_all((self,), fsencode(target))

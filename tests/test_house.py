@@ -42,7 +42,7 @@ WITHOUT_MIRROR = {
     "lowers": "changes file",
     "mounts": "choice health launch packages removal sandbox",
     "pysquashfs": "build content errors filespec options session target tree values writer",
-    "snapshots": "driver library snapshotter",
+    "snapshots": "driver snapshotter",
     "spec": "attach",
     "store": "entry info intake",
     "sys": "fsmount ids later libc mountprobe overlay rootfs",

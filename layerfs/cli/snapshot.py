@@ -144,16 +144,10 @@ def _mount(snapshots: Snapshotter, arguments: argparse.Namespace) -> int:
 
 def _umount(arguments: argparse.Namespace) -> int:
     """Unmount, and wait for who served it; that needs no store."""
-    from layerfs.mounts import registry
-    from layerfs.mounts.removal import tear_down
-    from layerfs.sys.mounts import unmount
+    from layerfs.mounts.apply import release
 
-    recorded = {record.mountpoint for record in registry.records()}
-    for path in map(os.path.realpath, map(os.fsencode, arguments.directories)):
-        if path in recorded:
-            tear_down(path)
-        else:
-            unmount(path)
+    for directory in arguments.directories:
+        release(os.path.realpath(os.fsencode(directory)))
     return 0
 
 

@@ -31,6 +31,30 @@ HELPED: Final = ("fuse3.", "fuse.")
 _PREFIX: Final = "layerfs: "
 
 
+@contextmanager
+def mounted(mounts: tuple[Mount, ...], target: bytes | str | os.PathLike[str]) -> Iterator[None]:
+    """Mount values at `target` while the context lasts, and wait at its end until who served them is gone."""
+    where = os.path.realpath(os.fsencode(target))
+    mount_all(mounts, where)
+    try:
+        yield
+    finally:
+        for mount in reversed(mounts):
+            release(_place(mount, where))
+
+
+def release(path: bytes) -> None:
+    """Unmount whatever is mounted at a path [absolute], and wait until who served it is gone."""
+    from layerfs.mounts import registry
+    from layerfs.mounts.removal import tear_down
+    from layerfs.sys.mounts import unmount
+
+    if any(record.mountpoint == path for record in registry.records()):
+        tear_down(path)
+    else:
+        unmount(path)
+
+
 def mount_all(mounts: tuple[Mount, ...], target: bytes) -> None:
     """Mount values at `target`, in order: later ones on, or with a relative `target` of their own below, earlier ones.
 
@@ -41,13 +65,16 @@ def mount_all(mounts: tuple[Mount, ...], target: bytes) -> None:
     made: list[bytes] = []
     try:
         for mount in mounts:
-            place = os.path.join(target, os.fsencode(mount.target)) if mount.target else target
-            apply(mount, place)
-            made.append(place)
+            apply(mount, _place(mount, target))
+            made.append(_place(mount, target))
     except BaseException:
         for place in reversed(made):
             unmount(place, lazy=True)
         raise
+
+
+def _place(mount: Mount, target: bytes) -> bytes:
+    return os.path.join(target, os.fsencode(mount.target)) if mount.target else target
 
 
 def apply(mount: Mount, target: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import Final, Self
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.snapshots import registry
 from layerfs.snapshots.recovery import recover
-from layerfs.snapshots.snapshotter import Snapshotter as Snapshotter
+from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.content import Content
 from layerfs.store.ledger import Ledger
 from layerfs.store.places import Places

@@ -3,20 +3,19 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from layerfs.model import Mount
-from layerfs.mounts import registry
-from layerfs.mounts.removal import tear_down
+from layerfs.mounts.apply import mounted
 from layerfs.snapshots.library import Store, open_store
 from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.sys.mounts import unmount
-from tests.conftest import mounts_below
 from tests.host import require
 from tests.oracle.trees import Tree, read_tree
 
+PATIENCE = 30  # s until what must happen is given up
 BTRFS_SIZE = 256 << 20  # bytes; mkfs.btrfs wants more than 109 MiB
 THIRD_PARTY = Path(__file__).parent / "package"
 DRIVERS = ("overlay", "fuse", "btrfs", "xar", "copying")
@@ -53,13 +52,8 @@ class Subject:
     def mounted(self, mounts: tuple[Mount, ...], key: str) -> Iterator[Path]:
         target = self.place / f"at-{key.replace(chr(47), chr(95))}"
         target.mkdir(exist_ok=True)
-        for mount in mounts:
-            mount.perform(os.fsencode(target))
-        try:
+        with mounted(mounts, target):
             yield target
-        finally:
-            for point in mounts_below(target):
-                release(os.fsencode(point))
 
     def layer(self, name: str, parent: str = "", **files: str | None) -> None:
         """Commit a layer with these files; None removes one."""
@@ -86,6 +80,26 @@ class Subject:
             return read_tree(os.fsencode(target))
 
 
+def is_packing(root: Path) -> bool:
+    """Whether a process packs in the background of a store."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path("/proc", name, "cmdline").read_bytes()
+        except OSError:  # ended
+            continue
+        if os.fsencode(root) in words and b"snapshotters.xar" in words:
+            return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what must happen."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.01)
+
+
 def a_btrfs(place: Path) -> Path:
     """A filesystem in a file, mounted; the scratch directory takes it away."""
     image, root = place / "image", place / "btrfs"
@@ -95,14 +109,6 @@ def a_btrfs(place: Path) -> Path:
     root.mkdir()
     subprocess.run(["mount", "-o", "loop", image, root], check=True)
     return root
-
-
-def release(point: bytes) -> None:
-    """Unmount, and wait for who served it."""
-    if any(record.mountpoint == point for record in registry.records()):
-        tear_down(point)
-    else:
-        unmount(point)
 
 
 @contextmanager
@@ -116,5 +122,6 @@ def a_subject(name: str, place: Path) -> Iterator[Subject]:
             yield subject
         finally:
             subject.store.close()
+            wait_until(lambda: not is_packing(subject.root))
     finally:
         sys.path.remove(str(THIRD_PARTY))

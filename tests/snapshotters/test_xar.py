@@ -2,51 +2,28 @@
 
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from layerfs.sys.mounts import mountinfo
 from snapshotters import xar
-from tests.contract.subjects import Subject, a_subject
+from tests.contract.subjects import Subject, a_subject, is_packing, wait_until
 from tests.crash.steps import killed_at
 from tests.host import BIN
-
-PATIENCE = 30  # s until what must happen is given up
 
 
 @pytest.fixture
 def subject(scratch: Path) -> Iterator[Subject]:
     with a_subject("xar", scratch) as found:
         yield found
-        wait(lambda: not running(found))
-
-
-def running(subject: Subject) -> bool:
-    root = os.fsencode(subject.root)
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path("/proc", name, "cmdline").read_bytes()
-        except OSError:
-            continue
-        if root in words and b"snapshotters.xar" in words:
-            return True
-    return False
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.01)
 
 
 def packed(subject: Subject, *names: str) -> list[Path]:
     """The images of committed snapshots, once they are there."""
     paths = [Path(os.fsdecode(subject.snapshots.layer(name).image or b"")) for name in names]
-    wait(lambda: all(path.exists() for path in paths))
+    wait_until(lambda: all(path.exists() for path in paths))
     return paths
 
 
@@ -61,8 +38,8 @@ def test_committed_snapshot_becomes_a_xar_like_all_others(subject: Subject) -> N
     for path in packed(subject, "base", "top"):
         assert subprocess.run([BIN / "layerfs", "xar", "verify", path], check=False).returncode == 0
         assert path.read_bytes().startswith(b"#!/usr/bin/env xarexec_fuse\n")
-    wait(lambda: held(subject, "base") == ["empty", "layer.xar"])
-    wait(lambda: held(subject, "top") == ["layer.xar"])
+    wait_until(lambda: held(subject, "base") == ["empty", "layer.xar"])
+    wait_until(lambda: held(subject, "top") == ["layer.xar"])
     assert subject.view("top") == {"b": "1", "c": "2"}
     assert list((subject.root / "drivers/xar/queue").iterdir()) == []
 
@@ -90,7 +67,7 @@ def test_directory_serves_as_long_as_a_snapshot_was_given_it(subject: Subject) -
     assert isinstance(driver, xar.XarDriver)
     subject.snapshots.commit("base", "key")
     place = subject.snapshots.places.place(1)
-    wait(lambda: not running(subject))
+    wait_until(lambda: not is_packing(subject.root))
     image = packed(subject, "base")[0]
     image.rename(image.with_suffix(".aside"))  # as if it were not packed yet
     Path(os.fsdecode(place), "fs").mkdir(exist_ok=True)
@@ -99,12 +76,12 @@ def test_directory_serves_as_long_as_a_snapshot_was_given_it(subject: Subject) -
     with subject.at("work") as target:
         image.with_suffix(".aside").rename(image)
         driver._background.add(place)
-        wait(lambda: not running(subject))
+        wait_until(lambda: not is_packing(subject.root))
         assert "fs" in held(subject, "base")
         assert (target / "a").read_text() == "1"
     subject.snapshots.remove("work")
     subject.snapshots.cleanup()
-    wait(lambda: "fs" not in held(subject, "base"))
+    wait_until(lambda: "fs" not in held(subject, "base"))
 
 
 def test_layer_that_an_image_cannot_hold_stays_a_directory(subject: Subject) -> None:
@@ -113,8 +90,8 @@ def test_layer_that_an_image_cannot_hold_stays_a_directory(subject: Subject) -> 
         (target / "a").write_text("1")
         subprocess.run(["setfacl", "-m", "u:1:r", target / "a"], check=True)
     subject.snapshots.commit("base", "key")
-    wait(lambda: (subject.root / "drivers/xar/failed").is_dir())
-    wait(lambda: not running(subject))
+    wait_until(lambda: (subject.root / "drivers/xar/failed").is_dir())
+    wait_until(lambda: not is_packing(subject.root))
     said = (subject.root / "drivers/xar/failed/1").read_text()
     assert "cannot hold the attribute system.posix_acl_access of a" in said
     assert held(subject, "base") == ["empty", "fs"]
@@ -133,7 +110,7 @@ def test_image_put_into_an_active_snapshot_is_its_layer(subject: Subject) -> Non
         assert (target / "a").read_text() == "1"
     subject.snapshots.commit("other", "key")
     assert subject.view("other") == {"a": "1"}
-    wait(lambda: "fs" not in held(subject, "other"))
+    wait_until(lambda: "fs" not in held(subject, "other"))
 
 
 def test_packing_that_was_killed_at_any_step_is_done_by_the_next(subject: Subject) -> None:

@@ -1,0 +1,82 @@
+"""A store as a program uses it; what docs/library.md shows works as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from layerfs.errors import InvalidArgument, NotFound
+from layerfs.snapshots.library import default_root, open_store
+from tests.host import PROJECT, Person, require
+
+PAGE = (PROJECT / "docs/library.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+EXAMPLES = [text for kind, text in BLOCKS if kind == "python"]
+SAID = next(text for kind, text in BLOCKS if not kind)
+
+
+def test_example_has_twenty_lines_or_so_and_prints_what_the_page_says_as_root(scratch: Path) -> None:
+    require("root", "kernel overlay")
+    assert len(EXAMPLES[0].splitlines()) <= 24
+    done = subprocess.run([sys.executable, "-c", EXAMPLES[0]], cwd=scratch, capture_output=True, text=True, check=True)
+    assert done.stdout == SAID
+
+
+def test_example_prints_the_same_for_a_user_without_root(person: Person) -> None:
+    require("fuse")
+    done = person.run([sys.executable, "-c", EXAMPLES[0]])
+    assert done.stdout == SAID
+
+
+def test_async_example_runs(scratch: Path) -> None:
+    require("root")
+    done = subprocess.run([sys.executable, "-c", EXAMPLES[1]], cwd=scratch, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("(Mount(")
+
+
+def test_root_is_the_users_own_or_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAYERFS_ROOT", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_root() == b"/var/lib/layerfs"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert default_root() == b"/home/somebody/.local/share/layerfs"
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert default_root() == b"/data/layerfs"
+    monkeypatch.setenv("LAYERFS_ROOT", "/elsewhere")
+    assert default_root() == b"/elsewhere"
+
+
+def test_new_store_is_closed_and_one_that_was_there_is_not_changed(scratch: Path) -> None:
+    (scratch / "empty").mkdir()
+    (scratch / "used").mkdir(mode=0o755)
+    (scratch / "used/file").touch()
+    for name in ("new", "empty", "used"):
+        with open_store(scratch / name) as store:
+            assert store.root == os.fsencode(scratch / name)
+    modes = [oct((scratch / name).stat().st_mode & 0o777) for name in ("new", "empty", "used")]
+    assert modes == ["0o700", "0o700", "0o755"]
+    made = [path for path in (scratch / "used").iterdir() if path.name != "file"]
+    assert {oct(path.stat().st_mode & 0o077) for path in made} == {"0o0"}
+
+
+def test_store_where_others_may_write_is_refused(scratch: Path) -> None:
+    (scratch / "open").mkdir()
+    (scratch / "open").chmod(0o777)
+    with pytest.raises(InvalidArgument, match="is open to others"):
+        open_store(scratch / "open")
+
+
+def test_drivers_say_whether_they_can_run(scratch: Path) -> None:
+    require("root", "kernel overlay", "fuse")
+    with open_store(scratch / "store") as store:
+        found = store.drivers()
+        assert (found["overlay"], found["fuse"]) == ("", "")
+        assert "is not on btrfs" in found["btrfs"]
+        assert store.snapshotter().name == "overlay"
+        with pytest.raises(NotFound):
+            store.snapshotter("nonesuch")
