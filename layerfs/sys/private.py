@@ -8,6 +8,7 @@ is wrong with one place, another one is taken: whoever squats a name denies noth
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 
 from layerfs.sys.ids import outside_id
@@ -33,6 +34,8 @@ def own_directory(parent: bytes, name: bytes, *, make: bool) -> bytes:
             except FileExistsError:
                 pass
         _see_ours(at.fd, name, path)
+        if make:
+            open_to_owner(at.fd, name)
     finally:
         os.close(at.fd)
     return path
@@ -54,6 +57,13 @@ def _see_ours(at: int, name: bytes, path: bytes) -> None:
             raise Untrusted(why, path)
     finally:
         os.close(fd)
+
+
+def open_to_owner(at: int, name: bytes) -> None:
+    """Let the owner enter a directory of ours that was made under any umask, by us or by an earlier call."""
+    mode = stat.S_IMODE(os.lstat(name, dir_fd=at).st_mode)
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.chmod(name, mode | stat.S_IRWXU, dir_fd=at)
 
 
 def runtime_directory() -> bytes:

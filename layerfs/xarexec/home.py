@@ -88,6 +88,7 @@ def make_mountpoint(mountpoint: bytes) -> None:
         os.mkdir(mountpoint, 0o700)
     except FileExistsError:
         pass
+    os.chmod(mountpoint, 0o700)  # whatever the umask is, or was
 
 
 def remove_mountpoint(mountpoint: bytes) -> None:

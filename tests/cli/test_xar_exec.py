@@ -185,3 +185,15 @@ def test_nobody_else_sees_a_mount_without_checks(persons_desk: Desk) -> None:
     if persons_desk.person and os.geteuid() == 0:
         with pytest.raises(PermissionError):
             os.listdir(where)
+
+
+@pytest.mark.parametrize("mask", ["0177", "0777"])
+def test_the_callers_umask_is_for_the_program_alone(persons_desk: Desk, mask: str) -> None:
+    """Under umask 0177 neither this start nor any later one worked."""
+    xar = persons_desk.xar("a.xar", {"run": "#!/bin/sh\numask\n"})
+    command = persons_desk.command(xar, program="xarexec_fuse")
+    words = ["sh", "-c", 'umask "$0"; exec "$@"', mask, *command]
+    for _ in range(2):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, **persons_desk.around)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{mask}\n", "")
+    assert persons_desk.do(xar, program="xarexec_fuse") == "0022\n"

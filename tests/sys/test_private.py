@@ -100,3 +100,17 @@ def test_nothing_is_made_below_a_step_of_a_stranger(shared: Path) -> None:
     with pytest.raises(Untrusted):
         own_directory(bytes(shared / "theirs" / "below"), b"name", make=True)
     assert os.listdir(shared / "theirs" / "below") == []
+
+
+@pytest.mark.parametrize("mask", [0o177, 0o777], ids=oct)
+def test_the_callers_umask_shuts_nobody_out(shared: Path, mask: int) -> None:
+    """A directory that was made under umask 0177 could not be entered, then and ever after."""
+    old = os.umask(mask)
+    try:
+        found = own_directory(bytes(shared), b"name", make=True)
+    finally:
+        os.umask(old)
+    assert os.stat(found).st_mode & 0o7777 == 0o700
+    os.chmod(found, 0)  # as an earlier version left it
+    assert own_directory(bytes(shared), b"name", make=True) == found
+    assert os.stat(found).st_mode & 0o7777 == 0o700
