@@ -48,7 +48,6 @@ WITHOUT_MIRROR = {
     "sys": "fsmount ids later libc mountprobe overlay rootfs",
     "union": "attrs flatten inodes kept lookup opened options removal shown state union whiteout work",
     "xar": "builder contents order restore",
-    "xarexec": "home memo serve",
 }
 
 

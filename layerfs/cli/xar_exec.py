@@ -79,7 +79,7 @@ def _interpret(file: str, arguments: list[str], only_mount: bool, only_print: bo
     from layerfs.cli import xar_mount
 
     if only_print:
-        return xar_mount.print_place(file)
+        return xar_mount.print_mountpoint(file)
     if only_mount:
         return xar_mount.print_mount(file, xar_mount.seconds(None))
     return execute(file, arguments, xar_mount.seconds(None))

@@ -5,7 +5,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument
-from layerfs.xarexec.share import TIMEOUT, examine, mount, place
+from layerfs.sys.terminal import one_line
+from layerfs.xarexec.share import TIMEOUT, mount
+from layerfs.xarexec.xarfile import examine, mountpoint_of
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +44,7 @@ def add_timeout(parser: "argparse.ArgumentParser") -> None:
 def run(args: "argparse.Namespace") -> int:
     """Mount, or what was asked for instead."""
     if args.only_print:
-        return print_place(args.file)
+        return print_mountpoint(args.file)
     if args.unmount:
         from layerfs.xarexec.serve import unmount_now
 
@@ -51,9 +53,9 @@ def run(args: "argparse.Namespace") -> int:
     return print_mount(args.file, seconds(args.timeout))
 
 
-def print_place(file: str) -> int:
+def print_mountpoint(file: str) -> int:
     """Print where a XAR would be mounted."""
-    print(os.fsdecode(place(examine(os.fsencode(file)))))
+    _say(mountpoint_of(examine(os.fsencode(file))))
     return 0
 
 
@@ -61,9 +63,15 @@ def print_mount(file: str, timeout: float) -> int:
     """Mount a XAR and print where."""
     shared = mount(os.fsencode(file), timeout)
     os.close(shared.root)
-    print(os.fsdecode(shared.path))
+    _say(shared.path)
     sys.stdout.flush()
     os._exit(0)  # the interpreter's farewell takes longer than all of this
+
+
+def _say(path: bytes) -> None:
+    """Print a path: as it is for a program, as something printable for a person."""
+    text = os.fsdecode(path)
+    print(one_line(text) if sys.stdout.isatty() else text)
 
 
 def _known(text: str) -> str:

@@ -2,7 +2,7 @@
 
 A memo beside the shared mounts holds what was found, and the stamp of everything that could change the answer: the
 files, every directory in which one of them was found or might be (a new file there may be a better answer, or make a
-name ambiguous), and what the environment says of places to search. If one differs the graph is resolved again, as it is
+name ambiguous), and what the environment says of places to search. If one differs all is resolved again, as it is
 whenever the mount has to be made.
 """
 
@@ -15,7 +15,7 @@ MEMOS = 256  # at most; about a kilobyte each
 Stamp = tuple[int, ...]
 
 
-class Graph:
+class Members:
     """The files of a XAR and of its dependencies [absolute, top first], their stamps, and a digest of these."""
 
     __slots__ = ("digest", "lowers", "stamps")
@@ -36,14 +36,14 @@ def spell(*stamps: Stamp) -> bytes:
     return b"-".join(b"%x" % number for stamp in stamps for number in stamp)
 
 
-def graph_of(path: bytes, stamp: Stamp, mount_root: bytes | None, *, anew: bool) -> Graph:
-    """Return the graph of a XAR [absolute path], from its memo unless it is asked for `anew`; raises as `resolve`."""
+def members_of(path: bytes, stamp: Stamp, mount_root: bytes | None, *, anew: bool) -> Members:
+    """Return the members of a XAR [absolute path], from its memo unless it is asked for `anew`; raises as `resolve`."""
     memo = os.path.join(find_home(mount_root), spell(stamp) + MEMO)
     found = None if anew else _recall(memo, path)
     return found or _find(memo, path)
 
 
-def _recall(memo: bytes, path: bytes) -> Graph | None:
+def _recall(memo: bytes, path: bytes) -> Members | None:
     """Return what a memo says, if it was made for this very path and everything is as it was."""
     try:
         with open(memo, "rb") as file:
@@ -54,11 +54,14 @@ def _recall(memo: bytes, path: bytes) -> Graph | None:
     count = int(digest[1])
     if around[0] != _around() or table[0][0] != path or any(_look(place) != stamp for place, stamp in table):
         return None
-    return Graph(tuple(place for place, _ in table[:count]), tuple(stamp for _, stamp in table[:count]), digest[0])
+    return Members(tuple(place for place, _ in table[:count]), tuple(stamp for _, stamp in table[:count]), digest[0])
 
 
-def _find(memo: bytes, path: bytes) -> Graph:
-    """Resolve a graph and write its memo. What changes while we look must not go unnoticed: stamps are taken first."""
+def _find(memo: bytes, path: bytes) -> Members:
+    """Resolve what a XAR depends on and write its memo.
+
+    What changes while we look must not go unnoticed: stamps are taken first.
+    """
     from contextlib import suppress
     from hashlib import blake2b
 
@@ -78,10 +81,10 @@ def _find(memo: bytes, path: bytes) -> Graph:
     stamps = tuple(before[lower] for lower in lowers)
     digest = blake2b(spell(*stamps), digest_size=16).hexdigest().encode()
     rows = (b" ".join([place.hex().encode(), *(b"%d" % n for n in before[place])]) for place in (*lowers, *places))
-    with suppress(OSError):  # where nothing can be written the graph is resolved again
+    with suppress(OSError):  # where nothing can be written all is resolved again
         write_whole(memo, b"\n".join([b"%s %d" % (digest, len(lowers)), around, *rows]))
         _forget_old(os.path.dirname(memo))
-    return Graph(lowers, stamps, digest)
+    return Members(lowers, stamps, digest)
 
 
 def _forget_old(home: bytes) -> None:

@@ -22,38 +22,38 @@ from layerfs.sys.namespaces import in_user_namespace
 from layerfs.union.options import UnionOptions
 from layerfs.xarexec.home import LOCK, locked, make_mountpoint, remove_mountpoint
 from layerfs.xarexec.memo import MEMO
-from layerfs.xarexec.share import Package, answers, examine, place, read_strictly
+from layerfs.xarexec.xarfile import XarFile, answers, examine, mountpoint_of, read_strictly
 
 FORGET = 30 * 86400  # s after which nobody remembers what a XAR depended on; guessed
 ASKED = "a XAR that is shared is served by FUSE, as xarexec_fuse does it"
 FLAGS = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV  # as libfuse has it for every image
 
 
-def mount_anew(file: bytes, package: Package, path: bytes, timeout: float) -> bool:
-    """Mount a package at `path`, whose lock the caller holds, served until `timeout` [s] have passed without use.
+def mount_anew(file: bytes, xar: XarFile, path: bytes, timeout: float) -> bool:
+    """Mount a XAR at `path`, whose lock the caller holds, served until `timeout` [s] have passed without use.
 
     False, with nothing left, if a file changed meanwhile: nobody knows then what would be shown. Raises LayerfsError.
     """
     _sweep(path)
     with ExitStack() as undo:
         undo.callback(remove_mountpoint, path)
-        if _mount(file, package, path, timeout):
+        if _mount(file, xar, path, timeout):
             undo.callback(unmount, path, lazy=True)  # nobody was told of it yet
-            if package.is_same(examine(file, anew=True)):
+            if xar.is_same(examine(file, anew=True)):
                 undo.pop_all()
                 return True
     return False
 
 
-def _mount(file: bytes, package: Package, path: bytes, timeout: float) -> bool:
+def _mount(file: bytes, xar: XarFile, path: bytes, timeout: float) -> bool:
     """Read strictly what was only glanced at, and mount it; False if it is not what it was."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         read_strictly(fd, file)
     finally:
         os.close(fd)
-    stack = complete(Stack(package.graph.lowers[:1])).stack
-    if stack.lowers != package.graph.lowers:
+    stack = complete(Stack(xar.members.lowers[:1])).stack
+    if stack.lowers != xar.members.lowers:
         return False
     make_mountpoint(path)
     idle = Idle(timeout, partial(leave, path)) if timeout else None
@@ -89,7 +89,7 @@ def leave(path: bytes, unused: Callable[[], bool]) -> bool:
 
 def unmount_now(file: bytes) -> None:
     """Unmount a XAR; its server ends by itself. Raises NotFound, NotReady (busy), OSError."""
-    path = place(examine(file))
+    path = mountpoint_of(examine(file))
     with locked(path):
         mounted = answers(path)
         if mounted:
