@@ -111,7 +111,8 @@ class Operations(FileData):
         return entry
 
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        self.union.directory(inode)
+        # A name that is stale by now makes the kernel look it up anew, if it is told so here.
+        await self._loading.load(self.union.directory(inode))
         return FileHandleT(self._listings.open(inode))
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:

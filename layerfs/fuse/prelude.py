@@ -99,7 +99,7 @@ class Prelude:
         raise OSError(errno.ENOSYS, "not needed")  # default_permissions: the kernel checks
 
     def _opendir(self, ino: int, _: bytes) -> bytes:
-        self._union.directory(ino)
+        self._union.enter(ino)
         return wire.OPEN_REPLY.pack(self._listings.open(ino), 0, 0)
 
     def _releasedir(self, _: int, body: bytes) -> bytes:

@@ -96,7 +96,8 @@ ATTRIBUTES_REPLY: Final = struct.Struct("=QII")  # fuse_attr_out without its fus
 OPEN_REPLY: Final = struct.Struct("=QIi")  # fuse_open_out
 READ_REQUEST: Final = struct.Struct("=QQII")  # fuse_read_in: fh offset size read_flags (then lock_owner, flags)
 DIRENT: Final = struct.Struct("=QQII")  # fuse_dirent: ino off namelen type
-FORGET_ONE: Final = struct.Struct("=QQ")  # fuse_forget_one; fuse_batch_forget_in is as long
+FORGET_ONE: Final = struct.Struct("=QQ")  # fuse_forget_one
+BATCH_SIZE: Final = 8  # bytes of fuse_batch_forget_in: how many follow, and padding
 STATFS_REPLY: Final = struct.Struct("=QQQQQIIII24x")  # fuse_kstatfs
 XATTR_REQUEST: Final = struct.Struct("=II")  # fuse_getxattr_in, and fuse_getxattr_out: size padding
 NUMBER: Final = struct.Struct("=Q")  # fuse_forget_in, and the fh that fuse_release_in begins with
@@ -213,4 +214,4 @@ def target(path: bytes) -> bytes:
 
 def forgotten(body: bytes) -> Iterator[tuple[int, int]]:
     """Return the (node, lookups) of BATCH_FORGET."""
-    return FORGET_ONE.iter_unpack(body[FORGET_ONE.size :])
+    return FORGET_ONE.iter_unpack(body[BATCH_SIZE:])

@@ -15,8 +15,9 @@ from typing import Final
 
 from layerfs.lowers.kinds import opener
 from layerfs.model import Stack
+from layerfs.union.handles import Handles
 from layerfs.union.inodes import Directory, Node
-from layerfs.union.layers import DirTree, Handles, Kind, Part, xattrs
+from layerfs.union.layers import DirTree, Kind, Part, xattrs
 from layerfs.union.options import UnionOptions
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union

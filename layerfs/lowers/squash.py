@@ -17,7 +17,8 @@ from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsErro
 from layerfs.pysquashfs.recent import Recent
 from layerfs.sys.locks import use_beside
 from layerfs.sys.namespaces import trusted_xattrs
-from layerfs.union.layers import Kind, Ref
+from layerfs.union.belief import ALL
+from layerfs.union.layers import Expected, Kind, Ref
 from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_whiteout
 
 LISTED: Final = 20_000  # names in listings that are kept; guessed, about 400 bytes each
@@ -40,6 +41,7 @@ class SquashLower:
         self.path = path
         self.index = index
         self.override: str | None = None
+        self.belief = ALL
         self._fd, self._offset = os.dup(fd), offset
         self._lock = use_beside(path)
         try:
@@ -147,7 +149,8 @@ class SquashLower:
         if inode.xattr == NO_XATTRS:
             return PLAIN
         found = {os.fsdecode(name): value for name, value in self._xattrs(inode).items()}
-        return marks_of(list(found), found.get)
+        # Who owns a directory in an image is what the image says.
+        return marks_of(list(found), found.get, self.belief.prefixes if self.belief.owner is None else ())
 
     def lstat(self, at: int, name: bytes) -> ImageStat:
         return ImageStat(self._find(at, name), self.device)
@@ -187,16 +190,19 @@ class SquashLower:
     def _xattrs(self, inode: Inode) -> dict[bytes, bytes]:
         return {} if inode.xattr == NO_XATTRS else self.noted(partial(self.image.xattrs, inode.ref))
 
-    def open(self, at: int, name: bytes, flags: int) -> ImageFile:
+    def open(self, at: int, name: bytes, flags: int, is_expected: Expected | None = None) -> ImageFile:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
         inode = self._find(at, name)
         if not stat.S_ISREG(inode.mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
         return ImageFile(self, inode)
 
-    def pin(self, at: int, name: bytes) -> ImageFile:
+    def pin(self, at: int, name: bytes, is_expected: Expected | None = None) -> ImageFile:
         return ImageFile(self, self._find(at, name))
+
+    def lends_rights(self) -> bool:
+        return False  # the owners in an image are what its author wrote
 
     def close(self) -> None:
         CACHE.forget(self.image.number)

@@ -3,15 +3,17 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
 from layerfs.union import opened
 from layerfs.union.acl import ACLS as ACLS
-from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
-from layerfs.union.data import SXID, drop_overridden_sxid, keep_usable, killed, truncate
+from layerfs.union.copyup import OVERRIDDEN_MODE, SXID, copy_up, copy_up_directory
+from layerfs.union.data import drop_overridden_sxid, keep_usable, killed, truncate
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Ref, Tree
-from layerfs.union.lookup import attributes
+from layerfs.union.lookup import attributes, note_shown
 from layerfs.union.readdir import parts_of
 from layerfs.union.state import Attributes, Overlay, Writable
 from layerfs.union.whiteout import is_private
@@ -37,45 +39,64 @@ def set_attributes(ov: Writable, node: Node, change: Change) -> Attributes:
         if not isinstance(node, File):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         truncate(ov, node, change.size)
-    path = _own_path(ov, node)
-    if isinstance(node, File) and node.extra is not None:
-        node.extra.sxid = None
-        node.extra.mtime_ns = change.mtime_ns if change.mtime_ns is not None else node.extra.mtime_ns
-    if change.size is not None and change.drop_sxid:
-        _drop_sxid(ov, path)
-    if change.mode is not None or change.uid is not None or change.gid is not None:
-        if isinstance(node, File):
-            keep_usable(ov, node)
-        _set_owner_and_mode(ov, node, path, change)
-    if change.atime_ns is not None or change.mtime_ns is not None:
-        st = os.stat(path, follow_symlinks=dirs.follows(path))
-        atime = st.st_atime_ns if change.atime_ns is None else change.atime_ns
-        mtime = st.st_mtime_ns if change.mtime_ns is None else change.mtime_ns
-        os.utime(path, ns=(atime, mtime), follow_symlinks=dirs.follows(path))
+    with _own(ov, node) as own:
+        if isinstance(node, File) and node.extra is not None:
+            node.extra.sxid = None
+            node.extra.mtime_ns = change.mtime_ns if change.mtime_ns is not None else node.extra.mtime_ns
+        if change.size is not None and change.drop_sxid:
+            _drop_sxid(ov, own)
+        if change.mode is not None or change.uid is not None or change.gid is not None:
+            if isinstance(node, File):
+                keep_usable(ov, node)
+            _set_owner_and_mode(ov, node, own, change)
+        if change.atime_ns is not None or change.mtime_ns is not None:
+            st = target.stat(own)
+            atime = st.st_atime_ns if change.atime_ns is None else change.atime_ns
+            mtime = st.st_mtime_ns if change.mtime_ns is None else change.mtime_ns
+            target.utime(own, atime, mtime)
     return attributes(ov, node)
 
 
-def _own_path(ov: Writable, node: Node) -> dirs.Target:
-    """Return a path that reaches the upper's object, copying it up first."""
+@contextmanager
+def _own(ov: Writable, node: Node) -> Iterator[dirs.Target]:
+    """Yield what reaches the upper's object and no other, having copied it up first.
+
+    ESTALE if the name leads to another object by now: the upper may belong to somebody else.
+    """
     if isinstance(node, File):
         copy_up(ov, node)
-        return opened.target(node.opened().anchor()) if node.part is None else dirs.path_of(ov.fd(node.part), node.name)
+        with _own_file(ov, node) as fd:
+            yield fd
+        return
     if not isinstance(node, Directory):
         raise TypeError(node)
     if not node.dead:
-        return dirs.held(ov.fd(copy_up_directory(ov, node)))
+        yield dirs.held(ov.fd(copy_up_directory(ov, node)))
+        return
     if node.pinned is None or parts_of(ov, node).lowers:  # nowhere to copy it to
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    return dirs.held(node.pinned)
+    yield dirs.held(node.pinned)
+
+
+@contextmanager
+def _own_file(ov: Writable, node: File) -> Iterator[dirs.Target]:
+    if node.part is None:
+        yield opened.target(node.opened().anchor())
+        return
+    pin = ov.upper.tree.pin(ov.fd(node.part), node.name, node.is_seen)
+    try:
+        yield dirs.held(pin)
+    finally:
+        os.close(pin)
 
 
 def _drop_sxid(ov: Writable, path: dirs.Target) -> None:
     if ov.owners.override is not None:
         drop_overridden_sxid(ov, path)
         return
-    mode = os.stat(path, follow_symlinks=dirs.follows(path)).st_mode
+    mode = target.stat(path).st_mode
     if kill := killed(mode):
-        os.chmod(path, stat.S_IMODE(mode) & ~kill)
+        target.chmod(path, stat.S_IMODE(mode) & ~kill)
 
 
 def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Change) -> None:
@@ -91,22 +112,22 @@ def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Cha
     if change.mode is not None:
         if is_link:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-        os.chmod(path, stat.S_IMODE(change.mode))
+        target.chmod(path, stat.S_IMODE(change.mode))
 
 
 def _override(ov: Writable, path: dirs.Target, uid: int, gid: int, mode: int | None) -> None:
     """Write owner and mode into the xattr that stands for them."""
-    st = os.stat(path, follow_symlinks=dirs.follows(path))
+    st = target.stat(path)
     old = ov.owners.stored(ov.upper.tree, path, st)
     bits = stat.S_IMODE(old.st_mode) if mode is None else stat.S_IMODE(mode)
     if mode is None and (uid >= 0 or gid >= 0) and not stat.S_ISDIR(st.st_mode):
         bits &= ~(SXID if bits & stat.S_IXGRP else stat.S_ISUID)
     kind = stat.S_IFMT(st.st_mode)
     if not ov.owners.write(path, old.st_uid if uid < 0 else uid, old.st_gid if gid < 0 else gid, kind | bits):
-        os.chmod(path, bits)
+        target.chmod(path, bits)
         return
     if stat.S_IMODE(st.st_mode) & OVERRIDDEN_MODE != OVERRIDDEN_MODE:
-        os.chmod(path, OVERRIDDEN_MODE)
+        target.chmod(path, OVERRIDDEN_MODE)
 
 
 def _reach(ov: Overlay, node: Node) -> tuple[Tree, Ref]:
@@ -156,8 +177,10 @@ def set_xattr(ov: Writable, node: Node, name: bytes, value: bytes) -> None:
     text = _checked(ov, name)
     if is_private(text):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-    path = _own_path(ov, node)
-    os.setxattr(path, text, value, follow_symlinks=dirs.follows(path))
+    with _own(ov, node) as own:
+        target.setxattr(own, text, value)
+        if text in ACLS:  # they change the mode
+            note_shown(node, target.stat(own))
 
 
 def remove_xattr(ov: Writable, node: Node, name: bytes) -> None:
@@ -168,5 +191,8 @@ def remove_xattr(ov: Writable, node: Node, name: bytes) -> None:
         if error.errno == errno.ENODATA and os.fsdecode(name) in ACLS:
             return  # as the kernel: vfs_remove_acl sets an empty one
         raise
-    path = _own_path(ov, node)
-    os.removexattr(path, os.fsdecode(name), follow_symlinks=dirs.follows(path))
+    text = os.fsdecode(name)
+    with _own(ov, node) as own:
+        target.removexattr(own, text)
+        if text in ACLS:
+            note_shown(node, target.stat(own))

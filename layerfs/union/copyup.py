@@ -22,38 +22,57 @@ from layerfs.union.layers import Part, Ref, Tree, getxattr_or_none, xattrs
 from layerfs.union.metacopy import data_of
 from layerfs.union.opened import Handle
 from layerfs.union.readdir import listing_of, parts_of
+from layerfs.union.shown import fingerprint
 from layerfs.union.state import Attributes, Writable
 from layerfs.union.whiteout import is_private
 
 _NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ENOSYS}
+SXID = stat.S_ISUID | stat.S_ISGID
+CAPABILITY = "security.capability"
 OVERRIDDEN_MODE = 0o755  # on disk, when the mode that counts is in an xattr: the server must get in
 
 
 class Staged:
     """A lower file's copy in the scratch directory, ready to be filled and adopted."""
 
-    __slots__ = ("fd", "name", "node", "ov", "size", "source", "st", "tree")
+    __slots__ = ("fd", "name", "node", "original", "ov", "size", "source", "st", "tree")
 
     def __init__(self, ov: Writable, node: File, size: int | None) -> None:
         """Make the copy, without its data yet. `size` [bytes] cuts the data short (a truncate is to follow)."""
         self.ov, self.node, self.name = ov, node, ov.upper.work.name()
         self.tree = node.tree
-        self.source: Handle | None = None
+        self.original: Handle | None = None  # what is copied up, where that is a regular file
+        self.source: Handle | None = None  # its data: the same, but of a file that is only metadata
         self.fd: int | None = None
-        self.st = _stat_source(ov, node)
-        self.size = self.st.st_size if size is None else min(size, self.st.st_size)
-        scratch = ov.upper.work.fd
-        if stat.S_ISREG(self.st.st_mode):
-            self.source = _open_source(ov, node)
-            try:
-                self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=scratch)
-            except BaseException:
-                opened.close(self.source)
-                raise
-        elif stat.S_ISLNK(self.st.st_mode) and node.part is not None:
-            os.symlink(self.tree.readlink(ov.fd(node.part), node.name), self.name, dir_fd=scratch)
+        try:
+            self._make(size)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, size: int | None) -> None:
+        ov, node, scratch = self.ov, self.node, self.ov.upper.work.fd
+        if node.is_regular:
+            self.original = _open_original(ov, node)
+            self.st = opened.stat(self.original)
+            self.source = data_of(ov, node, node.part, self.original) if node.part is not None else self.original
+            self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=scratch)
         else:
-            os.mknod(self.name, self.st.st_mode, self.st.st_rdev, dir_fd=scratch)
+            self.st = _stat_original(ov, node)
+            if stat.S_ISLNK(self.st.st_mode) and node.part is not None:
+                os.symlink(self.tree.readlink(ov.fd(node.part), node.name), self.name, dir_fd=scratch)
+            else:
+                os.mknod(self.name, self.st.st_mode, self.st.st_rdev, dir_fd=scratch)
+        self.size = self.st.st_size if size is None else min(size, self.st.st_size)
+
+    @property
+    def ref(self) -> Ref:
+        """What the xattrs of the original are read by."""
+        if self.original is not None:
+            return opened.ref(self.original)
+        if self.node.part is None:
+            return opened.ref(self.node.opened().anchor())
+        return self.tree.reach(self.ov.fd(self.node.part), self.node.name)
 
     @property
     def target(self) -> dirs.Target:
@@ -86,23 +105,29 @@ class Staged:
 
     def close(self) -> None:
         """Close the handles; the copy stays."""
-        if self.source is not None:
+        if self.source is not None and self.source is not self.original:
             opened.close(self.source)
+        if self.original is not None:
+            opened.close(self.original)
         if self.fd is not None:
             os.close(self.fd)
-        self.source = self.fd = None
+        self.original = self.source = self.fd = None
 
 
-def _stat_source(ov: Writable, node: File) -> Attributes:
+def _stat_original(ov: Writable, node: File) -> Attributes:
+    """Stat what has no data; ESTALE if the name was given to something else."""
     if node.part is None:
         return opened.stat(node.opened().anchor())
-    return node.part.tree.lstat(ov.fd(node.part), node.name)
+    st = node.part.tree.lstat(ov.fd(node.part), node.name)
+    if isinstance(st, os.stat_result) and not node.is_seen(st):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), node.name)
+    return st
 
 
-def _open_source(ov: Writable, node: File) -> Handle:
+def _open_original(ov: Writable, node: File) -> Handle:
     if node.part is None:
         return opened.reopen(node.opened().anchor(), os.O_RDONLY)
-    return data_of(ov, node, node.part, node.part.tree.open(ov.fd(node.part), node.name, os.O_RDONLY))
+    return node.part.tree.open(ov.fd(node.part), node.name, os.O_RDONLY, node.is_seen)
 
 
 def needs_copy_up(node: File) -> bool:
@@ -139,25 +164,27 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         staged.discard()
         return
     linked = staged.st.st_nlink > 1 and ov.upper.links.works
-    source = opened.ref(node.opened().anchor()) if node.part is None else staged.tree.reach(ov.fd(node.part), node.name)
-    _copy_metadata(ov, staged.tree, source, staged.target, staged.st)
+    _copy_metadata(ov, staged.tree, staged.ref, staged.target, staged.st)
+    copy = target.stat(staged.target)
     if linked or staged.st.st_nlink < 2:  # without an index the names of a hard link are files of their own from now on
-        own = os.lstat(staged.name, dir_fd=ov.upper.work.fd).st_ino
-        ov.keep_number(staged.target, own, node.ino)
+        ov.keep_number(staged.target, copy.st_ino, node.ino)
     if node.part is None:
         if linked:
             _add_to_index(staged)
         _become_anonymous(ov, staged)
+        ov.table.owns(node, ov.numbers.of(copy.st_dev, copy.st_ino))
         return
     part = copy_up_directory(ov, node.above())
     if staged.fd is not None and staged.settles:
         settle(staged.fd)
     _place(staged, part, linked=linked)
     node.part = part
+    ov.table.owns(node, ov.numbers.of(copy.st_dev, copy.st_ino))
+    node.seen = fingerprint(copy)
     if node.extra is not None and node.extra.aliases:
         node.extra.incomplete = linked
     _switch_data(staged, keep_open=keep_open)
-    keep_beside(ov, node)
+    keep_beside(ov, node, part, node.name)
     ov.changed(node.ino)
 
 
@@ -219,6 +246,7 @@ def link_upper(ov: Writable, node: File, parent: Directory, name: bytes) -> None
         source, own = tree.place if isinstance(tree, IndexedCopy) else (ov.fd(node.part), node.name)
         _publish(ov, part, lambda at: os.link(own, name, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False))
     listing_of(ov, parent).copied_up(name, part)
+    keep_beside(ov, node, part, name)
     if node.parent is parent and node.name == name:
         node.part = part
     if lower is not None:
@@ -236,7 +264,7 @@ def _publish(ov: Writable, part: Part, rename: Callable[[int], None]) -> None:
         with dirs.unlocked(at):
             rename(at)
     with suppress(OSError):  # what is published is not taken back for a time; EPERM: the directory is somebody else's
-        os.utime(dirs.held(at), ns=(before.st_atime_ns, before.st_mtime_ns))
+        target.utime(dirs.held(at), before.st_atime_ns, before.st_mtime_ns)
 
 
 def _switch_data(staged: Staged, *, keep_open: bool) -> None:
@@ -264,15 +292,19 @@ def _become_anonymous(ov: Writable, staged: Staged) -> None:
 
 
 def _copy_metadata(ov: Writable, tree: Tree, source: Ref, path: dirs.Target, st: Attributes) -> None:
-    """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another."""
+    """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
+
+    What lends rights to those who run a program (setuid, setgid, capabilities) is given only with the owner: a layer is
+    a stranger's, and the copy would lend the rights of whoever serves it.
+    """
     owners = ov.owners
     stored = owners.stored(tree, source, st)
     mode = stat.S_IMODE(stored.st_mode)
     link = stat.S_ISLNK(st.st_mode)
     given = owners.override is not None or _is_made_so(stored) or owners.give(path, stored.st_uid, stored.st_gid)
-    if not given:
-        mode &= ~(stat.S_ISUID | stat.S_ISGID)  # they would lend the rights of the server's user
-    lost = _copy_xattrs(tree, source, path)
+    if mode & SXID and not (given and (os.geteuid() == 0 or tree.lends_rights())):
+        mode &= ~SXID
+    lost = _copy_xattrs(tree, source, path, capabilities=given)
     if lost is not None:
         mode = without_acl(mode, lost)
     if not link:  # last: chown takes setuid, and what may not be written takes no xattrs
@@ -288,11 +320,11 @@ def _is_made_so(st: Attributes) -> bool:
     return st.st_uid == os.geteuid() and st.st_gid == os.getegid()
 
 
-def _copy_xattrs(tree: Tree, source: Ref, path: dirs.Target) -> bytes | None:
+def _copy_xattrs(tree: Tree, source: Ref, path: dirs.Target, *, capabilities: bool) -> bytes | None:
     """Copy extended attributes, as far as the upper can have them. Returns an access ACL that it cannot have."""
     lost = None
     for name in xattrs(tree, source):
-        if is_private(name):
+        if is_private(name) or (name == CAPABILITY and not capabilities):
             continue
         value = getxattr_or_none(tree, source, name)
         if value is None:
@@ -329,12 +361,16 @@ def _copy_up_one(ov: Writable, node: Directory, parent: Directory, above: Part) 
         st = parts.top.tree.stat_dir(fd)
         os.mkdir(name, 0o700, dir_fd=scratch)
         try:
-            _copy_metadata(ov, parts.top.tree, parts.top.tree.reach_dir(fd), dirs.path_of(scratch, name), st)
+            path = dirs.path_of(scratch, name)
+            _copy_metadata(ov, parts.top.tree, parts.top.tree.reach_dir(fd), path, st)
+            copy = target.stat(path)
             _publish(ov, above, lambda at: dirs.move(scratch, name, at, node.name))
         except BaseException:
             dirs.remove(scratch, name)
             raise
     part = parts.upper = Part(ov.upper.tree, above, node.name)
+    ov.table.owns(node, ov.numbers.of(copy.st_dev, copy.st_ino))
+    part.seen = node.seen = fingerprint(copy)
     node.candidates = (above, *node.candidates)
     listing_of(ov, parent).copied_up(node.name, node.candidates)
     ov.changed(node.ino)

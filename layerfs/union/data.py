@@ -9,16 +9,15 @@ import os
 import stat
 from contextlib import suppress
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
 from layerfs.union import opened
 from layerfs.union.copyup import copy_up, needs_copy_up
 from layerfs.union.inodes import File
 from layerfs.union.layers import Part
 from layerfs.union.metacopy import complete, data_of
 from layerfs.union.opened import Handle
+from layerfs.union.shown import fingerprint
 from layerfs.union.state import Overlay, Writable
-
-SXID = stat.S_ISUID | stat.S_ISGID
 
 
 def handle_of(ov: Overlay, node: File) -> Handle:
@@ -29,8 +28,14 @@ def handle_of(ov: Overlay, node: File) -> Handle:
     part = node.part
     if part is None:
         return _switch(ov, node, opened.reopen(extra.anchor(), os.O_RDONLY), writable=False)
-    handle = part.tree.open(ov.fd(part), node.name, os.O_RDONLY)
-    return _switch(ov, node, data_of(ov, node, part, handle), writable=False)
+    handle = part.tree.open(ov.fd(part), node.name, os.O_RDONLY, node.is_seen)
+    data = None
+    try:
+        data = data_of(ov, node, part, handle)
+    finally:
+        if data is not handle:
+            opened.close(handle)
+    return _switch(ov, node, data, writable=False)
 
 
 def writable_fd(ov: Writable, node: File) -> int:
@@ -65,9 +70,9 @@ def _switch(ov: Overlay, node: File, handle: Handle, *, writable: bool) -> Handl
 def _open_to_write(ov: Writable, node: File, part: Part) -> int:
     at = ov.fd(part)
     try:
-        fd = ov.upper.tree.open(at, node.name, os.O_RDWR)
-    except PermissionError:
-        return ov.upper.tree.open(at, node.name, os.O_WRONLY)  # a file its owner may write but not read
+        fd = ov.upper.tree.open(at, node.name, os.O_RDWR, node.is_seen)
+    except PermissionError:  # a file its owner may write but not read
+        return ov.upper.tree.open(at, node.name, os.O_WRONLY, node.is_seen)
     complete(ov, node, part, fd)
     return fd
 
@@ -156,7 +161,7 @@ def restore_mtime(node: File, fd: int) -> None:
     known, now = node.opened().mtime_ns, os.fstat(fd)
     if known is not None and known != now.st_mtime_ns:
         with suppress(OSError):  # EPERM: somebody else's file, which a plain user's server may only write to
-            os.utime(fd, ns=(now.st_atime_ns, known))
+            target.utime(fd, now.st_atime_ns, known)
 
 
 def truncate(ov: Writable, node: File, size: int) -> None:
@@ -184,6 +189,7 @@ def drop_sxid(ov: Writable, node: File, fd: int) -> None:
         mode = os.fstat(fd).st_mode
         if kill := killed(mode):
             os.fchmod(fd, stat.S_IMODE(mode) & ~kill)
+            node.seen = fingerprint(os.fstat(fd))
     if kill:
         ov.changed(node.ino)
     extra.sxid = False
@@ -196,7 +202,7 @@ def killed(mode: int) -> int:
 
 def drop_overridden_sxid(ov: Writable, path: dirs.Target) -> int:
     """Clear setuid and setgid where the mode that counts is in an xattr; return which of them there were."""
-    old = ov.owners.stored(ov.upper.tree, path, os.stat(path, follow_symlinks=dirs.follows(path)))
+    old = ov.owners.stored(ov.upper.tree, path, target.stat(path))
     if kill := killed(old.st_mode):
         ov.owners.write(path, old.st_uid, old.st_gid, old.st_mode & ~kill)
     return kill

@@ -9,6 +9,8 @@ MAX_ID: Final = (1 << 32) - 2  # of users and groups; 2^32 - 1 means "none" to c
 MAX_MODE: Final = 0o177777  # st_mode, its type included
 MAX_MAJOR: Final = (1 << 12) - 1  # linux/kdev_t.h: MINORBITS is 20
 MAX_MINOR: Final = (1 << 20) - 1
+FIRST: Final = 2  # numbers of nodes 0 and 1 mean "none" and "the root" to FUSE
+KEPT_MAX: Final = (1 << 62) - 1  # the largest number that an object may keep
 _DIGITS: Final = 20  # of 2^64; a few zeros before it do no harm
 
 
@@ -26,3 +28,9 @@ def octal(text: bytes, largest: int) -> int | None:
         return None
     number = int(text, 8)
     return number if number <= largest else None
+
+
+def kept(text: bytes) -> int | None:
+    """Read a number that an upper kept; None for what can be no node's, or is the root's."""
+    number = decimal(text, KEPT_MAX)
+    return None if number is None or number < FIRST else number

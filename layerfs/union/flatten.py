@@ -8,7 +8,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
 from layerfs.union.copyup import copy_up, copy_up_directory, link_upper, lower_part, needs_copy_up
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Part
@@ -42,6 +42,8 @@ def _redirect_of(ov: Writable, node: Directory) -> bytes | None:
     """Return the redirect that keeps a directory's lowers wherever it goes; None if its reader would not follow it."""
     mode, marks = ov.options.redirect_dir, ov.upper.marks
     if not marks.xattrs or not (marks.trusted if mode is RedirectDir.AUTO else mode is RedirectDir.ON):
+        return None
+    if marks.prefix not in ov.belief.prefixes:
         return None
     path = lower_path(ov, node)
     return path if len(path) <= REDIRECT_MAX else None
@@ -108,7 +110,7 @@ def _drop_whiteouts(fd: int, names: list[bytes]) -> None:
         if has_file_form(name):
             dirs.remove(fd, WH + name)
     if names:
-        os.utime(dirs.held(fd), ns=(before.st_atime_ns, before.st_mtime_ns))
+        target.utime(fd, before.st_atime_ns, before.st_mtime_ns)
 
 
 def seal(ov: Writable, part: Part, node: Directory) -> None:

@@ -22,7 +22,8 @@ from contextlib import suppress
 from typing import Final
 
 from layerfs.sys import dirs
-from layerfs.union.layers import DirTree, Part, Ref
+from layerfs.union.digits import KEPT_MAX
+from layerfs.union.layers import DirTree, Expected, Part, Ref
 from layerfs.union.shown import Attributes, Shown
 from layerfs.union.whiteout import is_whiteout
 
@@ -64,6 +65,7 @@ class IndexedCopy(DirTree):
     def __init__(self, upper: DirTree, index: int, entry: Entry) -> None:  # nothing is opened
         self.path = upper.path
         self.index = 0
+        self.belief = upper.belief
         self.override = upper.override
         self.device = upper.device
         self._root = index
@@ -84,11 +86,11 @@ class IndexedCopy(DirTree):
     def reach(self, at: int, name: bytes) -> Ref:
         return super().reach(*self.place)
 
-    def open(self, at: int, name: bytes, flags: int) -> int:
-        return super().open(*self.place, flags)
+    def open(self, at: int, name: bytes, flags: int, is_expected: Expected | None = None) -> int:
+        return super().open(*self.place, flags, is_expected)
 
-    def pin(self, at: int, name: bytes) -> int:
-        return super().pin(*self.place)
+    def pin(self, at: int, name: bytes, is_expected: Expected | None = None) -> int:
+        return super().pin(*self.place, is_expected)
 
     def close(self) -> None:
         pass  # it has opened nothing
@@ -206,7 +208,7 @@ class HardLinks:
     def _link_counted(self, entry: Entry) -> None:
         for _ in range(2):
             try:
-                os.link(_COUNTED, entry.name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+                os.link(_COUNTED, entry.name, src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
                 return
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EMLINK):
@@ -254,7 +256,8 @@ def _is_copy(st: os.stat_result, entry: Entry) -> bool:
 
 def _parse(name: bytes) -> Entry | None:
     match = _ENTRY.fullmatch(name)
-    return Entry(*(int(field, 16) for field in match.groups())) if match is not None else None
+    entry = Entry(*(int(field, 16) for field in match.groups())) if match is not None else None
+    return entry if entry is not None and entry.number <= KEPT_MAX else None
 
 
 def _open_ours(base: int) -> int:
@@ -273,9 +276,11 @@ def _open_ours(base: int) -> int:
 def _try_link(scratch: int) -> bool:
     """Try whether the filesystem links a file."""
     first, second = b"link-1", b"link-2"
-    os.close(os.open(first, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=scratch))
+    for name in (first, second):  # of a try that was stopped
+        dirs.remove(scratch, name)
+    os.close(os.open(first, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=scratch))
     try:
-        os.link(first, second, src_dir_fd=scratch, dst_dir_fd=scratch)
+        os.link(first, second, src_dir_fd=scratch, dst_dir_fd=scratch, follow_symlinks=False)
     except OSError as error:
         return error.errno not in _NO_LINKS
     finally:

@@ -3,6 +3,9 @@
 A node's number is its st_ino and its FUSE node id at once. It comes from the object that the layers hold first (for
 what has been copied up: from the lower that it came from), so that copy-up, rename and remount leave it alone.
 
+A number that was read from a layer is a wish, never an identity: which node an object has is decided by its device and
+inode alone (`Table.of_object`), and a wish for the number of another node that is remembered is not granted.
+
         Node ---- File        part: the share of its directory that holds it
           |
           `------ Directory   parts: the layers' shares, and their merged listing
@@ -12,22 +15,24 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from layerfs.sys.limits import trim_memory
 from layerfs.union import opened
-from layerfs.union.digits import decimal
-from layerfs.union.layers import Handles, Part, Parts, Tree
+from layerfs.union.digits import FIRST
+from layerfs.union.handles import Handles
+from layerfs.union.layers import Part, Parts, Tree
 from layerfs.union.listing import Listing
 from layerfs.union.opened import Handle
+from layerfs.union.shown import Attributes, fingerprint
 
 if TYPE_CHECKING:
     from layerfs.union.pool import Pool
 
 ROOT = 1  # FUSE_ROOT_ID
-FIRST = 2  # numbers 0 and 1 mean "none" and "the root" to FUSE
 HASHED = 1 << 61  # numbers that did not fit are hashed into the range above this
-KEPT_MAX = 2 * HASHED - 1  # the largest number that an object may keep
+FRESH = 2 * HASHED  # numbers from here on are given by this mount, to what can have no other
 BITS = 61
 RANK_SHIFT = 49  # inode numbers up to 5e14 on up to 4096 filesystems
 PARKED_NAMES = 20_000  # names in listings that outlive their FORGET; about 250 bytes each
@@ -36,12 +41,18 @@ PARKED_WEIGHT = 8  # names that a directory counts for by itself
 
 
 class Node:
-    """An object of the merged tree that the kernel, or an open file, may ask for again."""
+    """An object of the merged tree that the kernel, or an open file, may ask for again.
 
-    __slots__ = ("ino", "lookups", "name", "parent")
+    `own` is the number that follows from the object's device and inode, where that is not `ino`; else 0. `seen` is the
+    fingerprint of what was shown of the object last; 0 if nothing can change it.
+    """
+
+    __slots__ = ("ino", "lookups", "name", "own", "parent", "seen")
 
     def __init__(self, ino: int, parent: "Directory | None", name: bytes) -> None:
         self.ino = ino
+        self.own = 0
+        self.seen = 0
         self.lookups = 0
         self.parent = parent
         self.name = name
@@ -51,6 +62,10 @@ class Node:
         if self.parent is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return self.parent
+
+    def is_seen(self, st: Attributes) -> bool:
+        """Tell whether an object is the one that the kernel knows, with the owner and mode that it checks for it."""
+        return not self.seen or fingerprint(st) == self.seen
 
 
 class Opened:
@@ -123,7 +138,7 @@ class File(Node):
 
     def __init__(self, ino: int, parent: "Directory", name: bytes, part: Part, kind: int) -> None:
         self.ino = ino  # as Node has it; spelt out, since every lookup of a new file comes through here
-        self.lookups = 0
+        self.own = self.seen = self.lookups = 0
         self.name = name
         self.parent = parent
         self.part: Part | None = part
@@ -191,7 +206,10 @@ class Directory(Node):
 class Table:
     """Every node that is remembered, by number. A directory outlives its FORGET as long as a child needs it."""
 
-    __slots__ = ("_evicting", "_files", "_handles", "_parked", "_parked_names", "_peak", "nodes", "parked_limit")
+    __slots__ = (
+        "_evicting", "_files", "_fresh", "_handles", "_owned", "_parked", "_parked_names", "_peak", "nodes",
+        "parked_limit",
+    )  # fmt: skip
 
     def __init__(self, handles: Handles, files: "Pool") -> None:
         self.nodes: dict[int, Node] = {}
@@ -200,6 +218,8 @@ class Table:
         self._parked_names = 0
         self._peak = 0
         self._evicting = False
+        self._owned: dict[int, int] = {}  # the numbers of nodes by their objects' own numbers, where these differ
+        self._fresh = count(FRESH)
         self._handles = handles
         self._files = files
 
@@ -209,8 +229,32 @@ class Table:
     def add(self, node: Node) -> None:
         """Remember a new node, and that its parent has one more child."""
         self.nodes[node.ino] = node
+        if node.own:
+            self._owned[node.own] = node.ino
         if node.parent is not None:
             node.parent.children += 1
+
+    def of_object(self, own: int) -> Node | None:
+        """Return the node of the object to which a number belongs by its device and inode."""
+        node = self.nodes.get(self._owned.get(own, own) if self._owned else own)
+        return node if node is not None and (node.own or node.ino) == own else None
+
+    def free_number(self, *wanted: int) -> int:
+        """Return a number that no other node has: the first of those that are wanted, or else a fresh one."""
+        return next(number for number in chain(wanted, self._fresh) if number not in self.nodes)
+
+    def owns(self, node: Node, own: int) -> None:
+        """Note that a node stands for another object than before: its copy in the upper."""
+        if node.own:
+            self._owned.pop(node.own, None)
+        node.own = 0 if own == node.ino else own
+        if node.own:
+            self._owned[node.own] = node.ino
+
+    def _remove(self, node: Node) -> None:
+        del self.nodes[node.ino]
+        if node.own and self._owned.get(node.own) == node.ino:
+            del self._owned[node.own]
 
     def move(self, node: Node, parent: Directory, name: bytes) -> None:
         """Give a node another parent and name."""
@@ -243,7 +287,7 @@ class Table:
         while node is not None and node.lookups == 0 and node.ino != ROOT and self.nodes.get(node.ino) is node:
             if self._park(node) or not self._release(node):
                 return
-            del self.nodes[node.ino]
+            self._remove(node)
             parent, node.parent = node.parent, None
             if parent is not None:
                 parent.children -= 1
@@ -315,12 +359,6 @@ class Table:
                 self._release_file(node, node.extra)
             elif isinstance(node, Directory):
                 self._release_parts(node)
-
-
-def kept(text: bytes) -> int | None:
-    """Read a number that an upper kept; None for what can be no node's, or is the root's."""
-    number = decimal(text, KEPT_MAX)
-    return None if number is None or number < FIRST else number
 
 
 class Numbers:

@@ -10,7 +10,9 @@ import os
 import stat
 
 from layerfs.sys import dirs
-from layerfs.union.inodes import File, kept
+from layerfs.union.digits import KEPT_MAX, kept
+from layerfs.union.inodes import File
+from layerfs.union.layers import Part
 from layerfs.union.state import Attributes, Overlay, Writable
 
 KEPT_XATTR = "layerfs.inos"  # below the marks' prefix
@@ -18,13 +20,15 @@ LIMIT = 100
 _REFUSED = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSPC, errno.EDQUOT, errno.E2BIG, errno.ERANGE}
 
 
-def keep_beside(ov: Writable, node: File) -> None:
-    """Keep the number of an upper file that cannot keep it itself; a number is not worth failing for."""
-    part = node.part
-    if part is None or part.tree.index or not _is_needed(ov, node.kind << 12):
+def keep_beside(ov: Writable, node: File, part: Part, name: bytes) -> None:
+    """Keep the number of an upper file that cannot keep it itself, for one of its names.
+
+    A number is not worth failing for.
+    """
+    if node.ino > KEPT_MAX or not _is_needed(ov, node.kind << 12):
         return
     at = ov.fd(part)
-    st = os.lstat(node.name, dir_fd=at)
+    st = os.lstat(name, dir_fd=at)
     if ov.numbers.of(st.st_dev, st.st_ino) == node.ino:
         return
     entries = [entry for entry in _entries(ov, at) if not entry.startswith(b"%d:" % st.st_ino)]

@@ -7,19 +7,20 @@ a mount. A `Ref` reaches one object of a tree for its xattrs; handles of open fi
 
 import errno
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
+from layerfs.union.belief import ALL, Belief
 from layerfs.union.opened import Handle
 from layerfs.union.shown import Attributes
 from layerfs.union.whiteout import PLAIN, DirMarks, is_whiteout, marks_of, names_whiteout
+from layerfs.value import replace
 
 Ref = Any  # a tree's own; of a DirTree: a path that is not followed (bytes), or a descriptor
+Expected = Callable[[os.stat_result], bool]
 
 
 AT_ONCE: Final = 2048  # names of a directory that are read in one go: some 2 ms
@@ -41,6 +42,7 @@ class Tree(Protocol):
 
     index: int
     override: str | None
+    belief: Belief  # in redirects
     path: bytes  # of the directory or image
     device: int  # sets its inode numbers apart from those of other trees
 
@@ -86,11 +88,18 @@ class Tree(Protocol):
     def getxattr(self, ref: Ref, key: str) -> bytes:
         """Read one extended attribute; ENODATA if absent."""
 
-    def open(self, at: int, name: bytes, flags: int) -> Handle:
-        """Open a regular file's data; flags are os.O_RDONLY, or os.O_RDWR in an upper."""
+    def open(self, at: int, name: bytes, flags: int, is_expected: Expected | None = None) -> Handle:
+        """Open a regular file's data; flags are os.O_RDONLY, or os.O_RDWR in an upper.
 
-    def pin(self, at: int, name: bytes) -> Handle:
-        """Hold on to an object of any type whose name is about to go."""
+        ESTALE for anything but a regular file, and for one that is not expected. A tree that cannot change does not
+        ask whether it is.
+        """
+
+    def pin(self, at: int, name: bytes, is_expected: Expected | None = None) -> Handle:
+        """Hold on to an object of any type whose name is about to go. ESTALE if it is not the one expected."""
+
+    def lends_rights(self) -> bool:
+        """Tell whether the host would let setuid and setgid programs of the tree lend rights: it knows their owners."""
 
     def close(self) -> None:
         """Release the tree."""
@@ -99,12 +108,13 @@ class Tree(Protocol):
 class DirTree:
     """A directory of the host as a tree."""
 
-    __slots__ = ("_root", "device", "index", "override", "path")
+    __slots__ = ("_root", "belief", "device", "index", "override", "path")
 
     def __init__(self, path: bytes, index: int) -> None:
         self.path = path
         self.index = index
         self.override: str | None = None
+        self.belief = ALL
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self._root).st_dev
 
@@ -135,7 +145,7 @@ class DirTree:
         if len(found) < AT_ONCE:
             return found
         # Opened anew, not duplicated: copies of a descriptor share the position in the directory.
-        fresh = os.open(dirs.held(handle), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fresh = target.reopen(handle, os.O_RDONLY | os.O_DIRECTORY)
         rest = self._scan_held(fresh, xattr_whiteouts)
         next(rest)  # from here on it closes its descriptor, whatever becomes of it
         return rest
@@ -176,7 +186,12 @@ class DirTree:
 
     def marks(self, handle: int) -> DirMarks:
         names = dirs.xattrs(handle)
-        return marks_of(names, lambda key: dirs.getxattr_or_none(handle, key)) if names else PLAIN
+        if not names:
+            return PLAIN
+        marks = marks_of(names, lambda key: dirs.getxattr_or_none(handle, key), self.belief.prefixes)
+        if marks.redirect is not None and not self.belief.covers(os.fstat(handle)):
+            return replace(marks, redirect=None)
+        return marks
 
     def lstat(self, at: int, name: bytes) -> os.stat_result:
         return os.lstat(name, dir_fd=at)
@@ -197,20 +212,23 @@ class DirTree:
         return dirs.held(handle)  # unlike the descriptor, good where that is O_PATH
 
     def listxattr(self, ref: Ref) -> list[str]:
-        return os.listxattr(ref, follow_symlinks=dirs.follows(ref))
+        return target.listxattr(ref)
 
     def getxattr(self, ref: Ref, key: str) -> bytes:
-        return os.getxattr(ref, key, follow_symlinks=dirs.follows(ref))
+        return target.getxattr(ref, key)
 
-    def open(self, at: int, name: bytes, flags: int) -> int:
-        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # never hang on what became a FIFO
-        try:
-            return os.open(name, flags | os.O_NOATIME, dir_fd=at)
-        except PermissionError:  # O_NOATIME is for the owner only
-            return os.open(name, flags, dir_fd=at)
+    def open(self, at: int, name: bytes, flags: int, is_expected: Expected | None = None) -> int:
+        return dirs.open_regular(at, name, flags, is_expected)
 
-    def pin(self, at: int, name: bytes) -> int:
-        return dirs.pin(at, name)
+    def pin(self, at: int, name: bytes, is_expected: Expected | None = None) -> int:
+        fd = dirs.pin(at, name)
+        if is_expected is None or is_expected(os.fstat(fd)):
+            return fd
+        os.close(fd)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
+
+    def lends_rights(self) -> bool:
+        return not os.fstatvfs(self._root).f_flag & os.ST_NOSUID
 
     def close(self) -> None:
         os.close(self._root)
@@ -237,9 +255,12 @@ def getxattr_or_none(tree: Tree, ref: Ref, key: str) -> bytes | None:
 
 
 class Part:
-    """One layer's share of a merged directory: where it is, and its handle while it is open."""
+    """One layer's share of a merged directory: where it is, and its handle while it is open.
 
-    __slots__ = ("fd", "fresh", "name", "parent", "tree")
+    `seen` is the fingerprint of the directory that the name must lead to when it is opened again; 0 for any.
+    """
+
+    __slots__ = ("fd", "fresh", "name", "parent", "seen", "tree")
 
     def __init__(self, tree: Tree, parent: "Part | None", name: bytes, fd: int = -1) -> None:
         self.tree = tree
@@ -247,11 +268,17 @@ class Part:
         self.name = name
         self.fd = fd
         self.fresh = False
+        self.seen = 0
 
     @property
     def is_upper(self) -> bool:
         """Whether this is the upper's share."""
         return self.tree.index == 0
+
+    @property
+    def can_change(self) -> bool:
+        """Whether the name may lead to another directory by now: not that of a root, which is open, nor in an image."""
+        return self.parent is not None and isinstance(self.tree, DirTree)
 
     def path(self) -> bytes:
         """Return the absolute path from the layer's root, where this layer itself has the directory."""
@@ -285,96 +312,3 @@ class Parts:
     def is_merged(self) -> bool:
         """Whether a lower has a share beside the upper's."""
         return bool(self.lowers) and self.upper is not None
-
-
-class Handles:
-    """Keeps at most `limit` directories of the layers open; the rest are opened again when they are needed.
-
-    Eviction gives each directory a second chance (clock), so that a hit costs one attribute.
-    """
-
-    __slots__ = ("_held", "_queue", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._held = 0
-        self._queue: deque[Part] = deque()
-
-    def fd(self, part: Part) -> int:
-        """Return an open handle of a part; good until the next call that may evict it."""
-        if part.fd >= 0:
-            part.fresh = True
-            return part.fd
-        chain = []
-        step: Part | None = part
-        while step is not None and step.fd < 0:
-            chain.append(step)
-            step = step.parent
-        if step is None:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        for link in reversed(chain):
-            self._open(link, step.fd)
-            step = link
-        return part.fd
-
-    def _open(self, part: Part, at: int) -> None:
-        try:
-            part.fd = part.tree.open_dir(at, part.name)
-        except OSError as error:
-            if error.errno != errno.EMFILE or self._held:
-                raise
-            self.shrink(len(self._queue) // 2, part.parent)
-            part.fd = part.tree.open_dir(at, part.name)
-        self._enqueue(part)
-
-    def keep(self, part: Part, fd: int) -> None:
-        """Take over a handle that was opened elsewhere."""
-        part.fd = fd
-        self._enqueue(part)
-
-    def _enqueue(self, part: Part) -> None:
-        part.fresh = True
-        self._queue.append(part)
-        if len(self._queue) > self.limit and not self._held:
-            self.shrink(self.limit, part)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Close nothing meanwhile: handles are in use elsewhere, and a number closed is a number reused. Nests."""
-        self._held += 1
-        try:
-            yield
-        finally:
-            self._held -= 1
-            if not self._held and len(self._queue) > self.limit:
-                self.shrink(self.limit)
-
-    def shrink(self, size: int, spared: Part | None = None) -> None:
-        """Close the coldest directories until at most `size` stay open; `spared` is in use."""
-        queue = self._queue
-        for _ in range(2 * len(queue)):  # each gets one second chance
-            if len(queue) <= size:
-                return
-            part = queue.popleft()
-            if part.fd < 0:
-                continue
-            if part.fresh or part is spared:
-                part.fresh = False
-                queue.append(part)
-            else:
-                self.drop(part)
-
-    def drop(self, part: Part) -> None:
-        """Close a part now; its place in the queue empties itself."""
-        if part.fd >= 0 and part.parent is not None:
-            fd, part.fd = part.fd, -1
-            part.tree.close_dir(fd)
-
-    def open_parts(self) -> int:
-        """Return how many directories are open, the roots aside."""
-        return len({id(part) for part in self._queue if part.fd >= 0})
-
-    def close(self) -> None:
-        """Close every directory that is not a root."""
-        while self._queue:
-            self.drop(self._queue.popleft())

@@ -5,12 +5,12 @@ import os
 from collections.abc import Sequence
 
 from layerfs.union import opened
-from layerfs.union.hardlinks import HardLinks, IndexedCopy
+from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import kept_beside
 from layerfs.union.layers import Part, Parts
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.shown import Shown
+from layerfs.union.shown import Shown, fingerprint
 from layerfs.union.state import Attributes, Overlay
 from layerfs.union.whiteout import NAME_MAX
 
@@ -52,66 +52,58 @@ def lookup_directory(ov: Overlay, parent: Directory, name: bytes) -> Directory:
 
 def _file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes, at: int) -> File:
     """Return the one node of this object: names that are hard links share it."""
-    if part.is_upper:
-        ino = _upper_number(ov, part, at, name, st)
-    elif st.st_nlink > 1 and ov.upper is not None:
-        ino, part = _lower_link(ov, ov.upper.links, parent, name, part, st)
-    else:
-        ino = ov.numbers.of(st.st_dev, st.st_ino)
-    node = ov.table.nodes.get(ino)
-    if type(node) is File and _is_other(node, parent, name, part):
-        ino = ov.numbers.hashed(st.st_dev, st.st_ino)
-        node = ov.table.nodes.get(ino)
-    if node is None:
-        node = ov.table.nodes[ino] = File(ino, parent, name, part, st.st_mode >> 12)
-        parent.children += 1
-    elif type(node) is not File:
-        node = File(ino, parent, name, part, st.st_mode >> 12)
-        _replace(ov, node)
+    own, part = _object_at(ov, parent, name, part, st)
+    node = ov.table.of_object(own)
+    if not isinstance(node, File):
+        node = _new_file(ov, parent, name, part, st, at, own)
     elif node.part is None:
         _revive(ov, node, parent, name, part)
     elif node.parent is not parent or node.name != name:
         _add_alias(ov, node, parent, name, part)
     elif node.part.tree.index and part.is_upper:
         node.part = part
+    node.seen = fingerprint(st)
     if isinstance(part.tree, IndexedCopy):
         node.opened().incomplete = True
     return node
 
 
-def _lower_link(
-    ov: Overlay, links: HardLinks, parent: Directory, name: bytes, part: Part, st: Attributes
+def _object_at(
+    ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes
 ) -> tuple[int, Part]:
-    """Return the number of a lower hard link, and where it is: its copy, if one of its names was copied up."""
-    if not links.works:
-        return ov.numbers.named(parent.ino, name), part
+    """Return the object's own number, and where it is: a lower hard link may be at its copy, by the index."""
     number = ov.numbers.of(st.st_dev, st.st_ino)
-    return number, links.copy_of(number, st) or part
+    if part.is_upper or st.st_nlink < 2 or ov.upper is None:
+        return number, part
+    if not ov.upper.links.works:
+        return ov.numbers.named(parent.ino, name), part
+    copy = ov.upper.links.copy_of(number, st)
+    if copy is None:
+        return number, part
+    at = copy.tree.lstat(copy.fd, name)
+    return ov.numbers.of(at.st_dev, at.st_ino), copy
+
+
+def _new_file(
+    ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes, at: int, own: int
+) -> File:
+    ino = own
+    if isinstance(part.tree, IndexedCopy):
+        ino = ov.numbers.of(st.st_dev, st.st_ino)
+    elif part.is_upper:
+        ino = _upper_number(ov, part, at, name, st)
+    if ino in ov.table.nodes:
+        ino = ov.table.free_number(own, ov.numbers.hashed(st.st_dev, st.st_ino))
+    node = File(ino, parent, name, part, st.st_mode >> 12)
+    if ino != own:
+        node.own = own
+    ov.table.add(node)
+    return node
 
 
 def _upper_number(ov: Overlay, part: Part, at: int, name: bytes, st: Attributes) -> int:
     number = ov.upper.links.number_of(st.st_ino) if ov.upper is not None else None
     return number or kept_beside(ov, at, st) or ov.number_of(part.tree, at, name, st)
-
-
-def _is_other(node: File, parent: Directory, name: bytes, part: Part) -> bool:
-    """Tell whether a node has an object's number by accident: an upper file kept it from a layer that is gone.
-
-    A name of a lower hard link that was copied up is at its copy, so never at the lower file.
-    """
-    if (node.parent is parent and node.name == name) or node.part is None:
-        return False
-    return node.part.is_upper != part.is_upper
-
-
-def _replace(ov: Overlay, node: File | Directory) -> None:
-    """Add a node to the table, replacing an unlinked node that had the same number."""
-    former = ov.table.nodes.get(node.ino)
-    if former is not None:
-        node.lookups = former.lookups
-        if former.parent is not None:
-            former.parent.children -= 1
-    ov.table.add(node)
 
 
 def _revive(ov: Overlay, node: File, parent: Directory, name: bytes, part: Part) -> None:
@@ -130,6 +122,10 @@ def _add_alias(ov: Overlay, node: File, parent: Directory, name: bytes, part: Pa
     """Note a further name of a node; the upper's copy is the one that counts."""
     extra = node.opened()
     if (parent, name) not in extra.aliases:
+        if _is_exchanged(ov, node, part):
+            ov.table.move(node, parent, name)
+            node.part = part
+            return
         extra.aliases[parent, name] = None
         parent.children += 1
     if node.part is not None and _rank(part) < _rank(node.part):
@@ -141,6 +137,26 @@ def _rank(part: Part) -> int:
     return 2 if part.tree.index else int(isinstance(part.tree, IndexedCopy))
 
 
+def _is_exchanged(ov: Overlay, node: File, part: Part) -> bool:
+    """Tell whether a file lost the name that it is known by without our doing, if it is in the layer of `part`."""
+    if node.part is None or node.part.tree is not part.tree or node.parent is None:
+        return False
+    try:
+        st = part.tree.lstat(ov.fd(node.part), node.name)
+    except OSError:
+        return True
+    return not _is_same(ov, node, st)
+
+
+def _is_same(ov: Overlay, node: File, st: Attributes) -> bool:
+    """Tell whether a file is the one that a node stands for, by its device and inode."""
+    if ov.numbers.of(st.st_dev, st.st_ino) == (node.own or node.ino):
+        return True
+    # Names of one lower file that are files of their own, where an upper has no hard links.
+    own = node.part is not None and node.part.tree.index and st.st_nlink > 1
+    return bool(own) and ov.upper is not None and not ov.upper.links.works
+
+
 def promote(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
     """Make a further name of a node the one that it is reached by; the former one becomes a further name."""
     extra = node.opened()
@@ -150,8 +166,9 @@ def promote(ov: Overlay, node: File, parent: Directory, name: bytes) -> None:
     node.parent, node.name = parent, name
     where = listing_of(ov, parent).names.get(name)
     part = where if isinstance(where, Part) else None
-    if part is not None and part.tree.index and node.is_upper and ov.upper is not None:
-        part = ov.upper.links.copy_by_number(node.ino) or part
+    if part is not None and part.tree.index and ov.upper is not None:  # a hard link: its copy may be in the index
+        own, part = _object_at(ov, parent, name, part, part.tree.lstat(ov.fd(part), name))
+        ov.table.owns(node, own)
     node.part = part
 
 
@@ -185,17 +202,32 @@ def _lookup_directory(
     else:
         st = first.tree.lstat(ov.fd(first), name)
         node.ino = ov.numbers.of(st.st_dev, st.st_ino)
-    known = ov.table.nodes.get(node.ino)
-    if type(known) is Directory and not known.dead and known.parent is parent and known.name == name:
+    node.seen = fingerprint(st)
+    own = ov.numbers.of(st.st_dev, st.st_ino)
+    known = _known_directory(ov, node, own)
+    if known is not None:
         if node.parts is not None:
             for part in node.parts.all():
                 ov.handles.drop(part)
+        note_shown(known, st)
         plain = known.upper() is None and ov.owners.identity
         return known, _with_link_count(ov, where, st) if plain else attributes(ov, known)
-    _replace(ov, node)
+    if node.ino in ov.table.nodes:
+        node.ino = ov.table.free_number(own, ov.numbers.hashed(st.st_dev, st.st_ino))
+    if node.ino != own:
+        node.own = own
+    ov.table.add(node)
     if first.is_upper or not ov.owners.identity:
         return node, attributes(ov, node)
     return node, _with_link_count(ov, where, st)
+
+
+def _known_directory(ov: Overlay, node: Directory, own: int) -> Directory | None:
+    """Return the node that a directory has already: at this name, and of this very object (its topmost share)."""
+    known = ov.table.of_object(own)
+    if type(known) is Directory and not known.dead and known.parent is node.parent and known.name == node.name:
+        return known
+    return None
 
 
 def _with_link_count(ov: Overlay, parts: Sequence[Part], st: Attributes) -> Attributes:
@@ -204,14 +236,24 @@ def _with_link_count(ov: Overlay, parts: Sequence[Part], st: Attributes) -> Attr
 
 
 def _number_merged(ov: Overlay, parts: Parts) -> tuple[int, Attributes]:
-    """Return the number of a directory with a share in the upper: that of its first lower, if it has one."""
+    """Return the number of a directory with a share in the upper: that of its first lower, if it has one.
+
+    Second: what stat says of its share in the upper.
+    """
+    fd = ov.fd(parts.top)
+    top = os.fstat(fd)
     if parts.lowers:
         first = parts.lowers[0]
         st = first.tree.stat_dir(ov.fd(first))
-        return ov.numbers.of(st.st_dev, st.st_ino), st
-    fd = ov.fd(parts.top)
-    own = os.fstat(fd)
-    return ov.kept_number(fd, own), own
+        return ov.numbers.of(st.st_dev, st.st_ino), top
+    return ov.kept_number(fd, top), top
+
+
+def note_shown(node: Node, st: Attributes) -> None:
+    """Note what the kernel knows of an object from now on: its name must lead to just this."""
+    node.seen = fingerprint(st)
+    if isinstance(node, Directory) and node.parts is not None and node.parts.top.can_change:
+        node.parts.top.seen = node.seen
 
 
 def attributes(ov: Overlay, node: Node) -> Attributes:
@@ -228,6 +270,9 @@ def _file_attributes(ov: Overlay, node: File) -> Attributes:
     if part is not None:
         at = ov.fd(part)
         st = part.tree.lstat(at, node.name)
+        if not _is_same(ov, node, st):  # the name was given to another file
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), node.name)
+        node.seen = fingerprint(st)
         shown = st if ov.owners.identity else ov.owners.show(part.tree, part.tree.reach(at, node.name), st)
         return shown if ov.upper is None else ov.upper.links.counted(shown, node.ino if part.tree.index else None)
     handle = node.opened().anchor()
@@ -243,6 +288,7 @@ def _directory_attributes(ov: Overlay, node: Directory) -> Attributes:
     top = parts.top
     fd = ov.fd(top)
     st = top.tree.stat_dir(fd)
+    note_shown(node, st)
     shown = st if ov.owners.identity else ov.owners.show(top.tree, top.tree.reach_dir(fd), st)
     if node.dead:
         return Shown(shown, nlink=0)

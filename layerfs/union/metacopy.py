@@ -1,9 +1,15 @@
-"""Files whose metadata were copied up without their data (`overlay.metacopy`): read, and completed, but never made."""
+"""Files whose metadata were copied up without their data (`overlay.metacopy`): read, and completed, but never made.
+
+What says that a file is one, and where its data are, comes from a layer. It is believed only in the xattrs that
+redirects are believed in; in lowers only with `metacopy=on`, as in the kernel. The data must be a regular file of a
+layer below, on a way that leads through no symlink and not upwards.
+"""
 
 import errno
 import os
+import stat
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
 from layerfs.sys.settle import settle
 from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
@@ -11,44 +17,61 @@ from layerfs.union.layers import Part
 from layerfs.union.opened import Handle
 from layerfs.union.readdir import parts_of
 from layerfs.union.redirect import targets
+from layerfs.union.shown import Attributes
 from layerfs.union.state import Overlay, Writable
+from layerfs.union.whiteout import read_redirect
 
-_NAMES = ("trusted.overlay.metacopy", "user.overlay.metacopy")
-_REDIRECTS = ("trusted.overlay.redirect", "user.overlay.redirect")
+_METACOPY, _REDIRECT = "metacopy", "redirect"  # below a prefix
 
 
-def is_metacopy(fd: Handle) -> bool:
-    """Tell whether an open file is only metadata, or was being given its data when all ended."""
-    return any(name in _NAMES for name in opened.xattrs(fd)) and opened.stat(fd).st_size > 0
+def _marks(ov: Overlay, handle: Handle, mark: str) -> list[str]:
+    """Return the believed xattrs of one kind that an open file has."""
+    names = opened.xattrs(handle)
+    found = [name for prefix in ov.belief.prefixes if (name := prefix + mark) in names]
+    return found if found and ov.belief.covers(opened.stat(handle)) else []
+
+
+def _is_metacopy(ov: Overlay, part: Part, handle: Handle) -> bool:
+    """Tell whether an open file is only metadata, or was being given its data when all ended.
+
+    A lower one that is not to be read is an error (EPERM, as in the kernel), not a file of zeros. It is looked for only
+    where a file has holes: a mark costs a system call at each open of a file.
+    """
+    if part.is_upper or ov.options.metacopy:
+        return opened.stat(handle).st_size > 0 and bool(_marks(ov, handle, _METACOPY))
+    if _has_holes(opened.stat(handle)) and _marks(ov, handle, _METACOPY):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), "a lower file without data needs metacopy=on")
+    return False
+
+
+def _has_holes(st: Attributes) -> bool:
+    return st.st_blocks * 512 < st.st_size
 
 
 def data_of(ov: Overlay, node: File, part: Part, handle: Handle) -> Handle:
-    """Open the data of a file that `part` has: `handle` itself, or the lower file that a metacopy stands for."""
-    if not is_metacopy(handle):
-        return handle
-    try:
-        return _open_below(ov, node.above(), part, node.name, handle)
-    finally:
-        opened.close(handle)
+    """Return what the data of a file that `part` has are read by: its own handle, or one of a lower file.
+
+    The handle given stays the caller's.
+    """
+    return _open_below(ov, node, part, handle) if _is_metacopy(ov, part, handle) else handle
 
 
 def complete(ov: Writable, node: File, part: Part, fd: int) -> None:
     """Give an upper file that is only metadata its data, before it is written to or leaves its place."""
-    names = dirs.xattrs(fd)
-    if not any(name in _NAMES for name in names):
+    if not _marks(ov, fd, _METACOPY):
         return
     st = os.fstat(fd)
     if st.st_size:
-        source = _open_below(ov, node.above(), part, node.name, fd)
+        source = _open_below(ov, node, part, fd)
         try:
             opened.copy(source, fd, st.st_size)
         finally:
             opened.close(source)
         settle(fd)
-        os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
-    for name in (*_NAMES, *_REDIRECTS):  # in this order: without its redirect it would not find its data any more
-        if name in names:
-            os.removexattr(fd, name)
+        target.utime(fd, st.st_atime_ns, st.st_mtime_ns)
+    for mark in (_METACOPY, _REDIRECT):  # in this order: without its redirect it would not find its data any more
+        for name in _marks(ov, fd, mark):
+            target.removexattr(fd, name)
 
 
 def complete_in_place(ov: Writable, node: File) -> None:
@@ -56,29 +79,55 @@ def complete_in_place(ov: Writable, node: File) -> None:
     part = node.part
     if part is None or part.tree.index or not node.is_regular:
         return
-    if not any(name in _NAMES for name in dirs.xattrs(dirs.path_of(ov.fd(part), node.name))):
+    names = dirs.xattrs(dirs.path_of(ov.fd(part), node.name))
+    if not any(prefix + _METACOPY in names for prefix in ov.belief.prefixes):
         return
-    fd = ov.upper.tree.open(ov.fd(part), node.name, os.O_RDWR)
+    fd = ov.upper.tree.open(ov.fd(part), node.name, os.O_RDWR, node.is_seen)
     try:
         complete(ov, node, part, fd)
     finally:
         os.close(fd)
 
 
-def _open_below(ov: Overlay, parent: Directory, above: Part, name: bytes, fd: Handle) -> Handle:
-    redirect = next((v for n in _REDIRECTS if (v := opened.getxattr_or_none(fd, n)) is not None), None)
-    for part, below in _candidates(ov, parent, above, redirect or name):
+def _open_below(ov: Overlay, node: File, part: Part, handle: Handle) -> Handle:
+    """Open the data of a file that is only metadata, through as many others as there are layers."""
+    parent, name, above, own = node.above(), node.name, part, handle
+    try:
+        while True:
+            part, name, found = _next_below(ov, parent, above, name, own)
+            if own is not handle:
+                opened.close(own)
+            above, own = part, found
+            if not _is_metacopy(ov, part, own):
+                return own
+    except BaseException:
+        if own is not handle:
+            opened.close(own)
+        raise
+
+
+def _next_below(
+    ov: Overlay, parent: Directory, above: Part, name: bytes, handle: Handle
+) -> tuple[Part, bytes, Handle]:
+    """Open the file that an open one, which is only metadata, stands for in the next layer that has it."""
+    trail: bytes | None = name
+    for mark in _marks(ov, handle, _REDIRECT)[:1]:
+        trail = read_redirect(opened.getxattr_or_none(handle, mark))
+    if trail is None:
+        raise _without_data(name)
+    for part, below in _candidates(ov, parent, above, trail):
         try:
-            found = part.tree.open(ov.fd(part), below, os.O_RDONLY)
+            st = part.tree.lstat(ov.fd(part), below)
         except FileNotFoundError:
             continue
-        if not is_metacopy(found):
-            return found
-        try:
-            return _open_below(ov, parent, part, below, found)
-        finally:
-            opened.close(found)
-    raise OSError(errno.EIO, "data of a metacopy file are in no layer", name)
+        if not stat.S_ISREG(st.st_mode):
+            break
+        return part, below, part.tree.open(ov.fd(part), below, os.O_RDONLY)
+    raise _without_data(name)
+
+
+def _without_data(name: bytes) -> OSError:
+    return OSError(errno.EIO, "data of a metacopy file are in no layer", name)
 
 
 def _candidates(ov: Overlay, parent: Directory, above: Part, trail: bytes) -> list[tuple[Part, bytes]]:

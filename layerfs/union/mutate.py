@@ -10,6 +10,7 @@ from layerfs.sys import dirs, target
 from layerfs.union.acl import DEFAULT_ACL
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.inodes import Directory, File, Node
+from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import lookup
@@ -114,6 +115,7 @@ def link(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
             maker(ov.fd(part), name)
     note_made(ov, parent, part, name, is_dir=False)
     lookup(ov, parent, name)
+    keep_beside(ov, node, part, name)
 
 
 def _make(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Caller, maker: Maker) -> Node:
@@ -183,7 +185,7 @@ def _inherit(ov: Writable, at: int, inside: int) -> Attributes:
     """Let a staging directory pass on what the real parent would: default ACL, setgid and group."""
     acl = dirs.getxattr_or_none(at, DEFAULT_ACL) if ov.options.acl else None
     if acl is not None:
-        os.setxattr(inside, DEFAULT_ACL, acl)
+        target.setxattr(inside, DEFAULT_ACL, acl)
     parent = ov.owners.stored(ov.upper.tree, at, os.fstat(at))
     if parent.st_mode & stat.S_ISGID:
         if ov.owners.override is None:
@@ -198,11 +200,11 @@ def _own(ov: Writable, path: dirs.Target, mode: int, owner: Caller, parent: Attr
     if ov.owners.override is not None:
         if stat.S_ISLNK(mode):
             return
-        st = os.stat(path, follow_symlinks=dirs.follows(path))
+        st = target.stat(path)
         bits = stat.S_IMODE(st.st_mode) | (stat.S_ISGID if setgid and stat.S_ISDIR(mode) else 0)
         gid = parent.st_gid if setgid else owner.gid
         if ov.owners.write(path, owner.uid, gid, stat.S_IFMT(st.st_mode) | bits):
-            os.chmod(path, OVERRIDDEN_MODE)
+            target.chmod(path, OVERRIDDEN_MODE)
         return
     before = target.stat(path).st_mode
     given = ov.owners.give(path, owner.uid, -1 if setgid else owner.gid)

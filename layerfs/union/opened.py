@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from layerfs.sys import dirs
+from layerfs.sys import target as object_at
 from layerfs.sys.copy import Progress, copy_data, nothing
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def close(handle: Handle) -> None:
 
 def reopen(handle: Handle, flags: int) -> Handle:
     """Return a second handle of the same file, also of one without a name; O_RDONLY for a file in an image."""
-    return os.open(dirs.held(handle), flags | os.O_CLOEXEC) if isinstance(handle, int) else handle
+    return object_at.reopen(handle, flags) if isinstance(handle, int) else handle
 
 
 def stat(handle: Handle) -> "Attributes":

@@ -6,8 +6,9 @@ from contextlib import ExitStack
 
 from layerfs.errors import Unsupported
 from layerfs.model import Stack
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
 from layerfs.sys.limits import raise_open_files
+from layerfs.union.belief import belief_of
 from layerfs.union.inodes import Numbers
 from layerfs.union.layers import DirTree, Tree
 from layerfs.union.options import OverrideStat, UnionOptions
@@ -38,13 +39,15 @@ def open_stack(stack: Stack, options: UnionOptions, open_tree: Opener, closing: 
         work = open_work(stack.work, tree.root(), volatile=options.volatile)
         with ExitStack() as closing_work:
             closing_work.callback(work.close)
-            upper = Upper(tree, work, Marks(work.fd))
+            upper = Upper(tree, work, Marks(work.fd, user=options.userxattr))
             closing_work.pop_all()
         closing.callback(upper.close)
         ov = Writable(lowers, upper, _numbers([tree, *lowers]), options, room)
         if ov.owners.override is not None:
             _mark_override(options, tree.root(), ov.owners.override)
+    ov.belief = belief_of(options)
     for each in ov.trees:
+        each.belief = ov.belief
         ov.owners.adopt(each)
     return ov
 
@@ -69,7 +72,7 @@ def _mark_override(options: UnionOptions, root: int, name: str) -> None:
         return  # begun before, perhaps by fuse-overlayfs 1.10, whose name differs
     st = os.fstat(root)
     try:
-        os.setxattr(root, name, override_value(st.st_uid, st.st_gid, st.st_mode))
+        target.setxattr(root, name, override_value(st.st_uid, st.st_gid, st.st_mode))
     except OSError:
         raise _no_override(options.override_stat) from None
 

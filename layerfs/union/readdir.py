@@ -3,7 +3,9 @@
 It is loaded once from all layers and then kept true by every change, so that a lookup costs the same at 1 and at 300.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+import errno
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -58,14 +60,14 @@ def _finish(steps: Steps) -> Listing:
 def parts_of(ov: Overlay, node: Directory) -> Parts:
     """Return a directory's parts, resolving them on first use."""
     if node.parts is None:
-        node.parts = _parts(part for part, _marks, _ in _resolve(ov, node, scan=False))
+        node.parts = _parts(ov, node, _resolve(ov, node, scan=False))
     return node.parts
 
 
 def _read_new(ov: Overlay, node: Directory) -> list[tuple[Part, Entries]]:
     """Resolve a directory's parts and read them all, in one go."""
     found = _resolve(ov, node, scan=True)
-    node.parts = _parts(part for part, _marks, _ in found)
+    node.parts = _parts(ov, node, found)
     return [(part, entries) for part, _marks, entries in found]
 
 
@@ -74,13 +76,21 @@ def _read_known(ov: Overlay, parts: Parts) -> list[tuple[Part, Entries]]:
     return [(part, _scan(part.tree, ov.fd(part))) for part in parts.all()]
 
 
-def _parts(found: Iterable[Part]) -> Parts:
+def _parts(ov: Overlay, node: Directory, found: Sequence[tuple[Part, DirMarks, Entries]]) -> Parts:
+    """Return the parts of a directory; ESTALE if the topmost is not the directory that the kernel knows any more."""
     parts = Parts()
-    for part in found:
+    for part, _, _ in found:
         if part.is_upper:
             parts.upper = part
         else:
             parts.lowers.append(part)
+    top = parts.top
+    if node.seen and not node.is_seen(top.tree.stat_dir(ov.fd(top))):
+        for part in parts.all():
+            ov.handles.drop(part)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), node.name)
+    if top.can_change:
+        top.seen = node.seen
     return parts
 
 

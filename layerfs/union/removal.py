@@ -77,7 +77,7 @@ def pin(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
     if extra.opens and node.is_regular:
         handle_of(ov, node)
     elif not extra.is_held and node.part is not None:
-        extra.pinned = node.part.tree.pin(ov.fd(node.part), name)
+        extra.pinned = node.part.tree.pin(ov.fd(node.part), name, node.is_seen)
 
 
 def rmdir(ov: Writable, parent: Directory, name: bytes) -> None:

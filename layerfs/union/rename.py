@@ -151,7 +151,7 @@ def _replace(ov: Writable, move: Move) -> None:
         drop_name(ov, target, to, new)
     _note_moved(ov, [move])
     if isinstance(source, File):
-        keep_beside(ov, source)
+        keep_beside(ov, source, to_part, new)
 
 
 def _prepare_directory(ov: Writable, source: Directory, target: Node | None, *, hidden: bool) -> None:
@@ -245,4 +245,4 @@ def _exchange(ov: Writable, there: Move, back: Move) -> None:
     _note_moved(ov, list(halves))
     for half in halves:
         if isinstance(half.source, File):
-            keep_beside(ov, half.source)
+            keep_beside(ov, half.source, copy_up_directory(ov, half.to), half.new)

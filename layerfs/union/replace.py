@@ -13,15 +13,14 @@ from contextlib import contextmanager
 from layerfs.sys import dirs
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.state import Writable
-from layerfs.union.whiteout import WH, has_file_form
+from layerfs.union.whiteout import WH, has_file_form, make_mark_file
 
 NO_FLAG = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))  # a filesystem without flags of renameat2(2)
 
 
 def make_file_whiteout(at: int, name: bytes) -> None:
     """Make a `.wh.NAME` file, where devices cannot be made."""
-    flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    os.close(os.open(WH + name, flags, 0o600, dir_fd=at))
+    make_mark_file(at, WH + name)
 
 
 @contextmanager

@@ -43,3 +43,11 @@ class Shown:
 
 
 Attributes = os.stat_result | Shown
+
+
+def fingerprint(st: Attributes) -> int:
+    """Return what tells an object, its owner and its mode from any other: all that a permission check depends on.
+
+    An inode number alone does not: a filesystem gives it to the next file once its file is gone.
+    """
+    return hash((st.st_dev, st.st_ino, st.st_mode, st.st_uid, st.st_gid)) or 1

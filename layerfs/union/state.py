@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from layerfs.sys import dirs
+from layerfs.union.belief import Belief
+from layerfs.union.digits import KEPT_MAX, kept
+from layerfs.union.handles import Handles
 from layerfs.union.hardlinks import HardLinks
-from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Table, kept
-from layerfs.union.layers import DirTree, Handles, Part, Tree
+from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Table
+from layerfs.union.layers import DirTree, Part, Tree
 from layerfs.union.options import UnionOptions
 from layerfs.union.owners import Owners
 from layerfs.union.pool import Pool, Room
@@ -76,6 +79,7 @@ class Overlay:
     """The state of one union; `lowers` are top first. A tree's index is 0 for the upper, from 1 on for the lowers."""
 
     __slots__ = (
+        "belief",
         "changed",
         "files",
         "handles",
@@ -95,6 +99,7 @@ class Overlay:
         self.lowers = tuple(lowers)
         self.upper = upper
         self.options = options
+        self.belief = Belief(())  # in redirects and metacopies
         self.numbers = numbers
         self.handles = Handles(room.directories)
         self.files = Pool(room.directories // 2, room.files)
@@ -176,7 +181,7 @@ class Writable(Overlay):
     def keep_number(self, path: dirs.Target, own: int, number: int) -> None:
         """Keep a number on an upper object, where its filesystem and type let it carry xattrs."""
         marks = self.upper.marks
-        if not marks.xattrs or self.numbers.of(self.upper.tree.device, own) == number:
+        if not marks.xattrs or number > KEPT_MAX or self.numbers.of(self.upper.tree.device, own) == number:
             return
         try:
             dirs.set_own_xattr(path, marks.prefix + INO_XATTR, b"%d:%d" % (own, number))

@@ -149,6 +149,10 @@ class Union:
         """Return the directories that a merged directory is made of, top first: a layer's path, and the path in it."""
         return [(part.tree.path, part.path()) for part in parts_of(self._ov, self._ov.directory(ino)).all()]
 
+    def enter(self, ino: int) -> None:
+        """Open a directory as opendir(3) does. ESTALE if its name was given to another one in its layer."""
+        parts_of(self._ov, self._ov.directory(ino))
+
     def parent_of(self, ino: int) -> int:
         """Return the number of the directory above; the root's is its own."""
         node = self._ov.node(ino)

@@ -8,9 +8,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from layerfs.sys import dirs
+from layerfs.sys import dirs, target
 from layerfs.value import value
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ OPAQUE_FILES: Final = frozenset((b".wh..wh..opq", b".wh..opq"))
 NO_DEVICE: Final = 0  # makedev(0, 0)
 SHARED: Final = b"whiteout"  # in the scratch directory
 
-_OVERLAYS: Final = ("trusted.overlay.", "user.overlay.")
+TRUSTED: Final = "trusted.overlay."
+USER: Final = "user.overlay."
+OVERLAYS: Final = (TRUSTED, USER)
 _PRIVATE: Final = (
-    *_OVERLAYS,
+    *OVERLAYS,
     "user.fuseoverlayfs.",
     "security.fuseoverlayfs.",
     "trusted.fuseoverlayfs.",
@@ -67,21 +70,23 @@ def is_whiteout(st: "Attributes") -> bool:
 
 def names_whiteout(names: Sequence[str]) -> bool:
     """Tell from its xattrs whether a zero-size file is a whiteout (kernel >= 6.7; in directories marked opaque=x)."""
-    return any(f"{prefix}whiteout" in names for prefix in _OVERLAYS)
+    return any(f"{prefix}whiteout" in names for prefix in OVERLAYS)
 
 
-def marks_of(names: Sequence[str], get: Callable[[str], bytes | None]) -> DirMarks:
-    """Return a directory's marks: of its xattrs, which `names` lists and `get` reads."""
+def marks_of(
+    names: Sequence[str], get: Callable[[str], bytes | None], redirects_in: Sequence[str] = OVERLAYS
+) -> DirMarks:
+    """Return a directory's marks: of its xattrs, which `names` lists and `get` reads; a redirect by these prefixes."""
     values = [get(name) for name in _OPAQUE if name in names]
-    redirects = (get(f"{prefix}redirect") for prefix in _OVERLAYS if f"{prefix}redirect" in names)
+    redirects = (get(f"{prefix}redirect") for prefix in redirects_in if f"{prefix}redirect" in names)
     return DirMarks(
         opaque=b"y" in values,
         xattr_whiteouts=b"x" in values,
-        redirect=next((_redirect(value) for value in redirects), None),
+        redirect=next((read_redirect(value) for value in redirects), None),
     )
 
 
-def _redirect(stored: bytes | None) -> bytes | None:
+def read_redirect(stored: bytes | None) -> bytes | None:
     """Read a redirect; one that is malformed is no redirect (fs/overlayfs/util.c refuses it as well).
 
     What is returned leads nowhere but downwards: its names are neither empty nor `.` nor `..`.
@@ -96,6 +101,12 @@ def is_name(text: bytes) -> bool:
     return 0 < len(text) <= NAME_MAX and text not in (b".", b"..") and b"/" not in text and b"\0" not in text
 
 
+def make_mark_file(at: int, name: bytes) -> None:
+    """Leave an empty file that is a mark by its name alone: whatever is there by that name is one already."""
+    with suppress(FileExistsError):
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=at))
+
+
 class Marks:
     """Writes marks in one upper, in the form that kernel overlayfs will read back there.
 
@@ -106,12 +117,15 @@ class Marks:
 
     __slots__ = ("_scratch", "devices", "prefix", "xattrs")
 
-    def __init__(self, scratch: int) -> None:
-        """Try what this upper's filesystem and our privileges permit, in its empty scratch directory."""
+    def __init__(self, scratch: int, *, user: bool = False) -> None:
+        """Try what this upper's filesystem and our privileges permit, in its empty scratch directory.
+
+        `user` says that marks are to be user.* in any case.
+        """
         self._scratch = scratch
-        self.prefix = _OVERLAYS[1]
+        self.prefix = OVERLAYS[1]
         self.xattrs = False
-        for prefix in _OVERLAYS:
+        for prefix in OVERLAYS[1:] if user else OVERLAYS:
             if _try_xattr(scratch, prefix):
                 self.prefix, self.xattrs = prefix, True
                 break
@@ -120,14 +134,14 @@ class Marks:
     @property
     def trusted(self) -> bool:
         """Whether marks are trusted.*: the kernel then follows redirects by default."""
-        return self.xattrs and self.prefix == _OVERLAYS[0]
+        return self.xattrs and self.prefix == OVERLAYS[0]
 
     def set_opaque(self, path: dirs.Target, inside: int | None = None) -> None:
         """Mark a directory opaque; by a file in it (`inside`: its descriptor) when it cannot carry xattrs."""
         if self.xattrs:
             dirs.set_own_xattr(path, f"{self.prefix}opaque", b"y")
         elif inside is not None:
-            os.close(os.open(b".wh..wh..opq", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=inside))
+            make_mark_file(inside, b".wh..wh..opq")
 
     def set_redirect(self, path: dirs.Target, target: bytes) -> None:
         """Redirect a directory's lower layers to an absolute path in them."""
@@ -157,15 +171,15 @@ class Marks:
         dirs.set_own_xattr(home, f"{self.prefix}opaque", b"x")
         fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=self._scratch)
         try:
-            os.setxattr(fd, f"{self.prefix}whiteout", b"y")
+            target.setxattr(fd, f"{self.prefix}whiteout", b"y")
         finally:
             os.close(fd)
 
 
 def _try_xattr(scratch: int, prefix: str) -> bool:
     try:
-        os.setxattr(scratch, f"{prefix}opaque", b"n")
-        os.removexattr(scratch, f"{prefix}opaque")
+        target.setxattr(scratch, f"{prefix}opaque", b"n")
+        target.removexattr(scratch, f"{prefix}opaque")
     except OSError:  # EPERM, EOPNOTSUPP: the answer we asked for
         return False
     return True

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from layerfs.errors import InvalidArgument, NotReady
-from layerfs.sys import dirs, libc
+from layerfs.sys import dirs, libc, target
 from layerfs.sys.locks import lock_number, try_lock
 from layerfs.sys.private import runtime_directory
 from layerfs.sys.target import PINNED
@@ -136,7 +136,7 @@ def _open_ours(base: int, where: str) -> int:
                 f"work directory {where}: {where}/work belongs to somebody else (uid {st.st_uid})",
                 "remove it, or give a work directory of your own",
             )
-        os.chmod(dirs.held(pin), 0o700)  # kernel overlayfs leaves it 000; a foreign setgid bit would be inherited
+        target.chmod(dirs.held(pin), 0o700)  # kernel overlayfs leaves it 000; a foreign setgid bit would be inherited
         return os.open(b".", _OPEN, dir_fd=pin)
     finally:
         os.close(pin)
@@ -210,7 +210,7 @@ def _clean(base: int, scratch: int) -> None:
     dirs.empty(scratch)
     for acl in ("system.posix_acl_default", "system.posix_acl_access"):
         if acl in dirs.xattrs(scratch):
-            os.removexattr(scratch, acl)
+            target.removexattr(scratch, acl)
     os.fchmod(scratch, 0o700)
 
 

@@ -82,6 +82,10 @@ def test_metacopy_in_a_lower_layer_is_copied_up_with_its_data(box: Box, scratch:
     (scratch / "w2").mkdir()
     box.stack = stack
     box.union = box._open()
+    with pytest.raises(PermissionError):  # of lowers only when asked for, as in the kernel
+        box.read(b"n/b")
+    box.options = UnionOptions(metacopy=True)
+    box.again()
     assert box.tree() == box.expected  # type: ignore[attr-defined]
     box.change(b"n/b", Change(mode=0o644))
     box.write(b"n/moved", b"S")

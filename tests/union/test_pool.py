@@ -102,3 +102,12 @@ def taken() -> Iterator[None]:
         for fd in fds:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_one_that_was_exchanged_meanwhile_is_not_opened_again(scratch: Path) -> None:
+    with Box(scratch, {}, upper={b"a": file(b"a"), b"b": file(b"b")}) as box, box.opened(b"a") as node:
+        box.ov.files.limit = 1
+        with box.opened(b"b"):
+            os.replace(os.path.join(box.upper, b"b"), os.path.join(box.upper, b"a"))
+            with pytest.raises(OSError, match="Stale"):
+                box.union.data_handle(node.ino)

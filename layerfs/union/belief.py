@@ -1,0 +1,47 @@
+"""Whose marks are believed: redirects and metacopies show what their author may not read.
+
+Kernel overlayfs follows them in trusted.* alone, which only root sets, and in user.* only for whoever mounted with
+`userxattr` (overlayfs.rst, "user xattr").
+"""
+
+import os
+import stat
+from typing import Final
+
+from layerfs.sys.namespaces import trusted_xattrs
+from layerfs.union.options import RedirectDir, UnionOptions
+from layerfs.union.shown import Attributes
+from layerfs.union.whiteout import OVERLAYS, TRUSTED, USER
+from layerfs.value import value
+
+
+@value
+class Belief:
+    """Whose marks count that show what their author may not read: redirects and metacopies.
+
+    Whoever owns a file, or may write to it, sets user.* on it. trusted.* is root's alone.
+    """
+
+    prefixes: tuple[str, ...] = OVERLAYS
+    owner: int | None = None  # the mark counts only on objects that nobody but this user may write to
+
+    def covers(self, st: Attributes) -> bool:
+        """Tell whether a mark on an object counts."""
+        return self.owner is None or (st.st_uid == self.owner and not st.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+ALL: Final = Belief()
+
+
+def belief_of(options: UnionOptions) -> Belief:
+    """Return whose redirects and metacopies count: as in the kernel root's own, or user.* where that is asked for.
+
+    A plain user's mount believes what is the user's alone, since it keeps its own redirects there.
+    """
+    if options.userxattr:
+        return Belief((USER,))
+    if trusted_xattrs():
+        return Belief((TRUSTED,))
+    if options.redirect_dir is RedirectDir.ON:
+        return Belief((USER,))
+    return Belief((USER,), os.geteuid()) if os.geteuid() else Belief(())
