@@ -45,8 +45,17 @@ def _hurry() -> None:
     """
     gc.disable()
     put_off("inspect")
+    _hear_of_children()
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _open_standard()
+
+
+def _hear_of_children() -> None:
+    """Undo that the caller ignores SIGCHLD: the status of fusermount3, and of all that we wait for, would be lost."""
+    import signal
+
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _open_standard() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from layerfs import __version__
 from layerfs.cli.parser import VERBS
-from tests.host import BIN, PROJECT
+from tests.host import BIN, PROJECT, Person, require
 
 TIMEOUT = 30  # s
 
@@ -100,3 +100,18 @@ def test_what_is_run_finds_closed_streams_closed() -> None:
     command = ["sh", "-c", f'exec {sys.executable} -c "{program}" <&- 2>&-']
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert done.stdout.split() == ["0", "1"]  # 0 is how `ls` reads that directory
+
+
+@pytest.mark.mounts
+def test_a_caller_that_ignores_the_ends_of_its_children_is_no_matter(person: Person) -> None:
+    """fusermount3 had mounted, waiting for it failed, and a dead mount stayed."""
+    require("fuse")
+    layer, mountpoint = person.home / "layer", person.home / "m"
+    person.owns(layer, mountpoint)
+    (layer / "file").write_text("hello")
+    code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
+    person.run([sys.executable, "-c", code, "layerfs", "mount", "--driver=fuse", layer, mountpoint])
+    try:
+        assert person.run(["cat", mountpoint / "file"]).stdout == "hello"
+    finally:
+        person.run(["layerfs", "umount", mountpoint])
