@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound
@@ -51,9 +51,31 @@ def examine(directory: bytes) -> Iterator[Feature]:
         raise InvalidArgument(f"you cannot write to {os.fsdecode(directory)}", "give --dir one that you can write to")
     with scratch_in(directory) as scratch:
         fuse = Probe(Area.FUSE, "FUSE mounts", _mount_fuse, "see /dev/fuse and fusermount3")
-        found = [probe.run(scratch) for probe in (fuse, *PROBES, *MOUNT_PROBES)]
+        found = [probe.run(scratch) for probe in (fuse, *PROBES, *MOUNT_PROBES, *_drivers())]
     order = list(Area)
     yield from sorted(found, key=lambda feature: order.index(feature.area))
+
+
+def _drivers() -> list[Probe]:
+    """Return what tries each driver of snapshots, best first; the first that can run is what `auto` takes."""
+    from layerfs.snapshots import registry
+
+    return [Probe(Area.SNAPSHOTTERS, name, _driver(name), "see its documentation") for name in registry.names()]
+
+
+def _driver(name: str) -> Callable[[bytes], str]:
+    def attempt(scratch: bytes) -> str:
+        from layerfs.snapshots import registry
+
+        root = os.path.join(scratch, b"driver-" + os.fsencode(name))
+        os.mkdir(root, 0o700)
+        try:
+            registry.load(name, root).check()
+        except LayerfsError as error:
+            raise Absent(error.message.replace(os.fsdecode(root), "this directory"), error.hint) from error
+        return "can keep snapshots here"
+
+    return attempt
 
 
 def _mount_fuse(scratch: bytes) -> str:

@@ -253,7 +253,7 @@ def _quoted(path: bytes) -> str:
 def _sync(path: bytes, flags: int) -> None:
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fdatasync(fd)
+        os.fsync(fd)
     finally:
         os.close(fd)
 

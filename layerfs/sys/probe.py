@@ -30,6 +30,7 @@ class Area(Enum):
     NAMESPACES = "user namespaces"
     DIRECTORY = "directory"
     HOST = "host"
+    SNAPSHOTTERS = "snapshotters"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from layerfs.cli.doctor import judge
+from layerfs.snapshots import registry
 from layerfs.sys.mountprobe import MOUNT_PROBES
 from layerfs.sys.probe import PROBES, Area, Feature
 from tests.conftest import mounts_below
@@ -33,7 +34,7 @@ def test_root_is_told_of_every_feature_and_nothing_is_left(scratch: Path) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["can"] == {"kernel": True, "fuse": True, "run": True}
     found = features(done.stdout)
-    assert len(found) == len(PROBES) + len(MOUNT_PROBES) + 1
+    assert len(found) == len(PROBES) + len(MOUNT_PROBES) + 1 + len(registry.names())
     assert found["kernel overlayfs: as root"]["present"]
     assert all(row["detail"] and (row["present"] or row["remedy"]) for row in found.values())
     assert (os.listdir(scratch), mounts_below(scratch)) == ([], [])
@@ -136,3 +137,18 @@ def test_verdict_needs_a_mount_that_was_tried() -> None:
     assert judge([feature(Area.KERNEL, "in a user namespace", True)])["run"]
     assert judge([feature(Area.KERNEL, "as root", True)]) == {"kernel": True, "fuse": False, "run": True}
     assert judge([feature(Area.FUSE, "FUSE mounts", True)])["fuse"]
+
+
+def test_drivers_of_snapshots_are_tried(scratch: Path) -> None:
+    require("root", "kernel overlay", "fuse")
+    done = subprocess.run([BIN / "layerfs", "doctor", "--json", "--dir", scratch], capture_output=True, check=True)
+    rows = [row for row in json.loads(done.stdout)["features"] if row["area"] == "snapshotters"]
+    assert {row["feature"]: row["present"] for row in rows} == {
+        "overlay": True,
+        "fuse": True,
+        "btrfs": False,
+        "xar": True,
+    }
+    (btrfs,) = [row for row in rows if row["feature"] == "btrfs"]
+    assert btrfs["detail"] == "this directory is not on btrfs"
+    assert btrfs["remedy"]

@@ -35,7 +35,10 @@ MKFS = {
     "ext4, no journal": ("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0", "-O", "^has_journal"),
     "ext2": ("mkfs.ext2", "-q", "-F", "-E", "nodiscard"),
     "xfs": ("mkfs.xfs", "-q", "-K"),
+    "btrfs": ("mkfs.btrfs", "-q", "-K"),
 }
+SIZES = {"btrfs": 128 << 20, "xfs": 320 << 20}  # bytes; a little more than the least that mkfs takes
+
 Fact = tuple[Any, ...]
 
 
@@ -61,11 +64,11 @@ class Cut:
 class Disk:
     """A filesystem on a disk whose power can be cut, below `place`; unmounted and gone at the end of the `with`."""
 
-    def __init__(self, place: Path, mkfs: str = "ext4", size: int = SIZE) -> None:
+    def __init__(self, place: Path, mkfs: str = "ext4", size: int = 0) -> None:
         self.place = place / "powercut"
         self.root = self.place / "root"
         self.kind = mkfs.partition(",")[0]
-        self._mkfs, self._size = MKFS[mkfs], size
+        self._mkfs, self._size = MKFS[mkfs], size or SIZES.get(mkfs, SIZE)
         self._log, self._image = self.place / "log", self.place / "image"
         self._promises: list[Promise] = []
         self._closing = ExitStack()
