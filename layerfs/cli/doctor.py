@@ -2,17 +2,19 @@
 
 import argparse
 import os
-import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from layerfs.cli.table import screen_width
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound
 from layerfs.sys.mountprobe import MOUNT_PROBES, apart
-from layerfs.sys.probe import PROBES, Absent, Area, Feature, Probe, scratch_in
+from layerfs.sys.probe import PROBES, Absent, Area, Feature, Probe, State, scratch_in
+from layerfs.sys.terminal import one_line
 
 _DESCRIPTION = """\
-Try every feature of the host that layerfs can use, and say what to do about those that are missing. Exit status 0 if
-stacks can be mounted, with kernel overlayfs or with FUSE; else 1."""
+Try every feature of the host that layerfs can use: yes, no and what to do, or not needed and what serves instead. Exit
+status 0 if stacks can be mounted, with kernel overlayfs or with FUSE; else 1."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -50,7 +52,7 @@ def examine(directory: bytes) -> Iterator[Feature]:
     if not os.access(directory, os.W_OK | os.X_OK):
         raise InvalidArgument(f"you cannot write to {os.fsdecode(directory)}", "give --dir one that you can write to")
     with scratch_in(directory) as scratch:
-        fuse = Probe(Area.FUSE, "FUSE mounts", _mount_fuse, "see /dev/fuse and fusermount3")
+        fuse = Probe(Area.FUSE, "FUSE mounts", _mount_fuse, "see what is said of /dev/fuse and fusermount3")
         found = [probe.run(scratch) for probe in (fuse, *PROBES, *MOUNT_PROBES, *_drivers())]
     order = list(Area)
     yield from sorted(found, key=lambda feature: order.index(feature.area))
@@ -60,7 +62,8 @@ def _drivers() -> list[Probe]:
     """Return what tries each driver of snapshots, best first; the first that can run is what `auto` takes."""
     from layerfs.snapshots import registry
 
-    return [Probe(Area.SNAPSHOTTERS, name, _driver(name), "see its documentation") for name in registry.names()]
+    other = "another driver keeps snapshots"
+    return [Probe(Area.SNAPSHOTTERS, name, _driver(name), instead=other) for name in registry.names()]
 
 
 def _driver(name: str) -> Callable[[bytes], str]:
@@ -117,8 +120,10 @@ def _print_json(features: list[Feature], verdict: dict[str, bool]) -> None:
             "area": feature.area.value,
             "feature": feature.name,
             "present": feature.present,
+            "state": feature.state.value,
             "detail": feature.detail,
             "remedy": feature.remedy,
+            "instead": feature.instead,
         }
         for feature in features
     ]
@@ -126,28 +131,42 @@ def _print_json(features: list[Feature], verdict: dict[str, bool]) -> None:
 
 
 def _print_table(features: list[Feature], verdict: dict[str, bool], directory: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("Feature", "", "What was found, and what to do"):
-        table.add_column(title)
-    area = None
+    """Print the features, area by area. A step is a line of its own, however narrow the screen: it can be copied."""
+    area, width = None, max(len(feature.name) for feature in features)
     for feature in features:
         if feature.area is not area:
             area = feature.area
-            title = f"directory {directory}" if area is Area.DIRECTORY else area.value
-            table.add_row(f"[bold]{escape(title)}[/bold]")
-        answer = "[green]yes[/green]" if feature.present else "[red]no[/red]"
-        said = feature.detail + (f"; {feature.remedy}" if feature.remedy else "")
-        table.add_row(f"  {escape(feature.name)}", answer, escape(said))
-    Console(file=sys.stdout, highlight=False).print(table)
+            print(one_line(f"directory {directory}") if area is Area.DIRECTORY else area.value)
+        said = "; ".join(word for word in (_worth_saying(feature), feature.instead) if word and not feature.present)
+        said = _worth_saying(feature) if feature.present else said
+        line = one_line(f"  {feature.name:<{width}}  {feature.state.value:<{_STATE}}  {said}".rstrip())
+        for part in _wrapped(line, width + _STATE + 6):
+            print(part)
+        for step in feature.remedy.split("; ") if feature.remedy and not feature.present else ():
+            print(one_line(f"{' ' * (width + _STATE + 6)}{step}"))
     print()
     for what, sentence in _SENTENCES.items():
         print(sentence[verdict[what]])
 
 
+def _worth_saying(feature: Feature) -> str:
+    """Return the detail, unless it only says yes in another word."""
+    return "" if feature.present and feature.detail in _YES else feature.detail
+
+
+def _wrapped(line: str, indent: int) -> list[str]:
+    columns = screen_width()
+    if columns is None or len(line) <= columns or columns < indent + _NARROW:
+        return [line]
+    return textwrap.wrap(line, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+_STATE = max(len(state.value) for state in State)
+_NARROW = 20  # columns of text beside a table are worth breaking a line for; guessed
+_YES = (
+    "mounts", "opens", "kept", "on", "in one step", "files without a name", "the kernel copies",
+    "whiteouts are devices", "can keep snapshots here",
+)  # fmt: skip
 _SENTENCES = {
     "kernel": ("`layerfs mount` cannot use kernel overlayfs here.", "`layerfs mount` can use kernel overlayfs here."),
     "fuse": ("`layerfs mount` cannot use FUSE here.", "`layerfs mount` can use FUSE here."),

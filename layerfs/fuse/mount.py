@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import socket
 
 DEVICE = b"/dev/fuse"
+NUMBER = os.makedev(10, 229)  # linux/miscdevice.h
 FUSERMOUNT = b"fusermount3"
 CONF = "/etc/fuse.conf"
 
@@ -73,6 +74,10 @@ def attach_nowhere(options: AttachOptions) -> tuple[int, int]:
 
 def _open_device() -> int:
     try:
+        st = os.stat(DEVICE)
+        if not stat.S_ISCHR(st.st_mode) or st.st_rdev != NUMBER:
+            remedy = "as root: rm /dev/fuse && mknod -m 666 /dev/fuse c 10 229"
+            raise Unsupported("/dev/fuse is not the FUSE device", remedy)
         return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, PermissionError) as error:
         raise _no_device(error) from None
@@ -187,7 +192,8 @@ def _refused(complaint: str, mountpoint: bytes) -> LayerfsError:
     """Return fusermount3's complaint with a next step where we know one."""
     text = complaint.removeprefix("fusermount3: ") or f"fusermount3 did not mount at {os.fsdecode(mountpoint)}"
     if "user_allow_other" in text:
-        return Unsupported("allow_other is not permitted", "root can put user_allow_other into /etc/fuse.conf")
+        hint = "root can permit it for all users: layerfs doctor says what that risks, and how"
+        return Unsupported("allow_other is not permitted", hint)
     if "/dev/fuse" in text:
         return Unsupported(text, "as root: chmod 666 /dev/fuse, as udev does")
     if os.path.ismount(mountpoint):

@@ -14,6 +14,12 @@ from layerfs.sys.overlay import layer_syntax, mount_overlay
 from layerfs.sys.probe import Absent, Area, Probe, missing_module
 
 MANY_LAYERS = 300
+SYSCTLS = (
+    ("user.max_user_namespaces", 10000),
+    ("user.max_mnt_namespaces", 10000),
+    ("kernel.unprivileged_userns_clone", 1),  # Debian's
+    ("kernel.apparmor_restrict_unprivileged_userns", 0),  # Ubuntu's
+)
 LONG = 200  # bytes of each name of the two in a layer's path: more than an fsconfig string holds
 
 # An empty directory as mksquashfs 4.5 writes it: -noI -noX -no-xattrs -all-root -all-time 0.
@@ -42,15 +48,15 @@ def apart(action: Callable[[], str]) -> str:
     os.waitpid(pid, 0)
     if verdict == "yes":
         return text
-    why, _, remedy = text.partition("\0")
-    raise Absent(why or "the attempt ended without a word", remedy)
+    why, remedy, instead, *_ = [*text.split("\0"), "", ""]
+    raise Absent(why or "the attempt ended without a word", remedy, instead)
 
 
 def _report(tell: int, action: Callable[[], str]) -> None:
     try:
         said = f"yes {action()}"
     except Absent as absent:
-        said = f"no {absent.why}\0{absent.remedy}"
+        said = f"no {absent.why}\0{absent.remedy}\0{absent.instead}"
     except OSError as error:
         where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, bytes) else ""
         said = f"no {error.strerror or error}{where}"
@@ -80,7 +86,16 @@ def _user_namespace(_scratch: bytes) -> str:
             count = sum(int(line.split()[2]) for line in file)
         return f"{count} ids mapped" if count > 1 else "one id mapped: your own"
 
-    return apart(enter)
+    try:
+        return apart(enter)
+    except Absent as absent:
+        raise Absent(absent.why, absent.remedy or _permit_namespaces()) from None
+
+
+def _permit_namespaces() -> str:
+    """Return the settings of this kernel that let users make namespaces."""
+    words = [f"{name}={value}" for name, value in SYSCTLS if os.path.exists(f"/proc/sys/{name.replace('.', '/')}")]
+    return f"as root: sysctl {' '.join(words)}"
 
 
 def _overlay(enter: Callable[[], None]) -> Callable[[bytes], str]:
@@ -148,12 +163,12 @@ def _squashfs(scratch: bytes) -> str:
     return "images mount through loop devices"
 
 
-_SYSCTLS = "as root: sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1, whichever exists"
+_READS = "layerfs reads images itself"
 MOUNT_PROBES = (
-    Probe(Area.NAMESPACES, "user and mount namespaces", _user_namespace, _SYSCTLS),
+    Probe(Area.NAMESPACES, "user and mount namespaces", _user_namespace),
     Probe(Area.KERNEL, "as root", _overlay(enter_as_root), "be root, or use FUSE or `layerfs run`"),
     Probe(Area.KERNEL, "in a user namespace", _overlay(enter_as_anybody), "use FUSE"),
     Probe(Area.KERNEL, f"{MANY_LAYERS} layers", _many_layers, "use FUSE for more than about 60 layers"),
-    Probe(Area.HOST, "loop devices", _loop, "none needed: without root layerfs reads images itself"),
-    Probe(Area.HOST, "squashfs mounts", _squashfs, "none needed: layerfs reads images itself, too"),
+    Probe(Area.HOST, "loop devices", _loop, instead=_READS),
+    Probe(Area.HOST, "squashfs mounts", _squashfs, instead=_READS),
 )

@@ -19,6 +19,9 @@ from layerfs.sys.namespaces import subordinate_gids, subordinate_uids
 FICLONE = 0x40049409  # linux/fs.h
 ENABLE_URING = "/sys/module/fuse/parameters/enable_uring"
 FUSE_CONF = "/etc/fuse.conf"
+FUSE_DEVICE = os.makedev(10, 229)  # linux/miscdevice.h
+MAKE_DEVICE = "as root: rm /dev/fuse && mknod -m 666 /dev/fuse c 10 229"
+_RANGE = "100000-165535"
 FEW_DESCRIPTORS = 4096  # a layer and an open file are one each; guessed
 
 
@@ -33,24 +36,45 @@ class Area(Enum):
     SNAPSHOTTERS = "snapshotters"
 
 
+class State(Enum):
+    """How a feature is, for people."""
+
+    YES = "yes"
+    NO = "no"
+    NOT_NEEDED = "not needed"
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One feature: `detail` says how much there is of it, or why it is missing; `remedy` is the next step then."""
+    """One feature: `detail` says how much there is of it, or why it is missing; `remedy` is the next step then.
+
+    `instead` says what serves in its place, or who alone wants it: without the feature nothing is amiss then. A remedy
+    is a list of steps, with `; ` between them.
+    """
 
     area: Area
     name: str
     present: bool
     detail: str
     remedy: str = ""
+    instead: str = ""
+
+    @property
+    def state(self) -> State:
+        """Whether it is there, and if not whether that matters."""
+        if self.present:
+            return State.YES
+        return State.NOT_NEEDED if self.instead else State.NO
 
 
 class Absent(Exception):
-    """A feature that is not there: why, and a remedy where it differs from the probe's usual one."""
+    """A feature that is not there: why, and what differs from the probe's usual remedy and its substitute."""
 
-    def __init__(self, why: str, remedy: str = "") -> None:
+    def __init__(self, why: str, remedy: str = "", instead: str = "") -> None:
         super().__init__(why)
         self.why = why
         self.remedy = remedy
+        self.instead = instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +84,21 @@ class Probe:
     area: Area
     name: str
     attempt: Callable[[bytes], str]
-    remedy: str
+    remedy: str = ""
+    instead: str = ""
 
     def run(self, scratch: bytes) -> Feature:
         """Try it; no exception that a host may cause leaves here."""
         try:
             return Feature(self.area, self.name, True, self.attempt(scratch))
         except Absent as absent:
-            return Feature(self.area, self.name, False, absent.why, absent.remedy or self.remedy)
+            usual = "" if absent.instead else self.remedy
+            return self._absent(absent.why, absent.remedy or usual, absent.instead or self.instead)
         except OSError as error:
-            return Feature(self.area, self.name, False, error.strerror or str(error), self.remedy)
+            return self._absent(error.strerror or str(error), self.remedy, self.instead)
+
+    def _absent(self, why: str, remedy: str, instead: str) -> Feature:
+        return Feature(self.area, self.name, False, why, remedy, instead)
 
 
 @contextmanager
@@ -85,9 +114,15 @@ def scratch_in(directory: bytes) -> Iterator[bytes]:
 
 def _device(_scratch: bytes) -> str:
     try:
-        os.close(os.open(b"/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+        fd = os.open(b"/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise Absent("there is no /dev/fuse", "as root: modprobe fuse; in a container: --device /dev/fuse") from None
+    try:
+        st = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if not stat.S_ISCHR(st.st_mode) or st.st_rdev != FUSE_DEVICE:
+        raise Absent("/dev/fuse is not the FUSE device", MAKE_DEVICE)
     return "opens"
 
 
@@ -95,7 +130,7 @@ def _fusermount(_scratch: bytes) -> str:
     path = _program("fusermount3")
     st = os.stat(path)
     if not st.st_mode & stat.S_ISUID or st.st_uid:
-        raise Absent(f"{path} is not setuid root", f"as root: chown root {path}; chmod u+s {path}")
+        raise Absent(f"{path} is not setuid root", f"as root: chown root {path} && chmod u+s {path}")
     return path
 
 
@@ -127,7 +162,7 @@ def _uring(_scratch: bytes) -> str:
                 return "on"
     except FileNotFoundError:
         raise Absent(
-            "this kernel's FUSE has no io_uring", "a newer kernel (6.14) has it; nothing depends on it"
+            "this kernel's FUSE has no io_uring; a newer one (6.14) has it"
         ) from None
     raise Absent("off")
 
@@ -137,15 +172,25 @@ def _subordinate_ids(_scratch: bytes) -> str:
     uids = sum(run.count for run in subordinate_uids(uid))
     gids = sum(run.count for run in subordinate_gids(uid))
     if (not uids or not gids) and uid == 0:
-        raise Absent("root has none", "none needed: root has all ids")
+        raise Absent("root has none", instead="root has all ids")
     if not uids or not gids:
-        raise Absent(f"none in {'/etc/subuid' if not uids else '/etc/subgid'}")
+        command = f"usermod --add-subuids {_RANGE} --add-subgids {_RANGE} {_own_name()}"
+        raise Absent(f"none in {'/etc/subuid' if not uids else '/etc/subgid'}", f"as root: {command}")
     for name in ("newuidmap", "newgidmap"):
         try:
             _program(name)
         except Absent as absent:
             raise Absent(absent.why, "as root: apt-get install uidmap") from None
     return f"{uids} uids, {gids} gids"
+
+
+def _own_name() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _whiteout_device(scratch: bytes) -> str:
@@ -222,36 +267,36 @@ def _processors(_scratch: bytes) -> str:
     return f"{count} processors"
 
 
+# mount.fuse3(8), "Security": whoever serves a filesystem decides what others see in it, and when they get an answer.
+RISK = (
+    "only -o allow_other without root needs it; it lets every user of this host mount what all others, root too, walk "
+    "into: such a mount may hang whoever looks at it, and say of its files whatever it likes, owners too"
+)
 PROBES = (
-    Probe(Area.FUSE, "/dev/fuse", _device, "as root: chmod 666 /dev/fuse, as udev does"),
+    Probe(Area.FUSE, "/dev/fuse", _device, "as root: chmod 666 /dev/fuse"),
     Probe(Area.FUSE, "fusermount3, setuid", _fusermount, "as root: apt-get install fuse3"),
-    Probe(Area.FUSE, "mounts for other users", _allow_other, f"as root: echo user_allow_other >> {FUSE_CONF}"),
-    Probe(Area.FUSE, "FUSE over io_uring", _uring, f"as root: echo Y > {ENABLE_URING} (nothing depends on it yet)"),
-    Probe(
-        Area.NAMESPACES,
-        "ranges of ids",
-        _subordinate_ids,
-        "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
-    ),
-    Probe(Area.DIRECTORY, "mknod of char 0/0", _whiteout_device, "none needed: whiteouts become .wh. files"),
+    Probe(Area.FUSE, "mounts for other users", _allow_other, f"as root: echo user_allow_other >> {FUSE_CONF}", RISK),
+    Probe(Area.FUSE, "FUSE over io_uring", _uring, instead="nothing depends on it yet"),
+    Probe(Area.NAMESPACES, "ranges of ids", _subordinate_ids, "as root: apt-get install uidmap"),
+    Probe(Area.DIRECTORY, "mknod of char 0/0", _whiteout_device, instead="whiteouts become .wh. files"),
     Probe(
         Area.DIRECTORY, "user.* xattrs", _xattr("user.layerfs"), "put uppers on another filesystem (ext4, xfs, btrfs)"
     ),
-    Probe(Area.DIRECTORY, "trusted.* xattrs", _xattr("trusted.layerfs"), "none needed: without root user.* ones serve"),
-    Probe(Area.DIRECTORY, "reflink", _reflink, "none needed; btrfs or xfs copy up without copying data"),
-    Probe(Area.DIRECTORY, "copy_file_range", _copy_file_range, "none needed: data is read and written instead"),
+    Probe(Area.DIRECTORY, "trusted.* xattrs", _xattr("trusted.layerfs"), instead="without root user.* ones serve"),
+    Probe(Area.DIRECTORY, "reflink", _reflink, instead="data is copied; btrfs and xfs need not"),
+    Probe(Area.DIRECTORY, "copy_file_range", _copy_file_range, instead="data is read and written"),
     Probe(
         Area.DIRECTORY,
         "renameat2 WHITEOUT",
         _rename(dirs.RENAME_WHITEOUT),
-        "none needed by FUSE; kernel overlayfs wants a filesystem that has it (ext4, xfs, btrfs, tmpfs)",
+        instead="FUSE does without; kernel overlayfs wants ext4, xfs, btrfs or tmpfs",
     ),
     Probe(
         Area.DIRECTORY, "renameat2 EXCHANGE", _rename(dirs.RENAME_EXCHANGE), "put uppers on ext4, xfs, btrfs or tmpfs"
     ),
-    Probe(Area.DIRECTORY, "O_TMPFILE", _tmpfile, "none needed"),
+    Probe(Area.DIRECTORY, "O_TMPFILE", _tmpfile, instead="files get a name meanwhile"),
     Probe(Area.HOST, "open files", _descriptors, f"ulimit -Hn {FEW_DESCRIPTORS}, or raise it where the session starts"),
-    Probe(Area.HOST, "processors", _processors, "none needed; a second one halves the cost of a request"),
+    Probe(Area.HOST, "processors", _processors, instead="a second one halves the cost of a request"),
 )
 
 

@@ -36,7 +36,7 @@ def test_root_is_told_of_every_feature_and_nothing_is_left(scratch: Path) -> Non
     found = features(done.stdout)
     assert len(found) == len(PROBES) + len(MOUNT_PROBES) + 1 + len(registry.names())
     assert found["kernel overlayfs: as root"]["present"]
-    assert all(row["detail"] and (row["present"] or row["remedy"]) for row in found.values())
+    assert all(row["detail"] and (row["present"] or row["remedy"] or row["instead"]) for row in found.values())
     assert (os.listdir(scratch), mounts_below(scratch)) == ([], [])
 
 
@@ -54,16 +54,35 @@ def test_person_is_told_what_they_can_do(person: Person) -> None:
 
 def test_table_says_yes_or_no_and_what_to_do(person: Person) -> None:
     require("fuse")
-    said = person.run([*COMMAND, "--dir", person.home], env={"COLUMNS": "200"}).stdout
-    lines = [line.rstrip() for line in said.splitlines()]
-    assert lines[0].split()[:1] == ["Feature"]
+    lines = person.run([*COMMAND, "--dir", person.home]).stdout.splitlines()
+    assert lines[0] == "FUSE"
     assert f"directory {person.home}" in lines
     (device,) = [line for line in lines if line.startswith("  /dev/fuse")]
-    assert device.split() == ["/dev/fuse", "yes", "opens"]
+    assert device.split() == ["/dev/fuse", "yes"]
     (trusted,) = [line for line in lines if line.startswith("  trusted.* xattrs")]
-    assert "no" in trusted
+    assert "not needed" in trusted
     assert "without root user.* ones serve" in trusted
     assert "`layerfs mount` can use FUSE here." in lines
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_step_is_a_line_of_its_own_at_any_width(person: Person, width: int) -> None:
+    command = f"stty cols {width}; {COMMAND[0]} doctor --dir {person.home}"
+    said = person.run(["script", "-qec", command, "/dev/null"]).stdout
+    steps = [line.strip() for line in said.splitlines() if line.strip().startswith("as root: ")]
+    assert "as root: echo user_allow_other >> /etc/fuse.conf" in steps
+    assert all(line.isprintable() for line in said.splitlines())
+
+
+def test_a_device_that_is_none_is_found_out(person: Person) -> None:
+    require("root")
+    script = 'mount --bind /dev/null /dev/fuse && exec "$@"'
+    done = run("--json", "--dir", person.home, before=["unshare", "--mount", "sh", "-c", script, "sh"])
+    device = features(done.stdout)["FUSE: /dev/fuse"]
+    assert (device["state"], device["detail"]) == ("no", "/dev/fuse is not the FUSE device")
+    mounted = features(done.stdout)["FUSE: FUSE mounts"]
+    assert mounted["detail"] == "/dev/fuse is not the FUSE device"
+    assert mounted["remedy"] == device["remedy"]
 
 
 def test_host_without_fuse_and_without_root_is_told_so(person: Person) -> None:

@@ -13,7 +13,7 @@ from layerfs.model import Stack
 from layerfs.sys import probe
 from layerfs.sys.mountprobe import MOUNT_PROBES, apart
 from layerfs.sys.overlay import mount_overlay
-from layerfs.sys.probe import PROBES, Absent, Area, Feature, Probe, scratch_in
+from layerfs.sys.probe import PROBES, Absent, Area, Feature, Probe, State, scratch_in
 from tests.conftest import mounts_below
 from tests.host import require
 
@@ -29,7 +29,7 @@ def place(scratch: Path) -> Iterator[bytes]:
 def test_every_feature_is_tried_and_leaves_nothing(scratch: Path) -> None:
     with scratch_in(os.fsencode(scratch)) as place:
         features = [probe.run(place) for probe in ALL.values()]
-    assert all(feature.present or feature.remedy for feature in features)
+    assert all(feature.present or feature.remedy or feature.instead for feature in features)
     assert all(feature.detail for feature in features)
     assert os.listdir(scratch) == []
     assert mounts_below(scratch) == []
@@ -162,3 +162,41 @@ def attached_loops() -> set[str]:
 def test_unwritable_directory_raises(scratch: Path) -> None:
     with pytest.raises(FileNotFoundError), scratch_in(os.fsencode(scratch / "nowhere")):
         pass
+
+
+def test_a_feature_that_nobody_misses_is_no_fault(place: bytes) -> None:
+    def refuse(_scratch: bytes) -> str:
+        raise Absent("because")
+
+    found = Probe(Area.HOST, "x", refuse, "do that", "something else serves").run(place)
+    assert found == Feature(Area.HOST, "x", False, "because", "do that", "something else serves")
+    assert found.state is State.NOT_NEEDED
+    assert Probe(Area.HOST, "x", refuse, "do that").run(place).state is State.NO
+    assert Probe(Area.HOST, "x", lambda _: "much", "do that").run(place).state is State.YES
+
+
+def test_a_substitute_takes_the_usual_remedy_s_place(place: bytes) -> None:
+    def refuse(_scratch: bytes) -> str:
+        raise Absent("because", instead="this serves")
+
+    assert Probe(Area.HOST, "x", refuse, "do that").run(place).remedy == ""
+
+
+def test_what_user_allow_other_risks_is_said_before_it_is_advised(
+    place: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(probe, "FUSE_CONF", "/nowhere")
+    feature = ALL["mounts for other users"].run(place)
+    assert feature.state is State.NOT_NEEDED
+    assert "hang whoever looks at it" in feature.instead
+    assert feature.remedy.startswith("as root: echo user_allow_other")
+
+
+def test_a_command_names_the_user_and_the_settings_that_are_there() -> None:
+    from layerfs.sys import mountprobe
+
+    command = mountprobe._permit_namespaces()
+    assert "user.max_user_namespaces=10000" in command
+    for word in command.removeprefix("as root: sysctl ").split():
+        assert Path("/proc/sys", word.partition("=")[0].replace(".", "/")).exists()
