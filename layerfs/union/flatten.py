@@ -6,7 +6,7 @@ That is done stepwise: a caller may let others in between two steps, since each 
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from layerfs.sys import dirs, target
 from layerfs.union.copyup import copy_up, copy_up_directory, link_upper, lower_part, needs_copy_up
@@ -50,30 +50,48 @@ def _redirect_of(ov: Writable, node: Directory) -> bytes | None:
 
 
 def flatten(ov: Writable, node: Directory) -> Iterator[File]:
-    """Copy a merged directory's whole tree into the upper, in place, and make its directories opaque, deepest first."""
+    """Copy a merged directory's whole tree into the upper, in place, and make its directories opaque, deepest first.
+
+    A tree may be deeper than Python's stack: what is under way is a list.
+    """
     node.lookups += 1
+    under_way = [(node, list(listing_of(ov, node).names))]
     try:
-        for name in list(listing_of(ov, node).names):
-            if name not in listing_of(ov, node).names:
-                continue  # gone since the last step
-            child, _ = lookup(ov, node, name)
-            child.lookups += 1
-            try:
-                yield from _bring(ov, child, node, name)
-            finally:
-                ov.table.forget(child.ino, 1)
-        _make_opaque(ov, node)
+        while under_way:
+            directory, names = under_way[-1]
+            if names:
+                child = yield from _bring(ov, directory, names.pop())
+                if child is not None:
+                    under_way.append((child, []))
+                    under_way[-1][1].extend(listing_of(ov, child).names)
+                continue
+            _make_opaque(ov, directory)
+            under_way.pop()
+            if under_way:
+                ov.table.forget(directory.ino, 1)
     finally:
+        for directory, _ in reversed(under_way[1:]):
+            ov.table.forget(directory.ino, 1)
         node.lookups -= 1
 
 
-def _bring(ov: Writable, child: Node, parent: Directory, name: bytes) -> Iterator[File]:
-    if isinstance(child, File):
-        yield from _bring_file(ov, child, parent, name)
-    elif isinstance(child, Directory):
-        copy_up_directory(ov, child)
-        if parts_of(ov, child).lowers:
-            yield from flatten(ov, child)
+def _bring(ov: Writable, parent: Directory, name: bytes) -> Generator[File, None, Directory | None]:
+    """Get one name into the upper. Returns a directory that is to be flattened, with a lookup counted."""
+    if name not in listing_of(ov, parent).names:
+        return None  # gone since the last step
+    child, _ = lookup(ov, parent, name)
+    child.lookups += 1
+    merged = None
+    try:
+        if isinstance(child, File):
+            yield from _bring_file(ov, child, parent, name)
+        elif isinstance(child, Directory):
+            copy_up_directory(ov, child)
+            merged = child if parts_of(ov, child).lowers else None
+    finally:
+        if merged is None:
+            ov.table.forget(child.ino, 1)
+    return merged
 
 
 def _bring_file(ov: Writable, node: File, parent: Directory, name: bytes) -> Iterator[File]:

@@ -251,3 +251,27 @@ def test_bare_redirect_below_a_flattened_directory_keeps_its_lowers(scratch: Pat
     with Box(scratch, LOWER, BOTTOM, upper=upper, options=FORMS["copy"]) as box:
         box.rename(b"ld", b"new")
         assert box.again().tree(b"new") == {b"a": b"a", b"t": "dir", b"t/b": b"b", b"t/deep": b"deep"}
+
+
+def test_a_tree_that_is_deeper_than_the_stack_is_copied(scratch: Path) -> None:
+    """It recursed: a chain of directories that a container made was an error to whoever renamed it."""
+    depth = 1200
+    with Box(scratch, {b"deep": directory()}, options=UnionOptions(redirect_dir=RedirectDir.OFF)) as box:
+        step = os.open(box.layer(1) + b"/deep", os.O_RDONLY)
+        for _ in range(depth):
+            os.mkdir(b"d", dir_fd=step)
+            step, old = os.open(b"d", os.O_RDONLY, dir_fd=step), step
+            os.close(old)
+        os.close(step)
+        box.again().rename(b"deep", b"other")
+        assert box.names() == [b"other"]
+        assert box.is_clean()
+        step = os.open(box.upper + b"/other", os.O_RDONLY)
+        for _ in range(depth):
+            step, old = os.open(b"d", os.O_RDONLY, dir_fd=step), step
+            os.close(old)
+        assert os.listdir(step) == []
+        os.close(step)
+    place = os.open(scratch, os.O_RDONLY)
+    dirs.empty(place)  # shutil.rmtree recurses
+    os.close(place)
