@@ -1,17 +1,20 @@
 """The FUSE requests about the bytes of files.
 
-A file's handle is its number, since all who have a file open share its data; the top bit marks an opener without
-CAP_FSETID, whose writes clear setuid and setgid (we told the kernel that we do that: HANDLE_KILLPRIV_V2).
+A file's handle is its number, since all who have a file open share its data; the top bits mark an opener without
+CAP_FSETID, whose writes clear setuid and setgid (we told the kernel that we do that: HANDLE_KILLPRIV_V2), and one who
+is not in the group of a setgid file.
 """
 
 import errno
 import os
+import stat
 from time import perf_counter
 
 import pyfuse3
 from pyfuse3 import FileHandleT, FileInfo, FUSEError, InodeT, RequestContext
 
 from layerfs.fuse import threads
+from layerfs.fuse.callers import who_is
 from layerfs.fuse.copying import LARGE, CopyUps
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_attributes import COLD
@@ -22,10 +25,12 @@ from layerfs.fuse.wire import MAX_WRITE
 from layerfs.sys.copy import write_all
 from layerfs.union import opened
 from layerfs.union.inodes import File
+from layerfs.union.setid import Who
 from layerfs.union.union import Union
 
 UNPRIVILEGED = 1 << 63  # in a file handle
-NUMBER = UNPRIVILEGED - 1
+OUTSIDER = 1 << 62
+NUMBER = OUTSIDER - 1
 SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does: one seek, less than a thread hop
 
 
@@ -51,7 +56,7 @@ class FileData(pyfuse3.Operations):
             await self._copy_ups.ensure(inode, ctx.pid)
         node = self.union.open_file(inode, flags)
         if flags & os.O_TRUNC and ctx.uid:
-            self.union.drop_sxid(inode)
+            self.union.drop_sxid(inode, who_is(ctx, self.union.attributes(inode).st_gid))
         if not node.preloaded and self._pages is not None and not node.is_upper:
             self._preload(node, self._pages)
         return self._opened(inode, flags, ctx)
@@ -79,8 +84,14 @@ class FileData(pyfuse3.Operations):
     def _opened(self, ino: int, flags: int, ctx: RequestContext) -> FileInfo:
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         file = self._through if writes and self._space.is_short else self._file
-        file.fh = ino | UNPRIVILEGED if ctx.uid else ino
+        file.fh = ino | (self._opener(ino, ctx) if ctx.uid and writes else 0)
         return file
+
+    def _opener(self, ino: int, ctx: RequestContext) -> int:
+        """Return the bits of a handle that say what its opener is to the file: see setid.py."""
+        st = self.union.attributes(ino)
+        is_outsider = st.st_mode & stat.S_ISGID and who_is(ctx, st.st_gid) is Who.OUTSIDER
+        return UNPRIVILEGED | (OUTSIDER if is_outsider else 0)
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         fd = self.union.data_handle(fh & NUMBER)
@@ -113,7 +124,7 @@ class FileData(pyfuse3.Operations):
         ino = fh & NUMBER
         fd = self.union.writable_fd(ino)
         if fh & UNPRIVILEGED:
-            self.union.drop_sxid(ino)
+            self.union.drop_sxid(ino, Who.OUTSIDER if fh & OUTSIDER else Who.MEMBER)
         with self.union.writing(ino, fd):
             if len(buf) < LARGE or threads.are_crowded():  # a queue of large writes would take memory without end
                 return write_all(fd, buf, off)

@@ -23,6 +23,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
+from layerfs.fuse.callers import caller_of, who_is
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.filedata import FileData
 from layerfs.fuse.listings import Listings
@@ -33,9 +34,10 @@ from layerfs.fuse.prefetch_listings import ListingPrefetch
 from layerfs.fuse.reply import blank_entry, guard, reply_bare
 from layerfs.fuse.space import Space
 from layerfs.fuse.syncing import Syncing
+from layerfs.union.acl import ACCESS_ACL
 from layerfs.union.attrs import ACLS, Change
 from layerfs.union.inodes import Directory, Node
-from layerfs.union.mutate import Caller
+from layerfs.union.setid import Who
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
@@ -169,6 +171,7 @@ class Operations(FileData):
     async def setattr(
         self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None, ctx: RequestContext
     ) -> EntryAttributes:
+        takes_bits = fields.update_size or fields.update_uid or fields.update_gid
         change = Change(
             mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
@@ -176,7 +179,7 @@ class Operations(FileData):
             size=attr.st_size if fields.update_size else None,
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
-            drop_sxid=ctx.uid != 0,
+            who=self._who(inode, ctx) if takes_bits else Who.PRIVILEGED,
         )
         if fields.update_ctime and self.union.is_idle(inode, change):
             return self._fill(inode, self.union.attributes(inode))
@@ -184,6 +187,13 @@ class Operations(FileData):
         st = self.union.set_attributes(inode, change)
         await self._syncing.after_setting(inode)
         return self._fill(inode, st)
+
+    def _who(self, inode: InodeT, ctx: RequestContext) -> Who:
+        """Return what a caller is to a file's group."""
+        return who_is(ctx, self.union.attributes(inode).st_gid) if ctx.uid else Who.PRIVILEGED
+
+    def _who_sets(self, inode: InodeT, name: bytes, ctx: RequestContext) -> Who:
+        return self._who(inode, ctx) if os.fsdecode(name) == ACCESS_ACL else Who.PRIVILEGED
 
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
         return self.union.readlink(inode)
@@ -196,14 +206,14 @@ class Operations(FileData):
 
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
         await self._copy_ups.ensure(inode, ctx.pid)
-        self.union.set_xattr(inode, name, value)
+        self.union.set_xattr(inode, name, value, self._who_sets(inode, name, ctx))
         await self._syncing.after_setting(inode)
 
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         if os.fsdecode(name) not in ACLS:  # an absent ACL is removed without an error
             self.union.get_xattr(inode, name)
         await self._copy_ups.ensure(inode, ctx.pid)
-        self.union.remove_xattr(inode, name)
+        self.union.remove_xattr(inode, name, self._who_sets(inode, name, ctx))
         await self._syncing.after_setting(inode)
 
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -221,15 +231,15 @@ class Operations(FileData):
 
     async def mknod(self, parent: InodeT, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
         await self._loading.parents(parent)
-        return await self._made(parent, self.union.mknod(parent, name, mode, rdev, _caller(ctx)))
+        return await self._made(parent, self.union.mknod(parent, name, mode, rdev, caller_of(ctx)))
 
     async def mkdir(self, parent: InodeT, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         await self._loading.parents(parent)
-        return await self._made(parent, self.union.mkdir(parent, name, mode, _caller(ctx)))
+        return await self._made(parent, self.union.mkdir(parent, name, mode, caller_of(ctx)))
 
     async def symlink(self, parent: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         await self._loading.parents(parent)
-        return await self._made(parent, self.union.symlink(parent, name, target, _caller(ctx)))
+        return await self._made(parent, self.union.symlink(parent, name, target, caller_of(ctx)))
 
     async def link(self, inode: InodeT, new_parent: InodeT, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
         await self._loading.parents(new_parent)
@@ -240,7 +250,7 @@ class Operations(FileData):
         self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         await self._loading.parents(parent)
-        node = self.union.create(parent, name, mode, _caller(ctx))
+        node = self.union.create(parent, name, mode, caller_of(ctx))
         answer = await self._made(parent, node)
         return self._opened(node.ino, flags, ctx), answer
 
@@ -276,7 +286,3 @@ class Operations(FileData):
             await self._copy_ups.ensure(file.ino, ctx.pid)
             await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
         await self._syncing.after_change(parent, to)
-
-
-def _caller(ctx: RequestContext) -> Caller:
-    return Caller(ctx.uid, ctx.gid, ctx.umask)

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 
 from layerfs.sys import dirs, target
 from layerfs.union import opened
+from layerfs.union.acl import ACCESS_ACL
 from layerfs.union.acl import ACLS as ACLS
-from layerfs.union.copyup import OVERRIDDEN_MODE, SXID, copy_up, copy_up_directory
-from layerfs.union.data import drop_overridden_sxid, keep_usable, killed, truncate
+from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
+from layerfs.union.data import keep_usable, truncate
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Ref, Tree
 from layerfs.union.lookup import attributes, note_shown
 from layerfs.union.readdir import parts_of
+from layerfs.union.setid import Who, drop, drop_by_acl, killed
 from layerfs.union.state import Attributes, Overlay, Writable
 from layerfs.union.whiteout import is_private
 from layerfs.value import value
@@ -30,7 +32,7 @@ class Change:
     size: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
-    drop_sxid: bool = False  # the caller lacks CAP_FSETID: a truncate clears setuid and setgid
+    who: Who = Who.PRIVILEGED  # who else changes a size or an owner takes setuid and setgid
 
 
 def set_attributes(ov: Writable, node: Node, change: Change) -> Attributes:
@@ -43,8 +45,8 @@ def set_attributes(ov: Writable, node: Node, change: Change) -> Attributes:
         if isinstance(node, File) and node.extra is not None:
             node.extra.sxid = None
             node.extra.mtime_ns = change.mtime_ns if change.mtime_ns is not None else node.extra.mtime_ns
-        if change.size is not None and change.drop_sxid:
-            _drop_sxid(ov, own)
+        if change.size is not None:
+            drop(ov, node, own, change.who)
         if change.mode is not None or change.uid is not None or change.gid is not None:
             if isinstance(node, File):
                 keep_usable(ov, node)
@@ -90,15 +92,6 @@ def _own_file(ov: Writable, node: File) -> Iterator[dirs.Target]:
         os.close(pin)
 
 
-def _drop_sxid(ov: Writable, path: dirs.Target) -> None:
-    if ov.owners.override is not None:
-        drop_overridden_sxid(ov, path)
-        return
-    mode = target.stat(path).st_mode
-    if kill := killed(mode):
-        target.chmod(path, stat.S_IMODE(mode) & ~kill)
-
-
 def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Change) -> None:
     """Set owner first: chown clears setuid and setgid, and a mode asked for in the same breath wins."""
     uid, gid = ov.owners.outside(-1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid)
@@ -108,6 +101,8 @@ def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Cha
             _override(ov, path, uid, gid, change.mode)
         return
     if uid >= 0 or gid >= 0:
+        if not is_link:
+            drop(ov, node, path, change.who)
         ov.owners.change(path, uid, gid)
     if change.mode is not None:
         if is_link:
@@ -121,7 +116,7 @@ def _override(ov: Writable, path: dirs.Target, uid: int, gid: int, mode: int | N
     old = ov.owners.stored(ov.upper.tree, path, st)
     bits = stat.S_IMODE(old.st_mode) if mode is None else stat.S_IMODE(mode)
     if mode is None and (uid >= 0 or gid >= 0) and not stat.S_ISDIR(st.st_mode):
-        bits &= ~(SXID if bits & stat.S_IXGRP else stat.S_ISUID)
+        bits &= ~killed(stat.S_IFREG | bits, Who.MEMBER)
     kind = stat.S_IFMT(st.st_mode)
     if not ov.owners.write(path, old.st_uid if uid < 0 else uid, old.st_gid if gid < 0 else gid, kind | bits):
         target.chmod(path, bits)
@@ -172,7 +167,7 @@ def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:
     return [os.fsencode(name) for name in names if not is_private(name) and name not in hidden]
 
 
-def set_xattr(ov: Writable, node: Node, name: bytes, value: bytes) -> None:
+def set_xattr(ov: Writable, node: Node, name: bytes, value: bytes, who: Who) -> None:
     """Set an extended attribute; EPERM for the overlay's own marks."""
     text = _checked(ov, name)
     if is_private(text):
@@ -181,14 +176,19 @@ def set_xattr(ov: Writable, node: Node, name: bytes, value: bytes) -> None:
         target.setxattr(own, text, value)
         if text in ACLS:  # they change the mode
             note_shown(node, target.stat(own))
+        if text == ACCESS_ACL:
+            drop_by_acl(ov, node, own, who)
 
 
-def remove_xattr(ov: Writable, node: Node, name: bytes) -> None:
+def remove_xattr(ov: Writable, node: Node, name: bytes, who: Who) -> None:
     """Remove an extended attribute; ENODATA if absent, without a copy-up for that. An absent ACL is no error."""
     try:
         get_xattr(ov, node, name)
     except OSError as error:
         if error.errno == errno.ENODATA and os.fsdecode(name) in ACLS:
+            if os.fsdecode(name) == ACCESS_ACL and who is Who.OUTSIDER:
+                with _own(ov, node) as own:
+                    drop_by_acl(ov, node, own, who)
             return  # as the kernel: vfs_remove_acl sets an empty one
         raise
     text = os.fsdecode(name)
@@ -196,3 +196,5 @@ def remove_xattr(ov: Writable, node: Node, name: bytes) -> None:
         target.removexattr(own, text)
         if text in ACLS:
             note_shown(node, target.stat(own))
+        if text == ACCESS_ACL:
+            drop_by_acl(ov, node, own, who)

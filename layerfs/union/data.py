@@ -6,17 +6,15 @@ need not be a thousand of ours.
 
 import errno
 import os
-import stat
 from contextlib import suppress
 
-from layerfs.sys import dirs, target
+from layerfs.sys import target
 from layerfs.union import opened
 from layerfs.union.copyup import copy_up, needs_copy_up
 from layerfs.union.inodes import File
 from layerfs.union.layers import Part
 from layerfs.union.metacopy import complete, data_of
 from layerfs.union.opened import Handle
-from layerfs.union.shown import fingerprint
 from layerfs.union.state import Overlay, Writable
 
 
@@ -176,33 +174,3 @@ def truncate(ov: Writable, node: File, size: int) -> None:
         os.ftruncate(writable_fd(ov, node), size)
     finally:
         release(ov, node)
-
-
-def drop_sxid(ov: Writable, node: File, fd: int) -> None:
-    """Clear setuid and setgid as a write by somebody without CAP_FSETID does; the answer "none set" is remembered."""
-    extra = node.opened()
-    if extra.sxid is False:
-        return
-    if ov.owners.override is not None:
-        kill = drop_overridden_sxid(ov, dirs.held(fd))
-    else:
-        mode = os.fstat(fd).st_mode
-        if kill := killed(mode):
-            os.fchmod(fd, stat.S_IMODE(mode) & ~kill)
-            node.seen = fingerprint(os.fstat(fd))
-    if kill:
-        ov.changed(node.ino)
-    extra.sxid = False
-
-
-def killed(mode: int) -> int:
-    """Return the bits that a write takes: setgid without group execution means something else."""
-    return mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
-
-
-def drop_overridden_sxid(ov: Writable, path: dirs.Target) -> int:
-    """Clear setuid and setgid where the mode that counts is in an xattr; return which of them there were."""
-    old = ov.owners.stored(ov.upper.tree, path, target.stat(path))
-    if kill := killed(old.st_mode):
-        ov.owners.write(path, old.st_uid, old.st_gid, old.st_mode & ~kill)
-    return kill

@@ -22,6 +22,7 @@ from layerfs.union.opening import Opener, open_stack
 from layerfs.union.options import UnionOptions
 from layerfs.union.readdir import listing_of, load_stepwise, parts_of
 from layerfs.union.rename import renaming
+from layerfs.union.setid import Who, drop_at_write
 from layerfs.union.state import Attributes, Job, Overlay, Writable
 from layerfs.union.validate import validate
 from layerfs.union.work import end_volatile
@@ -190,7 +191,7 @@ class Union:
 
         Of a lower file without a name only the kernel shows times; they are not worth copying it up.
         """
-        if change != Change(mtime_ns=change.mtime_ns, drop_sxid=change.drop_sxid):
+        if change != Change(mtime_ns=change.mtime_ns, who=change.who):
             return False
         node = self._ov.node(ino)
         if isinstance(node, File) and node.part is None and node.tree.index:
@@ -215,13 +216,13 @@ class Union:
         return attrs.list_xattrs(self._ov, self._ov.node(ino))
 
     @_with_room
-    def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
-        """Set an extended attribute."""
-        attrs.set_xattr(self._writable(), self._ov.node(ino), name, value)
+    def set_xattr(self, ino: int, name: bytes, value: bytes, who: Who = Who.PRIVILEGED) -> None:
+        """Set an extended attribute; an ACL of an outsider takes setgid."""
+        attrs.set_xattr(self._writable(), self._ov.node(ino), name, value, who)
 
-    def remove_xattr(self, ino: int, name: bytes) -> None:
+    def remove_xattr(self, ino: int, name: bytes, who: Who = Who.PRIVILEGED) -> None:
         """Remove an extended attribute; ENODATA if absent."""
-        attrs.remove_xattr(self._writable(), self._ov.node(ino), name)
+        attrs.remove_xattr(self._writable(), self._ov.node(ino), name, who)
 
     def statvfs(self) -> os.statvfs_result:
         """Return the free space of the upper, or of the top layer when there is none."""
@@ -334,10 +335,10 @@ class Union:
         adopt(staged)
 
     @_with_room
-    def drop_sxid(self, ino: int) -> None:
+    def drop_sxid(self, ino: int, who: Who) -> None:
         """Clear setuid and setgid of an open file that an unprivileged caller writes to."""
         ov, node = self._writable(), self.file(ino)
-        data.drop_sxid(ov, node, data.writable_fd(ov, node))
+        drop_at_write(ov, node, data.writable_fd(ov, node), who)
 
     @contextmanager
     def writing(self, ino: int, fd: int) -> Iterator[None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.union.attrs import Change
+from layerfs.union.setid import Who
 from tests.oracle.trees import file, hardlink, symlink
 from tests.union.box import Box
 
@@ -156,5 +157,5 @@ def test_write_by_the_unprivileged_clears_setuid(scratch: Path) -> None:
     with Box(scratch, {b"f": file(b"data", 0o6755), b"g": file(b"", 0o2644)}) as box:
         for name, mode in ((b"f", 0o755), (b"g", 0o2644)):
             with box.opened(name, os.O_RDWR) as node:
-                box.union.drop_sxid(node.ino)
+                box.union.drop_sxid(node.ino, Who.MEMBER)
             assert stat.S_IMODE(box.stat(name).st_mode) == mode

@@ -11,6 +11,7 @@ import pytest
 
 from layerfs.union.attrs import Change
 from layerfs.union.inodes import Directory
+from layerfs.union.setid import Who
 from tests.oracle.trees import Layer, directory, file
 from tests.union.box import Box
 
@@ -141,11 +142,11 @@ def test_what_is_done_to_a_file_is_no_exchange(scratch: Path, require: Callable[
     with Box(scratch, {b"low": file(b"low"), b"e/x": file()}, upper=upper) as box:
         for path in (b"f", b"low"):
             with box.node(path) as node:
-                for change in (Change(mode=0o640), Change(uid=3, gid=4), Change(size=2, drop_sxid=True)):
+                for change in (Change(mode=0o640), Change(uid=3, gid=4), Change(size=2, who=Who.MEMBER)):
                     box.union.set_attributes(node.ino, change)
                 box.union.set_xattr(node.ino, b"system.posix_acl_access", acl())
                 box.union.open_file(node.ino, os.O_RDWR)
-                box.union.drop_sxid(node.ino)
+                box.union.drop_sxid(node.ino, Who.MEMBER)
                 box.union.release(node.ino)
                 box.union.open_file(node.ino, os.O_RDONLY)
                 box.union.release(node.ino)

@@ -14,6 +14,7 @@ from layerfs.union.attrs import Change
 from layerfs.union.mutate import Caller
 from layerfs.union.options import IdRange, OverrideStat, UnionOptions
 from layerfs.union.owners import NO_ID, Owners
+from layerfs.union.setid import Who
 from tests.host import find_person
 from tests.oracle.trees import Kind, Node, directory, file
 from tests.union.box import Box, as_person
@@ -106,10 +107,10 @@ def test_upper_begun_with_overrides_goes_on_with_them(scratch: Path) -> None:
 def test_setuid_kept_in_the_xattr_goes_when_others_write(scratch: Path) -> None:
     with Box(scratch, {b"f": file(b"data", 0o6755)}, options=KEPT) as box:
         with box.opened(b"f", os.O_RDWR) as node:
-            box.union.drop_sxid(node.ino)
+            box.union.drop_sxid(node.ino, Who.MEMBER)
         assert shown(box, b"f") == (0, 0, "-rwxr-xr-x")
         box.change(b"f", Change(mode=0o4755))
-        box.change(b"f", Change(size=1, drop_sxid=True))
+        box.change(b"f", Change(size=1, who=Who.MEMBER))
         assert shown(box, b"f") == (0, 0, "-rwxr-xr-x")
         box.change(b"f", Change(mode=0o6755))
         box.change(b"f", Change(uid=1))

@@ -1,0 +1,28 @@
+"""Who asks: what a request says of its caller, and what only /proc knows."""
+
+from pyfuse3 import RequestContext
+
+from layerfs.union.mutate import Caller
+from layerfs.union.setid import Who
+
+
+def caller_of(ctx: RequestContext) -> Caller:
+    """Return the ids that new objects get."""
+    return Caller(ctx.uid, ctx.gid, ctx.umask)
+
+
+def who_is(ctx: RequestContext, gid: int) -> Who:
+    """Return what a caller is to a file of this group. FUSE names no capabilities: root has CAP_FSETID, nobody else."""
+    if ctx.uid == 0:
+        return Who.PRIVILEGED
+    return Who.MEMBER if gid == ctx.gid or gid in _groups(ctx.pid) else Who.OUTSIDER
+
+
+def _groups(pid: int) -> list[int]:
+    """Return the supplementary groups of a process; none if it is gone, or in a pid namespace that we do not see."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            lines = status.read().splitlines()
+    except OSError:
+        return []
+    return [int(word) for line in lines if line.startswith(b"Groups:") for word in line.split()[1:]]
