@@ -308,4 +308,3 @@ def _xattrs_of(path: bytes) -> dict[bytes, bytes]:
         for name in os.listxattr(path, follow_symlinks=False):
             found[os.fsencode(name)] = os.getxattr(path, name, follow_symlinks=False)
     return found
-

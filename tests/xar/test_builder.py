@@ -24,6 +24,8 @@ from tests.host import require
 from tests.xar.readers import accepting
 
 TIMEOUT = 60  # s
+
+
 EPOCH = 1_500_000_000
 
 
@@ -150,43 +152,6 @@ def test_version_and_uuid_may_be_given_and_the_epoch_bounds_times(
         make(tree)
 
 
-def test_several_inputs_stand_in_the_root_by_their_names(scratch: Path) -> None:
-    tree = application(scratch)
-    (scratch / "more").mkdir()
-    (scratch / "more/run").write_text("#!/bin/sh\n")
-    (scratch / "more/run").chmod(0o755)
-    (scratch / "more/link").symlink_to("run")
-    os.mkfifo(scratch / "more/fifo")
-    inputs: list[Path | str] = [
-        tree / "lib",
-        scratch / "more/run",
-        f"{tree}/bin/",
-        scratch / "more/link",
-        scratch / "more/fifo",
-    ]
-    built, _ = make(tree, inputs=tuple(map(os.fsencode, inputs)), target="link")
-    with opened(os.fsencode(scratch / "app.xar")) as package:
-        paths = [path.decode() for path, _ in package.image.walk()]
-    assert [path for path in paths if "/" not in path] == ["", "bin", "fifo", "lib", "link", "run"]
-    assert {"bin/hard", "lib/sub/text"} <= set(paths)
-    assert built.header.target == "link"
-
-
-def test_one_file_is_put_into_the_root(scratch: Path) -> None:
-    tree = application(scratch)
-    make(tree, inputs=(os.fsencode(tree / "bin/app"),), target="app")
-    with opened(os.fsencode(scratch / "app.xar")) as package:
-        assert [path for path, _ in package.image.walk()] == [b"", b"app"]
-
-
-@pytest.mark.parametrize(
-    ("target", "stored"),
-    [("bin/app", "bin/app"), ("./bin//app", "bin/app"), ("bin/also", "bin/also"), ("bin/hard", "bin/hard")],
-)
-def test_a_target_may_be_a_link_and_is_stored_without_detours(target: str, stored: str, scratch: Path) -> None:
-    assert make(application(scratch), target=target)[0].header.target == stored
-
-
 MISTAKES: dict[str, tuple[dict[str, object], str]] = {
     "an absent target": ({"target": "app"}, "the target app is not in the package (hint: there is bin/app)"),
     "a target in a file": ({"target": "bin/app/x"}, "the target bin/app/x is not in the package"),
@@ -254,13 +219,6 @@ def test_many_dependencies_take_a_longer_header(scratch: Path) -> None:
     assert verify(os.fsencode(scratch / "app.xar")).flaws == []
 
 
-def test_names_that_clash_are_refused(scratch: Path) -> None:
-    tree = application(scratch)
-    inputs = (os.fsencode(tree / "lib"), os.fsencode(scratch / "tree/bin/../lib"))
-    with pytest.raises(InvalidArgument, match="lib are both called lib"):
-        make(tree, inputs=inputs)
-
-
 @pytest.mark.parametrize("output", ["tree/app.xar", "tree/lib/data", "tree/lib/../new", "way/new"])
 def test_an_output_in_the_input_is_refused(output: str, scratch: Path) -> None:
     tree = application(scratch)
@@ -326,23 +284,6 @@ def test_progress_ends_at_the_total(scratch: Path) -> None:
     build(recipe(tree), lambda done, total: told.append((done, total)))
     assert told[-1] == (605_021, 605_021)
     assert sorted(told) == told
-
-
-def test_what_only_its_owner_may_use_is_named(scratch: Path) -> None:
-    tree = application(scratch)
-    (tree / "lib/data").chmod(0o600)
-    (tree / "lib/sub").chmod(0o750)
-    assert make(tree)[0].closed == (b"lib/data", b"lib/sub")
-    assert make(tree, keep_owners=True)[0].closed == ()
-
-
-def test_attributes_that_squashfs_cannot_hold_are_named(scratch: Path) -> None:
-    tree = application(scratch)
-    acl = bytes.fromhex("0200000001000600ffffffff02000400e803000004000400ffffffff10000600ffffffff20000400ffffffff")
-    os.setxattr(tree / "lib/data", "system.posix_acl_access", acl)
-    assert make(tree)[0].dropped == ((b"lib/data", b"system.posix_acl_access"),)
-    built, _ = make(tree, inputs=(os.fsencode(tree / "lib/data"),))
-    assert built.dropped == ((b"data", b"system.posix_acl_access"),)
 
 
 def test_a_file_that_changes_while_it_is_packed_is_told(scratch: Path) -> None:

@@ -321,8 +321,6 @@ def test_entries_are_changed_on_their_way(scratch: Path) -> None:
     }
 
 
-
-
 @pytest.mark.parametrize("compressor", [kind for kind in Compressor if kind is not Compressor.LZO])
 def test_the_smallest_metadata_are_read_by_unsquashfs(compressor: Compressor, tmp_path: Path) -> None:
     """lz4 made 5 bytes of the 4 in the table of owners, which unsquashfs took for damage."""

@@ -1,0 +1,110 @@
+"""What goes into a package, and the target among it."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from layerfs.errors import InvalidArgument
+from layerfs.xar.builder import Built, Recipe, build
+from layerfs.xar.package import opened
+
+EPOCH = 1_500_000_000
+
+
+@pytest.fixture(autouse=True)
+def _no_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+
+
+def application(place: Path) -> Path:
+    """A tree with a program in it, all of one age."""
+    tree = place / "tree"
+    (tree / "bin").mkdir(parents=True)
+    (tree / "lib/sub").mkdir(parents=True)
+    (tree / "bin/app").write_text("#!/bin/sh\necho hello\n")
+    (tree / "bin/app").chmod(0o755)
+    (tree / "bin/also").symlink_to("../lib/../bin/app")
+    os.link(tree / "bin/app", tree / "bin/hard")
+    (tree / "bin/out").symlink_to("/bin/sh")
+    (tree / "bin/up").symlink_to("../../x")
+    (tree / "bin/round").symlink_to("round")
+    (tree / "bin/gone").symlink_to("nowhere")
+    (tree / "lib/data").write_bytes(os.urandom(600_000))
+    (tree / "lib/sub/text").write_text("text\n" * 1000)
+    for path in [*tree.rglob("*"), tree]:
+        os.utime(path, (0, EPOCH), follow_symlinks=False)
+    return tree
+
+
+def recipe(tree: Path, **changes: object) -> Recipe:
+    plain = Recipe((os.fsencode(tree),), os.fsencode(tree.parent / "app.xar"))
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def make(tree: Path, **changes: object) -> tuple[Built, bytes]:
+    wanted = recipe(tree, **changes)
+    built = build(wanted)
+    return built, Path(os.fsdecode(wanted.output)).read_bytes()
+
+
+def test_several_inputs_stand_in_the_root_by_their_names(scratch: Path) -> None:
+    tree = application(scratch)
+    (scratch / "more").mkdir()
+    (scratch / "more/run").write_text("#!/bin/sh\n")
+    (scratch / "more/run").chmod(0o755)
+    (scratch / "more/link").symlink_to("run")
+    os.mkfifo(scratch / "more/fifo")
+    inputs: list[Path | str] = [
+        tree / "lib",
+        scratch / "more/run",
+        f"{tree}/bin/",
+        scratch / "more/link",
+        scratch / "more/fifo",
+    ]
+    built, _ = make(tree, inputs=tuple(map(os.fsencode, inputs)), target="link")
+    with opened(os.fsencode(scratch / "app.xar")) as package:
+        paths = [path.decode() for path, _ in package.image.walk()]
+    assert [path for path in paths if "/" not in path] == ["", "bin", "fifo", "lib", "link", "run"]
+    assert {"bin/hard", "lib/sub/text"} <= set(paths)
+    assert built.header.target == "link"
+
+
+def test_one_file_is_put_into_the_root(scratch: Path) -> None:
+    tree = application(scratch)
+    make(tree, inputs=(os.fsencode(tree / "bin/app"),), target="app")
+    with opened(os.fsencode(scratch / "app.xar")) as package:
+        assert [path for path, _ in package.image.walk()] == [b"", b"app"]
+
+
+@pytest.mark.parametrize(
+    ("target", "stored"),
+    [("bin/app", "bin/app"), ("./bin//app", "bin/app"), ("bin/also", "bin/also"), ("bin/hard", "bin/hard")],
+)
+def test_a_target_may_be_a_link_and_is_stored_without_detours(target: str, stored: str, scratch: Path) -> None:
+    assert make(application(scratch), target=target)[0].header.target == stored
+
+
+def test_names_that_clash_are_refused(scratch: Path) -> None:
+    tree = application(scratch)
+    inputs = (os.fsencode(tree / "lib"), os.fsencode(scratch / "tree/bin/../lib"))
+    with pytest.raises(InvalidArgument, match="lib are both called lib"):
+        make(tree, inputs=inputs)
+
+
+def test_what_only_its_owner_may_use_is_named(scratch: Path) -> None:
+    tree = application(scratch)
+    (tree / "lib/data").chmod(0o600)
+    (tree / "lib/sub").chmod(0o750)
+    assert make(tree)[0].closed == (b"lib/data", b"lib/sub")
+    assert make(tree, keep_owners=True)[0].closed == ()
+
+
+def test_attributes_that_squashfs_cannot_hold_are_named(scratch: Path) -> None:
+    tree = application(scratch)
+    acl = bytes.fromhex("0200000001000600ffffffff02000400e803000004000400ffffffff10000600ffffffff20000400ffffffff")
+    os.setxattr(tree / "lib/data", "system.posix_acl_access", acl)
+    assert make(tree)[0].dropped == ((b"lib/data", b"system.posix_acl_access"),)
+    built, _ = make(tree, inputs=(os.fsencode(tree / "lib/data"),))
+    assert built.dropped == ((b"data", b"system.posix_acl_access"),)
