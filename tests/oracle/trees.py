@@ -355,7 +355,12 @@ def _read_content(full: bytes, now: os.stat_result) -> bytes:
 
 def read_xattrs(full: bytes) -> tuple[tuple[str, bytes], ...]:
     """All extended attributes, sorted; the name's own, also of a symlink."""
-    names = sorted(os.listxattr(full, follow_symlinks=False))
+    try:
+        names = sorted(os.listxattr(full, follow_symlinks=False))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:  # the kernel says so of an image in which nothing has any
+            raise
+        return ()
     return tuple((name, os.getxattr(full, name, follow_symlinks=False)) for name in names)
 
 
