@@ -134,7 +134,7 @@ def pack(directory: bytes) -> None:
         return
     os.mkdir(staging, 0o700)
     try:
-        built = build(Recipe(inputs=(directory + FS,), output=staging + IMAGE, keep_owners=True))
+        built = build(Recipe(inputs=(directory + FS,), output=staging + IMAGE, keep_owners=True, xattr_table=True))
         if built.dropped:
             path, name = map(os.fsdecode, built.dropped[0])
             raise Unsupported(f"a squashfs image cannot hold the attribute {name} of {path or '/'}")

@@ -33,6 +33,7 @@ class WriteOptions:
     mtime [s]: the image's time, and the latest that a file may have; newer ones are set to it. Without it the
         environment's SOURCE_DATE_EPOCH is that; without both the image's time is its newest file's.
     export: the table that NFS needs, and Image.by_number.
+    xattr_table: also where nothing has xattrs; without one Linux answers listxattr(2) with EOPNOTSUPP, not with none.
     """
 
     compressor: Compressor = Compressor.ZSTD
@@ -46,6 +47,7 @@ class WriteOptions:
     force_gid: int | None = None
     mtime: int | None = None
     xattrs: bool = True
+    xattr_table: bool = False
     export: bool = True
     deduplicate: bool = True
     fragments: bool = True

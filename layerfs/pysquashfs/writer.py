@@ -85,6 +85,8 @@ def _write(
         session.end_of_content()
         if not tree.rooted:
             tree.root.mtime = times.image
+        if options.xattr_table:
+            session.xattrs({b"trusted.layerfs": b""})  # of nobody, but with it there is a table
         _write_inodes(session, tree, options)
         return session.finish(tree.root.number, tree.root.ref, times.image)
 

@@ -42,6 +42,7 @@ class Recipe:
     mount_root: str | None = None
     trampolines: tuple[str, ...] = ()
     keep_owners: bool = False
+    xattr_table: bool = False  # also where nothing has xattrs (WriteOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ def _options(recipe: Recipe) -> WriteOptions:
         compress_xattrs=False,
         force_uid=owner,
         force_gid=owner,
+        xattr_table=recipe.xattr_table,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from layerfs.pysquashfs import Compressor, FileSpec, Image, WriteOptions, entries_of, write_image, write_tree
 from tests.host import require
+from tests.pysquashfs.images import mounted as mounted_image
 from tests.pysquashfs.write_facts import (
     DIRECTORY,
     FILE,
@@ -328,3 +329,19 @@ def test_the_smallest_metadata_are_read_by_unsquashfs(compressor: Compressor, tm
     write_image(tmp_path / "image", [FileSpec(b"f", stat.S_IFREG)], WriteOptions(compressor=compressor))
     listed = subprocess.run(["unsquashfs", "-l", tmp_path / "image"], capture_output=True, text=True, timeout=60)
     assert listed.stdout.split() == ["squashfs-root", "squashfs-root/f"]
+
+
+@pytest.mark.mounts
+def test_a_table_of_xattrs_makes_their_absence_no_error(scratch: Path) -> None:
+    """The kernel's squashfs answers listxattr with EOPNOTSUPP where an image has no table, and so does an overlay."""
+    write_image(scratch / "image", [FileSpec(b"f", stat.S_IFREG)], WriteOptions(xattr_table=True))
+    with Image(scratch / "image") as image:
+        assert image.superblock.xattr_table != 2**64 - 1
+        assert image.xattrs(image.lookup(b"f").ref) == {}
+    for reader in ("kernel", "squashfuse"):
+        require(*(("squashfuse",) if reader == "squashfuse" else ()))
+        with mounted_image(scratch / "image", scratch / reader, with_=reader) as place:
+            assert os.listxattr(place / "f") == []
+    command = ["unsquashfs", "-d", str(scratch / "out"), str(scratch / "image")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    assert os.listxattr(scratch / "out/f") == []
