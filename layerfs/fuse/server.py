@@ -24,7 +24,7 @@ from layerfs.fuse.listings import Listings
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.space import Space
-from layerfs.sys.limits import one_arena
+from layerfs.sys.limits import lift_limits, one_arena
 from layerfs.sys.prctl import set_name
 from layerfs.union.union import Union
 
@@ -90,7 +90,7 @@ def _run_session(introduction: Introduction, operations: pyfuse3.Operations, con
 
 
 def prepare(config: ServeConfig) -> None:
-    """Set what belongs to the process: logging, its name, a calm collector.
+    """Set what belongs to the process: logging, its name, as many descriptors as it may have, a calm collector.
 
     A signal that would end the session waits until there is one; block it before the mount is made, too.
     """
@@ -101,6 +101,7 @@ def prepare(config: ServeConfig) -> None:
     )
     logging.getLogger("pyfuse3").addFilter(_was_awaited)
     set_name(b"layerfs")
+    lift_limits()
     one_arena()
     gc.collect()
     gc.freeze()  # what was imported stays for ever, so that no collection walks it
