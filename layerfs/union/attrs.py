@@ -18,6 +18,7 @@ from layerfs.union.lookup import attributes, note_shown
 from layerfs.union.readdir import parts_of
 from layerfs.union.setid import Who, drop, drop_by_acl, killed
 from layerfs.union.state import Attributes, Overlay, Writable
+from layerfs.union.unnamed import anchor
 from layerfs.union.whiteout import is_private
 from layerfs.value import value
 
@@ -83,7 +84,7 @@ def _own(ov: Writable, node: Node) -> Iterator[dirs.Target]:
 @contextmanager
 def _own_file(ov: Writable, node: File) -> Iterator[dirs.Target]:
     if node.part is None:
-        yield opened.target(node.opened().anchor())
+        yield opened.target(anchor(ov, node))
         return
     pin = ov.upper.tree.pin(ov.fd(node.part), node.name, node.is_seen)
     try:
@@ -133,7 +134,7 @@ def _reach(ov: Overlay, node: Node) -> tuple[Tree, Ref]:
     if not isinstance(node, File):
         raise TypeError(node)
     if node.part is None:
-        return node.tree, opened.ref(node.opened().anchor())
+        return node.tree, opened.ref(anchor(ov, node))
     return node.tree, node.tree.reach(ov.fd(node.part), node.name)
 
 

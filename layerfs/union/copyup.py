@@ -24,6 +24,7 @@ from layerfs.union.opened import Handle
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.shown import fingerprint
 from layerfs.union.state import Attributes, Writable
+from layerfs.union.unnamed import anchor, keep_staged
 from layerfs.union.whiteout import is_private
 
 _NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ENOSYS}
@@ -71,7 +72,7 @@ class Staged:
         if self.original is not None:
             return opened.ref(self.original)
         if self.node.part is None:
-            return opened.ref(self.node.opened().anchor())
+            return opened.ref(anchor(self.ov, self.node))
         return self.tree.reach(self.ov.fd(self.node.part), self.node.name)
 
     @property
@@ -117,7 +118,7 @@ class Staged:
 def _stat_original(ov: Writable, node: File) -> Attributes:
     """Stat what has no data; ESTALE if the name was given to something else."""
     if node.part is None:
-        return opened.stat(node.opened().anchor())
+        return opened.stat(anchor(ov, node))
     st = node.part.tree.lstat(ov.fd(node.part), node.name)
     if isinstance(st, os.stat_result) and not node.is_seen(st):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), node.name)
@@ -126,7 +127,7 @@ def _stat_original(ov: Writable, node: File) -> Attributes:
 
 def _open_original(ov: Writable, node: File) -> Handle:
     if node.part is None:
-        return opened.reopen(node.opened().anchor(), os.O_RDONLY)
+        return opened.reopen(anchor(ov, node), os.O_RDONLY)
     return node.part.tree.open(ov.fd(node.part), node.name, os.O_RDONLY, node.is_seen)
 
 
@@ -283,11 +284,13 @@ def _become_anonymous(ov: Writable, staged: Staged) -> None:
     extra = staged.node.opened()
     if staged.fd is None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-    os.unlink(staged.name, dir_fd=ov.upper.work.fd)
+    keep_staged(ov, staged.node, staged.name)
     extra.retire()
     extra.unpin()
     extra.data, extra.writable, staged.fd = staged.fd, True, None
     extra.unnamed_in = ov.upper.tree
+    if extra.is_held_by_name:
+        ov.files.add(staged.node)
     staged.close()
 
 

@@ -16,6 +16,7 @@ from layerfs.union.layers import Part
 from layerfs.union.metacopy import complete, data_of
 from layerfs.union.opened import Handle
 from layerfs.union.state import Overlay, Writable
+from layerfs.union.unnamed import anchor
 
 
 def handle_of(ov: Overlay, node: File) -> Handle:
@@ -25,7 +26,7 @@ def handle_of(ov: Overlay, node: File) -> Handle:
         return extra.data
     part = node.part
     if part is None:
-        return _switch(ov, node, opened.reopen(extra.anchor(), os.O_RDONLY), writable=False)
+        return _switch(ov, node, opened.reopen(anchor(ov, node), os.O_RDONLY), writable=False)
     handle = part.tree.open(ov.fd(part), node.name, os.O_RDONLY, node.is_seen)
     data = None
     try:
@@ -45,7 +46,7 @@ def writable_fd(ov: Writable, node: File) -> int:
         return extra.data
     part = node.part
     if part is None:
-        handle = opened.reopen(extra.anchor(), os.O_RDWR)
+        handle = opened.reopen(anchor(ov, node), os.O_RDWR)
         if not isinstance(handle, int):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         fd = handle
@@ -60,7 +61,7 @@ def _switch(ov: Overlay, node: File, handle: Handle, *, writable: bool) -> Handl
     extra = node.opened()
     extra.retire()
     extra.data, extra.writable = handle, writable
-    if node.part is not None and isinstance(handle, int):  # only descriptors are scarce
+    if (node.part is not None or extra.is_held_by_name) and isinstance(handle, int):  # only descriptors are scarce
         ov.files.add(node)
     return handle
 
@@ -141,6 +142,7 @@ def release(ov: Overlay, node: File) -> None:
             extra.data, extra.writable = None, False
             ov.files.remove(node)
         extra.unpin()
+        ov.files.let_go(node)
     if node.lookups == 0:
         ov.table.reap(node)
     elif node.part is not None and not extra.aliases and not extra.incomplete:

@@ -15,6 +15,8 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -68,6 +70,10 @@ class Node:
         return not self.seen or fingerprint(st) == self.seen
 
 
+KeptAt = tuple[Part, bytes, Callable[[os.stat_result], bool]]
+"""Where a file without a name is found: a directory, our name for it, and what tells it from another one there."""
+
+
 class Opened:
     """The rarer state of a file: its data handle, who has it open, its further names."""
 
@@ -76,6 +82,7 @@ class Opened:
         "busy",
         "data",
         "incomplete",
+        "kept_at",
         "mtime_ns",
         "opens",
         "pinned",
@@ -97,25 +104,34 @@ class Opened:
         self.aliases: dict[tuple[Directory, bytes], None] = {}  # its names but the one in the node, in order
         self.mtime_ns: int | None = None  # what the kernel knows, while it caches writes
         self.incomplete = False  # the upper has the file, but not at each of its names
+        self.kept_at: KeptAt | None = None  # where a file without a name is found (unnamed.py)
         self.unnamed_in: Tree | None = None  # the tree of a file that has no name any more
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
-
-    def anchor(self) -> Handle:
-        """Return a handle by which a file without a name is reached; ESTALE if nothing holds it."""
-        handle = self.pinned if self.data is None else self.data
-        if handle is None:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return handle
 
     @property
     def is_held(self) -> bool:
         """Whether some handle keeps the file alive."""
         return self.data is not None or self.pinned is not None
 
+    @property
+    def is_held_by_name(self) -> bool:
+        """Whether a file without a name is found at a name of our own."""
+        return self.kept_at is not None
+
+    def forget_kept(self) -> None:
+        """Give up the name that a file without a name was kept by."""
+        if self.kept_at is not None and self.kept_at[0].is_upper:
+            with suppress(OSError):  # it is in the scratch directory, which the next mount empties
+                os.unlink(self.kept_at[1], dir_fd=self.kept_at[0].fd)
+        self.kept_at = None
+
     def retire(self) -> None:
-        """Set the data handle aside: a thread may use it. Who uses a file in an image holds the file itself."""
+        """Close the data handle; if a thread uses it, later. Who uses a file in an image holds the file itself."""
         if isinstance(self.data, int):
-            self.retired.append(self.data)
+            if self.busy:
+                self.retired.append(self.data)
+            else:
+                os.close(self.data)
         self.data = None
 
     def close_retired(self) -> None:
@@ -183,7 +199,7 @@ class Directory(Node):
     `candidates` are the shares of the parent in which this directory may have a share.
     """
 
-    __slots__ = ("candidates", "children", "dead", "listing", "parts", "pinned")
+    __slots__ = ("candidates", "children", "dead", "listing", "parts", "pinned", "remains")
 
     def __init__(self, ino: int, parent: "Directory | None", name: bytes, candidates: tuple[Part, ...]) -> None:
         super().__init__(ino, parent, name)
@@ -193,6 +209,7 @@ class Directory(Node):
         self.children = 0  # nodes that have this one as their parent
         self.dead = False
         self.pinned: int | None = None  # the handle that a removed directory is still reached by
+        self.remains: Attributes | None = None  # what a removed directory shows that has no such handle
 
     def upper(self) -> Part | None:
         """Return the upper's share; None while nothing below was ever changed."""
@@ -337,6 +354,7 @@ class Table:
             if node.pinned is not None:
                 node.parts.top.tree.close_dir(node.pinned)
                 node.pinned = None
+                self._files.let_go(node)
         node.listing = None
 
     def _release_file(self, node: File, extra: Opened) -> None:
@@ -345,7 +363,9 @@ class Table:
             opened.close(extra.data)
             extra.data = None
             self._files.remove(node)
+        self._files.let_go(node)
         extra.unpin()
+        extra.forget_kept()
         for parent, _ in extra.aliases:
             parent.children -= 1
             self.reap(parent)

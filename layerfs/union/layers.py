@@ -305,8 +305,12 @@ class Parts:
 
     @property
     def top(self) -> Part:
-        """The share whose attributes the directory shows."""
-        return self.lowers[0] if self.upper is None else self.upper
+        """The share whose attributes the directory shows; ESTALE if none is left of a removed one."""
+        if self.upper is not None:
+            return self.upper
+        if not self.lowers:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return self.lowers[0]
 
     @property
     def is_merged(self) -> bool:

@@ -12,6 +12,7 @@ from layerfs.union.layers import Part, Parts
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.shown import Shown, fingerprint
 from layerfs.union.state import Attributes, Overlay
+from layerfs.union.unnamed import anchor
 from layerfs.union.whiteout import NAME_MAX
 
 _ABSENT = os.strerror(errno.ENOENT)  # asked for too often to be looked up each time
@@ -116,6 +117,8 @@ def _revive(ov: Overlay, node: File, parent: Directory, name: bytes, part: Part)
     extra = node.opened()
     extra.unnamed_in = None
     extra.unpin()
+    extra.forget_kept()
+    ov.files.let_go(node)
 
 
 def _add_alias(ov: Overlay, node: File, parent: Directory, name: bytes, part: Part) -> None:
@@ -275,15 +278,19 @@ def _file_attributes(ov: Overlay, node: File) -> Attributes:
         node.seen = fingerprint(st)
         shown = st if ov.owners.identity else ov.owners.show(part.tree, part.tree.reach(at, node.name), st)
         return shown if ov.upper is None else ov.upper.links.counted(shown, node.ino if part.tree.index else None)
-    handle = node.opened().anchor()
+    handle = anchor(ov, node)
     st = opened.stat(handle)
     shown = st if ov.owners.identity else ov.owners.show(node.tree, opened.ref(handle), st)
     if node.tree.index:
         return Shown(shown, nlink=0 if ov.upper is None else ov.upper.links.left(node.ino, st))
+    if node.opened().is_held_by_name:
+        return Shown(shown, nlink=shown.st_nlink - 1)  # the name that keeps it is ours
     return shown if ov.upper is None else ov.upper.links.counted(shown)
 
 
 def _directory_attributes(ov: Overlay, node: Directory) -> Attributes:
+    if node.remains is not None:
+        return Shown(node.remains, nlink=0)
     parts = parts_of(ov, node)
     top = parts.top
     fd = ov.fd(top)

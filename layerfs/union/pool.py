@@ -10,7 +10,7 @@ import stat
 from itertools import islice
 
 from layerfs.union import opened
-from layerfs.union.inodes import File, Opened
+from layerfs.union.inodes import File, Node, Opened
 from layerfs.value import value
 
 
@@ -29,12 +29,13 @@ class Pool:
     open(2) while directories can still be opened and what is open works.
     """
 
-    __slots__ = ("_files", "capacity", "limit")
+    __slots__ = ("_files", "_held", "capacity", "limit")
 
     def __init__(self, limit: int, capacity: int) -> None:
         self.limit = limit
         self.capacity = capacity
         self._files: dict[File, None] = {}  # in the order of their opening
+        self._held: set[Node] = set()  # without a name: their descriptor is all that is left of them
 
     def __len__(self) -> int:
         return len(self._files)
@@ -67,13 +68,31 @@ class Pool:
         """Note that a file's descriptor was closed."""
         self._files.pop(node, None)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many nodes without a name have a descriptor that others would miss it."""
+        return len(self._held) >= self.limit // 2
+
+    def check_room(self) -> None:
+        """Raise ENFILE where no more nodes without a name may have a descriptor."""
+        if len(self._held) >= self.limit:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    def hold(self, node: Node) -> None:
+        """Note a node without a name whose descriptor must stay open."""
+        self._held.add(node)
+
+    def let_go(self, node: Node) -> None:
+        """Note that a node has no such descriptor any more."""
+        self._held.discard(node)
+
 
 def _close_data(node: File) -> bool:
     """Close a descriptor that can be opened again; False if it must stay."""
     extra = node.extra
     if extra is None or extra.data is None:
         return True
-    if node.part is None or extra.busy or extra.retired or not _can_reopen(extra):
+    if (node.part is None and not extra.is_held_by_name) or extra.busy or extra.retired or not _can_reopen(extra):
         return False
     opened.close(extra.data)
     extra.data, extra.writable = None, False

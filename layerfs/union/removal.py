@@ -10,15 +10,15 @@ from contextlib import contextmanager, suppress
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up_directory, cover_link, lower_part
-from layerfs.union.data import handle_of
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part, Parts
 from layerfs.union.listing import Listing, Whiteout
-from layerfs.union.lookup import drop_name, lookup
+from layerfs.union.lookup import attributes, drop_name, lookup
 from layerfs.union.mutate import fail
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.replace import directory_by_whiteout, make_file_whiteout, put_whiteout
 from layerfs.union.state import Writable
+from layerfs.union.unnamed import hold
 from layerfs.union.whiteout import has_file_form
 
 
@@ -73,11 +73,7 @@ def pin(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
         return
     if node.lookups == 0 and (extra is None or extra.opens == 0):
         return
-    extra = node.opened()
-    if extra.opens and node.is_regular:
-        handle_of(ov, node)
-    elif not extra.is_held and node.part is not None:
-        extra.pinned = node.part.tree.pin(ov.fd(node.part), name, node.is_seen)
+    hold(ov, node)
 
 
 def rmdir(ov: Writable, parent: Directory, name: bytes) -> None:
@@ -115,14 +111,21 @@ def second_handle(ov: Writable, node: Directory) -> Iterator[int]:
 
 
 def mark_removed(ov: Writable, node: Directory, fd: int) -> None:
-    """Note that a directory was removed. It shows nothing; who is still in it reaches it by `fd`, its second handle."""
+    """Note that a directory was removed. It shows nothing; who is still in it reaches it by `fd`, its second handle.
+
+    Where such handles get scarce only what stat showed is kept.
+    """
     parts = parts_of(ov, node)
-    tree = parts.top.tree
+    tree, remains = parts.top.tree, attributes(ov, node)
     for part in parts.all():
         ov.handles.drop(part)
-    held = Part(tree, None, b"", fd)
-    node.pinned = fd
-    node.parts = Parts(upper=held) if held.is_upper else Parts(lowers=[held])
+    if ov.files.is_crowded:
+        node.remains, node.parts = remains, Parts()
+    else:
+        held = Part(tree, None, b"", fd)
+        node.pinned = fd
+        node.parts = Parts(upper=held) if held.is_upper else Parts(lowers=[held])
+        ov.files.hold(node)
     node.listing, node.dead = Listing({}), True
 
 

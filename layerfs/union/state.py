@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from layerfs.sys import dirs
+from layerfs.union import opened
 from layerfs.union.belief import Belief
 from layerfs.union.digits import KEPT_MAX, kept
 from layerfs.union.handles import Handles
 from layerfs.union.hardlinks import HardLinks
 from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Table
 from layerfs.union.layers import DirTree, Part, Tree
+from layerfs.union.opened import Handle
 from layerfs.union.options import UnionOptions
 from layerfs.union.owners import Owners
 from layerfs.union.pool import Pool, Room
@@ -83,6 +85,7 @@ class Overlay:
         "changed",
         "files",
         "handles",
+        "lent",
         "lowers",
         "numbers",
         "options",
@@ -109,6 +112,7 @@ class Overlay:
         # Called with the number of a node whose attributes changed although nobody asked for that: by a copy-up in it,
         # or by a write that takes setuid.
         self.changed: Callable[[int], None] = tell_nobody
+        self.lent: Handle | None = None
         self.root = Directory(ROOT, None, b"", ())
         self.root.lookups = 1
         self.table.add(self.root)
@@ -158,6 +162,18 @@ class Overlay:
         """Close what can be opened again: no descriptor is left."""
         self.files.shrink()
         self.handles.shrink(self.handles.limit // 8)
+
+    def lend(self, handle: Handle) -> Handle:
+        """Own a handle that is needed until the next one is."""
+        self.end_loan()
+        self.lent = handle
+        return handle
+
+    def end_loan(self) -> None:
+        """Close the handle that was lent."""
+        if self.lent is not None:
+            opened.close(self.lent)
+        self.lent = None
 
     def fd(self, part: Part) -> int:
         """Return an open handle of a part; good until the next call that opens another."""

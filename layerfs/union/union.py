@@ -24,6 +24,7 @@ from layerfs.union.readdir import listing_of, load_stepwise, parts_of
 from layerfs.union.rename import renaming
 from layerfs.union.setid import Who, drop_at_write
 from layerfs.union.state import Attributes, Job, Overlay, Writable
+from layerfs.union.unnamed import anchor
 from layerfs.union.validate import validate
 from layerfs.union.work import end_volatile
 
@@ -77,6 +78,7 @@ class Union:
         ov = self._ov
         ov.table.close()
         ov.handles.close()
+        ov.end_loan()
         with ExitStack() as closing:
             for tree in ov.trees:
                 closing.callback(tree.close)
@@ -204,7 +206,7 @@ class Union:
         if not node.is_symlink:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if node.part is None:
-            return opened.readlink(node.opened().anchor())
+            return opened.readlink(anchor(self._ov, node))
         return node.part.tree.readlink(self._ov.fd(node.part), node.name)
 
     def get_xattr(self, ino: int, name: bytes) -> bytes:
