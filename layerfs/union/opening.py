@@ -9,8 +9,8 @@ from layerfs.model import Stack
 from layerfs.sys import dirs, target
 from layerfs.sys.limits import raise_open_files
 from layerfs.union.belief import belief_of
-from layerfs.union.inodes import Numbers
 from layerfs.union.layers import DirTree, Tree
+from layerfs.union.numbers import Numbers
 from layerfs.union.options import OverrideStat, UnionOptions
 from layerfs.union.owners import OVERRIDES, override_value
 from layerfs.union.pool import Room

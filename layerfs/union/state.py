@@ -14,8 +14,9 @@ from layerfs.union.belief import Belief
 from layerfs.union.digits import KEPT_MAX, kept
 from layerfs.union.handles import Handles
 from layerfs.union.hardlinks import HardLinks
-from layerfs.union.inodes import ROOT, Directory, Node, Numbers, Table
+from layerfs.union.inodes import ROOT, Directory, Node, Table
 from layerfs.union.layers import DirTree, Part, Tree
+from layerfs.union.numbers import Numbers
 from layerfs.union.opened import Handle
 from layerfs.union.options import UnionOptions
 from layerfs.union.owners import Owners

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.union.inodes import FRESH, HASHED, Node
+from layerfs.union.inodes import Node
+from layerfs.union.numbers import FRESH, HASHED
 from tests.host import find_person
 from tests.oracle.trees import WHITEOUT, Layer, directory, file, hardlink, symlink
 from tests.union.box import Box, as_person

@@ -9,7 +9,7 @@ import pytest
 
 from layerfs.sys.dirs import RENAME_EXCHANGE
 from layerfs.union.attrs import Change
-from layerfs.union.inodes import HASHED, Numbers
+from layerfs.union.numbers import HASHED, Numbers
 from tests.host import find_person
 from tests.oracle.trees import Kind as Type
 from tests.oracle.trees import Layer, Node, file, hardlink, symlink
