@@ -12,6 +12,7 @@ import pytest
 from layerfs.errors import Unsupported
 from layerfs.mounts import sandbox
 from tests.cli.scene import PATIENCE, Scene, processes, wait_until
+from tests.conftest import a_scratch
 from tests.host import BIN, require
 
 
@@ -173,14 +174,17 @@ def test_run_within_run(rootless: Scene) -> None:
     assert person.run(command, cwd=rootless.place).stdout == "top\n"
 
 
-def test_whole_host_can_be_the_layer(scratch: Path) -> None:
+def test_whole_host_can_be_the_layer() -> None:
+    """The host's root filesystem, that is; what is mounted below it, as /tmp may be, is no part of a layer."""
     require("root", "kernel overlay")
-    (scratch / "file").touch()
-    inside = str(scratch / "file").lstrip("/")
-    command = [str(BIN / "layerfs"), "run", "/", "--", "sh", "-c", f"rm {inside} && test ! -e {inside} && echo gone"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
-    assert done.stdout == "gone\n"
-    assert (scratch / "file").exists()
+    with a_scratch("/") as place:
+        (place / "file").touch()
+        inside = str(place / "file").lstrip("/")
+        script = f"rm {inside} && test ! -e {inside} && echo gone"
+        command = [str(BIN / "layerfs"), "run", "/", "--", "sh", "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        assert done.stdout == "gone\n"
+        assert (place / "file").exists()
 
 
 @pytest.mark.parametrize(

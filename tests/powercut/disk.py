@@ -28,7 +28,7 @@ from tests.host import PROJECT
 from tests.powercut.server import Record, records
 
 SIZE = 48 << 20  # bytes; ext4 gives itself a journal of 4 MiB
-SECTOR = 512  # bytes that a disk writes in whole or not at all
+SECTOR = 4096  # bytes that a disk writes in whole or not at all; with 512 a torn superblock ends ext4 itself
 TIMEOUT = 60  # s
 MKFS = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", "-O", "^resize_inode"),
@@ -156,9 +156,12 @@ def _write(fd: int, record: Record, chance: random.Random | None) -> None:
         os.pwrite(fd, record.data, record.offset)
         return
     assert chance is not None
-    for start in range(0, len(record.data), SECTOR) if part else ():
+    start = 0
+    while part and start < len(record.data):
+        end = start + SECTOR - (record.offset + start) % SECTOR
         if chance.random() < part:
-            os.pwrite(fd, record.data[start : start + SECTOR], record.offset + start)
+            os.pwrite(fd, record.data[start:end], record.offset + start)
+        start = end
 
 
 def _make_file(path: Path, size: int) -> None:

@@ -87,7 +87,7 @@ def test_log_is_moved_into_the_file_when_it_is_long(
         add(ledger, "x" * 1000 + str(number))
     assert ledger._mover is not None
     ledger._mover.join()
-    assert (scratch / "ledger.db").stat().st_size > 1 << 16
+    assert (scratch / "ledger.db").stat().st_size > 50 * 1000  # what the log held when the mover began, at least
 
 
 def test_ledger_is_closed_to_others(ledger: Ledger, scratch: Path) -> None:
