@@ -121,7 +121,7 @@ def link(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
 def _make(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Caller, maker: Maker) -> Node:
     check_free(ov, parent, name)
     part = copy_up_directory(ov, parent)
-    uid, gid = ov.owners.outside(caller.uid, caller.gid)
+    uid, gid = ov.owners.of_new(caller.uid, caller.gid)
     with ov.handles.held():
         at = ov.fd(part)
         listing, is_dir = listing_of(ov, parent), stat.S_ISDIR(mode)

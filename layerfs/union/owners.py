@@ -118,6 +118,16 @@ class Owners:
         """Return the ids on disk of ids seen in the mount; -1 means "leave it" and stays. EOVERFLOW: not mapped."""
         return _outside(self.options.uid_map, uid), _outside(self.options.gid_map, gid)
 
+    def of_new(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return the owner on disk of what somebody makes. EOVERFLOW: not mapped, and not who serves the mount.
+
+        The server's user owns what it makes, mapped or not: podman makes /etc/mtab so in a container of other ids.
+        """
+        return (
+            _outside(self.options.uid_map, uid, os.geteuid()),
+            _outside(self.options.gid_map, gid, os.getegid()),
+        )
+
 
 def override_value(uid: int, gid: int, mode: int) -> bytes:
     """Return the text of an override xattr."""
@@ -161,12 +171,12 @@ def _inside(ranges: tuple[IdRange, ...], outside: int) -> int:
     return NO_ID if ranges else outside
 
 
-def _outside(ranges: tuple[IdRange, ...], inside: int) -> int:
+def _outside(ranges: tuple[IdRange, ...], inside: int, own: int | None = None) -> int:
     if inside < 0:
         return inside
     for each in ranges:
         if each.inside <= inside < each.inside + each.count:
             return each.outside + inside - each.inside
-    if ranges:  # as chown(2) on an idmapped mount
+    if ranges and inside != own:  # as chown(2) on an idmapped mount
         raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
     return inside

@@ -162,6 +162,15 @@ def test_what_is_owned_by_an_id_without_a_mapping_is_nobodys_and_nothing_is_give
         assert os.stat(os.path.join(box.upper, b"f")).st_uid == 5000
 
 
+def test_who_serves_the_mount_owns_what_it_makes_though_it_has_no_mapping(scratch: Path) -> None:
+    """podman makes /etc/mtab as itself in a container whose ids begin at 1 of its own: it was refused."""
+    options = UnionOptions(uid_map=(IdRange(1, 0, 2000),), gid_map=(IdRange(1, 0, 2000),))
+    with Box(scratch, {b"f": file()}, options=options) as box:
+        box.create(b"mtab", caller=Caller(os.geteuid(), os.getegid(), 0))
+        assert shown(box, b"mtab") == (1, 1, "-rw-r--r--")
+        assert os.stat(os.path.join(box.upper, b"mtab")).st_uid == os.geteuid()
+
+
 # Who owns a layer's root and the file in it, their modes on disk, whether overrides were asked for; is one believed?
 BELIEF = {
     "root's": ((0, 0o755), (0, 0o755), False, True),
