@@ -19,7 +19,7 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.oci.below import Below
 from layerfs.oci.links import HardLinks
-from layerfs.oci.marks import Marks, opaque
+from layerfs.oci.marks import Marks
 from layerfs.oci.paths import LINKS, WH, clamp, split
 from layerfs.oci.resolve import Resolver
 from layerfs.oci.sweep import Sweep
@@ -157,8 +157,6 @@ class _Application:
             if kind is not Kind.DIRECTORY:
                 self.replace(at, name, kind)
                 self.target.mkdir(at, name)
-                if kind is Kind.WHITEOUT:
-                    opaque(self.target, at, name)
         found = self.resolver.directory(path, make=False)
         assert found is not None
         self.target.dress(found[0], member)
@@ -172,7 +170,7 @@ class _Application:
             self.target.add(at, name, member, data)
         except FileExistsError:
             kind = self.target.kind(at, name)
-            if path in self.implicit and kind is Kind.DIRECTORY and not self.is_all_marks(at, name):
+            if path in self.implicit and kind is Kind.DIRECTORY:
                 raise Corrupt(f"the layer has an entry below {path!r}, which is no directory") from None
             self.replace(at, name, kind)
             self.target.add(at, name, member, data)
@@ -182,14 +180,6 @@ class _Application:
         self.target.remove(at, name)
         if kind in (Kind.DIRECTORY, Kind.SYMLINK):
             self.resolver.forget()
-
-    def is_all_marks(self, at: Handle, name: bytes) -> bool:
-        """Tell whether a directory holds nothing but whiteouts."""
-        handle = self.target.enter(at, name)
-        try:
-            return all(self.target.kind(handle, inner) is Kind.WHITEOUT for inner in self.target.names(handle))
-        finally:
-            self.target.leave(handle)
 
     def is_stash(self, path: bytes) -> bool:
         """Tell whether it is a file that aufs kept for hard links; it goes at the end."""
@@ -202,12 +192,14 @@ class _Application:
 
     def finish(self) -> None:
         """Do what can only be done when all entries are known; times come last."""
+        if not self.plain:
+            self.marks.write()
         self.make_links()
         if self.stash:
             self.target.remove(self.target.root(), LINKS)
             self.resolver.forget()
             self.implicit.pop(LINKS, None)
-        if self.marks.pending:
+        if self.plain:
             Sweep(self).all(self.marks.pending)
         for path in self.implicit:
             self.dress_parent(path)

@@ -5,7 +5,7 @@ What a parent without an entry looks like, whether there is anything to delete, 
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, Self
 
 from layerfs.errors import Corrupt
@@ -114,3 +114,37 @@ class NothingBelow:
     def data(self, path: bytes) -> Iterator[memoryview]:
         """Have no data."""
         raise Corrupt(f"{path!r} is not in the layers below: there are none")
+
+
+class LateBelow:
+    """Layers that may still be on their way in: `ready` waits for them, when something of them is asked for.
+
+    Nothing is until all entries of the layer above are there, so layers can be applied side by side.
+    """
+
+    def __init__(self, ready: Callable[[], Below]) -> None:
+        self._ready = ready
+        self._below: Below | None = None
+
+    @property
+    def below(self) -> Below:
+        """The layers, complete."""
+        if self._below is None:
+            self._below = self._ready()
+        return self._below
+
+    def find(self, path: bytes) -> Member | None:
+        """Wait and find."""
+        return self.below.find(path)
+
+    def look(self, path: bytes) -> Seen | None:
+        """Wait and look."""
+        return self.below.look(path)
+
+    def names(self, path: bytes) -> list[bytes]:
+        """Wait and list."""
+        return self.below.names(path)
+
+    def data(self, path: bytes) -> Iterator[memoryview]:
+        """Wait and read."""
+        return self.below.data(path)

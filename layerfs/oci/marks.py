@@ -6,43 +6,49 @@ from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.oci.below import Below
 from layerfs.oci.paths import AUFS, OPAQUE, WH, hidden_name, split
 from layerfs.oci.resolve import Resolver
-from layerfs.oci.target import Form, Handle, Kind, Target
+from layerfs.oci.target import Handle, Kind, Target
 
 
 class Marks:
     """The marks of one layer on their way into one target.
 
-    In an OVERLAY target they are written as they come; in a PLAIN one they wait in `pending` (paths, and whether only
-    what is in the directory goes), since what they delete may be what a hard link needs.
+    They wait in `pending` (paths, and whether only what is in the directory goes) until all entries are there. In an
+    OVERLAY target `write` writes them then, before hard links are made; what they delete in a PLAIN one may be what a
+    hard link needs, so there the sweep comes after these.
     """
 
     def __init__(self, target: Target, resolver: Resolver, below: Below | None) -> None:
         self._target = target
         self._resolver = resolver
         self._below = below
-        self._plain = target.form is Form.PLAIN
         self.pending: list[tuple[bytes, bool]] = []
         self.deleted: set[bytes] = set()  # directories that stand where the layer deleted one
         self._covered: dict[bytes, bool] = {}
 
     def mark(self, path: bytes) -> None:
-        """Apply a whiteout or an opaque marker; other names of that kind are aufs's, and mean nothing."""
+        """Note a whiteout or an opaque marker; other names of that kind are aufs's, and mean nothing."""
         above, name = split(path)
         if name == OPAQUE and not _marked(above):
-            return self.hide_all(above)
+            self.pending.append((above, True))
+            return
         if any(part.startswith(AUFS) for part in path.split(b"/")):
             return
         if _marked(above):
             raise Corrupt(f"the layer has an entry below a whiteout: {path!r}")
         hidden = hidden_name(name, path)
-        self.hide(above, hidden)
+        self.pending.append((above + b"/" + hidden if above else hidden, False))
+
+    def write(self) -> None:
+        """Write all marks, those of parents first: what is in a deleted directory needs none."""
+        for path, only_inside in sorted(self.pending, key=lambda mark: (mark[0].count(b"/"), mark[1])):
+            if only_inside:
+                self.hide_all(path)
+            else:
+                self.hide(*split(path))
 
     def hide(self, above: bytes, name: bytes) -> None:
         """Hide a name of the layers below."""
         path = above + b"/" + name if above else name
-        if self._plain:
-            self.pending.append((path, False))
-            return
         if self._below is not None and self._below.find(path) is None:
             return
         found = self._resolver.directory(above, make=self.is_hidable(above), follow=False)
@@ -70,9 +76,6 @@ class Marks:
 
     def hide_all(self, path: bytes) -> None:
         """Hide all that the layers below have in a directory."""
-        if self._plain:
-            self.pending.append((path, True))
-            return
         below = self._below
         if not path:
             if below is None:

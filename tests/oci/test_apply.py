@@ -146,6 +146,11 @@ ANY_ORDER = {
     "a new directory in place of a deleted one": (
         [file(b".wh.d"), directory(b"d/"), file(b"d/s/y", b"y")],
         {**without("d"), "d": "d", "d/s": "d", "d/s/y": "f:y"}),
+    "whiteouts beside that of the parent": ([file(b".wh.d"), file(b"d/.wh.a"), file(b"d/s/.wh.x"), MARK], without("d")),
+    "a file where a directory has marks": (
+        [file(b"d", b"file"), file(b"d/.wh.a"), MARK, file(b".wh.d")], without("d") | {"d": "f:file"}),
+    "a hard link where a file is deleted": (
+        [file(b".wh.keep"), link(b"keep", b"h1"), file(b".wh.h1")], without("h1") | {"keep": "f:linked"}),
     "hard links and their targets": (
         [link(b"x", b"y"), file(b"y", b"!"), link(b"z", b"x"), link(b"h3", b"h1")],
         UNCHANGED | {"x": "f:!", "y": "f:!", "z": "f:!", "h3": "f:linked"}),
