@@ -59,7 +59,7 @@ class Dresser:
     def _by_override(self, fd: int, member: Member) -> None:
         """What we may do with it ourselves stays possible, whatever the mode says to others."""
         ours = 0o700 if member.kind == stat.S_IFDIR else 0o600
-        os.fchmod(fd, member.mode & 0o777 | ours)
+        os.fchmod(fd, member.mode & 0o755 | ours)  # who may write to a file could say who owns it
         os.setxattr(fd, OVERRIDE, override_value(member))
 
     def named(self, at: int, name: bytes, member: Member) -> None:

@@ -5,7 +5,7 @@ behind the two zero blocks at the end is read (it belongs to the digest) and mea
 """
 
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,10 +44,15 @@ class Member:
 
 
 class TarReader:
-    """Iterate over the members of a tar; `data` gives the current one's bytes, and must not be kept."""
+    """Iterate over the members of a tar; `data` gives the current one's bytes, and must not be kept.
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
+    skip: passes over bytes that nobody wants, where the stream can do that.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], skip: Callable[[int], object] | None = None) -> None:
+        self._pieces = self._counted(pieces)
+        self._skip_ahead = skip
+        self._given = 0  # bytes of the stream behind us, with the current piece
         self._piece = b""
         self._at = 0
         self._left = 0  # bytes of the current member's data that nobody took
@@ -62,6 +67,16 @@ class TarReader:
             yield member
         while next(self._pieces, b""):
             pass
+
+    def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._given += len(piece)
+            yield piece
+
+    @property
+    def position(self) -> int:
+        """Where in the stream the current member's data begin, if none were taken."""
+        return self._given - len(self._piece) + self._at
 
     def data(self) -> Iterator[memoryview]:
         """Yield the current member's stored bytes in pieces, of a sparse file those of its extents."""
@@ -110,6 +125,12 @@ class TarReader:
         return view
 
     def _skip(self, count: int) -> None:
+        here = min(count, len(self._piece) - self._at)
+        self._at, count = self._at + here, count - here
+        if count and self._skip_ahead is not None:
+            self._skip_ahead(count)
+            self._given += count
+            return
         while count:
             count -= len(self._some(count))
 

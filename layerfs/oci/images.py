@@ -1,0 +1,154 @@
+"""The images of a store: records of kind `image`, each a name and the digest of an index or manifest.
+
+A record holds every blob of its image that is there, and the snapshots of its layers; what no record holds any more
+goes with the image.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from layerfs.errors import Corrupt, InvalidArgument, LayerfsError, NotFound
+from layerfs.oci.closure import Chosen, choose, leaves, load, read_document
+from layerfs.oci.digest import Digest, parse_digest
+from layerfs.oci.documents import Descriptor, Platform
+from layerfs.oci.reference import parse_reference
+from layerfs.oci.streams import reader_of
+from layerfs.snapshots.library import Store
+from layerfs.store.records import Record
+
+KIND: Final = "image"
+TYPE, SIZE, CHOSEN, CHOSEN_SIZE, CHOSEN_TYPE = "type", "size", "manifest", "manifest-size", "manifest-type"
+SNAPSHOT: Final = "snapshot:"
+_SHORTEST: Final = 6  # digits of a digest that stand for it
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of the store. top: what its name stands for; chosen: the manifest for the platform it was taken for."""
+
+    name: str
+    top: Descriptor
+    chosen: Descriptor
+    created: int
+
+
+class Images:
+    """The images of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def all(self) -> list[Image]:
+        """Return all images, by name."""
+        return [_image(record) for record in self.store.records.all(KIND)]
+
+    def get(self, text: str) -> Image:
+        """Return the image that a name, or the beginning of a digest, means. Raises NotFound, InvalidArgument."""
+        for name in dict.fromkeys((text, *_names(text))):
+            if (record := self.store.records.get(KIND, name)) is not None:
+                return _image(record)
+        digits = text.removeprefix("sha256:")
+        if len(digits) >= _SHORTEST and not digits.strip("0123456789abcdef"):
+            found = [image for image in self.all() if image.top.digest[7:].startswith(digits)]
+            if len({image.top.digest for image in found}) > 1:
+                raise InvalidArgument(f"{text} is the beginning of several images' digests")
+            if found:
+                return found[0]
+        raise NotFound(f"there is no image {text}", "`layerfs image ls` shows what there is; pull or import it")
+
+    def put(self, name: str, top: Descriptor, chosen: Descriptor, holds: Iterable[str]) -> Image:
+        """Record an image, in place of one of that name."""
+        labels = {
+            TYPE: top.media_type,
+            SIZE: str(top.size),
+            CHOSEN: chosen.digest,
+            CHOSEN_SIZE: str(chosen.size),
+            CHOSEN_TYPE: chosen.media_type,
+        }
+        before = self.store.records.get(KIND, name)
+        held = self.store.records.holds(KIND, name) if before is not None else []
+        record = self.store.records.put(KIND, name, top.digest, holds, labels)
+        self._drop(held)
+        return _image(record)
+
+    def tag(self, text: str, name: str) -> Image:
+        """Give an image another name."""
+        image = self.get(text)
+        return self.put(str(parse_reference(name)), image.top, image.chosen, self.holds(image))
+
+    def holds(self, image: Image) -> list[str]:
+        """Return what an image holds."""
+        return self.store.records.holds(KIND, image.name)
+
+    def remove(self, text: str) -> Image:
+        """Remove a name; what only it held goes too, but for snapshots that others stand on."""
+        image = self.get(text)
+        self._drop(self.store.records.remove(KIND, image.name))
+        return image
+
+    def _drop(self, holds: Iterable[str]) -> None:
+        """Give up what nothing holds any more: snapshots from the top, then blobs."""
+        gone = [hold for hold in holds if not self.store.records.holders(hold)]
+        for hold in reversed([hold for hold in self._in_order(gone) if hold.startswith(SNAPSHOT)]):
+            driver, _, name = hold[len(SNAPSHOT) :].partition("/")
+            with suppress(LayerfsError):  # it has children, or its driver is gone: a later collection takes it
+                self.store.snapshotter(driver).remove(name)
+        for hold in gone:
+            if not hold.startswith(SNAPSHOT):
+                self.store.content.remove(hold)
+
+    def _in_order(self, holds: list[str]) -> list[str]:
+        """Sort snapshots by their depth, parents first."""
+        depths: dict[str, int] = {}
+
+        def depth(hold: str) -> int:
+            driver, _, name = hold[len(SNAPSHOT) :].partition("/")
+            count = 0
+            with suppress(LayerfsError):
+                while name:
+                    name = self.store.snapshotter(driver).stat(name).parent
+                    count += 1
+            return count
+
+        for hold in holds:
+            if hold.startswith(SNAPSHOT):
+                depths[hold] = depth(hold)
+        return sorted(depths, key=lambda hold: depths[hold])
+
+    def document(self, wanted: Descriptor) -> bytes:
+        """Return the bytes of a document in the store, checked. Raises NotFound, Corrupt."""
+        fd = self.store.content.open(wanted.digest)
+        try:
+            return read_document(reader_of(fd), wanted)
+        finally:
+            os.close(fd)
+
+    def load(self, image: Image, platform: Platform | None = None) -> Chosen:
+        """Return an image's manifest and config, for a platform if another one is wanted."""
+        if platform is None:
+            return load(image.chosen, self.document)
+        found = leaves(image.top, self.document, self.has)
+        return choose(found, platform, self.document)
+
+    def has(self, digest: Digest) -> bool:
+        """Tell whether a blob is in the store."""
+        return self.store.content.get(digest) is not None
+
+
+def _names(text: str) -> list[str]:
+    with suppress(InvalidArgument):
+        return [str(parse_reference(text))]
+    return []
+
+
+def _image(record: Record) -> Image:
+    labels: Mapping[str, str] = record.labels
+    try:
+        top = Descriptor(labels[TYPE], parse_digest(record.digest), int(labels[SIZE]))
+        chosen = Descriptor(labels[CHOSEN_TYPE], parse_digest(labels[CHOSEN]), int(labels[CHOSEN_SIZE]))
+    except (KeyError, ValueError):
+        raise Corrupt(f"the store's record of image {record.name} is not as it should be") from None
+    return Image(record.name, top, chosen, record.created)

@@ -1,0 +1,163 @@
+"""An image into the store, from a source on disk or from a registry: blobs, then snapshots, then the record.
+
+Blobs that are there are not taken again; one that was broken off goes on where its bytes end, if the source can. Until
+the record names them all, what was taken in is kept by descriptors of ours; a process that is killed leaves blobs and
+snapshots that the next intake of the same image finds, or a collection takes away.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from layerfs.errors import AlreadyExists, Corrupt, NotFound
+from layerfs.oci.closure import Chosen, Leaf, attestations, choose, leaves, load, parts
+from layerfs.oci.digest import Digest
+from layerfs.oci.documents import Descriptor, Platform
+from layerfs.oci.images import SNAPSHOT, Image, Images
+from layerfs.oci.platforms import host_platform
+from layerfs.oci.sources import Source
+from layerfs.oci.streams import PIECE
+from layerfs.oci.target import USUAL, Limits
+from layerfs.oci.unpack import Progress, Unpacking, silent
+from layerfs.snapshots.snapshotter import Snapshotter
+from layerfs.store.content import Content, Taking
+
+WORKERS: Final = 3  # blobs at once
+
+
+class Blobs(Protocol):
+    """Where blobs come from."""
+
+    def has(self, digest: Digest) -> bool:
+        """Tell whether a blob can be had."""
+
+    def fill(self, wanted: Descriptor, taking: Taking, told: Callable[[int], None]) -> None:
+        """Write a blob's bytes from `taking.offset` on, or all again; `told` hears how many there are. NotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What to take in of an image, and whether to unpack it (`snapshotter`)."""
+
+    platform: Platform | None = None
+    all_platforms: bool = False
+    snapshotter: Snapshotter | None = None
+    limits: Limits = USUAL
+
+
+ONLY_OURS: Final = Wishes()
+
+
+@dataclass
+class Intake:
+    """One image on its way into a store. `waived`: what an unpacked layer lacks on this host, (path, why)."""
+
+    images: Images
+    blobs: Blobs
+    wishes: Wishes = ONLY_OURS
+    progress: Progress = silent
+    check: Callable[[], None] = lambda: None
+    waived: list[tuple[bytes, str]] = field(default_factory=list)
+
+    def take(self, names: Iterable[str], top: Descriptor) -> list[Image]:
+        """Take an image in under all its names. Raises Corrupt, NotFound, InvalidArgument, Unsupported, OSError."""
+        with ExitStack() as held:
+            self._held = held
+            found = leaves(top, self._document, self.blobs.has)
+            chosen = choose(found, self.wishes.platform or host_platform(), self._document)
+            wanted = {each.digest: each for each in self._wanted(top, found, chosen)}
+            self._take_blobs(list(wanted.values()))
+            holds: list[str] = list(wanted)
+            snapshotter = self.wishes.snapshotter
+            if snapshotter is not None and chosen.config is not None:
+                content, limits = self.images.store.content, self.wishes.limits
+                unpacking = Unpacking(content, snapshotter, chosen, self.progress, self.check, limits)
+                holds += [f"{SNAPSHOT}{snapshotter.name}/{name}" for name in unpacking.run()]
+                self.waived += unpacking.waived
+            return [self.images.put(name, top, chosen.descriptor, holds) for name in names or (top.digest,)]
+
+    def _wanted(self, top: Descriptor, found: list[Leaf], chosen: Chosen) -> list[Descriptor]:
+        """Return all that is to be taken: the way to the image, the image, what attests it, and perhaps all others."""
+        wanted = [top, chosen.descriptor, *parts(chosen.manifest)]
+        for leaf in found:
+            entry = leaf.descriptor
+            if entry.digest == chosen.descriptor.digest:
+                wanted += leaf.above
+        others = [leaf.descriptor for leaf in found] if self.wishes.all_platforms else []
+        for entry in [*others, *attestations(found, chosen.descriptor)]:
+            if self.blobs.has(entry.digest):
+                blobs = parts(load(entry, self._document).manifest)
+                wanted += [entry, *(part for part in blobs if self.blobs.has(part.digest))]
+        return wanted
+
+    def _document(self, wanted: Descriptor) -> bytes:
+        """Return a document's bytes, from the store or taken into it."""
+        self._take(wanted)
+        return self.images.document(wanted)
+
+    def _take_blobs(self, wanted: list[Descriptor]) -> None:
+        """Take blobs in side by side, the largest first."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            ordered = sorted(wanted, key=lambda each: each.size, reverse=True)
+            tasks = [pool.submit(self._take, each) for each in ordered]
+            try:
+                for task in tasks:
+                    task.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _take(self, wanted: Descriptor) -> None:
+        """Take one blob in, and keep it."""
+        self.check()
+        content = self.images.store.content
+        held = take_blob(content, wanted, self.blobs, lambda done: self._told(wanted, done))
+        self._held.callback(os.close, held)
+        self.progress("stored", wanted.digest, wanted.size, wanted.size)
+
+    def _told(self, wanted: Descriptor, done: int) -> None:
+        self.check()
+        self.progress("storing", wanted.digest, done, wanted.size)
+
+
+def take_blob(content: Content, wanted: Descriptor, blobs: Blobs, told: Callable[[int], None]) -> int:
+    """Take a blob into the store, and return a descriptor that keeps it there."""
+    while True:
+        try:
+            with content.ingest(wanted.digest, wanted.size) as taking:
+                blobs.fill(wanted, taking, told)
+                return taking.commit().held
+        except AlreadyExists:
+            pass
+        try:
+            found = content.hold(wanted.digest)
+        except NotFound:  # collected just now
+            continue
+        if found.blob.size != wanted.size:
+            os.close(found.held)
+            raise Corrupt(f"blob {wanted.digest} has {found.blob.size} bytes, and not {wanted.size}")
+        return found.held
+
+
+@dataclass(frozen=True, slots=True)
+class FromSource:
+    """The blobs of a source on disk."""
+
+    source: Source
+
+    def has(self, digest: Digest) -> bool:
+        """Tell whether the source has a blob."""
+        return self.source.has(digest)
+
+    def fill(self, wanted: Descriptor, taking: Taking, told: Callable[[int], None]) -> None:
+        """Copy a blob."""
+        taking.restart()
+        with self.source.open(wanted.digest) as read:
+            while piece := read(PIECE):
+                if taking.offset + len(piece) > wanted.size:
+                    raise Corrupt(f"blob {wanted.digest} has more than {wanted.size} bytes")
+                taking.write(piece)
+                told(taking.offset)
