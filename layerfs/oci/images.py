@@ -71,7 +71,7 @@ class Images:
         before = self.store.records.get(KIND, name)
         held = self.store.records.holds(KIND, name) if before is not None else []
         record = self.store.records.put(KIND, name, top.digest, holds, labels)
-        self._drop(held)
+        self.drop(held)
         return _image(record)
 
     def tag(self, text: str, name: str) -> Image:
@@ -86,10 +86,10 @@ class Images:
     def remove(self, text: str) -> Image:
         """Remove a name; what only it held goes too, but for snapshots that others stand on."""
         image = self.get(text)
-        self._drop(self.store.records.remove(KIND, image.name))
+        self.drop(self.store.records.remove(KIND, image.name))
         return image
 
-    def _drop(self, holds: Iterable[str]) -> None:
+    def drop(self, holds: Iterable[str]) -> None:
         """Give up what nothing holds any more: snapshots from the top, then blobs."""
         gone = [hold for hold in holds if not self.store.records.holders(hold)]
         for hold in reversed([hold for hold in self._in_order(gone) if hold.startswith(SNAPSHOT)]):

@@ -64,20 +64,33 @@ class Intake:
 
     def take(self, names: Iterable[str], top: Descriptor) -> list[Image]:
         """Take an image in under all its names. Raises Corrupt, NotFound, InvalidArgument, Unsupported, OSError."""
+        self._made: list[str] = []  # what is to go again if anything fails
         with ExitStack() as held:
             self._held = held
-            found = leaves(top, self._document, self.blobs.has)
-            chosen = choose(found, self.wishes.platform or host_platform(), self._document)
-            wanted = {each.digest: each for each in self._wanted(top, found, chosen)}
-            self._take_blobs(list(wanted.values()))
-            holds: list[str] = list(wanted)
-            snapshotter = self.wishes.snapshotter
-            if snapshotter is not None and chosen.config is not None:
-                content, limits = self.images.store.content, self.wishes.limits
-                unpacking = Unpacking(content, snapshotter, chosen, self.progress, self.check, limits)
-                holds += [f"{SNAPSHOT}{snapshotter.name}/{name}" for name in unpacking.run()]
-                self.waived += unpacking.waived
-            return [self.images.put(name, top, chosen.descriptor, holds) for name in names or (top.digest,)]
+            try:
+                return self._all(list(names) or [top.digest], top)
+            except BaseException:
+                held.close()
+                self.images.drop(self._made)
+                raise
+
+    def _all(self, names: list[str], top: Descriptor) -> list[Image]:
+        found = leaves(top, self._document, self.blobs.has)
+        chosen = choose(found, self.wishes.platform or host_platform(), self._document)
+        wanted = {each.digest: each for each in self._wanted(top, found, chosen)}
+        self._take_blobs(list(wanted.values()))
+        holds: list[str] = list(wanted)
+        snapshotter = self.wishes.snapshotter
+        if snapshotter is not None and chosen.config is not None:
+            content, limits = self.images.store.content, self.wishes.limits
+            unpacking = Unpacking(content, snapshotter, chosen, self.progress, self.check, limits)
+            prefix = f"{SNAPSHOT}{snapshotter.name}/"
+            try:
+                holds += [prefix + name for name in unpacking.run()]
+            finally:
+                self._made += [prefix + name for name in unpacking.made]
+            self.waived += unpacking.waived
+        return [self.images.put(name, top, chosen.descriptor, holds) for name in names]
 
     def _wanted(self, top: Descriptor, found: list[Leaf], chosen: Chosen) -> list[Descriptor]:
         """Return all that is to be taken: the way to the image, the image, what attests it, and perhaps all others."""
@@ -114,6 +127,8 @@ class Intake:
         """Take one blob in, and keep it."""
         self.check()
         content = self.images.store.content
+        if not self.images.has(wanted.digest):
+            self._made.append(wanted.digest)
         held = take_blob(content, wanted, self.blobs, lambda done: self._told(wanted, done))
         self._held.callback(os.close, held)
         self.progress("stored", wanted.digest, wanted.size, wanted.size)

@@ -60,6 +60,7 @@ class Unpacking:
     check: Callable[[], None] = lambda: None
     limits: Limits = USUAL
     waived: list[tuple[bytes, str]] = field(default_factory=list)
+    made: list[Digest] = field(default_factory=list)
 
     def run(self) -> list[Digest]:
         """Unpack what is not there yet and return the ChainIDs, bottom first. Raises as `apply_layer` does."""
@@ -116,6 +117,7 @@ class Unpacking:
                         chain[number], key, {REF: chain[number]}, parent=parent if side_by_side else ""
                     )
                     key = ""
+                    self.made.append(chain[number])
             finally:
                 if key:
                     self.snapshotter.remove(key)
