@@ -12,11 +12,12 @@ WORK_TREE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 # The harness lies beside the package in the project's work tree, and is not installed.
 _BENCH: Final = ("bench",) if os.path.exists(f"{WORK_TREE}/benchmarks/__main__.py") else ()
 VERBS: Final = (
-    *("mount", "umount", "status", "diff", "run", "xar", "cache", "snapshot", "store", "serve", "doctor"),
+    *("mount", "umount", "status", "diff", "run", "image", "pull", "push", "xar", "cache"),
+    *("snapshot", "store", "serve", "doctor"),
     *_BENCH,
     "completion",
 )
-GROUPS: Final = ("xar",)  # verbs that have verbs of their own
+GROUPS: Final = ("xar", "image")  # verbs that have verbs of their own
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,7 +8,7 @@ snapshots that the next intake of the same image finds, or a collection takes aw
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -74,6 +74,13 @@ class Intake:
                 self.images.drop(self._made)
                 raise
 
+    def know(self, document: Descriptor, data: bytes) -> None:
+        """Take a document in of which the bytes are here already, so that it need not be fetched again."""
+        with suppress(AlreadyExists), self.images.store.content.ingest(document.digest, document.size) as taking:
+            taking.restart()
+            taking.write(data)
+            os.close(taking.commit().held)
+
     def _all(self, names: list[str], top: Descriptor) -> list[Image]:
         found = leaves(top, self._document, self.blobs.has)
         chosen = choose(found, self.wishes.platform or host_platform(), self._document)
@@ -101,7 +108,7 @@ class Intake:
                 wanted += leaf.above
         others = [leaf.descriptor for leaf in found] if self.wishes.all_platforms else []
         for entry in [*others, *attestations(found, chosen.descriptor)]:
-            if self.blobs.has(entry.digest):
+            with suppress(NotFound):  # a source need not have what is not ours
                 blobs = parts(load(entry, self._document).manifest)
                 wanted += [entry, *(part for part in blobs if self.blobs.has(part.digest))]
         return wanted

@@ -1,0 +1,49 @@
+"""`layerfs image`: the verbs about images in a store; their modules are imported when they are asked for."""
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from layerfs.snapshots.library import Store
+
+PARTS: Final = {
+    "import": "image_files", "export": "image_files", "ls": "image_show", "inspect": "image_show",
+    "history": "image_show", "verify": "image_show", "rm": "image_names", "tag": "image_names", "mount": "image_run",
+    "run": "image_run", "commit": "image_commit",
+}  # fmt: skip
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", asked: str = "") -> None:
+    """Add this verb to the command line, with the one part that is asked for, or with all of them."""
+    parser = subparsers.add_parser(
+        "image",
+        help="images: import, show, run, export",
+        description="Images in OCI's and docker's formats, kept in a store by name; their layers are snapshots.",
+    )
+    parts = parser.add_subparsers(prog="layerfs image", metavar="VERB", dest="part", required=True)
+    for part in (asked,) if asked in PARTS else PARTS:
+        import_module(f"layerfs.cli.{PARTS[part]}").add_parser(parts, part)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the part that was asked for."""
+    part: Callable[[argparse.Namespace], int] = import_module(f"layerfs.cli.{PARTS[arguments.part]}").run
+    return part(arguments)
+
+
+def add_store_options(parser: argparse.ArgumentParser, *, snapshotter: bool = False, platform: bool = False) -> None:
+    """Add the options that say which store, and what is taken from or into it."""
+    parser.add_argument("--root", metavar="DIR", help="the store (default: LAYERFS_ROOT, or the user's own)")
+    if snapshotter:
+        parser.add_argument("--snapshotter", metavar="NAME", default="auto", help="who keeps the layers (auto)")
+    if platform:
+        parser.add_argument("--platform", metavar="OS/ARCH", help="of an image for several (default: this machine's)")
+
+
+def opened(arguments: argparse.Namespace) -> "Store":
+    """Open the store that the arguments name."""
+    from layerfs.snapshots.library import open_store
+
+    return open_store(arguments.root)

@@ -1,0 +1,177 @@
+"""Registries on loopback: Debian's docker-registry, and one that does whatever a test wants."""
+
+import json
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.host import require
+from tests.oci.image import digest
+
+CONFIG = """\
+version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: ROOT}, delete: {enabled: true}}
+http: {addr: "127.0.0.1:PORT"}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
+
+
+@contextmanager
+def docker_registry(place: Path, extra: str = "") -> Iterator[str]:
+    """Run docker-registry and give its host and port."""
+    require("docker-registry")
+    port = free_port()
+    (place / "registry.yml").write_text(CONFIG.replace("ROOT", str(place / "data")).replace("PORT", str(port)) + extra)
+    with (place / "registry.log").open("w") as log:
+        program = subprocess.Popen(["docker-registry", "serve", place / "registry.yml"], stdout=log, stderr=log)
+    try:
+        while True:
+            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert program.poll() is None, (place / "registry.log").read_text()
+            time.sleep(0.02)
+        yield f"127.0.0.1:{port}"
+    finally:
+        program.terminate()
+        program.wait()
+
+
+class Naughty:
+    """A registry in memory. `rules` are asked first: a function that returns True has answered."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, tuple[str, bytes]] = {}
+        self.uploads: dict[str, bytes] = {}
+        self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.rules: list[Callable[[BaseHTTPRequestHandler], bool]] = []
+        naughty = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def _any(self) -> None:
+                naughty.seen.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+                if not any(rule(self) for rule in naughty.rules):
+                    naughty.answer(self)
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = _any
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = False  # server_close waits for them
+        Handler.timeout = 5
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
+
+    @contextmanager
+    def running(self) -> Iterator["Naughty"]:
+        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.server.shutdown()
+            thread.join()
+            self.server.server_close()
+
+    def store(self, blobs: dict[str, bytes], name: str, top: dict[str, Any]) -> None:
+        """Hold an image."""
+        self.blobs |= blobs
+        for known, data in blobs.items():
+            with suppress(ValueError):
+                kind = json.loads(data).get("mediaType")
+                if kind:
+                    self.manifests[known] = (kind, data)
+        self.manifests[name] = self.manifests[top["digest"]]
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer as a good registry does."""
+        size = int(handler.headers.get("Content-Length") or 0)
+        body = handler.rfile.read(size) if size else b""
+        path, _, query = handler.path.partition("?")
+        kind, _, name = path.partition("/v2/repo/")[2].partition("/")
+        if kind == "manifests" and handler.command == "PUT":
+            self.manifests[name] = self.manifests[digest(body)] = (handler.headers["Content-Type"], body)
+            reply(handler, 201, headers={"Docker-Content-Digest": digest(body)})
+            return
+        if kind == "manifests" and name in self.manifests:
+            media_type, data = self.manifests[name]
+            reply(handler, 200, data, {"Content-Type": media_type, "Docker-Content-Digest": digest(data)})
+            return
+        if kind == "blobs" and name.startswith("uploads/"):
+            return self._upload(handler, name.removeprefix("uploads/"), query, body)
+        if kind == "blobs" and name in self.blobs:
+            return self._blob(handler, self.blobs[name])
+        reply(handler, 404, b'{"errors": [{"code": "UNKNOWN", "message": "not here"}]}')
+
+    def _blob(self, handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        match = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+        if match is None:
+            reply(handler, 200, data)
+            return
+        at = int(match[1])
+        reply(handler, 206, data[at:], {"Content-Range": f"bytes {at}-{len(data) - 1}/{len(data)}"})
+
+    def _upload(self, handler: BaseHTTPRequestHandler, name: str, query: str, body: bytes) -> None:
+        if handler.command == "POST":
+            name = str(len(self.uploads))
+            self.uploads[name] = b""
+        place = {"Location": f"/v2/repo/blobs/uploads/{name}?_state=x{len(self.uploads[name])}"}
+        if handler.command in ("POST", "PATCH"):
+            self.uploads[name] += body
+            place["Range"] = f"0-{max(len(self.uploads[name]) - 1, 0)}"
+            reply(handler, 202, headers=place)
+            return
+        if handler.command == "GET":
+            reply(handler, 204, headers=place | {"Range": f"0-{len(self.uploads[name]) - 1}"})
+            return
+        self.uploads[name] += body
+        data = self.uploads.pop(name)
+        wanted = query.rpartition("digest=")[2].replace("%3A", ":")
+        if digest(data) != wanted:
+            reply(handler, 400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+            return
+        self.blobs[wanted] = data
+        reply(handler, 201, headers={"Docker-Content-Digest": wanted})
+
+
+Headers = dict[str, str]
+
+
+def reply(handler: BaseHTTPRequestHandler, status: int, data: bytes = b"", headers: Headers | None = None) -> bool:
+    """Answer with a body; True, for rules."""
+    handler.send_response(status)
+    for key, value in (headers or {}).items():
+        handler.send_header(key, value)
+    if status != 204:
+        handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    if handler.command != "HEAD" and status != 204:
+        handler.wfile.write(data)
+    return True
+
+
+def break_off(handler: BaseHTTPRequestHandler, data: bytes, part: int, status: int = 200, **headers: str) -> None:
+    """Promise all bytes, send a part, and hang up."""
+    handler.send_response(status)
+    for key, value in headers.items():
+        handler.send_header(key.replace("_", "-"), value)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data[:part])
+    handler.close_connection = True
