@@ -75,7 +75,7 @@ class Naughty:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = False  # server_close waits for them
-        Handler.timeout = 5
+        Handler.timeout = 1
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
 
     @contextmanager

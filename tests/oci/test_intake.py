@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,9 @@ from layerfs.oci.images import Images
 from layerfs.oci.intake import FromSource, Intake, Wishes
 from layerfs.oci.sources import open_source
 from layerfs.oci.unpack import chain_ids
-from layerfs.snapshots.library import Store, open_store
-from tests.host import require
+from layerfs.snapshots.library import Store
 from tests.oci.image import INDEX, LAYERS, MANIFEST, Made, digest, tarred, write_tar
 from tests.oci.tars import brief
-
-
-@pytest.fixture
-def store(scratch: Path) -> Iterator[Store]:
-    require("root", "kernel overlay")
-    (scratch / "store").mkdir(mode=0o700)
-    with open_store(scratch / "store") as opened:
-        yield opened
 
 
 def take(store: Store, path: Path, driver: str | None = "overlay", **wishes: Any) -> list[str]:
