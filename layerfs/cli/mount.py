@@ -152,6 +152,10 @@ def _paths(arguments: "Arguments", options: MountOptions) -> tuple[tuple[bytes, 
         arguments.usage("layers are given both as arguments and with -o lowerdir")
     if not layers and not options.lowers:
         arguments.usage("no LAYER; give LAYER... MOUNTPOINT, or -o lowerdir=A:B MOUNTPOINT")
+    if not all(map(os.path.lexists, layers)):  # perhaps an image's name
+        from layerfs.cli.stacking import expand
+
+        layers = expand(layers)
     return tuple(layers) or options.lowers, mountpoint
 
 

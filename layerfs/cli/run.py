@@ -56,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
     from layerfs.mounts.scratch import scratch_directory
 
     layers, command = _parse_words(args)
+    if len(layers) == 1 and not os.path.lexists(layers[0]):
+        from layerfs.cli.image_run import run_image
+
+        return run_image(layers[0], command, driver=Driver(args.driver))
     stack = _stack(layers, args.upper, args.work)
     found = Complete(stack) if args.no_deps else complete(stack)
     if not args.quiet:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.lowers.kinds import opener
 from layerfs.model import Driver, Stack
+from layerfs.mounts.identity import Identity
 from layerfs.mounts.images import kernel_stack
 from layerfs.mounts.kernel import mount_validated, words_for
 from layerfs.mounts.process import ServerHooks
@@ -40,13 +41,17 @@ _Mask = set[signal.Signals | int]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run on which stack. `scratch` is an empty directory to mount at; `chroot` makes the tree the root."""
+    """What to run on which stack. `scratch` is an empty directory to mount at; `chroot` makes the tree the root.
+
+    identity: who the command is there; None is who we are, in our environment.
+    """
 
     command: tuple[bytes, ...]
     stack: Stack
     scratch: bytes
     driver: Driver = Driver.AUTO
     chroot: bool = False
+    identity: Identity | None = None
 
 
 def run(job: Job) -> int:
@@ -139,7 +144,13 @@ class _Init:
         if pid:
             return pid
         try:
-            child.execute(self._job.command, environment(tree, dict(os.environb)), self._mask)
+            variables = environment(tree, dict(os.environb))
+            if self._job.identity is not None:
+                variables = self._job.identity.variables()
+                self._job.identity.assume()
+            child.execute(self._job.command, variables, self._mask)
+        except LayerfsError as error:
+            os.write(2, os.fsencode(f"layerfs: {error}\n"))
         except OSError as error:
             name = os.fsdecode(self._job.command[0])
             os.write(2, os.fsencode(f"layerfs: cannot run {name}: {child.reason(error)}\n"))

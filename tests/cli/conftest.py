@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.images import Shop
 from tests.cli.scene import rootless as rootless
 from tests.cli.scene import scene as scene
 from tests.host import BIN, Person, require
@@ -107,3 +108,10 @@ def persons_desk(scratch: Path, person: Person) -> Iterator[Desk]:
     require("mksquashfs", "fuse")
     with a_desk(scratch / "desk", person) as desk:
         yield desk
+
+
+@pytest.fixture
+def shop(scratch: Path) -> Shop:
+    """An empty store for the verbs about images."""
+    require("root", "kernel overlay")
+    return Shop(scratch)

@@ -1,0 +1,39 @@
+"""Layers of an image unpacked side by side."""
+
+from pathlib import Path
+
+import pytest
+
+from layerfs.oci.digest import digest_of
+from layerfs.oci.unpack import chain_ids
+from layerfs.snapshots.library import Store
+from tests.oci.image import Made
+from tests.oci.tars import END, brief, directory, file, link
+from tests.oci.test_intake import take
+
+
+def test_chain_ids_are_those_of_the_specification() -> None:
+    one, two = digest_of(b"1"), digest_of(b"2")
+    assert chain_ids([]) == []
+    assert chain_ids([one, two]) == [one, digest_of(f"{one} {two}".encode())]
+
+
+@pytest.mark.parametrize("driver", ["overlay", "fuse"])
+def test_layers_that_need_those_below_wait_for_them(driver: str, store: Store, scratch: Path) -> None:
+    """Whiteouts of what is not there, parents without an entry, and links down are right however layers overtake."""
+    layers = [directory(b"d", mode=0o711, uid=7) + file(b"d/0", bytes(3_000_000)) + END]
+    layers += [
+        file(b"d/%d" % n, b"x")
+        + link(b"l%d" % n, b"d/%d" % (n - 1))
+        + file(b"no/.wh.x")
+        + file(b"d/.wh.%d" % (n - 2))
+        + END
+        for n in range(1, 12)
+    ]
+    take(store, Made(layers).layout(scratch / "i"), driver=driver)
+    snapshots = store.snapshotter(driver)
+    top = chain_ids([digest_of(layer) for layer in layers])[-1]
+    stack = snapshots.stack(top)
+    own = Path(stack.lowers[0].decode())
+    assert set(brief(own)) == {"d", "d/11", "d/10", "l11", "d/9"}
+    assert ((own / "d").stat().st_mode & 0o777, (own / "d").stat().st_uid) == (0o711, 7)
