@@ -17,7 +17,7 @@ import os
 import sys
 from typing import Final
 
-from layerfs.errors import Unsupported
+from layerfs.errors import NotReady, Unsupported
 from layerfs.model import Driver, Mount
 from layerfs.snapshots.background import Background
 from layerfs.snapshots.driver import GIDS, UIDS, Capability, Form, Kind, LayerPlace, Snapshot, Usage, usage_of
@@ -138,6 +138,9 @@ def pack(directory: bytes) -> None:
         if built.dropped:
             path, name = map(os.fsdecode, built.dropped[0])
             raise Unsupported(f"a squashfs image cannot hold the attribute {name} of {path or '/'}")
+        if built.changed:
+            changed, what = built.changed[0]
+            raise NotReady(f"/{os.fsdecode(changed)} {what}", "commit again when nothing writes to the snapshot")
         os.rename(staging + IMAGE, directory + IMAGE)
         sync_names(directory)
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from layerfs.errors import NotReady
 from layerfs.sys.mounts import mountinfo
 from snapshotters import xar
 from tests.contract.subjects import Subject, a_subject, is_packing, wait_until
@@ -144,3 +145,17 @@ def test_worker_that_was_killed_at_any_step_is_followed_by_another(subject: Subj
         if not was_killed:
             break
     assert 5 < step < 199
+
+
+def test_a_layer_that_changes_while_it_is_packed_is_not_taken(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packer goes on with what changes, as a builder should; a snapshot must be what was committed."""
+    subject.snapshots.prepare("key")
+    with subject.at("key") as target:
+        (target / "a").write_text("1")
+    monkeypatch.setattr("layerfs.pysquashfs.content._facts", lambda status: object())
+    directory = subject.snapshots.places.place(1)
+    with pytest.raises(NotReady, match="/a changed while it was read"):
+        xar.pack(directory)
+    assert b"layer.xar" not in os.listdir(directory)
