@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from layerfs.sys.files import syncfs
+from layerfs.sys.files import write_back
 from layerfs.sys.mounts import unmount
 
 FIRST: Final = 3  # descriptors from here on are closed in a child
@@ -87,15 +87,6 @@ def _leave(mountpoint: bytes) -> int:
     write_back(mountpoint)
     unmount(mountpoint, lazy=True)
     return DETACHED
-
-
-def write_back(mountpoint: bytes) -> None:
-    """Have the kernel send the server every dirty page; a lazy unmount does not."""
-    root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(root)
-    finally:
-        os.close(root)
 
 
 def clear_dead_mount(mountpoint: bytes) -> bool:

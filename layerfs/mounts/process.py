@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from layerfs.errors import LayerfsError
+from layerfs.errors import LayerfsError, Unsupported
 from layerfs.fuse.config import Idle, ServeConfig, ending_signals, hold_signals
 from layerfs.model import Driver
 from layerfs.mounts import registry
@@ -51,7 +51,11 @@ def open_descriptors() -> list[int]:
     for fd in range(STDERR + 1):
         if not _is_open(fd):
             os.open(os.devnull, os.O_RDWR)
-    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > STDERR and _is_open(fd)]
+    try:
+        found = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        raise Unsupported("/proc is not mounted, and layerfs reaches files by it", "mount -t proc proc /proc") from None
+    return [fd for fd in map(int, found) if fd > STDERR and _is_open(fd)]
 
 
 def _is_open(fd: int) -> bool:

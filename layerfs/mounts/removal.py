@@ -12,6 +12,7 @@ from layerfs.mounts import registry
 from layerfs.mounts.health import FUSE_TYPE, TIMEOUT, owner_of
 from layerfs.mounts.registry import Record
 from layerfs.sys.ask import ask
+from layerfs.sys.files import write_back
 from layerfs.sys.mounts import MountInfo, mountinfo, unmount
 from layerfs.sys.overlay import SOURCE
 
@@ -88,7 +89,10 @@ def _silent(info: MountInfo, record: Record | None, state: str, otherwise: str) 
 
 
 def _detach(info: MountInfo, record: Record | None) -> None:
-    """Unmount lazily. What is dirty is written back by that, for which a server that hangs would keep us."""
+    """Write back what is dirty and unmount lazily; a server that hangs does not keep us."""
+    answers = ask([partial(os.statvfs, info.target)], TIMEOUT)
+    if answers == [0]:
+        ask([partial(write_back, info.target)], PATIENCE)
     if not info.type.startswith(b"fuse"):
         unmount(info.target, lazy=True)
         return

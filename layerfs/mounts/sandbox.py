@@ -23,7 +23,7 @@ from layerfs.mounts.kernel import mount_validated, words_for
 from layerfs.mounts.process import ServerHooks
 from layerfs.mounts.starter import Ready, start_forked
 from layerfs.sys import child, fsmount
-from layerfs.sys.files import syncfs
+from layerfs.sys.files import write_back
 from layerfs.sys.mounts import make_private, unmount
 from layerfs.sys.namespaces import Namespace, enter_user_namespace, unshare
 from layerfs.sys.prctl import die_with_parent, hide
@@ -223,15 +223,6 @@ def _has_ended(alive: int) -> bool:
         return os.read(alive, 1) == b""
     except BlockingIOError:
         return False
-
-
-def write_back(path: bytes) -> None:
-    """Have the kernel hand to the FUSE server what is dirty: unmounting one of several copies does not."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(fd)
-    finally:
-        os.close(fd)
 
 
 def with_upper(stack: Stack, scratch: bytes) -> Stack:

@@ -37,6 +37,18 @@ def open_regular(path: bytes, flags: int = os.O_RDONLY, *, at: int | None = None
     raise OSError(errno.EINVAL, "not a regular file", path)
 
 
+def write_back(directory: bytes) -> None:
+    """Write back everything of the filesystem that is mounted at a directory: a lazy unmount does not.
+
+    A FUSE mount is asked by this, and may never answer.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)
+
+
 def syncfs(fd: int) -> None:
     """Write back everything of the filesystem that a descriptor is in; a FUSE server is handed what is dirty."""
     call("syncfs", fd)

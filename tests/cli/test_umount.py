@@ -39,6 +39,18 @@ def test_a_busy_mount_is_left_alone_unless_lazily(place: Place, driver: str) -> 
     wait_for(lambda: place.status() == {})
 
 
+@pytest.mark.parametrize("driver", ["fuse", "kernel"])
+def test_a_lazy_unmount_writes_back_what_is_open(place: Place, driver: str) -> None:
+    """Only the last user's end did, and a crash of the server before that lost it."""
+    place.mount("--driver", driver)
+    fd = os.open(place.mnt / "new", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"written")
+    place.do("umount", "-l", "mnt")
+    assert (place.upper / "new").read_bytes() == b"written"
+    os.close(fd)
+    wait_for(lambda: place.status() == {})
+
+
 def test_several_mounts_are_unmounted_in_one_go(place: Place) -> None:
     places = [make_place(place.base / name, None) for name in "ab"]
     for each in places:
