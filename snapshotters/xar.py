@@ -64,7 +64,8 @@ class XarDriver:
     def create(self, snapshot: Snapshot) -> None:
         """Make an empty layer."""
         refuse_maps(snapshot)
-        make_root(snapshot.directory + FS, _place(snapshot.parents[0]) if snapshot.parents else None)
+        below = self._used(snapshot, snapshot.parents[0]) if snapshot.parents else None
+        make_root(snapshot.directory + FS, below)
         if not snapshot.parents:
             os.mkdir(snapshot.directory + EMPTY, 0o755)
         if snapshot.kind is Kind.ACTIVE:

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 def recover(snapshotter: "Snapshotter") -> None:
     """Finish or take back what was interrupted; what somebody works at is left alone."""
     _settle(snapshotter)
-    with snapshotter.ledger.read() as db:
-        waiting = [row.id for row in rows.unsealed(db, snapshotter.name)]
-    for number in waiting:
-        snapshotter.seal(number)
+    with snapshotter.places.quiet() as is_quiet:
+        with snapshotter.ledger.read() as db:
+            waiting = [row.id for row in rows.unsealed(db, snapshotter.name)] if is_quiet else []
+        for number in waiting:  # those of processes that were killed; else whoever commits seals
+            snapshotter.seal(number)
     fact = f"session of {snapshotter.name}"
     session = session_of(snapshotter.places.root)
     with snapshotter.ledger.read() as db:
@@ -92,7 +93,8 @@ def mend(snapshotter: "Snapshotter") -> Survey:
 def _survey(snapshotter: "Snapshotter", db: Transaction) -> Survey:
     owners = rows.owners(db, snapshotter.name)
     there = set(snapshotter.places.there())
-    missing = [rows.by_id(db, owners[place]) for place in sorted(owners.keys() - there)]
+    found = [rows.by_id(db, owners[place]) for place in sorted(owners.keys() - there)]
+    missing = [row for row in found if row is not None]
     return Survey(
         again=tuple(row for row in missing if row.kind is not Kind.COMMITTED),
         lost=tuple(row for row in missing if row.kind is Kind.COMMITTED),

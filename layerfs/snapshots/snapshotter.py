@@ -74,7 +74,7 @@ class Snapshotter:
         snapshot = self._snapshot(key)
         if snapshot.kind is Kind.COMMITTED:
             raise NotReady(f"snapshot {key} is committed, and has no mounts", "prepare or view one on top of it")
-        return self.driver.mounts(snapshot)
+        return self._mounts(snapshot)
 
     def commit(
         self,
@@ -97,15 +97,16 @@ class Snapshotter:
         if not volatile:
             sync_filesystem(snapshot.directory)
         usage = self.driver.usage(snapshot)
-        with self._write() as db:
-            again, base = self._to_commit(db, info, key)
-            if again.id != row.id:
-                raise NotFound(f"snapshot {key} was removed and made again meanwhile")
-            now = time.time_ns()
-            rows.commit(db, row.id, replace(info, created=now, updated=now), base, usage)
-        if not volatile:
-            self.ledger.sync()
-        self.seal(row.id)
+        with self.places.working():
+            with self._write() as db:
+                again, base = self._to_commit(db, info, key)
+                if again.id != row.id:
+                    raise NotFound(f"snapshot {key} was removed and made again meanwhile")
+                now = time.time_ns()
+                rows.commit(db, row.id, replace(info, created=now, updated=now), base, usage)
+            if not volatile:
+                self.ledger.sync()
+            self.seal(row.id)
 
     def adopt(self, name: str, ref: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> bool:
         """Add a committed snapshot that shares the content of one that is there, and tell whether one is.
@@ -191,8 +192,9 @@ class Snapshotter:
             if numbers:
                 self.ledger.sync()  # a power cut would bring back rows whose content is gone
             for number in numbers:
-                self.driver.discard(self.places.trashed(number))
-                self.places.burn(number)
+                with self.places.working():
+                    self.driver.discard(self.places.trashed(number))
+                    self.places.burn(number)
                 burnt += 1
         return burnt
 
@@ -211,14 +213,19 @@ class Snapshotter:
 
     def seal(self, number: int) -> None:
         """Do the last step of a commit; what keeps the driver from it is logged, and it is tried again later."""
-        with self.ledger.read() as db:
-            snapshot = self.seen(db, rows.by_id(db, number))
         try:
+            with self.ledger.read() as db:
+                row = rows.by_id(db, number)
+                if row is None:  # removed meanwhile
+                    return
+                snapshot = self.seen(db, row)
             self.driver.seal(snapshot)
+            self._sealed.append(number)
         except (OSError, LayerfsError) as error:
-            _log.warning("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
-            return
-        self._sealed.append(number)
+            with self.ledger.read() as db:
+                gone = rows.by_id(db, number) is None
+            if not gone:
+                _log.warning("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
 
     def flush(self) -> None:
         """Note in the ledger what was sealed; what is not noted is sealed again by the next who opens the store."""
@@ -253,13 +260,24 @@ class Snapshotter:
             parents = self._above(db, base)
         number = self._number()
         with self.places.making(number) as staged:
-            self.driver.create(Snapshot(number, kind, staged, parents, info.labels))
+            try:
+                self.driver.create(Snapshot(number, kind, staged, parents, info.labels))
+            except Exception:
+                with self.ledger.read() as db:
+                    self._demand_same(db, info, base)  # what went wrong may be that the parent went
+                raise
             with self._write() as db:
-                if self._to_make(db, info) != base:
-                    raise NotFound(f"parent {parent} was removed and made again meanwhile")
+                self._demand_same(db, info, base)
                 rows.insert(db, self.name, number, info, base)
                 self.places.publish(number)
-                return self.driver.mounts(Snapshot(number, kind, self.places.place(number), parents, info.labels))
+                return self._mounts(Snapshot(number, kind, self.places.place(number), parents, info.labels))
+
+    def _mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
+        """Return what the driver says, if these are mounts."""
+        mounts = self.driver.mounts(snapshot)
+        if not isinstance(mounts, tuple) or not mounts or not all(isinstance(mount, Mount) for mount in mounts):
+            raise LayerfsError(f"the driver {self.name} returns no mounts, but {mounts!r}"[:200], "tell who wrote it")
+        return mounts
 
     def _to_make(self, db: Transaction, info: Info) -> int:
         """Return the id of the parent of a snapshot that may be made; 0 for none."""
@@ -267,6 +285,11 @@ class Snapshotter:
         if rows.exists(db, self.name, info.name):
             raise AlreadyExists(f"snapshot {info.name} exists", "remove it, or take another key")
         return base
+
+    def _demand_same(self, db: Transaction, info: Info, base: int) -> None:
+        """Raise NotFound or AlreadyExists if a snapshot may not be made on this parent any more."""
+        if self._to_make(db, info) != base:
+            raise NotFound(f"parent {info.parent} was removed and made again meanwhile")
 
     def _to_commit(self, db: Transaction, info: Info, key: str) -> tuple[Row, int]:
         """Return an active snapshot that may be committed, and the id of its parent then."""

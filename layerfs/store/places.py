@@ -8,6 +8,7 @@
 Which numbers are snapshots is for the ledger to say. All of this lies on one filesystem and is closed to others.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ MAKING: Final = b"making"
 SNAPSHOTS: Final = b"snapshots"
 TRASH: Final = b"trash"
 SWEEP: Final = b"sweep.lock"  # who empties the trash
+SEAL: Final = b"seal.lock"  # shared by who commits and who discards; alone has it who seals what others left unsealed
 _LOCK: Final = b".lock"
 
 
@@ -115,6 +117,37 @@ class Places:
             yield
         finally:
             os.close(fd)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Commit or discard, so that nobody else seals what is being committed, or gone."""
+        fd = self._seal_lock(fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def quiet(self) -> Iterator[bool]:
+        """Tell whether nobody commits or discards; nobody does meanwhile then."""
+        try:
+            fd = self._seal_lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            os.close(fd)
+
+    def _seal_lock(self, how: int) -> int:
+        fd = os.open(os.path.join(self.root, SEAL), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, how)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def trash(self) -> list[int]:
         """Return the numbers of what is in the trash."""

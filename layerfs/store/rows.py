@@ -192,10 +192,10 @@ def drivers(db: Transaction) -> list[str]:
     return [name for (name,) in db.all("SELECT DISTINCT driver FROM snapshots ORDER BY driver")]
 
 
-def by_id(db: Transaction, number: int) -> Row:
-    """Return a snapshot that is there."""
+def by_id(db: Transaction, number: int) -> Row | None:
+    """Return the snapshot of an id."""
     found = db.one(f"SELECT {_COLUMNS} {_FROM} WHERE s.id = ?", number)
-    return _row(found, labels(db, number))
+    return None if found is None else _row(found, labels(db, number))
 
 
 def total(db: Transaction, driver: str) -> tuple[dict[Kind, int], Usage]:
