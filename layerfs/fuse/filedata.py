@@ -1,8 +1,7 @@
 """The FUSE requests about the bytes of files.
 
-A file's handle is its number, since all who have a file open share its data; the top bits mark an opener without
-CAP_FSETID, whose writes clear setuid and setgid (we told the kernel that we do that: HANDLE_KILLPRIV_V2), and one who
-is not in the group of a setgid file.
+A file's handle is its number, since all who have a file open share its data; the top bit marks an opener without
+CAP_FSETID, whose writes clear setuid and setgid (we told the kernel that we do that: HANDLE_KILLPRIV_V2).
 """
 
 import errno
@@ -29,8 +28,7 @@ from layerfs.union.setid import Who
 from layerfs.union.union import Union
 
 UNPRIVILEGED = 1 << 63  # in a file handle
-OUTSIDER = 1 << 62
-NUMBER = OUTSIDER - 1
+NUMBER = UNPRIVILEGED - 1
 SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does: one seek, less than a thread hop
 
 
@@ -84,14 +82,12 @@ class FileData(pyfuse3.Operations):
     def _opened(self, ino: int, flags: int, ctx: RequestContext) -> FileInfo:
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         file = self._through if writes and self._space.is_short else self._file
-        file.fh = ino | (self._opener(ino, ctx) if ctx.uid and writes else 0)
+        if ctx.uid and writes:
+            st = self.union.attributes(ino)
+            if st.st_mode & stat.S_ISGID and who_is(ctx, st.st_gid) is Who.OUTSIDER:
+                self.union.file(ino).opened().outsider = True
+        file.fh = ino | UNPRIVILEGED if ctx.uid else ino
         return file
-
-    def _opener(self, ino: int, ctx: RequestContext) -> int:
-        """Return the bits of a handle that say what its opener is to the file: see setid.py."""
-        st = self.union.attributes(ino)
-        is_outsider = st.st_mode & stat.S_ISGID and who_is(ctx, st.st_gid) is Who.OUTSIDER
-        return UNPRIVILEGED | (OUTSIDER if is_outsider else 0)
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         fd = self.union.data_handle(fh & NUMBER)
@@ -124,7 +120,7 @@ class FileData(pyfuse3.Operations):
         ino = fh & NUMBER
         fd = self.union.writable_fd(ino)
         if fh & UNPRIVILEGED:
-            self.union.drop_sxid(ino, Who.OUTSIDER if fh & OUTSIDER else Who.MEMBER)
+            self.union.drop_sxid(ino, Who.MEMBER)
         with self.union.writing(ino, fd):
             if len(buf) < LARGE or threads.are_crowded():  # a queue of large writes would take memory without end
                 return write_all(fd, buf, off)

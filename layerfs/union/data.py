@@ -134,7 +134,7 @@ def release(ov: Overlay, node: File) -> None:
     extra.opens -= 1
     if extra.opens > 0 or extra.busy:
         return
-    extra.written, extra.mtime_ns = False, None
+    extra.written, extra.outsider, extra.mtime_ns = False, False, None
     extra.close_retired()
     if node.part is not None:
         if extra.data is not None:

@@ -81,6 +81,7 @@ class Opened:
         "kept_at",
         "mtime_ns",
         "opens",
+        "outsider",
         "pinned",
         "retired",
         "sxid",
@@ -94,6 +95,7 @@ class Opened:
         self.pinned: Handle | None = None  # keeps a file without a name, and without data open, alive
         self.writable = False
         self.opens = 0
+        self.outsider = False  # somebody outside the group of this setgid file has it open for writing
         self.written = False  # somebody has it open for writing
         self.busy = 0  # threads that use the handle now
         self.retired: list[int] = []

@@ -110,12 +110,13 @@ class DirTree:
 
     __slots__ = ("_root", "belief", "device", "index", "override", "path")
 
-    def __init__(self, path: bytes, index: int) -> None:
+    def __init__(self, path: bytes, index: int, root: int = -1) -> None:
+        """Open a directory; or take over `root`, a descriptor of it."""
         self.path = path
         self.index = index
         self.override: str | None = None
         self.belief = ALL
-        self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._root = root if root >= 0 else os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self._root).st_dev
 
     def root(self) -> int:

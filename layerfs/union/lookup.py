@@ -69,9 +69,7 @@ def _file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attribute
     return node
 
 
-def _object_at(
-    ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes
-) -> tuple[int, Part]:
+def _object_at(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes) -> tuple[int, Part]:
     """Return the object's own number, and where it is: a lower hard link may be at its copy, by the index."""
     number = ov.numbers.of(st.st_dev, st.st_ino)
     if part.is_upper or st.st_nlink < 2 or ov.upper is None:
@@ -85,9 +83,7 @@ def _object_at(
     return ov.numbers.of(at.st_dev, at.st_ino), copy
 
 
-def _new_file(
-    ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes, at: int, own: int
-) -> File:
+def _new_file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes, at: int, own: int) -> File:
     ino = own
     if isinstance(part.tree, IndexedCopy):
         ino = ov.numbers.of(st.st_dev, st.st_ino)

@@ -106,9 +106,7 @@ def _open_below(ov: Overlay, node: File, part: Part, handle: Handle) -> Handle:
         raise
 
 
-def _next_below(
-    ov: Overlay, parent: Directory, above: Part, name: bytes, handle: Handle
-) -> tuple[Part, bytes, Handle]:
+def _next_below(ov: Overlay, parent: Directory, above: Part, name: bytes, handle: Handle) -> tuple[Part, bytes, Handle]:
     """Open the file that an open one, which is only metadata, stands for in the next layer that has it."""
     trail: bytes | None = name
     for mark in _marks(ov, handle, _REDIRECT)[:1]:

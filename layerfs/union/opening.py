@@ -15,6 +15,7 @@ from layerfs.union.options import OverrideStat, UnionOptions
 from layerfs.union.owners import OVERRIDES, override_value
 from layerfs.union.pool import Room
 from layerfs.union.state import Overlay, Upper, Writable
+from layerfs.union.validate import crossed
 from layerfs.union.whiteout import Marks
 from layerfs.union.work import open_work
 
@@ -23,18 +24,21 @@ MAX_HANDLES = 8192  # directories of the layers held open at once; guessed, not 
 RESERVED = 128  # descriptors for directories, copies and threads when files take all others; guessed
 
 
-def open_stack(stack: Stack, options: UnionOptions, open_tree: Opener, closing: ExitStack) -> Overlay:
+def open_stack(
+    stack: Stack, options: UnionOptions, mountpoint: bytes | None, open_tree: Opener, closing: ExitStack
+) -> Overlay:
     """Open the trees of a stack that was found valid; `closing` releases what was opened so far."""
     lowers: list[Tree] = []
     tree = DirTree(stack.upper, 0) if stack.upper is not None else None
     if tree is not None:
         closing.callback(tree.close)
+    apart = crossed(stack, mountpoint)
     for index, path in enumerate(stack.lowers, 1):
-        lowers.append(open_tree(path, index))
+        lowers.append(_open_apart(path, index) if path in apart else open_tree(path, index))
         closing.callback(lowers[-1].close)
     room = _room(len(lowers) + 1)
     if tree is None or stack.work is None:
-        ov = Overlay(lowers, None, _numbers(lowers), options, room)
+        ov = Overlay(lowers, None, _numbers(lowers, options), options, room)
     else:
         work = open_work(stack.work, tree.root(), volatile=options.volatile)
         with ExitStack() as closing_work:
@@ -42,7 +46,7 @@ def open_stack(stack: Stack, options: UnionOptions, open_tree: Opener, closing: 
             upper = Upper(tree, work, Marks(work.fd, user=options.userxattr))
             closing_work.pop_all()
         closing.callback(upper.close)
-        ov = Writable(lowers, upper, _numbers([tree, *lowers]), options, room)
+        ov = Writable(lowers, upper, _numbers([tree, *lowers], options), options, room)
         if ov.owners.override is not None:
             _mark_override(options, tree.root(), ov.owners.override)
     ov.belief = belief_of(options)
@@ -52,10 +56,30 @@ def open_stack(stack: Stack, options: UnionOptions, open_tree: Opener, closing: 
     return ov
 
 
-def _numbers(trees: list[Tree]) -> Numbers:
+def _open_apart(path: bytes, index: int) -> DirTree:
+    """Open a lower without what is mounted in it, as kernel overlayfs has it.
+
+    The upper or the mountpoint is in there: the mount would show the one twice, and wait for itself in the other.
+    """
+    from layerfs.sys.fsmount import clone_tree
+
+    try:
+        mount = clone_tree(path)
+    except PermissionError:
+        raise Unsupported(
+            f"layer {os.fsdecode(path)} holds, on other filesystems, directories of this very mount",
+            "only root can leave them out: put upper, work directory and mountpoint beside the layer",
+        ) from None
+    try:
+        return DirTree(path, index, os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount))
+    finally:
+        os.close(mount)
+
+
+def _numbers(trees: list[Tree], options: UnionOptions) -> Numbers:
     """Rank the filesystems from the bottom up, the upper last, so that a new layer on top changes no number."""
     lowers = [tree.device for tree in reversed(trees) if tree.index]
-    return Numbers(lowers + [tree.device for tree in trees if not tree.index])
+    return Numbers(lowers + [tree.device for tree in trees if not tree.index], compact=not options.xino)
 
 
 def _room(layers: int) -> Room:

@@ -36,7 +36,7 @@ def drop_at_write(ov: Writable, node: File, fd: int, who: Who) -> None:
     extra = node.opened()
     if extra.sxid is not False:
         mode = _mode(ov, fd)
-        kill = killed(mode, who)
+        kill = killed(mode, Who.OUTSIDER if extra.outsider and who is Who.MEMBER else who)
         _clear(ov, node, fd, kill)
         if kill:
             ov.changed(node.ino)

@@ -157,7 +157,8 @@ class Overlay:
         if value is None:
             return None
         inode, _, number = value.partition(b":")
-        return kept(number) if inode == b"%d" % own else None
+        found = kept(number) if inode == b"%d" % own else None
+        return found if found is not None and self.numbers.fits(found) else None
 
     def make_room(self) -> None:
         """Close what can be opened again: no descriptor is left."""

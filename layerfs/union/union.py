@@ -66,7 +66,7 @@ class Union:
         validate(stack, mountpoint)
         with ExitStack() as closing:
             try:
-                ov = open_stack(stack, options, open_tree, closing)
+                ov = open_stack(stack, options, mountpoint, open_tree, closing)
             except OSError as error:
                 where = os.fsdecode(error.filename or b"")
                 raise InvalidArgument(f"cannot open the layers: {error.strerror} ({where})") from None

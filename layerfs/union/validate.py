@@ -1,4 +1,9 @@
-"""What cannot be stacked, said before anything is touched."""
+"""What cannot be stacked, said before anything is touched. Both drivers follow these rules.
+
+Directories that are stacked may not be inside each other, as in the kernel's overlayfs (fs/overlayfs/super.c,
+ovl_check_overlapping_layers): that is decided on one filesystem. What is mounted inside a layer is not in the layer,
+so `/` may be one while the upper is on another filesystem.
+"""
 
 import os
 import stat
@@ -26,7 +31,7 @@ def validate(stack: Stack, mountpoint: bytes | None) -> None:
             raise InvalidArgument(f"layer {_show(layer)} is given twice", "name each layer once")
         seen[identity] = layer
     for layer in stack.lowers:
-        outer = next((seen[i] for i in _ancestors(layer) if i in seen), None)
+        outer = next((seen[i] for i in _inside(layer) if i in seen), None)
         if outer is not None:  # one directory at two places of one tree: the kernel refuses it too (ELOOP)
             raise InvalidArgument(f"layer {_show(layer)} is inside layer {_show(outer)}", "layers may not overlap")
     if stack.upper is not None and stack.work is not None:
@@ -75,15 +80,15 @@ def _validate_upper(lowers: dict[Identity, bytes], upper: bytes, work: bytes) ->
             "put them side by side",
         )
     for path, what in ((upper, "upper directory"), (work, "work directory")):
-        inside = next((lowers[i] for i in _ancestors(path) if i in lowers), None)
+        inside = next((lowers[i] for i in _inside(path) if i in lowers), None)
         if inside is not None:
             raise InvalidArgument(f"{what} {_show(path)} is inside layer {_show(inside)}", "put it beside the layers")
-    if top in _ancestors(work) or scratch in _ancestors(upper):
+    if top in _inside(work) or scratch in _inside(upper):
         raise InvalidArgument("the upper and the work directory are inside each other", "put them side by side")
     for layer in lowers.values():
-        if top in _ancestors(layer):
+        if top in _inside(layer):
             raise InvalidArgument(f"layer {_show(layer)} is inside the upper directory", "put it beside the upper")
-        if scratch in _ancestors(layer):
+        if scratch in _inside(layer):
             raise InvalidArgument(f"layer {_show(layer)} is inside the work directory", "put it beside it")
 
 
@@ -95,7 +100,7 @@ def _validate_mountpoint(stack: Stack, lowers: dict[Identity, bytes], mountpoint
             layers[_directory(path, "directory")] = path
             if _directory(path, "directory") == at:
                 raise InvalidArgument(f"mountpoint {_show(mountpoint)} is the upper or work directory itself")
-    inside = next((layers[i] for i in _ancestors(mountpoint) if i in layers), None)
+    inside = next((layers[i] for i in _inside(mountpoint) if i in layers), None)
     if inside is not None:
         raise InvalidArgument(
             f"mountpoint {_show(mountpoint)} is inside its own layer {_show(inside)}", "mount beside the layers"
@@ -106,6 +111,25 @@ def _validate_mountpoint(stack: Stack, lowers: dict[Identity, bytes], mountpoint
                 f"mountpoint {_show(mountpoint)} is above its own layer {_show(layer)}",
                 "mounting there would hide the layer behind itself: mount beside the layers",
             )
+
+
+def crossed(stack: Stack, mountpoint: bytes | None) -> set[bytes]:
+    """Return the lowers inside which other filesystems hold something of the stack, or the mountpoint.
+
+    Whoever reads such a lower by its path walks into those, perhaps into his own mount.
+    """
+    others = [path for path in (*stack.lowers, stack.upper, stack.work, mountpoint) if path is not None]
+    above = {identity for path in others for identity in _ancestors(path)}
+    return {layer for layer in stack.lowers if _layer(layer) in above}
+
+
+def _inside(path: bytes) -> Iterator[Identity]:
+    """Yield the identities of the directories above a path that are on its filesystem."""
+    device = os.stat(path).st_dev
+    for identity in _ancestors(path):
+        if identity[0] != device:
+            return
+        yield identity
 
 
 def _ancestors(path: bytes) -> Iterator[Identity]:

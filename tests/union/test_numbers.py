@@ -156,3 +156,13 @@ def test_names_of_a_hard_link_share_a_number_and_a_count(scratch: Path) -> None:
         assert box.ino(b"f") == box.ino(b"g")
         assert box.stat(b"f").st_nlink == 2
         assert box.again().ino(b"f") == box.ino(b"g")
+
+
+def test_xino_off_keeps_numbers_within_32_bits() -> None:
+    """Programs without large-file support got EOVERFLOW for every file that was not of the lowest filesystem."""
+    numbers = Numbers([7, 8, 9], compact=True)
+    small = {(device, ino): numbers.of(device, ino) for device in (7, 8, 9, 10) for ino in (2, 5, (1 << 29) + 3)}
+    assert all(number < 1 << 32 for (device, _), number in small.items() if device != 10)
+    large = {(device, ino): numbers.of(device, ino) for device in (7, 8) for ino in (1 << 30, 1 << 31, 1 << 40)}
+    assert len(set(small.values()) | set(large.values())) == len(small) + len(large)
+    assert Numbers([7], compact=True).of(7, 1 << 31) == 1 << 31

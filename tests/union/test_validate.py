@@ -4,16 +4,18 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady
+from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
 from layerfs.model import Stack
 from layerfs.union import work
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 from tests.host import require
+from tests.union.box import as_person
 
 CASES = [
     ("", "u", "w", "m", InvalidArgument, "no layer given"),
@@ -26,7 +28,7 @@ CASES = [
     ("a", "", "w", "m", InvalidArgument, "come together"),
     ("a", "none", "w", "m", NotFound, "upper directory .*none is not there"),
     ("a", "a", "w", "m", InvalidArgument, "upper directory .*a is also a layer"),
-    ("a", "u", "u", "m", InvalidArgument, "work directory .*u is also a layer"),
+    ("a", "u", "u", "m", InvalidArgument, "work directory .*u is the upper directory itself"),
     ("a", "a/in", "w", "m", InvalidArgument, "upper directory .*in is inside layer"),
     ("a", "u", "a/in", "m", InvalidArgument, "work directory .*in is inside layer"),
     ("a", "u", "u/in", "m", InvalidArgument, "inside each other"),
@@ -186,3 +188,32 @@ def test_a_filesystem_that_shows_us_as_another_user_is_usable(place: Path, monke
     finally:
         os.close(base)
     assert sorted(os.listdir(place / "w")) == ["in", "work"]
+
+
+def test_the_root_may_be_a_layer_while_the_rest_is_on_another_filesystem(scratch: Path) -> None:
+    """It was refused by path; kernel overlayfs takes it, and what is mounted in a layer is not in the layer."""
+    require("root")
+    for name in "uwm":
+        (scratch / name).mkdir()
+    if os.stat(scratch).st_dev == os.stat("/").st_dev:
+        pytest.skip("no filesystem in memory")
+    stack = Stack((b"/",), os.fsencode(scratch / "u"), os.fsencode(scratch / "w"))
+    with closing(Union.open(stack, UnionOptions(), os.fsencode(scratch / "m"))) as union:
+        node, _ = union.lookup(1, b"dev")
+        union.remember(node)
+        inner, _ = union.lookup(node.ino, b"shm")
+        union.remember(inner)
+        assert union.names(inner.ino) == []
+
+
+def test_a_plain_user_cannot_leave_out_what_is_mounted_in_a_layer(scratch: Path) -> None:
+    require("root")
+    for name in "uwm":
+        (scratch / name).mkdir()
+        os.chown(scratch / name, 1234, 1234)
+    os.chmod(scratch, 0o755)
+    if os.stat(scratch).st_dev == os.stat("/").st_dev:
+        pytest.skip("no filesystem in memory")
+    stack = Stack((b"/",), os.fsencode(scratch / "u"), os.fsencode(scratch / "w"))
+    with as_person(1234, 1234), pytest.raises(Unsupported, match="of this very mount"):
+        Union.open(stack, UnionOptions(), os.fsencode(scratch / "m"))
