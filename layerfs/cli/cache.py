@@ -1,7 +1,6 @@
 """`layerfs cache`: the packages that are kept for stacks to come, each content once."""
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ from layerfs.store import eviction
 from layerfs.store.cache import Cache
 from layerfs.store.entry import CacheEntry
 from layerfs.store.intake import Added
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 
 DESCRIPTION: Final = """\
 Keep packages (XARs, squashfs images), each content once, where `layerfs mount` and the others find what a XAR depends
@@ -144,7 +143,7 @@ def _report_added(added: list[Added], swept: eviction.Swept, as_json: bool) -> N
     if as_json:
         lists = {"stored": stored, "reused": reused, "evicted": swept.evicted}
         shown: dict[str, Any] = {name: [_as_json(entry) for entry in entries] for name, entries in lists.items()}
-        print(json.dumps(shown | {"stored_bytes": sizes[0], "reused_bytes": sizes[1], "size": swept.size}, indent=2))
+        print(json_text(shown | {"stored_bytes": sizes[0], "reused_bytes": sizes[1], "size": swept.size}))
         return
     total = f"{len(added)} package{'s' if len(added) != 1 else ''}"
     text = f"stored {len(stored)} of {total}, {size(sizes[0])}"
@@ -163,7 +162,7 @@ def _ls(arguments: argparse.Namespace) -> int:
     """List the entries of all caches that this user searches."""
     rows = [(cache, entry) for cache in Cache.all() for entry in _entries(cache)]
     if arguments.json:
-        print(json.dumps([_as_json(entry) | {"cache": os.fsdecode(cache.root)} for cache, entry in rows], indent=2))
+        print(json_text([_as_json(entry) | {"cache": os.fsdecode(cache.root)} for cache, entry in rows]))
         return 0
     for cache, entry in rows:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))

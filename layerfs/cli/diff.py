@@ -1,7 +1,6 @@
 """`layerfs diff`: what a mount's upper changes of the layers below it."""
 
 import argparse
-import json
 import os
 
 from layerfs.errors import InvalidArgument, NotFound
@@ -11,7 +10,7 @@ from layerfs.mounts import registry
 from layerfs.mounts.removal import locate
 from layerfs.mounts.work import SUFFIX
 from layerfs.spec.options import absolute
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,7 +40,7 @@ def print_changes(found: list[Change], *, as_json: bool) -> None:
     """Print changed paths: a line each, or a list of objects."""
     if as_json:
         shown = [{"change": c.action.value, "path": os.fsdecode(c.path)} for c in found]
-        print(json.dumps(shown, indent=2).replace("\x7f", "\\u007f"))
+        print(json_text(shown))
         return
     for change in found:
         print(one_line(f"{change.action.value} {os.fsdecode(change.path)}"))

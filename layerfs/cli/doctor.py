@@ -10,7 +10,7 @@ from layerfs.cli.table import screen_width
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound
 from layerfs.sys.mountprobe import MOUNT_PROBES, apart
 from layerfs.sys.probe import PROBES, Absent, Area, Feature, Probe, State, scratch_in
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 
 _DESCRIPTION = """\
 Try every feature of the host that layerfs can use: yes, no and what to do, or not needed and what serves instead. Exit
@@ -113,7 +113,6 @@ def judge(features: list[Feature]) -> dict[str, bool]:
 
 
 def _print_json(features: list[Feature], verdict: dict[str, bool]) -> None:
-    import json
 
     rows: list[dict[str, Any]] = [
         {
@@ -127,7 +126,7 @@ def _print_json(features: list[Feature], verdict: dict[str, bool]) -> None:
         }
         for feature in features
     ]
-    print(json.dumps({"can": verdict, "features": rows}, indent=2))
+    print(json_text({"can": verdict, "features": rows}))
 
 
 def _print_table(features: list[Feature], verdict: dict[str, bool], directory: str) -> None:

@@ -1,7 +1,6 @@
 """`layerfs snapshot`: the lifecycle of layers by hand, in the words and in the order of `ctr snapshots`."""
 
 import argparse
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from layerfs.model import Mount
 from layerfs.snapshots.library import AUTO, open_store
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.spec.overlay import print_options
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 from layerfs.value import replace
 
 VARIABLE: Final = "LAYERFS_SNAPSHOTTER"
@@ -74,7 +73,7 @@ def _show(mounts: tuple[Mount, ...], arguments: argparse.Namespace) -> int:
     """Print mounts: commands that a shell would take, or objects."""
     if arguments.json:
         rows = [{"type": mount.type, "source": mount.source, "options": list(mount.options)} for mount in mounts]
-        print(json.dumps(rows, indent=2))
+        print(json_text(rows))
         return 0
     for mount in mounts:
         words = ["mount", "-t", mount.type, mount.source, "TARGET", "-o", print_options(mount)]
@@ -98,7 +97,7 @@ def _rm(snapshots: Snapshotter, arguments: argparse.Namespace) -> int:
 def _ls(snapshots: Snapshotter, arguments: argparse.Namespace) -> int:
     found = snapshots.walk(*arguments.filters)
     if arguments.json:
-        print(json.dumps([as_json(info) for info in found], indent=2))
+        print(json_text([as_json(info) for info in found]))
     elif arguments.tree:
         print_tree(found)
     else:
@@ -109,7 +108,7 @@ def _ls(snapshots: Snapshotter, arguments: argparse.Namespace) -> int:
 def _info(snapshots: Snapshotter, arguments: argparse.Namespace) -> int:
     info = snapshots.stat(arguments.key)
     if arguments.json:
-        print(json.dumps(as_json(info), indent=2))
+        print(json_text(as_json(info)))
     else:
         print_info(info)
     return 0
@@ -120,7 +119,7 @@ def _usage(snapshots: Snapshotter, arguments: argparse.Namespace) -> int:
     found = {key: snapshots.usage(key) for key in keys}
     if arguments.json:
         shown = [{"name": key, "bytes": one.size, "inodes": one.inodes} for key, one in found.items()]
-        print(json.dumps(shown, indent=2))
+        print(json_text(shown))
         return 0
     for key, one in found.items():
         print(one_line(f"{size(one.size):>12}  {one.inodes:>8} inodes  {key}"))

@@ -1,7 +1,6 @@
 """`layerfs status`: what is mounted, by which driver and why, and whether it answers."""
 
 import argparse
-import json
 import os
 import time
 from typing import Any, Final
@@ -11,7 +10,7 @@ from layerfs.errors import NotFound
 from layerfs.model import Driver
 from layerfs.mounts.health import MEANINGS, Health, MountState, survey
 from layerfs.mounts.removal import locate
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 
 COLUMNS: Final = ("mountpoint", "health", "driver", "layers", "pid", "uptime")
 _GOOD: Final = (Health.SERVING, Health.ELSEWHERE)
@@ -39,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.mountpoint is not None:
         states = _only(os.fsencode(arguments.mountpoint), states)
     if arguments.json:
-        print(json.dumps([_as_json(state) for state in states], indent=2).replace("\x7f", "\\u007f"))
+        print(json_text([_as_json(state) for state in states]))
     elif arguments.mountpoint is not None:
         _print_one(states[0])
     else:

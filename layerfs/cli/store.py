@@ -1,7 +1,6 @@
 """`layerfs store`: what a store of snapshots and blobs takes, whether it is sound, and what nobody needs any more."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -11,7 +10,7 @@ from layerfs.mounts import registry
 from layerfs.snapshots.library import Store, open_store
 from layerfs.snapshots.upkeep import Fault, Tally, check, collect, tally
 from layerfs.store.info import Kind
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 
 DESCRIPTION: Final = """\
 Look after a store of snapshots and of the blobs of images. Root's is /var/lib/layerfs, a user's is
@@ -49,7 +48,7 @@ def _check(store: Store, arguments: argparse.Namespace) -> int:
         faults = check(store, repair=arguments.repair, progress=tell)
     if arguments.json:
         rows = [{"where": fault.where, "what": fault.what, "mended": fault.mended} for fault in faults]
-        print(json.dumps({"faults": rows}, indent=2))
+        print(json_text({"faults": rows}))
     else:
         _say(faults, arguments.repair)
     return int(any(not fault.mended for fault in faults))
@@ -80,7 +79,7 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
             "leftovers": done.content.leftovers,
             "in_use": [f"sha256:{entry.sha256}" for entry in done.content.spared],
         }
-        print(json.dumps(found, indent=2))
+        print(json_text(found))
         return 0
     said = [f"{done.snapshots} removed snapshots"] if done.snapshots else []
     said += [f"{len(evicted)} blobs ({size(freed)})"] if evicted else []
@@ -97,7 +96,7 @@ def _usage(store: Store, arguments: argparse.Namespace) -> int:
     total = sum(blob.size for blob in blobs)
     if arguments.json:
         drivers = {name: _as_json(one) for name, one in found.items()}
-        print(json.dumps({"drivers": drivers, "content": {"blobs": len(blobs), "bytes": total}}, indent=2))
+        print(json_text({"drivers": drivers, "content": {"blobs": len(blobs), "bytes": total}}))
         return 0
     for name, one in found.items():
         counts = ", ".join(f"{one.counts[kind]} {kind.word}" for kind in reversed(Kind))

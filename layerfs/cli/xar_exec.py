@@ -98,6 +98,7 @@ def execute(file: str, arguments: list[str], timeout: float) -> int:
 def _become(shared: "Shared", target: bytes, arguments: tuple[bytes, ...]) -> int:
     """Run the target, by the shell where the kernel cannot: the reference knows only scripts, marked or not."""
     from layerfs.sys import child
+    from layerfs.sys.terminal import one_line
 
     environment = dict(os.environb) | ({b"XARFUSE_NEW_MOUNT": b"1"} if shared.fresh else {})
     _pass_on(shared.root)
@@ -109,7 +110,7 @@ def _become(shared: "Shared", target: bytes, arguments: tuple[bytes, ...]) -> in
                 raise
             _exec((*SHELL, target, *arguments), environment)
     except OSError as error:
-        print(f"layerfs: cannot run {os.fsdecode(target)}: {child.reason(error)}", file=sys.stderr)
+        print(f"layerfs: cannot run {one_line(os.fsdecode(target))}: {child.reason(error)}", file=sys.stderr)
         return child.status_of(error)
 
 

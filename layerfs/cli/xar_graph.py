@@ -1,7 +1,6 @@
 """`layerfs xar graph`: what layers depend on, how all of it is stacked, and which files hide others."""
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from layerfs.errors import LayerfsError, Unsupported
 from layerfs.lowers.kinds import look
 from layerfs.spec.options import absolute
 from layerfs.store.cache import Cache
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 from layerfs.xar.conflicts import ASKED, Conflict, find_conflicts
 from layerfs.xar.graph import Member, Resolution, resolve
 from layerfs.xar.search import Search
@@ -137,7 +136,7 @@ def _json(resolution: Resolution, conflicts: _Conflicts) -> str:
         "order": list(map(os.fsdecode, resolution.lowers)),
         "conflicts": None if conflicts is None else [conflict.as_json() for conflict in conflicts],
     }
-    return json.dumps(shown, indent=2) + "\n"
+    return json_text(shown) + "\n"
 
 
 def _package(member: Member, depends: Mapping[bytes, int]) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """`layerfs xar info`: what a package says of itself and what is in it."""
 
 import argparse
-import json
 import os
 import stat
 from typing import Any, Final
 
 from layerfs.cli.screen import size
 from layerfs.cli.xar import add_file
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 from layerfs.xar import digest
 from layerfs.xar.header import Header
 from layerfs.xar.package import Package, opened
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     with opened(os.fsencode(arguments.file), arguments.offset) as package:
         known = _known(package)
     if arguments.json:
-        print(json.dumps(known, indent=2))
+        print(json_text(known))
     else:
         _print(known)
     return 0

@@ -1,7 +1,6 @@
 """`layerfs xar ls`: what is in an image, without mounting it."""
 
 import argparse
-import json
 import os
 import stat
 import sys
@@ -13,7 +12,7 @@ from layerfs.cli.xar import add_file
 from layerfs.errors import NotFound
 from layerfs.pysquashfs import Image, Inode, SquashfsError
 from layerfs.pysquashfs.trail import Trail
-from layerfs.sys.terminal import one_line
+from layerfs.sys.terminal import json_text, one_line
 from layerfs.xar.package import opened, reason
 
 TYPES: Final = {
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         image = package.image
         found = _listing(image, os.fsencode(arguments.path), recursive=arguments.recursive)
         if arguments.json:
-            print(json.dumps([_facts(image, *each) for each in found], indent=2))
+            print(json_text([_facts(image, *each) for each in found]))
             return 0
         damaged = 0
         for trail, inode in found:

@@ -12,10 +12,9 @@ from contextlib import ExitStack
 
 from layerfs.errors import Unsupported
 from layerfs.fuse.mount import attach
-from layerfs.lowers.kinds import is_image
 from layerfs.model import Driver
 from layerfs.mounts import registry
-from layerfs.mounts.preflight import look_ahead
+from layerfs.mounts.preflight import look_ahead, see_that_it_answers
 from layerfs.mounts.process import Process, Server, endings_held, hooks_of, log_of, open_descriptors, open_log
 from layerfs.mounts.starter import start_forked
 from layerfs.spec.options import MountRequest, generic_words
@@ -34,6 +33,7 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
     if device is not None:
         _mount_fuse(request, "its device was given to be served", process, inherited, device)
         return
+    see_that_it_answers(request.mountpoint)
     request = replace(request, mountpoint=os.path.realpath(request.mountpoint))
     look_ahead(request, clear_dead=process.foreground)
     driver, why = _choose(request)
@@ -48,7 +48,7 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
             return
         except Unsupported as refusal:
             # What images the kernel takes shows when it takes them; directories were tried before.
-            if request.driver is Driver.KERNEL or not any(map(is_image, request.stack.lowers)):
+            if request.driver is Driver.KERNEL or not _has_images(request):
                 raise
             why = refusal.message
     _mount_fuse(request, why, process, inherited)
@@ -63,11 +63,17 @@ def _choose(request: MountRequest) -> tuple[Driver, str]:
     return choose(request.driver, request.stack, request.union)
 
 
+def _has_images(request: MountRequest) -> bool:
+    from layerfs.lowers.kinds import is_image  # trees, which a kernel mount of directories never needs
+
+    return any(map(is_image, request.stack.lowers))
+
+
 def _mount_kernel(request: MountRequest, why: str, process: Process, inherited: list[int]) -> None:
     """Mount with kernel overlayfs and record it."""
     from layerfs.mounts.kernel import explain, mount_kernel, mount_validated, words_for
 
-    if not any(map(is_image, request.stack.lowers)):
+    if not _has_images(request):
         mount_kernel(request.stack, request.union, request.mountpoint, request.attach.flags)
         _record(request, why)
         return

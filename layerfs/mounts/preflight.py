@@ -3,7 +3,7 @@
 import errno
 import os
 
-from layerfs.errors import AlreadyExists, InvalidArgument, NotFound
+from layerfs.errors import AlreadyExists, InvalidArgument, NotFound, NotReady
 from layerfs.fuse.mount import check_mountpoint
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Record
@@ -25,6 +25,24 @@ def look_ahead(request: MountRequest, *, clear_dead: bool) -> None:
         raise AlreadyExists(f"this stack is already mounted at {where}", f"layerfs umount {where}")
     if request.stack.upper is not None:
         see_upper(request.stack.upper)
+
+
+def see_that_it_answers(mountpoint: bytes) -> None:
+    """Raise NotReady if what is mounted at a path already is FUSE that does not answer: to look at it would hang us."""
+    number = _mount_of(mountpoint)
+    if number == _mount_of(os.path.dirname(os.path.abspath(mountpoint))):
+        return  # nothing is mounted there, as nearly always
+    if not any(info.id == number and info.type.startswith(b"fuse") for info in mountinfo()):
+        return
+    from functools import partial
+
+    from layerfs.mounts.health import TIMEOUT
+    from layerfs.sys.ask import ask
+
+    (answer,) = ask([partial(os.statvfs, mountpoint)], TIMEOUT)
+    if answer is None:
+        where = os.fsdecode(mountpoint)
+        raise NotReady(f"the server of what is mounted at {where} does not answer", f"layerfs umount -l {where}")
 
 
 def record_at(mountpoint: bytes) -> Record | None:

@@ -196,6 +196,8 @@ class Server:
                 idle=idle,
             )
             device, self._device = self._device, -1
+            if process.foreground:  # else there is nobody who would see a line before that
+                start_logging(process, record.log)
             serve(device, self._union, config, partial(_answered, process, record))
             if process.log is not None:
                 _log().info("unmounted: the server ends")
@@ -271,6 +273,8 @@ def start_logging(process: Process, log: bytes | None) -> None:
     import logging
     from logging.handlers import RotatingFileHandler
 
+    from layerfs.sys.logform import LINE, Printable
+
     handler: logging.Handler = logging.NullHandler()
     if process.foreground or process.log:
         handler = logging.StreamHandler(sys.stderr)
@@ -278,7 +282,5 @@ def start_logging(process: Process, log: bytes | None) -> None:
         with suppress(FileNotFoundError):  # a former mount's, whose id this one got
             os.unlink(log)
         handler = RotatingFileHandler(os.fsdecode(log), maxBytes=LOG_SIZE, backupCount=1, delay=True)
-    level = logging.DEBUG if process.debug else logging.INFO
-    logging.basicConfig(
-        level=level, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    handler.setFormatter(Printable(LINE))
+    logging.basicConfig(level=logging.DEBUG if process.debug else logging.INFO, handlers=[handler], force=True)

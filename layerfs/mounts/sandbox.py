@@ -28,6 +28,7 @@ from layerfs.sys.mounts import make_private, unmount
 from layerfs.sys.namespaces import Namespace, enter_user_namespace, unshare
 from layerfs.sys.prctl import die_with_parent, hide
 from layerfs.sys.rootfs import Root, show_own_processes
+from layerfs.sys.terminal import one_line
 from layerfs.union.options import UnionOptions
 from layerfs.union.validate import validate
 
@@ -153,7 +154,7 @@ class _Init:
             os.write(2, os.fsencode(f"layerfs: {error}\n"))
         except OSError as error:
             name = os.fsdecode(self._job.command[0])
-            os.write(2, os.fsencode(f"layerfs: cannot run {name}: {child.reason(error)}\n"))
+            os.write(2, os.fsencode(f"layerfs: cannot run {one_line(name)}: {child.reason(error)}\n"))
             os._exit(child.status_of(error))
         finally:
             os._exit(child.CANNOT_RUN)
@@ -185,7 +186,10 @@ class _Init:
         """Return what a server of images does beside serving: it ends with the overlay, at the latest with us."""
 
         def begin() -> None:
+            from layerfs.sys.logform import to_stderr
+
             hide()
+            to_stderr("layerfs: %(message)s")
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
         return ServerHooks(begin, end=lambda: None)
@@ -272,7 +276,9 @@ def _serve(device: int, union: "Union", config: "ServeConfig", ready: Ready, mas
     ready()
     os.umask(0)
     from layerfs.fuse.serve import serve
+    from layerfs.sys.logform import to_stderr
 
+    to_stderr("layerfs: %(message)s")
     serve(device, union, config)
 
 

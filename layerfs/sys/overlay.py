@@ -173,7 +173,7 @@ def _layers(stack: Stack) -> Iterator[tuple[bytes, bytes]]:
 
 def _set_layer(context: FsContext, key: bytes, path: bytes, syntax: LayerSyntax) -> None:
     """Hand one directory over."""
-    with _opened(path) as fd:
+    with _opened(path, follow=key != b"workdir") as fd:  # overlayfs empties it: not what a symlink leads to meanwhile
         if syntax is LayerSyntax.DESCRIPTOR:
             context.set_descriptor(key, fd, path)
             return
@@ -183,8 +183,8 @@ def _set_layer(context: FsContext, key: bytes, path: bytes, syntax: LayerSyntax)
 
 
 @contextmanager
-def _opened(path: bytes) -> Iterator[int]:
-    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _opened(path: bytes, *, follow: bool) -> Iterator[int]:
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         yield fd
     finally:

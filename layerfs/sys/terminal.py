@@ -4,6 +4,7 @@ A file name may hold any byte but `/` and NUL: sequences that a terminal obeys, 
 """
 
 import sys
+from typing import Any
 
 
 def one_line(text: str) -> str:
@@ -29,6 +30,13 @@ def _escaped(char: str) -> str:
 
 
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON that a terminal may be shown: all controls are escaped, DEL too, which JSON need not."""
+    import json
+
+    return json.dumps(value, indent=2).replace("\x7f", "\\u007f")
 
 
 def warn(text: str) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import InvalidArgument, NotFound
-from layerfs.mounts.preflight import record_at, see_upper
+from layerfs.errors import InvalidArgument, NotFound, NotReady
+from layerfs.fuse.mount import attach
+from layerfs.mounts.preflight import record_at, see_that_it_answers, see_upper
+from layerfs.spec.attach import AttachOptions
+from layerfs.sys.mounts import unmount
 from tests.host import Person, require
 
 
@@ -60,3 +63,24 @@ def test_an_upper_of_somebody_else_is_said_to_be_theirs(scratch: Path, person: P
 def test_where_nothing_of_ours_is_mounted_there_is_no_record(scratch: Path) -> None:
     assert record_at(bytes(scratch)) is None
     assert record_at(b"/proc") is None
+
+
+def test_what_does_not_answer_at_the_mountpoint_hangs_nobody(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("root", "fuse")
+    monkeypatch.setattr("layerfs.mounts.health.TIMEOUT", 0.2)
+    device = attach(bytes(scratch), AttachOptions())  # which nobody serves
+    try:
+        with pytest.raises(NotReady, match=f"mounted at {scratch} does not answer") as error:
+            see_that_it_answers(bytes(scratch))
+        assert error.value.hint == f"layerfs umount -l {scratch}"
+    finally:
+        os.close(device)
+        unmount(bytes(scratch), lazy=True)
+
+
+def test_what_answers_and_what_is_no_mount_is_passed_over(scratch: Path) -> None:
+    see_that_it_answers(bytes(scratch))
+    see_that_it_answers(b"/proc")
+    see_that_it_answers(bytes(scratch / "absent"))

@@ -1,10 +1,11 @@
 """Names that a terminal would obey, printed as what they are."""
 
+import json
 import os
 
 import pytest
 
-from layerfs.sys.terminal import one_line, warn
+from layerfs.sys.terminal import json_text, one_line, warn
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,9 @@ def test_a_name_is_shown_in_one_printable_line(name: bytes, shown: str) -> None:
 def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     warn("a\x1bb\n")
     assert capsys.readouterr().err == "layerfs: warning: a\\x1bb\\n\n"
+
+
+def test_json_has_no_controls_either() -> None:
+    text = json_text({os.fsdecode(b"a\x7f\x1b\x9b\xff"): "\u202e"})
+    assert text.replace("\n", "").isprintable()
+    assert json.loads(text) == {os.fsdecode(b"a\x7f\x1b\x9b\xff"): "\u202e"}
