@@ -35,8 +35,9 @@ def hold_signals() -> None:
 class Idle:
     """Have a server leave after `seconds` without a request.
 
-    `leave` unmounts unless something is in use, or what it is given, asked last of all, says that there was a request
-    meanwhile; it tells whether it did. It is called in a thread while requests are answered: unmounting makes some.
+    `leave` unmounts and returns True, or returns False where the mount is in use. It is given a function that tells
+    whether there was no request since it was called; it asks that last, and unmounts only if so. It is called in a
+    thread while requests are answered, since unmounting makes some.
     """
 
     seconds: float

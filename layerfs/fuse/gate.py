@@ -35,16 +35,16 @@ log = logging.getLogger(__name__)
 
 
 class ReadersLock:
-    """A lock for workers of one trio loop: free, it costs no scheduling; contended, whoever comes first takes it.
+    """A lock for the workers of one trio loop. To take it costs no scheduling while it is free.
 
-    Not fair, on purpose: a worker that answers without waiting takes the lock again at once. Only when it is
-    suspended does `pass_on` wake the next one.
+    It is not fair, on purpose: a worker that answers without waiting takes it again at once. The next one is woken
+    (`pass_on`) only when that worker is suspended.
     """
 
     def __init__(self) -> None:
         self._held = False
         self._waiting: deque[trio.lowlevel.Task] = deque()
-        self._called = False  # one waiter is on its way; more would come in vain
+        self._called = False  # one waiter was woken and has not run yet; more are not needed
 
     async def __aenter__(self) -> None:
         while self._held:
@@ -77,10 +77,10 @@ class Workers:
     """The nursery of pyfuse3's workers: one that fails is logged and starts again, and takes no other with it.
 
     One failure is not logged: the kernel takes a request back when its client is killed, and that may happen between
-    our poll and libfuse's read. Were the device blocking, libfuse would then sleep there with the interpreter locked
-    (seen with one client in thirty that were killed at work; plain pyfuse3 reads the same way). It is not, and
-    pyfuse3 raises EAGAIN. It also forgets to free its buffer: a megabyte of addresses, of which a page or two were
-    ever touched.
+    our poll and libfuse's read. If the device were blocking, libfuse would then sleep there with the interpreter locked
+    (seen with one client in thirty that were killed at work; plain pyfuse3 reads the same way). The device does not
+    block, so pyfuse3 raises EAGAIN. It also does not free its buffer then: a megabyte of addresses, of which a page or
+    two were touched.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -110,9 +110,10 @@ class Gate(trio.abc.Instrument):
     current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
 
     def __init__(self, hand_over: Callable[[], bool]) -> None:
-        """Let libfuse serve the request of its introduction, call `hand_over` until that is done, wait for the device.
+        """Let libfuse read from its introduction (device.py), and `hand_over` the device when it has.
 
-        As long as it is not done, there is one more request to read.
+        `hand_over` returns False while there is one more request on the introduction's socket; then it is called again
+        once libfuse has read that.
         """
         self.lowlevel = self
         self.wait_readable: Callable[[int], Awaitable[None]] = self._introduce
@@ -138,7 +139,7 @@ class Gate(trio.abc.Instrument):
         return _open_workers()
 
     def notify_closing(self, fd: int) -> None:
-        """Send the reader home: pyfuse3.terminate has told libfuse to end."""
+        """End the wait of the reader: pyfuse3.terminate has told libfuse to end."""
         self._closing = True
         trio.lowlevel.notify_closing(fd)
 
@@ -212,9 +213,9 @@ class Gate(trio.abc.Instrument):
         return ready
 
     def linger(self, fd: int) -> bool:
-        """Sleep until `fd` is readable; False when the device, or anything that trio waits for, comes first.
+        """Sleep until `fd` is readable, without suspending the task; False if something else comes first.
 
-        For a handler that would rather not be suspended. `fd` is always the same.
+        Something else is the device, or anything that trio waits for. `fd` is always the same.
         """
         if self._due or not self._open:
             return False

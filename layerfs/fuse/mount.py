@@ -52,11 +52,12 @@ def attach(mountpoint: bytes, options: AttachOptions) -> int:
 
 
 def attach_nowhere(options: AttachOptions) -> tuple[int, int]:
-    """Return the descriptors of the device and of a FUSE mount that is nowhere: closed unused, it is gone.
+    """Make a FUSE mount that is at no mountpoint; return the descriptors of its device and of the mount.
 
-    For who may mount without fusermount3. Raises Unsupported where the host does not permit FUSE, OSError.
+    The mount is gone when its descriptor is closed and nothing else uses it. Only for those who may mount without
+    fusermount3. Raises Unsupported where the host does not permit FUSE, OSError.
     """
-    from layerfs.sys.fsmount import FsContext  # who mounts at a place need not pay for it
+    from layerfs.sys.fsmount import FsContext  # `attach` does not need it
 
     device = _open_device()
     try:

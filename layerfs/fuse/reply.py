@@ -1,4 +1,4 @@
-"""The one guard between handlers and pyfuse3: whatever happens in a handler becomes an errno, and the server lives.
+"""The one guard between handlers and pyfuse3: whatever happens in a handler becomes an errno of that request.
 
 pyfuse3 catches nothing but FUSEError; any other exception ends its worker with the request unanswered, and the client
 then waits for ever. The same happens when a handler returns what pyfuse3 cannot use, so the guard looks at that too.

@@ -3,8 +3,8 @@
 Law: what runs in a thread touches descriptors and bytes, never the union's tables.
 
 The way through trio costs 70 us and more, most of it scheduling. So the task that waits does not go to sleep in trio
-at first: it polls, with the gate, for its own result. Only when the device or trio has something before that does it
-park like any other task, and another worker takes over. Measured: a hop of 5 to 15 us.
+at first: it polls for its own result, together with the gate. If the device or trio has something before that, the
+task is suspended like any other, and another worker reads the device. Measured: a hop of 5 to 15 us.
 """
 
 import os
@@ -57,7 +57,7 @@ class _Job(Generic[T]):
             trio.lowlevel.reschedule(task)
 
     async def park(self) -> None:
-        """Suspend the task until `wake`."""
+        """Suspend the task until `wake` is called."""
         self.task = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
