@@ -79,6 +79,8 @@ class Ledger:
         """Close it; nobody may be using it any more."""
         if self._mover:
             self._mover.join()
+        if self._writer.total_changes:  # else there is nothing to move that others have not moved, or will move
+            self._move_log()
         for connection in (*self._idle, self._writer):
             connection.close()
         self._idle.clear()
@@ -179,12 +181,19 @@ class Ledger:
         self._mover.start()
 
     def _move_log(self) -> None:
-        with suppress(sqlite3.Error):  # it is tried again after the next transaction
+        """Move the log into the file, and sync that before the log can be written from its beginning again.
+
+        SQLite calls fdatasync(2), which without a journal does not bring the file's new size to the disk. As long as
+        somebody reads by the log, nobody begins it anew.
+        """
+        with suppress(sqlite3.Error), self.read() as reader:  # it is tried again after the next transaction
+            reader.one("SELECT value FROM facts WHERE name = 'next'")
             connection = self._connect()
             try:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             finally:
                 connection.close()
+            _sync(self._path, os.O_RDWR)
 
 
 class _Turns:

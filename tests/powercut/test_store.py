@@ -18,9 +18,10 @@ ROUNDS = 4
 CUTS = 12  # guessed so that each test takes 10 s
 SIZE = 20_000  # bytes of each layer's file: some pages
 MakeDisk = Callable[[str], Disk]
+# Not ext4 without a journal: where a file that was synced grows, ext4 may write the inode that points at a new block of
+# its extents before that block; then all of the file is gone, and no program can help.
 SUBJECTS = [
     ("overlay", "ext4"),
-    ("overlay", "ext4, no journal"),
     ("fuse", "xfs"),
     ("xar", "ext4"),
     ("copying", "ext2"),
