@@ -1,0 +1,233 @@
+"""A containerd of its own beside a daemon of ours, an image for it, and a registry on loopback."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import mounts_below
+from tests.daemon.client import PATIENCE, Served, connects, serving
+from tests.host import BIN
+
+IMAGE = "localhost/box:1"
+CONFIG = """version = 2
+root = "{place}/root"
+state = "{place}/state"
+disabled_plugins = [{disabled}]
+[grpc]
+  address = "{place}/c.sock"
+[ttrpc]
+  address = ""
+"""
+DISABLED = [
+    "io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.internal.v1.opt",
+]  # fmt: skip
+APPLETS = "cat find ls mkdir mv rm sh sleep touch true"
+Entry = bytes | str | None  # a file's bytes, a symlink's target, a directory
+
+
+def until(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
+    """Wait until something is so, and return it."""
+    end = time.monotonic() + patience
+    while not (found := what()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def layer(files: Mapping[str, Entry]) -> bytes:
+    """A layer tar."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.mode = 0o755
+            if content is None:
+                member.type = tarfile.DIRTYPE
+            elif isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+            else:
+                member.size = len(content)
+            tar.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return made.getvalue()
+
+
+def layers() -> list[bytes]:
+    """Ten layers: busybox, a deletion, and eight small ones."""
+    base: dict[str, Entry] = {"bin": None, "bin/busybox": Path("/bin/busybox").read_bytes()}
+    base |= {f"bin/{name}": "busybox" for name in APPLETS.split()}
+    base |= {"d": None, "d/a": b"a", "etc": None, "etc/gone": b"x"}
+    small: list[dict[str, Entry]] = [{f"l{number}": None, f"l{number}/f": b"%d" % number} for number in range(8)]
+    deletion: dict[str, Entry] = {"etc/.wh.gone": b"", "etc/two": b"2"}
+    return [layer(files) for files in [base, deletion, *small]]
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _described(data: bytes, kind: str, **more: Any) -> dict[str, Any]:
+    media_type = f"application/vnd.oci.image.{kind}"
+    return {"mediaType": media_type, "digest": digest(data), "size": len(data), **more}
+
+
+def archive(path: Path) -> Path:
+    """Write an OCI archive of an image of ten layers."""
+    plain = layers()
+    packed = [gzip.compress(tar, mtime=0) for tar in plain]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [digest(tar) for tar in plain]},
+    }
+    config_bytes = json.dumps(config).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": _described(config_bytes, "config.v1+json"),
+        "layers": [_described(data, "layer.v1.tar+gzip") for data in packed],
+    }
+    manifest_bytes = json.dumps(manifest).encode()
+    names = {"io.containerd.image.name": IMAGE, "org.opencontainers.image.ref.name": IMAGE}
+    platform = {"os": "linux", "architecture": "amd64"}
+    entry = _described(manifest_bytes, "manifest.v1+json", annotations=names, platform=platform)
+    index = {"schemaVersion": 2, "manifests": [entry]}
+    blobs = {digest(data): data for data in (config_bytes, manifest_bytes, *packed)}
+    files: dict[str, Entry] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+    files["index.json"] = json.dumps(index).encode()
+    files |= {f"blobs/{name.replace(':', '/')}": data for name, data in blobs.items()}
+    path.write_bytes(layer(dict(files)))
+    return path
+
+
+class Containerd:
+    """A containerd with our daemon as its snapshotter. `ctr` runs its command line."""
+
+    def __init__(self, place: Path, daemon: Served, snapshotter: str) -> None:
+        self.place = place
+        self.daemon = daemon
+        self.snapshotter = snapshotter
+        self._environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}  # for mount.fuse3: layerfs-mount
+        disabled = ", ".join(f'"{name}"' for name in DISABLED)
+        command: list[str | Path] = [BIN / "layerfs", "serve", "--print-config", "--address", daemon.address]
+        done = subprocess.run([*command, "--root", daemon.store], capture_output=True, text=True, check=True)
+        (place / "c.toml").write_text(CONFIG.format(place=place, disabled=disabled) + done.stdout)
+        self.process = self.start()
+
+    @property
+    def socket(self) -> Path:
+        return self.place / "c.sock"
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        with open(self.place / "c.log", "ab") as log:
+            command = ["containerd", "--config", str(self.place / "c.toml")]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+        until(lambda: connects(self.socket))
+        until(lambda: self.attempt("version").returncode == 0)
+        return self.process
+
+    def kill(self) -> None:
+        """End containerd with no warning; shims and containers stay."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def attempt(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+        command = ["ctr", "--address", str(self.socket), *map(str, words)]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=self._environment
+        )
+
+    def ctr(self, *words: str | Path) -> str:
+        """Run a ctr command that must succeed, and return what it printed."""
+        done = self.attempt(*words)
+        assert done.returncode == 0, f"ctr {words}: {done.stdout}{done.stderr}\n{self.daemon.log()[-2000:]}"
+        return done.stdout
+
+    def id(self, name: str) -> str:
+        """A container's id; runc's state and the cgroups are the whole host's, and so others' as well."""
+        return f"{name}-{self.place.name.removeprefix('layerfs-test-')}"
+
+    def run(self, name: str, *command: str, detached: bool = False, options: Sequence[str] = ()) -> str:
+        """Run a container."""
+        how = ("--detach" if detached else "--rm", *options, "--snapshotter", self.snapshotter)
+        return self.ctr("run", *how, IMAGE, self.id(name), *command)
+
+    def exec(self, name: str, script: str) -> str:
+        """Run a shell script in a container that runs."""
+        return self.ctr("tasks", "exec", "--exec-id", os.urandom(4).hex(), self.id(name), "/bin/sh", "-euc", script)
+
+    def delete(self, found: str) -> None:
+        """End a container and remove it, by its id."""
+        self.attempt("tasks", "kill", "--signal", "KILL", found)
+        until(lambda: self.attempt("containers", "delete", found).returncode == 0)
+
+    def snapshots(self) -> list[str]:
+        """The keys that containerd knows."""
+        lines = self.ctr("snapshots", "--snapshotter", self.snapshotter, "list").splitlines()[1:]
+        return [line.split()[0] for line in lines]
+
+    def directories(self) -> list[str]:
+        """What the store has on disk: directories of snapshots, also of removed ones."""
+        drivers = self.daemon.store / "drivers"
+        return [str(path) for name in ("snapshots", "trash", "making") for path in drivers.glob(f"*/{name}/*")]
+
+    def close(self) -> None:
+        """End what runs and take away what is mounted."""
+        for name in self.attempt("containers", "list", "--quiet").stdout.split():
+            self.delete(name)
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        for point in mounts_below(self.place / "state"):
+            subprocess.run(["umount", "--lazy", point], check=False)
+
+
+@contextmanager
+def a_containerd(place: Path, snapshotter: str) -> Iterator[Containerd]:
+    """A containerd and a daemon while the block lasts."""
+    with ExitStack() as held:
+        daemon = held.enter_context(serving(place))
+        containerd = Containerd(place, daemon, snapshotter)
+        held.callback(containerd.close)
+        yield containerd
+
+
+def a_port() -> int:
+    """A port of loopback that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+@contextmanager
+def a_registry(place: Path) -> Iterator[str]:
+    """A registry on loopback; yields HOST:PORT."""
+    address = f"127.0.0.1:{a_port()}"
+    (place / "registry").mkdir()
+    storage = {"filesystem": {"rootdirectory": f"{place}/registry"}}
+    config = {"version": 0.1, "storage": storage, "http": {"addr": address}}
+    (place / "registry.yml").write_text(json.dumps(config))
+    with open(place / "registry.log", "wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(place / "registry.yml")], stdout=log, stderr=log)
+    try:
+        host, _, port = address.partition(":")
+        until(lambda: _listens(host, int(port)))
+        yield address
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)

@@ -1,0 +1,99 @@
+"""Debian's containerd with layerfs as its snapshotter: images, containers under runc, kills, nothing left behind."""
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import mounts_below
+from tests.e2e.containerd import IMAGE, Containerd, a_containerd, a_registry, archive, until
+
+NEEDS = ("root", "fuse", "containerd", "ctr", "runc", "docker-registry", "mkfs.btrfs")
+
+
+@pytest.fixture(params=["overlay", "fuse", "xar", "btrfs"])
+def containerd(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Containerd]:
+    """A containerd over each driver; for btrfs the store is on a filesystem of its own."""
+    (scratch / "store").mkdir(mode=0o700)
+    if request.param == "btrfs":
+        with open(scratch / "disk", "wb") as disk:
+            disk.truncate(1 << 30)
+        subprocess.run(["mkfs.btrfs", "-q", scratch / "disk"], check=True)
+        subprocess.run(["mount", "-o", "loop", scratch / "disk", scratch / "store"], check=True)
+        (scratch / "store").chmod(0o700)
+    with a_containerd(scratch, f"layerfs-{request.param}") as made:
+        made.ctr("images", "import", "--snapshotter", made.snapshotter, archive(scratch / "image.tar"))
+        yield made
+        remove_all(made)
+
+
+def remove_all(containerd: Containerd) -> None:
+    """Remove the image; containerd's collector, and ours, leave nothing behind."""
+    for name in containerd.ctr("containers", "list", "--quiet").split():
+        containerd.delete(name)
+    for name in containerd.ctr("images", "list", "--quiet").split():
+        containerd.ctr("images", "remove", "--sync", name)
+    until(lambda: containerd.snapshots() == [])
+    until(lambda: containerd.directories() == [])
+    assert mounts_below(containerd.place / "state") == []
+
+
+def test_containers_run_write_and_go(containerd: Containerd) -> None:
+    script = "cat /d/a /l7/f; ls /etc; mv /d/a /d/b; rm -r /l3; ls /d /l3 2>/dev/null || true"
+    shown = containerd.run("one", "/bin/sh", "-euc", script)
+    assert shown.split() == ["a7two", "/d:", "b"]
+    again = containerd.run("two", "/bin/sh", "-euc", "ls /d /l3")
+    assert again.split() == ["/d:", "a", "/l3:", "f"]
+
+
+def test_a_container_outlives_every_kill(containerd: Containerd) -> None:
+    containerd.run("lasting", "/bin/sleep", "1000", detached=True)
+    containerd.exec("lasting", "echo one >/new; rm /d/a")
+    containerd.daemon.kill()
+    assert containerd.exec("lasting", "cat /new; echo two >>/new; ls /d") == "one\n"
+    containerd.kill()
+    containerd.daemon.start()
+    containerd.start()
+    assert containerd.exec("lasting", "cat /new") == "one\ntwo\n"
+    assert len(containerd.snapshots()) == 11
+    containerd.run("after", "/bin/true")
+
+
+def test_many_containers_of_one_image_at_once(containerd: Containerd) -> None:
+    """They say what they saw in files: ctr loses what a container prints when many are started at once."""
+    out = containerd.place / "out"
+    out.mkdir()
+    bind = f"type=bind,src={out},dst=/out,options=rbind:rw"
+
+    def work(number: int) -> None:
+        script = f"echo {number} >/mine; cat /mine /l5/f >/out/{number}"
+        containerd.run(f"c{number}", "/bin/sh", "-euc", script, options=("--mount", bind))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(16)))
+    assert {path.name: path.read_text() for path in out.iterdir()} == {f"{n}": f"{n}\n5" for n in range(16)}
+
+
+def test_what_a_container_changed_becomes_a_layer(containerd: Containerd) -> None:
+    containerd.run("made", "/bin/sleep", "1000", detached=True)
+    containerd.exec("made", "echo new >/d/new; rm /d/a; rm -r /l2")
+    command = ["ctr", "--address", str(containerd.socket), "snapshots", "--snapshotter", containerd.snapshotter]
+    tar = containerd.place / "made.tar"
+    with open(tar, "wb") as file:
+        subprocess.run([*command, "diff", containerd.id("made")], stdout=file, check=True, env=containerd._environment)
+    names = subprocess.run(["tar", "-tf", tar], capture_output=True, text=True, check=True).stdout.split()
+    assert {".wh.l2", "d/.wh.a", "d/new"} <= set(names)
+
+
+def test_a_pull_fetches_and_unpacks_what_was_pushed(containerd: Containerd) -> None:
+    with a_registry(containerd.place) as registry:
+        name = f"{registry}/box:1"
+        containerd.ctr("images", "tag", IMAGE, name)
+        containerd.ctr("images", "push", "--plain-http", name)
+        containerd.ctr("images", "remove", "--sync", name, IMAGE)
+        until(lambda: containerd.snapshots() == [])
+        containerd.ctr("images", "pull", "--plain-http", "--snapshotter", containerd.snapshotter, name)
+        containerd.ctr("images", "tag", name, IMAGE)
+        assert containerd.run("pulled", "/bin/cat", "/l1/f") == "1"
