@@ -13,7 +13,7 @@ from layerfs.mounts.launch import launch
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
 from layerfs.mounts.work import make_work, resolve
-from layerfs.spec.options import MountOptions, MountRequest, absolute, parse, request
+from layerfs.spec.options import MountOptions, MountRequest, absolute, parse, request, without_effect
 from layerfs.sys.terminal import warn as print_warning
 from layerfs.value import replace
 
@@ -92,6 +92,7 @@ def run(arguments: "Arguments") -> int:
     if asks_for_help(arguments.options):
         return print_option_help()
     options = parse(os.fsencode(text) for text in arguments.options)
+    warn_of_ignored(options)
     layers, mountpoint = _paths(arguments, options)
     options = _writable(arguments, replace(options, lowers=layers))
     cwd = working_directory(mountpoint, *layers, *(path for path in (options.upper, options.work) if path))
@@ -109,6 +110,12 @@ def run(arguments: "Arguments") -> int:
 def asks_for_help(strings: Sequence[str]) -> bool:
     """Tell whether `help` is among the options."""
     return any("help" in string.split(",") for string in strings)
+
+
+def warn_of_ignored(options: MountOptions) -> None:
+    """Say on stderr which options have no effect; nothing is said of those that are mount(8)'s own business."""
+    for name in without_effect(options.ignored):
+        print_warning(f'mount option "{name}" has no effect here')
 
 
 def print_option_help() -> int:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from layerfs import __version__
-from layerfs.cli.mount import asks_for_help, leave, mount, print_option_help
+from layerfs.cli.mount import asks_for_help, leave, mount, print_option_help, warn_of_ignored
 from layerfs.cli.words import take_apart, working_directory
 from layerfs.model import Driver
 from layerfs.mounts.packages import complete
@@ -65,6 +65,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(USAGE)
         return 2
     options = parse(os.fsencode(text) for text in words.values.get("options", ()))
+    warn_of_ignored(options)
     options = replace(options, work=options.work and resolve(options.work))
     debug = "debug" in words.switches or options.debug
     source = os.fsencode(words.paths[0]) if len(words.paths) > 1 else NAME

@@ -193,7 +193,10 @@ def _read_other(draft: _Draft, name: str, value: bytes | None, option: bytes) ->
     elif name in _ONLY_OFF:
         _choice(_ONLY_OFF[name])(name, value)
         draft.ignored.append(option)
-    elif name in _IGNORED or name.startswith(_IGNORED_PREFIXES):
+    elif name in _IGNORED or name in _WITHOUT_EFFECT or name.startswith(_IGNORED_PREFIXES):
+        draft.ignored.append(option)
+    elif name == "sync" and value is not None:  # of fuse-overlayfs; mount(8)'s takes no value
+        _BINARY(name, value)
         draft.ignored.append(option)
     else:
         draft.generic.append(os.fsdecode(option))
@@ -209,6 +212,12 @@ def _unknown(option: str) -> WrongUsage:
     near = get_close_matches(name, known_options(), n=1)
     hint = f'did you mean "{near[0]}"?' if near else "layerfs mount -o help lists them"
     return WrongUsage(f'unknown mount option "{name}"', hint)
+
+
+def without_effect(ignored: tuple[bytes, ...]) -> list[str]:
+    """Return those of the ignored options whose giver may have expected something."""
+    names = [os.fsdecode(option.partition(b"=")[0]) for option in ignored]
+    return [name for name in names if name in _WITHOUT_EFFECT or name == "sync"]
 
 
 def known_options() -> list[str]:
@@ -347,6 +356,15 @@ _IGNORED: Final = frozenset({
     "rootcontext", "uuid", "default_permissions", "clone_fd", "splice_read", "splice_write",
     "splice_move", "no_splice_read", "no_splice_write", "no_splice_move", "kernel_cache", "big_writes", "nonempty",
     "async_read", "max_write", "posixacl",
+})
+# What fuse-overlayfs and the FUSE libraries take and a mount of ours has no use for; whoever says it is told so.
+_WITHOUT_EFFECT: Final = frozenset({
+    "ino32_t", "use_ino", "readdir_ino", "auto_unmount", "max_threads", "max_idle_threads", "auto_cache",
+    "noauto_cache",
+    "ac_attr_timeout", "attr_timeout", "entry_timeout", "negative_timeout", "noforget", "remember", "direct_io",
+    "hard_remove", "intr", "intr_signal", "sync_read", "max_readahead", "max_background", "congestion_threshold",
+    "atomic_o_trunc", "no_remote_lock", "no_remote_posix_lock", "no_remote_flock", "nolazy_umount", "large_read",
+    "noauto_unmount", "no_auto_unmount", "blksize",
 })
 _IGNORED_PREFIXES: Final = ("x-", "X-", "helper=", "uhelper=")
 _GENERIC: Final = (

@@ -71,7 +71,7 @@ def _open_apart(path: bytes, index: int) -> DirTree:
             "only root can leave them out: put upper, work directory and mountpoint beside the layer",
         ) from None
     try:
-        return DirTree(path, index, os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount))
+        return DirTree(path, index, target.reopen(mount, os.O_RDONLY | os.O_DIRECTORY))
     finally:
         os.close(mount)
 

@@ -8,7 +8,16 @@ import pytest
 from layerfs.errors import InvalidArgument
 from layerfs.model import Driver, Stack
 from layerfs.spec.attach import AttachOptions
-from layerfs.spec.options import MountOptions, generic_words, known_options, parse, request, split, unescape
+from layerfs.spec.options import (
+    MountOptions,
+    generic_words,
+    known_options,
+    parse,
+    request,
+    split,
+    unescape,
+    without_effect,
+)
 from layerfs.sys.mounts import MountFlag
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
 from tests.host import require
@@ -96,6 +105,9 @@ MEANINGS = {
     ),
     b"default_permissions,clone_fd,noxattrs,threaded=0": ignored(
         b"default_permissions", b"clone_fd", b"noxattrs", b"threaded=0"
+    ),
+    b"ino32_t,use_ino,auto_unmount,max_threads=4,attr_timeout=1.5,sync=0": ignored(
+        b"ino32_t", b"use_ino", b"auto_unmount", b"max_threads=4", b"attr_timeout=1.5", b"sync=0"
     ),
     b"nfs_export=off,index=off": ignored(b"nfs_export=off", b"index=off"),
     b"metacopy=on": union(metacopy=True),
@@ -232,3 +244,8 @@ def test_an_upper_that_is_only_read_is_the_topmost_layer() -> None:
     """It may be the upper of a mount that is in use, and a work directory is of no account."""
     asked = request(parse([b"lowerdir=b:c,upperdir=a,workdir=w,ro"]), b"m", b"/cwd")
     assert asked.stack == Stack((b"/cwd/a", b"/cwd/b", b"/cwd/c"))
+
+
+def test_what_has_no_effect_is_told_but_not_what_is_for_mount_alone() -> None:
+    given = parse([b"ino32_t,_netdev,x-gvfs-show,max_threads=4,noxattrs,sync=1,default_permissions"]).ignored
+    assert without_effect(given) == ["ino32_t", "max_threads", "sync"]
