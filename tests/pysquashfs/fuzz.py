@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from layerfs.pysquashfs import Image, Inode, Piece, SquashfsError
+from layerfs.pysquashfs.blockcache import BlockCache
+from layerfs.pysquashfs.copying import copy_file
 
 MEMORY = 512 << 20  # bytes of address space; Python alone has 60 MiB
 RESIDENT = 160 << 20  # bytes
 CASE_TIME = 5  # s of CPU: by the wall a busy machine stops longer. What is normal is a millisecond
+COPIED = 1 << 20  # bytes of a file
 LOOKS = 400  # how much of one image is looked at in detail
 
 # Superblock fields: position and size; squashfs 4.0.
@@ -86,6 +89,7 @@ def _truncate(image: bytearray, dice: random.Random) -> None:
 def examine(image: Image) -> None:
     """Ask everything of an image that can be asked; each answer may be a SquashfsError, and nothing else."""
     _try(lambda: list(islice(image.walk(), 100_000)))
+    _try(lambda: list(islice(image.visit(b"a"), 100_000)))
     _try(lambda: [image.by_number(number) for number in range(1, 30)])
     _try(lambda: image.lookup(b"a/b/c"))
     seen: set[int] = set()
@@ -122,6 +126,17 @@ def _look_at_data(image: Image, inode: Inode) -> None:
             _try(partial(_load, image, pieces, index))
     for offset in (0, inode.size // 2, inode.size - 10):
         _try(partial(image.read, inode.ref, max(offset, 0), 100_000))
+    _try(lambda: list(islice(image.stored_pieces(inode.ref), 10_000)))
+    _try(partial(_copy, image, inode))
+
+
+def _copy(image: Image, inode: Inode) -> None:
+    target = os.memfd_create("copy")
+    try:
+        with BlockCache() as blocks:
+            copy_file(image, inode, target, blocks, min(inode.size, COPIED))
+    finally:
+        os.close(target)
 
 
 def _load(image: Image, pieces: Sequence[Piece], index: int) -> None:
