@@ -78,7 +78,7 @@ def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    """Add files, and evict what is too much then."""
+    """Add files, then evict what is beyond the bound."""
     from layerfs.store.intake import add
 
     cache, limit, cwd = Cache.own(), eviction.bound(), os.getcwdb()
@@ -105,7 +105,7 @@ def _add(arguments: argparse.Namespace) -> int:
 
 
 def _with_dependencies(files: Iterable[bytes]) -> "_Wanted":
-    """Return packages with what the names they depend on mean, each package behind those that it needs.
+    """Return packages and what the names that they depend on mean; each one comes after those that it needs.
 
     One content that is known by several names is there once for each.
     """
@@ -241,7 +241,7 @@ def _versions(name: str) -> dict[str, tuple[Cache, CacheEntry]]:
 
 
 def mounted_files() -> set[bytes]:
-    """Return the layers of this user's mounts on record; the locks of servers tell of other users' mounts."""
+    """Return the layers of this user's mounts on record."""
     registry.prune()
     return {lower for record in registry.records() for lower in record.stack.lowers}
 

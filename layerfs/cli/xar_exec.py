@@ -96,7 +96,7 @@ def execute(file: str, arguments: list[str], timeout: float) -> int:
 
 
 def _become(shared: "Shared", target: bytes, arguments: tuple[bytes, ...]) -> int:
-    """Run the target, by the shell where the kernel cannot: the reference knows only scripts, marked or not."""
+    """Run the target. What the kernel cannot run the shell does, as in the reference, which knows only scripts."""
     from layerfs.sys import child
     from layerfs.sys.terminal import one_line
 

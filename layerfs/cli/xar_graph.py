@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.conflicts:
         images = [member.path for member in resolution.members if not member.directory]
         search = find_conflicts(images, ASKED)
-        found = [_Named(conflict, images) for conflict in search.conflicts]
+        found = [_Named(conflict, images) for conflict in search.found]
         if search.ended:
             print(f"layerfs: warning: looking for conflicts ended {search.ended}: there may be more", file=sys.stderr)
     shown = FORMATS[arguments.format](resolution, found)

@@ -1,4 +1,4 @@
-"""An open file of an image: its bytes, block by block through the cache, with read-ahead for who reads it in order."""
+"""An open file of an image: its bytes come block by block from the cache; reading in order is read ahead."""
 
 import stat
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class ImageFile:
         self.tree = tree
         self.inode = inode
         self._pieces: Sequence[Piece] | None = None
-        self._next = 0  # where one who reads in order goes on
+        self._next = 0  # where reading in order goes on
         self._foreseen = 0  # up to where threads were told to read
 
     @property
@@ -83,7 +83,7 @@ class ImageFile:
         return self._join(offset, end, pieces, blocks)
 
     def _look_ahead(self, offset: int, end: int) -> None:
-        """Have threads read on, a part of the window each: every word to a thread costs it and us a switch."""
+        """Have threads read on. Each gets a whole part of the window, since a word to a thread costs two switches."""
         if self._foreseen < offset or end + AHEAD < self._foreseen:  # went on elsewhere
             self._foreseen = offset
         while self._foreseen < min(end + AHEAD - PART, self.inode.size):

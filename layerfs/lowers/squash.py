@@ -109,7 +109,7 @@ class SquashLower:
         return listing
 
     def noted(self, read: Callable[[], T]) -> T:
-        """Read; what is corrupt is logged, and EIO for who asked: any other errno would say something of the name."""
+        """Call `read`. A corrupt image is logged and becomes EIO: another errno would say something of a name."""
         try:
             return read()
         except SquashfsError as error:
@@ -134,7 +134,7 @@ class SquashLower:
         return inode
 
     def _is_found_singly(self, at: int) -> bool:
-        """Tell whether a name is rather looked up in the image than a large directory read anew for it.
+        """Tell whether looking up one name in the image is cheaper than reading its large directory again.
 
         Only until that has cost about as much as reading would have.
         """
@@ -215,7 +215,7 @@ class SquashLower:
             os.close(self._lock)
 
     def foretell(self, position: int, end: int) -> None:
-        """Have the host read a range of the image: threads that read parts of it at once look like random readers."""
+        """Ask the host to read a range of the image. Threads that read parts of it look random."""
         os.posix_fadvise(self._fd, self._offset + position, end - position, os.POSIX_FADV_WILLNEED)
 
 

@@ -39,7 +39,7 @@ class Complete:
         members = self.resolution.connected
         names = [os.fsdecode(member.name) for member in members]
         search = find_conflicts([member.path for member in members], MOUNTING)
-        found = [conflict for conflict in search.conflicts if not conflict.equal]
+        found = [conflict for conflict in search.found if not conflict.equal]
         for conflict in found[:SHOWN]:
             seen, *hidden = (names[index] for index in conflict.providers)
             yield f"/{os.fsdecode(conflict.path)} of {seen} hides that of {', '.join(hidden)}"

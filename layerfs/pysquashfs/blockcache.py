@@ -1,4 +1,4 @@
-"""Uncompressed blocks of images, loaded by threads ahead of whoever needs them, and bounded in bytes.
+"""Uncompressed blocks of images, loaded by threads ahead of the thread that needs them, and bounded in bytes.
 
 A cache may be shared by several images. Whoever serves files needs it for what the kernel asks next: the rest of a
 block of which it got a part, the fragment block that a directory's small files share, and what read-ahead brought. A
@@ -29,7 +29,7 @@ Job = tuple[Key, Load]
 
 
 def job_of(image: Image, piece: Piece) -> Job:
-    """Return how the block of a stored piece is known, and what loads it."""
+    """Return the key of a stored piece's block, and the call that loads it."""
     key = image.number, piece.position, piece.stored
     return key, partial(image.load, piece.position, piece.stored, image.superblock.block_size)
 
@@ -94,7 +94,7 @@ class BlockCache:
             return self._blocks.get(key)
 
     def take(self, key: Key, load: Load) -> bytes:
-        """Return a block, loading it here, or waiting for whoever does already. OSError as `load` raises it."""
+        """Return a block. It is loaded here, unless another thread is loading it. Raises what `load` raises."""
         with self._lock:
             block = self._blocks.get(key)
             if block is not None:
@@ -119,7 +119,7 @@ class BlockCache:
         coming.over.release()
 
     def foresee(self, wanted: list[Job]) -> None:
-        """Have one thread load blocks that will be asked for; what fails is asked for again by whoever needs it."""
+        """Have one thread load blocks that will be asked for. Whoever needs one that failed tries again."""
         if not wanted:
             return
         if len(self._workers) < WORKERS:
@@ -134,7 +134,7 @@ class BlockCache:
                 try:
                     self.take(key, load)
                 except (OSError, MemoryError):
-                    pass  # a corrupt block, or an image that was closed meanwhile: who asks for it is told
+                    pass  # a corrupt block, or an image that was closed meanwhile; `take` tells of it
             del wanted, load
 
     def in_order(self, image: Image, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, bytes]]:

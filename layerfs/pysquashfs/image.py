@@ -84,7 +84,7 @@ class Image:
         return ffi.gc(result[0], lib.squash_close)
 
     def close(self) -> None:
-        """Let go of the file. A call that another thread is in ends as if nothing happened; later ones raise EBADF."""
+        """Close the file. A call that is running in another thread still succeeds; later calls raise EBADF."""
         self._handle = None
         self._large = Recent(LARGE)  # each has a hand on the file
 
@@ -117,7 +117,7 @@ class Image:
         return _one(record)
 
     def readdir(self, ref: int) -> list[DirEntry]:
-        """Return a directory's entries as stored, which is by name, bytewise. Inodes are not looked at."""
+        """Return a directory's entries in their order on disk: by name, bytewise. Inodes are not read."""
         names: list[bytes] = []
         fields: list[tuple[int, ...]] = []
         for records in self._batches(ref, False, 16, names):
@@ -149,7 +149,7 @@ class Image:
         self._count(ref, listing.taken)
 
     def _count(self, ref: int, size: int) -> None:
-        """Count the bytes of a directory's listing. Raises SquashfsError if they must be bytes of others', too."""
+        """Count the bytes of a directory's listing. Raises SquashfsError if they must be bytes of another's, too."""
         with self._counting:
             if self._room is None:
                 self._room = self.listing_room()
@@ -351,7 +351,7 @@ def _pairs(packed: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _u64(number: int) -> int:
-    """A reference or position that C can take; what is out of range is one that no image has."""
+    """Return a reference or position that C can take. A number out of range becomes one that no image has."""
     return number if 0 <= number < 2**64 else ALL
 
 

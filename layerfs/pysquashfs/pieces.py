@@ -65,7 +65,7 @@ class Pieces(Sequence[Piece]):
         return found
 
     def _go_to(self, number: int) -> Any:
-        """The block list's walker, placed before the batch; batches on the way are walked over and remembered."""
+        """Return a walker placed before a batch; where the batches on the way begin is remembered."""
         at = number
         while at not in self._places:
             at -= 1

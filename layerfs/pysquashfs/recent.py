@@ -9,7 +9,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """Values by key, at most `limit` in weight; one that is heavier than all that may be is kept alone.
+    """Values by key, at most `limit` in weight together; a value heavier than `limit` is kept alone.
 
     `weigh` gives a value's weight, 1 if there is none. Not for several threads at once.
     """
@@ -39,7 +39,7 @@ class Recent(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value, and forget others that this leaves no room for."""
+        """Keep a value, and forget the least recently used beyond the limit."""
         self.drop(key)
         self._values[key] = value
         self.weight += self._weigh(value)

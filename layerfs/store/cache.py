@@ -164,8 +164,8 @@ class Cache:
     def hold(self, entry: CacheEntry, *, wait: bool = False) -> int:
         """Return a descriptor that keeps `gc` from evicting an entry for as long as it is open.
 
-        Only with `wait` it waits for a `gc` that has its eye on the entry. Raises NotFound if it was just evicted. To
-        who cannot evict it, because it is another user's, it is a descriptor of the file: that stays, whatever goes.
+        With `wait` it waits for a `gc` that is looking at the entry. In another user's cache nothing can be held: the
+        descriptor is one of the file itself, which stays readable. Raises NotFound if the entry was just evicted.
         """
         gone = NotFound(f"{os.fsdecode(entry.path)} was evicted just now", "add it again")
         try:
@@ -211,7 +211,7 @@ class Cache:
             with self.opened(QUARANTINE, make=0o700) as quarantine:
                 os.rename(directory, aside, dst_dir_fd=quarantine)
         except OSError as error:
-            raise Corrupt(f"{said}; it stays there: {error.strerror}", "tell who may write to the cache") from None
+            raise Corrupt(f"{said}; it stays there: {error.strerror}", "tell whoever may write to the cache") from None
         raise Corrupt(f"{said}; it is in {os.fsdecode(QUARANTINE)} now", "add it again: layerfs cache add FILE")
 
     @contextmanager
@@ -265,7 +265,7 @@ class Cache:
 
     @contextmanager
     def _notes(self, make: int | None = None) -> Iterator[int | None]:
-        """Open where this user's own cache notes what was found sound in others' caches; None if it is this one."""
+        """Open the directory of notes on other caches' entries in this user's own cache; None in that cache itself."""
         own = Cache.all()[0]
         with ExitStack() as closing:
             notes = None

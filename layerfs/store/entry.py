@@ -56,7 +56,7 @@ class CacheEntry:
 
 
 def touch(name: bytes, directory: int) -> None:
-    """Set the mtime of a file of an open directory to now, and make it if need be; who may not write leaves it."""
+    """Set the mtime of a file in an open directory to now; make the file if it is missing. A refusal is no error."""
     with suppress(OSError):
         with suppress(FileNotFoundError):
             os.utime(name, dir_fd=directory, follow_symlinks=False)
@@ -92,7 +92,7 @@ def read_entry(directory: int, path: bytes, sha256: str) -> CacheEntry:
 
 
 def is_ours(st: os.stat_result) -> bool:
-    """Tell whether only root and this user can have put anything there."""
+    """Tell whether nobody but root and this user can have written to a file."""
     return st.st_uid in (0, os.geteuid()) and not st.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
@@ -105,13 +105,13 @@ def unsafe(path: bytes, why: str) -> InvalidArgument:
 
 
 def stamp(st: os.stat_result) -> bytes:
-    """Return what tells a file from itself after any change."""
+    """Return a line that is another one after any change to the file, and after each boot."""
     numbers = (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
     return boot() + b" %d %d %d %d %d\n" % numbers
 
 
 @cache
 def boot() -> bytes:
-    """Return what no two boots of a machine share."""
+    """Return the id of this boot of the machine."""
     with open("/proc/sys/kernel/random/boot_id", "rb") as file:
         return file.read().strip()

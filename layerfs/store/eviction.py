@@ -29,7 +29,7 @@ _SWEEP: Final = "sweep"  # the lock of whoever sweeps
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did: who left, who was in use though it was their turn, leftovers removed, bytes that remain."""
+    """What a sweep did: entries evicted, entries spared since they are in use, leftovers removed, bytes that remain."""
 
     evicted: tuple[CacheEntry, ...]
     spared: tuple[CacheEntry, ...]
@@ -112,7 +112,7 @@ def remove_unused(cache: Cache, entry: CacheEntry, mounted: Collection[bytes] = 
 
 
 def _evict(cache: Cache, entry: CacheEntry, mounted: Collection[bytes]) -> bool:
-    """Remove an entry unless it is in use: by one rename out of sight, while it is locked."""
+    """Remove an entry unless it is in use. One rename takes it out of sight while it is locked."""
     # By the end of its path a file is known where its cache is mounted elsewhere, in another mount namespace.
     tail = os.path.join(b"/" + PACKAGES, entry.name, os.fsencode(entry.sha256), entry.name)
     if any(path.endswith(tail) for path in mounted):
@@ -138,7 +138,7 @@ def _throw_away(cache: Cache, shelf: int, name: bytes) -> None:
 
 
 def _clear_incoming(cache: Cache) -> int:
-    """Remove from `incoming` what nobody works at."""
+    """Remove from `incoming` what no running add or sweep is working on."""
     removed = 0
     with cache.opened(INCOMING) as incoming:
         names = dirs.names(incoming)

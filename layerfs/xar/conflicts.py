@@ -49,10 +49,10 @@ ASKED: Final = Limit(60.0, 16 << 30)  # somebody asks for conflicts
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """What a search has found, by path, different ones first; `ended` says why it is not all there is, or nothing."""
+class Conflicts:
+    """What was found, by path, different ones first; `ended` says at which limit the search ended, if it did."""
 
-    conflicts: tuple[Conflict, ...]
+    found: tuple[Conflict, ...]
     ended: str = ""
 
 
@@ -77,7 +77,7 @@ class _Meter:
             raise _Ended(f"after {self._limit.seconds:.0f} s")
 
 
-def find_conflicts(files: Sequence[bytes], limit: Limit, now: Callable[[], float] = time.monotonic) -> Search:
+def find_conflicts(files: Sequence[bytes], limit: Limit, now: Callable[[], float] = time.monotonic) -> Conflicts:
     """Return what several images [paths, top first] provide. Raises Corrupt, OSError."""
     found: list[Conflict] = []
     ended = ""
@@ -90,7 +90,7 @@ def find_conflicts(files: Sequence[bytes], limit: Limit, now: Callable[[], float
                 found.append(Conflict(trail.shown, tuple(index for index, _ in places), equal))
         except _Ended as error:
             ended = str(error)
-    return Search(tuple(sorted(found, key=lambda conflict: (conflict.equal, conflict.path))), ended)
+    return Conflicts(tuple(sorted(found, key=lambda conflict: (conflict.equal, conflict.path))), ended)
 
 
 def _provided(images: Sequence[Image], meter: _Meter) -> Iterator[tuple[Trail, list[_Place]]]:
@@ -149,7 +149,7 @@ def _is_equal(image: Image, one: Inode, another: Image, other: Inode, meter: _Me
 
 
 def _shared(image: Image, inode: Inode, another: Image, other: Inode, meter: _Meter) -> int:
-    """Return how many bytes are stored of a file, if another file has the same in the same places; else -1."""
+    """Return how many bytes of a file are stored, or -1 if another file does not have the same ones there."""
     stored = 0
     for piece in image.stored_pieces(inode.ref):
         meter.take(2 * piece.length)

@@ -105,7 +105,7 @@ def read_member(path: bytes, *, given: bool) -> Member:
 
 
 def _header(path: bytes) -> Header | None:
-    """Return the header of a XAR; whether another file is an image of some kind is for who opens the layer to say."""
+    """Return a XAR's header; None for any other file, which is judged when it is opened as a layer."""
     fd = open_image(path)
     try:
         return read_header(fd, path) if is_xar(fd) else None

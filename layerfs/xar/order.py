@@ -56,7 +56,7 @@ class Graph:
         return order
 
     def _cycle(self, placed: set[int]) -> InvalidArgument:
-        """Return the error that names a cycle: whoever was not placed has a dependant who was not placed either."""
+        """Return the error that names a cycle. Each package that was not placed has a dependant that was not placed."""
         left = [index for index in self.edges if index not in placed]
         dependant = {lower: index for index in reversed(left) for lower in self.edges[index]}  # the first one stays
         trail = _until_repeated(left[0], dependant)
@@ -105,7 +105,7 @@ class Graph:
 
 
 def _until_repeated(start: int, following: Mapping[int, int]) -> list[int]:
-    """Follow from one to the next and return the circle that this ends in."""
+    """Follow the mapping from `start` and return the circle in which this ends."""
     trail: dict[int, int] = {}
     step = start
     while step not in trail:

@@ -24,7 +24,7 @@ UNREADABLE: Final = -1  # instead of a block's length
 
 @dataclass(slots=True)
 class Findings:
-    """What was looked at and what is wrong with it; `size` is that of all files' data [bytes], shared or not."""
+    """What was looked at, and what is wrong with it; `size` [bytes] counts all files' data, shared or not."""
 
     flaws: list[str] = field(default_factory=list)
     remarks: tuple[Remark, ...] = ()
@@ -50,7 +50,7 @@ def verify(
         with opened(path, asked) as package, BlockCache() as blocks:
             report.remarks = package.header.remarks if package.header else ()
             try:
-                _Search(package, report, blocks, progress).run()
+                _Inspection(package, report, blocks, progress).run()
                 report.warnings += _warnings(package)
             except _Enough:
                 report.flaws.append("and so on: the search ends here")
@@ -61,7 +61,7 @@ def verify(
     return report
 
 
-class _Search:
+class _Inspection:
     """One image being looked at."""
 
     def __init__(

@@ -13,7 +13,7 @@ def conflicts(*packages: Path) -> list[tuple[str, str, bool]]:
     """The path, the letters of who provides it, and whether they are equal."""
     search = find_conflicts([os.fsencode(package) for package in packages], ASKED)
     assert search.ended == ""
-    return [(os.fsdecode(c.path), "".join("abc"[index] for index in c.providers), c.equal) for c in search.conflicts]
+    return [(os.fsdecode(c.path), "".join("abc"[index] for index in c.providers), c.equal) for c in search.found]
 
 
 def test_conflicts_are_told_different_ones_first(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_search_ends_at_its_limit_and_says_so(tmp_path: Path) -> None:
     text = "0123456789abcdef" * (1 << 17)
     files = [os.fsencode(real(tmp_path, name, {"a/big": text, "a/x": name, "z": text})) for name in "ab"]
     few = find_conflicts(files, Limit(60, 5 << 20))
-    assert (len(few.conflicts) < 3, few.ended) == (True, "after 5 MiB of files")
+    assert (len(few.found) < 3, few.ended) == (True, "after 5 MiB of files")
     clock = iter(range(0, 1000, 3))
     assert find_conflicts(files, Limit(2, 1 << 30), lambda: next(clock)).ended == "after 2 s"
 
