@@ -42,6 +42,28 @@ class Expected:
 UNKNOWN = Expected()
 
 
+def pack_layer(
+    read: Read,
+    path: bytes,
+    below: Below | None,
+    expected: Expected = UNKNOWN,
+    *,
+    limits: Limits = USUAL,
+    check: Callable[[], None] = lambda: None,
+) -> "Applied":
+    """Make a XAR of a layer, at `path`, in one pass; nothing is there if anything is wrong.
+
+    Raises as `apply_layer`; Unsupported for what no squashfs image can hold.
+    """
+    from layerfs.oci.squash import packing
+
+    outcome = Outcome()
+    stream = LayerStream(read, check)
+    with packing(path) as target:
+        apply_tar(stream, target, outcome, Rules(below, limits, check))
+        return _applied(stream, expected, outcome)
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What was applied: digests and lengths [bytes] of both forms, and what was written and waived."""
@@ -78,11 +100,16 @@ def apply_layer(
     )
     try:
         apply_tar(stream, target, outcome, Rules(place.below, limits, check))
-        expect("the layer", expected.packed, stream.packed.digest)
-        expect("the layer's tar", expected.diff_id, stream.unpacked.digest)
+        return _applied(stream, expected, outcome)
     except BaseException:
         if place.form is Form.OVERLAY:
             dirs.empty(place.root)
         raise
+
+
+def _applied(stream: LayerStream, expected: Expected, outcome: Outcome) -> Applied:
+    """Check the digests of a layer that has been read to its end."""
+    expect("the layer", expected.packed, stream.packed.digest)
+    expect("the layer's tar", expected.diff_id, stream.unpacked.digest)
     packed, unpacked = stream.packed, stream.unpacked
     return Applied(packed.digest, packed.size, unpacked.digest, unpacked.size, stream.compression, outcome)

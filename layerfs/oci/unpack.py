@@ -17,7 +17,8 @@ from layerfs.errors import AlreadyExists, NotFound, Unsupported
 from layerfs.oci.below import Below, LateBelow, NothingBelow, UnionBelow
 from layerfs.oci.closure import Chosen
 from layerfs.oci.digest import Digest
-from layerfs.oci.layer import Applied, Expected, Place, apply_layer
+from layerfs.oci.documents import Descriptor
+from layerfs.oci.layer import Applied, Expected, Place, apply_layer, pack_layer
 from layerfs.oci.streams import reader_of
 from layerfs.oci.target import USUAL, Form, Limits
 from layerfs.snapshots import driver
@@ -139,14 +140,25 @@ class Unpacking:
                 lowers = [self.snapshotter.layer(name).path for name in reversed(chain[:number])]
                 return held.enter_context(UnionBelow(lowers)) if lowers else NothingBelow()
 
-            root = os.open(own.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            held.callback(os.close, root)
+            expected = Expected(layer.digest, diff_id)
             blob = self.content.open(layer.digest)
             held.callback(os.close, blob)
             read = self._shown(blob, layer.digest, layer.size)
+            if own.image is not None:
+                try:
+                    return self._done(
+                        pack_layer(read, own.image, LateBelow(ready), expected, limits=self.limits, check=self._check),
+                        layer,
+                    )
+                except Unsupported:  # a directory holds what no image can
+                    os.lseek(blob, 0, os.SEEK_SET)
+            root = os.open(own.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            held.callback(os.close, root)
             place = Place(root, form, LateBelow(ready) if form is Form.OVERLAY else None)
-            expected = Expected(layer.digest, diff_id)
             done = apply_layer(read, place, expected, limits=self.limits, check=self._check)
+        return self._done(done, layer)
+
+    def _done(self, done: Applied, layer: Descriptor) -> Applied:
         self.waived += done.outcome.waived
         self.progress("unpacked", layer.digest, layer.size, layer.size)
         return done

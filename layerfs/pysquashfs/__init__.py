@@ -18,9 +18,9 @@ from layerfs.pysquashfs.image import Image
 from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, Piece, Superblock
 
 if TYPE_CHECKING:
-    from layerfs.pysquashfs.writer import FileSpec, WriteOptions, entries_of, write_image, write_tree
+    from layerfs.pysquashfs.writer import FileSpec, ImageWriter, WriteOptions, entries_of, write_image, write_tree
 
-_WRITING = frozenset({"FileSpec", "WriteOptions", "entries_of", "write_image", "write_tree"})
+_WRITING = frozenset({"ImageWriter", "FileSpec", "WriteOptions", "entries_of", "write_image", "write_tree"})
 
 __all__ = [
     "NO_XATTRS",
@@ -28,6 +28,7 @@ __all__ = [
     "DirEntry",
     "FileSpec",
     "Image",
+    "ImageWriter",
     "Inode",
     "Piece",
     "SquashfsError",

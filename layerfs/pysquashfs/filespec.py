@@ -24,8 +24,8 @@ class FileSpec:
     A regular file's content is `source` if there is one, else `data`. source: a path, opened when the entry's turn
     comes, or a descriptor: of a regular file all is read and its position kept, of a pipe what is left. data: bytes, or
     bytes in pieces. seen: what lstat(2) said of the source, which is then no symlink; one that is another file or has
-    another size when its turn comes is told. link: another name, given before, of the same file; then nothing else
-    counts.
+    another size when its turn comes is told. stored: content that the writer has already (ImageWriter.store). link:
+    another name, given before, of the same file; then nothing else counts.
     """
 
     path: bytes
@@ -40,6 +40,7 @@ class FileSpec:
     xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
     link: bytes | None = None
     seen: os.stat_result | None = None
+    stored: int | None = None
 
 
 def entries_of(

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
+from typing import Self
 
 from layerfs.pysquashfs.content import Feeder
 from layerfs.pysquashfs.errors import SquashfsError
@@ -15,7 +16,7 @@ from layerfs.pysquashfs.tree import Node, Tree, device_on_disk
 
 Progress = Callable[[int], object]  # bytes of content so far
 
-__all__ = ["FileSpec", "WriteOptions", "entries_of", "write_image", "write_tree"]
+__all__ = ["FileSpec", "ImageWriter", "WriteOptions", "entries_of", "write_image", "write_tree"]
 
 DEFAULT = WriteOptions()
 
@@ -75,20 +76,55 @@ def _write(
 ) -> int:
     """Content goes out while the tree grows; then the tree follows. Returns the image's length [bytes]."""
     with session:
-        tree, times, feeder = Tree(), _Times(options.latest()), Feeder(session, on_progress, on_changed)
-        for entry in entries:
-            node = tree.add(entry)
-            if node is not None:
-                node.mtime = times.stored(node.mtime)
-                if stat.S_ISREG(node.mode):
-                    node.index = feeder.store(entry)
-        session.end_of_content()
-        if not tree.rooted:
-            tree.root.mtime = times.image
-        if options.xattr_table:
-            session.xattrs({b"trusted.layerfs": b""})  # of nobody, but with it there is a table
-        _write_inodes(session, tree, options)
-        return session.finish(tree.root.number, tree.root.ref, times.image)
+        return _finish(session, entries, Feeder(session, on_progress, on_changed), options)
+
+
+def _finish(session: Session, entries: Iterable[FileSpec], feeder: Feeder, options: WriteOptions) -> int:
+    tree, times = Tree(), _Times(options.latest())
+    for entry in entries:
+        node = tree.add(entry)
+        if node is not None:
+            node.mtime = times.stored(node.mtime)
+            if stat.S_ISREG(node.mode):
+                node.index = feeder.store(entry) if entry.stored is None else entry.stored
+    session.end_of_content()
+    if not tree.rooted:
+        tree.root.mtime = times.image
+    if options.xattr_table:
+        session.xattrs({b"trusted.layerfs": b""})  # of nobody, but with it there is a table
+    _write_inodes(session, tree, options)
+    return session.finish(tree.root.number, tree.root.ref, times.image)
+
+
+class ImageWriter:
+    """An image whose contents come before it is known where they belong; what nobody names wastes its space.
+
+    Closed before `finish` it leaves the beginning of an image behind `offset`, of no use.
+    """
+
+    def __init__(self, fd: int, options: WriteOptions = DEFAULT, *, offset: int = 0) -> None:
+        """Begin an image in an open file, as write_image does. Raises SquashfsError."""
+        self._options = options
+        self._session = Session(fd, offset, options, b"")
+        self._feeder = Feeder(self._session, None, None)
+
+    def store(self, content: FileSpec) -> int:
+        """Write a content (`data` or `source`) and return what `FileSpec.stored` is to be. Raises as write_image."""
+        return self._feeder.store(content)
+
+    def finish(self, entries: Iterable[FileSpec]) -> int:
+        """Write the tree, parents before children, and return the image's length [bytes]. Raises as write_image."""
+        return _finish(self._session, entries, self._feeder, self._options)
+
+    def close(self) -> None:
+        """Free the writer."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Times:

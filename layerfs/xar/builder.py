@@ -96,7 +96,7 @@ def build(recipe: Recipe, progress: Callable[[int, int], None] = lambda done, to
             on_progress=lambda done: progress(done, total),
             on_changed=lambda *what: contents.changed.append(what),
         )
-        digest = _digest(fd, offset)
+        digest = digest_from(fd, offset)
         text = header(digest[:8])
         os.pwrite(fd, text, 0)
     closed = () if recipe.keep_owners else tuple(entry.path for entry in contents.entries if is_closed(entry))
@@ -166,7 +166,7 @@ def _staged(output: bytes) -> Iterator[int]:
         os.fchmod(fd, MODE)
 
 
-def _digest(fd: int, offset: int) -> str:
+def digest_from(fd: int, offset: int) -> str:
     """Return the XXH3-128 of a file from `offset` on."""
     state = xxhash.xxh3_128()
     while piece := os.pread(fd, PIECE, offset):

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from layerfs.oci.below import NothingBelow, UnionBelow
-from layerfs.oci.layer import UNKNOWN, Applied, Expected, Place, apply_layer
+from layerfs.oci.layer import UNKNOWN, Applied, Expected, Place, apply_layer, pack_layer
 from layerfs.oci.target import USUAL, Form, Limits
+from layerfs.xar.extract import Wishes, extract
+from layerfs.xar.package import opened
 
 END = bytes(1024)
 NOW = 1_700_000_000  # s; what entries have that say nothing else
@@ -185,6 +187,21 @@ def stacked(layers: list[bytes], place: Path) -> list[Path]:
             apply(data, place / f"layer{number}", below=lower)
         uppers.insert(0, place / f"layer{number}")
     return uppers
+
+
+def packed(layers: list[bytes], place: Path) -> list[Path]:
+    """Make an image of each layer, and return directories with what is in them, top first."""
+    images: list[Path] = []
+    trees: list[Path] = []
+    for number, data in enumerate(layers):
+        image, tree = place / f"layer{number}.xar", place / f"layer{number}"
+        with below(*images) as lower:
+            pack_layer(feeder(data), bytes(image), lower)
+        with opened(bytes(image)) as package:
+            assert extract(package.image, bytes(tree), Wishes(owners=True, force=True)).left_out == []
+        images.insert(0, image)
+        trees.insert(0, tree)
+    return trees
 
 
 def piled(layers: list[bytes], root: Path) -> Path:

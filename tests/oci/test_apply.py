@@ -10,7 +10,7 @@ import pytest
 
 from layerfs.errors import Corrupt, LayerfsError
 from tests.host import require
-from tests.oci.tars import END, NOW, Entry, directory, file, header, link, look, pax, piled, stacked, symlink
+from tests.oci.tars import END, NOW, Entry, directory, file, header, link, look, packed, pax, piled, stacked, symlink
 
 BASE = b"".join(
     [
@@ -42,7 +42,7 @@ def overlay(layers: list[Path], place: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(point)], check=True)
 
 
-@pytest.fixture(params=["overlay", "plain"])
+@pytest.fixture(params=["overlay", "plain", "squash"])
 def merged(request: pytest.FixtureRequest, scratch: Path) -> Merged:
     """Apply the base layer and the odd one, and look at the result."""
     require("root", "kernel overlay")
@@ -54,7 +54,11 @@ def merged(request: pytest.FixtureRequest, scratch: Path) -> Merged:
     def by_tree(layer: bytes) -> dict[str, Entry]:
         return look(piled([BASE, layer], scratch / "tree"))
 
-    return by_overlay if request.param == "overlay" else by_tree
+    def by_image(layer: bytes) -> dict[str, Entry]:
+        with overlay(packed([BASE, layer], scratch), scratch) as point:
+            return look(point)
+
+    return {"overlay": by_overlay, "plain": by_tree, "squash": by_image}[request.param]
 
 
 def briefly(found: dict[str, Entry]) -> dict[str, str]:

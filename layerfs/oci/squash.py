@@ -1,0 +1,225 @@
+"""A squashfs image as the target of a layer: contents go out as they come, names are kept until the end.
+
+So a layer becomes a packed snapshot in one pass over its tar, without a file being made. Memory grows with the number
+of names. The image is put in its place by one rename when all is well: never half. Times are cut to the second.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+from layerfs.errors import Corrupt, Unsupported
+from layerfs.oci.tar import Member
+from layerfs.oci.target import Data, Form, Kind, Outcome, refuse_marks
+from layerfs.pysquashfs import FileSpec, ImageWriter, SquashfsError, WriteOptions
+from layerfs.pysquashfs.target import replacing
+from layerfs.sys.copy import write_all
+from layerfs.sys.namespaces import trusted_xattrs
+from layerfs.xar.builder import digest_from
+from layerfs.xar.header import make_header
+
+BLOCK_SIZE: Final = 256 << 10  # bytes; as the packer of snapshots has it
+_NAME_MAX: Final = 255
+_UUID: Final = "00000000"  # until the image's digest is known
+_NEW: Final = Member(b"", stat.S_IFDIR, 0o700, 0, 0, 0)
+
+
+class Node:
+    """A file of the image; a directory has children, a regular file its content's index."""
+
+    __slots__ = ("children", "content", "member", "opaque")
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.children: dict[bytes, Node] | None = {} if member.kind == stat.S_IFDIR else None
+        self.content = 0
+        self.opaque = False
+
+
+class SquashTarget:
+    """A tree in memory over the contents in an image that is being written."""
+
+    form = Form.OVERLAY
+
+    def __init__(self, writer: ImageWriter, spare: bytes) -> None:
+        """`spare`: a directory for the one sparse file at a time that takes a detour."""
+        self._writer = writer
+        self._spare = spare
+        self._root = Node(replace(_NEW, mode=0o755))
+        prefix = b"trusted.overlay." if trusted_xattrs() else b"user.overlay."
+        self._opaque = prefix + b"opaque"
+
+    def root(self) -> Node:
+        return self._root
+
+    def kind(self, at: Node, name: bytes) -> Kind:
+        node = _children(at).get(name)
+        if node is None:
+            return Kind.ABSENT
+        if node.children is not None:
+            return Kind.DIRECTORY
+        if node.member.kind == stat.S_IFLNK:
+            return Kind.SYMLINK
+        return Kind.WHITEOUT if node.member.kind == stat.S_IFCHR and not _device(node.member) else Kind.OTHER
+
+    def enter(self, at: Node, name: bytes) -> Node:
+        node = _children(at).get(name)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        _children(node)
+        return node
+
+    def leave(self, handle: Node) -> None:
+        pass
+
+    def names(self, at: Node) -> list[bytes]:
+        return list(_children(at))
+
+    def readlink(self, at: Node, name: bytes) -> bytes:
+        return _children(at)[name].member.target
+
+    def mkdir(self, at: Node, name: bytes) -> None:
+        self._put(at, name, Node(_NEW))
+
+    def _put(self, at: Node, name: bytes, node: Node) -> None:
+        if name in _children(at):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        if len(name) > _NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+        _children(at)[name] = node
+
+    def add(self, at: Node, name: bytes, member: Member, data: Data) -> None:
+        refuse_marks(member.path, member)
+        if member.kind == stat.S_IFCHR and not _device(member):
+            path = os.fsdecode(member.path)
+            raise Corrupt(f"/{path} is the character device 0/0, which an overlay would take for a whiteout")
+        node = Node(member)
+        self._put(at, name, node)
+        if member.kind == stat.S_IFREG:
+            node.content = self._store(member, data)
+            member.extents = None
+
+    def _store(self, member: Member, data: Data) -> int:
+        if member.extents is None:
+            return self._writer.store(FileSpec(member.path, data=data()))  # type: ignore[arg-type]
+        fd = os.open(self._spare, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, member.size)
+            stream, piece = data(), memoryview(b"")
+            for offset, length in member.extents:
+                while length:
+                    piece = piece or next(stream)
+                    now, piece = piece[:length], piece[length:]
+                    write_all(fd, now, offset)
+                    offset, length = offset + len(now), length - len(now)
+            return self._writer.store(FileSpec(member.path, source=fd))
+        finally:
+            os.close(fd)
+
+    def dress(self, handle: Node, member: Member) -> None:
+        refuse_marks(member.path, member)
+        handle.member = member
+
+    def time(self, handle: Node) -> int:
+        return handle.member.mtime_ns
+
+    def date(self, handle: Node, mtime_ns: int) -> None:
+        handle.member = replace(handle.member, mtime_ns=mtime_ns)
+
+    def remove(self, at: Node, name: bytes) -> None:
+        _children(at).pop(name, None)
+
+    def hold(self, at: Node, name: bytes) -> Node | None:
+        return _children(at).get(name)
+
+    def drop(self, held: Node) -> None:
+        pass
+
+    def link(self, held: Node, at: Node, name: bytes) -> None:
+        self._put(at, name, held)
+
+    def same(self, held: Node, at: Node, name: bytes) -> bool:
+        return _children(at).get(name) is held
+
+    def whiteout(self, at: Node, name: bytes) -> None:
+        self._put(at, name, Node(Member(name, stat.S_IFCHR, 0, 0, 0, 0)))
+
+    def set_opaque(self, handle: Node) -> None:
+        handle.opaque = True
+
+    def is_opaque(self, handle: Node) -> bool:
+        return handle.opaque
+
+    def finish(self, outcome: Outcome) -> None:
+        pass
+
+    def entries(self) -> Iterator[FileSpec]:
+        """Yield the whole tree, each directory before what is in it, names sorted."""
+        first: dict[Node, bytes] = {}
+        waiting = [(b"", self._root)]
+        while waiting:
+            path, node = waiting.pop()
+            if (known := first.get(node)) is not None:
+                yield FileSpec(path, link=known)
+                continue
+            if node.children is None:
+                first[node] = path
+            yield self._entry(path, node)
+            inner = sorted((node.children or {}).items(), reverse=True)
+            waiting += [(path + b"/" + name if path else name, child) for name, child in inner]
+
+    def _entry(self, path: bytes, node: Node) -> FileSpec:
+        member = node.member
+        return FileSpec(
+            path,
+            member.kind | member.mode,
+            member.uid,
+            member.gid,
+            member.mtime_ns // 10**9,
+            target=member.target,
+            rdev=_device(member) if member.kind in (stat.S_IFCHR, stat.S_IFBLK) else 0,
+            xattrs=member.xattrs | ({self._opaque: b"y"} if node.opaque else {}),
+            stored=node.content,
+        )
+
+
+def _children(node: Node) -> dict[bytes, Node]:
+    if node.children is None:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return node.children
+
+
+def _device(member: Member) -> int:
+    return os.makedev(member.major, member.minor)
+
+
+@contextmanager
+def packing(path: bytes) -> Iterator[SquashTarget]:
+    """Give a target that becomes a XAR at `path`, on disk, when the block ends well; else nothing is there.
+
+    Raises Unsupported for a layer that no image can hold, which a directory may (POSIX ACLs).
+    """
+    try:
+        with replacing(path) as fd:
+            offset = len(_header(_UUID))
+            options = WriteOptions(
+                block_size=BLOCK_SIZE, compress_inodes=False, compress_xattrs=False, xattr_table=True
+            )
+            with ImageWriter(fd, options, offset=offset) as writer:
+                target = SquashTarget(writer, os.path.dirname(path))
+                yield target
+                writer.finish(target.entries())
+            os.pwrite(fd, _header(digest_from(fd, offset)[:8]), 0)
+            os.fchmod(fd, 0o644)
+    except SquashfsError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            raise Unsupported(f"a squashfs image cannot hold the layer: {error}") from None
+        raise
+
+
+def _header(uuid: str) -> bytes:
+    return make_header(uuid=uuid, version="0", target=None, dependencies=(), mount_root=None, trampolines=())
