@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import layerfs
+from layerfs.cli.parser import VERBS
 from layerfs.spec.options import known_options
 from tests.host import BIN, PROJECT, Person, require
 from tests.test_house import text, tracked
@@ -82,6 +83,12 @@ def test_the_table_of_options_names_every_mount_option_once() -> None:
     names = [name for row in table for name in re.findall(r"`([a-z_+]+)(?:=[^`]*)?`", row)]
     assert set(known_options()) - set(names) == set()
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
+def test_the_reference_names_every_verb() -> None:
+    table = text("docs/layerfs.md").partition("## VERBS")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert set(VERBS) - {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set()
 
 
 def test_links_between_the_papers_lead_somewhere() -> None:
