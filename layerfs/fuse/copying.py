@@ -75,6 +75,12 @@ def _copy(staged: Staged, client: int) -> None:
     progress.finish()
 
 
+def check_client(client: int) -> None:
+    """Raise EINTR where whoever waits for an answer was killed; `client` is 0 if that is unknown."""
+    if client and is_killed(client):
+        raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+
+
 class _Progress:
     """What happens between two chunks of a copy."""
 
@@ -85,8 +91,7 @@ class _Progress:
         self._begun = 0
 
     def __call__(self, offset: int) -> None:
-        if self._client and is_killed(self._client):
-            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+        check_client(self._client)
         if self._fd >= 0 and offset - self._begun >= STRIDE:
             begin_settling(self._fd, self._begun, offset - self._begun)
             settle_range(self._fd, self._settled, self._begun - self._settled)
@@ -98,13 +103,21 @@ class _Progress:
             settle_range(self._fd, self._settled, 0)
 
 
+def _exists(thread: int) -> bool:
+    try:
+        os.sched_getaffinity(thread)  # permitted for any thread
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def is_killed(thread: int) -> bool:
     """Tell whether a thread of the host has ended, or is to end as soon as it is answered."""
     try:
         with open(f"/proc/{thread}/status", "rb") as status:
             pending = next(line for line in status if line.startswith(b"SigPnd:"))
     except (FileNotFoundError, ProcessLookupError):
-        return os.path.exists("/proc/self/status")  # else there is no /proc to tell
+        return not _exists(thread)  # /proc may hide others' processes (hidepid), or not be there
     except (OSError, StopIteration):
         return False
     return bool(int(pending.split()[1], 16) & _SIGKILL)

@@ -23,8 +23,10 @@ from pyfuse3 import (
     StatvfsData,
 )
 
+from layerfs.fuse import wire
 from layerfs.fuse.callers import caller_of, who_is
 from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.copying import check_client
 from layerfs.fuse.filedata import FileData
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.loading import Loading
@@ -196,7 +198,7 @@ class Operations(FileData):
         return self._who(inode, ctx) if os.fsdecode(name) == ACCESS_ACL else Who.PRIVILEGED
 
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
-        return self.union.readlink(inode)
+        return wire.target(self.union.readlink(inode))
 
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
         return self.union.get_xattr(inode, name)
@@ -283,6 +285,7 @@ class Operations(FileData):
         await self._loading.parents(parent, to)
         await self._loading.victim(to, new)
         for file in self.union.renaming(parent, name, to, new, flags):
+            check_client(ctx.pid)  # what was copied so far does no harm
             await self._copy_ups.ensure(file.ino, ctx.pid)
             await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
         await self._syncing.after_change(parent, to)

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -103,3 +104,11 @@ def test_who_is_killed_is_seen() -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert is_killed(child)
+
+
+def test_a_proc_that_hides_others_makes_nobody_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(*_: object, **__: object) -> NoReturn:
+        raise FileNotFoundError(errno.ENOENT, "hidepid=2")
+
+    monkeypatch.setattr("builtins.open", hidden)
+    assert not is_killed(os.getpid())

@@ -10,6 +10,7 @@ import pytest
 import trio
 from pyfuse3 import FUSEError
 
+from layerfs.fuse import copying
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.copying import LARGE
 from layerfs.fuse.operations import Operations
@@ -40,6 +41,16 @@ async def ino_of(ops: Any, *names: bytes) -> int:
     for name in names:
         ino = (await ops.lookup(ino, name, ROOT)).st_ino
     return ino
+
+
+async def test_a_rename_that_copies_a_tree_ends_with_its_client(
+    ops: Any, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "is_killed", lambda client: client == 7)
+    with pytest.raises(FUSEError) as caught:
+        await ops.rename(1, b"d", 1, b"new", 0, SimpleNamespace(**{**vars(ROOT), "pid": 7}))
+    assert caught.value.errno == errno.EINTR
+    assert box.again().tree(b"d") == {b"big": b"x" * BIG, b"small": b"s"}
 
 
 async def test_absent_name_is_an_answer_the_kernel_may_keep(ops: Any) -> None:

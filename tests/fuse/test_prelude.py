@@ -10,7 +10,7 @@ from layerfs.union.inodes import Node
 from layerfs.union.state import Attributes
 from tests.fuse.slow import NAMES, Slow, running
 from tests.host import require
-from tests.oracle.trees import file
+from tests.oracle.trees import file, symlink
 from tests.union.box import Box
 
 
@@ -69,4 +69,32 @@ def test_a_name_that_cannot_be_looked_at_is_listed(scratch: Path, monkeypatch: p
         with pytest.raises(OSError) as failure:
             os.lstat(mount.target / "bad")
         assert failure.value.errno == errno.EIO
+        assert mount.end() == 0
+
+
+@pytest.mark.parametrize(
+    "bad", ["x" * 4096, "x" * 70_000, ZeroDivisionError(), MemoryError(), OSError(524, "ENOTSUPP")]
+)
+def test_whatever_goes_wrong_is_an_error_of_that_request(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, bad: object
+) -> None:
+    """A symlink of 4,096 bytes in a layer ended the server, if it was met in the first 100 ms."""
+    require("fuse")
+    box = Box(scratch, {b"link": symlink(b"to"), b"file": file(b"data")})
+
+    def readlink(_: int) -> bytes:
+        if isinstance(bad, Exception):
+            raise bad
+        return str(bad).encode()
+
+    monkeypatch.setattr(box.union, "readlink", readlink)
+    with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
+        for imported in (False, True):
+            with pytest.raises(OSError) as failure:
+                os.readlink(mount.target / "link")
+            assert failure.value.errno in (errno.ENAMETOOLONG, errno.EIO, errno.ENOMEM)
+            assert os.listdir(mount.target)
+            if not imported:
+                mount.imported()
+                assert (mount.target / "file").read_bytes() == b"data"  # a READ is for the server
         assert mount.end() == 0
