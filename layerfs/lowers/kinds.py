@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.model import Stack
-from layerfs.union.layers import DirTree, Tree
 from layerfs.value import value
 
 if TYPE_CHECKING:
     from layerfs.pysquashfs import SquashfsError
+    from layerfs.union.layers import Tree
 
 
 class LayerKind(Enum):
@@ -68,12 +68,14 @@ def is_image(path: bytes) -> bool:
     return stat.S_ISREG(kind) or stat.S_ISBLK(kind)
 
 
-def open_tree(path: bytes, index: int, *, offset: int | None = None) -> Tree:
+def open_tree(path: bytes, index: int, *, offset: int | None = None) -> "Tree":
     """Open a layer as a tree of a union, `index` being its place in the stack; `offset` as for `look`.
 
     Raises InvalidArgument, Corrupt or Unsupported for a file that cannot be used, OSError for a directory.
     """
     if not is_image(path):
+        from layerfs.union.layers import DirTree  # a kernel mount of directories needs no trees
+
         return DirTree(path, index)
     from layerfs.lowers.squash import SquashLower
     from layerfs.pysquashfs import SquashfsError  # the binding costs some milliseconds
@@ -87,7 +89,7 @@ def open_tree(path: bytes, index: int, *, offset: int | None = None) -> Tree:
         os.close(fd)
 
 
-def opener(stack: Stack) -> Callable[[bytes, int], Tree]:
+def opener(stack: Stack) -> "Callable[[bytes, int], Tree]":
     """Return what opens the lowers of a stack: `open_tree`, told where its images begin."""
     return partial(open_tree, offset=stack.offset) if stack.offset else open_tree
 

@@ -1,14 +1,14 @@
 """What the XARs among a stack's layers depend on, put into the stack before it is mounted.
 
-On the way of every mount: a directory costs one stat(2) here, a bare squashfs image four bytes, and only a XAR imports
-what resolves dependencies.
+On the way of every mount: a directory costs one stat(2) here, and only a XAR imports what resolves dependencies.
 """
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from layerfs.errors import LayerfsError
+from layerfs.lowers.kinds import LayerKind, is_image, look
 from layerfs.model import Stack
 from layerfs.value import replace, value
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 10  # conflicts that are told one by one
 _CACHED: Final = b"/packages/"  # in the path of every entry of a cache (layerfs.store.cache)
-_SQUASHFS: Final = b"hsqs"  # squashfs 4, little-endian: a bare image, which depends on nothing
 
 
 @value
@@ -55,7 +54,7 @@ def complete(stack: Stack) -> Complete:
     Packages from a cache are checked, and kept from being evicted while this process lives. Raises what
     `layerfs.xar.graph.resolve` raises; what cannot be looked at is left to who mounts it.
     """
-    if not any(map(_is_package, stack.lowers)):
+    if not any(_is_package(lower, stack.offset or None) for lower in stack.lowers):
         return Complete(stack)
     from layerfs.store.cache import Cache
     from layerfs.xar.graph import resolve
@@ -66,18 +65,12 @@ def complete(stack: Stack) -> Complete:
     return Complete(replace(stack, lowers=resolution.lowers), resolution)
 
 
-def _is_package(path: bytes) -> bool:
-    """Tell whether a layer is a file that is no bare image."""
+def _is_package(path: bytes, offset: int | None) -> bool:
+    """Tell whether a layer is a XAR. Whoever opens the layer says what is wrong with one that cannot be looked at."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:  # whoever opens the layer says what is wrong with it
+        return is_image(path) and look(path, offset).kind is LayerKind.XAR
+    except (LayerfsError, OSError):
         return False
-    try:
-        return os.pread(fd, len(_SQUASHFS), 0) != _SQUASHFS
-    finally:
-        os.close(fd)
 
 
 def _keep(lowers: Sequence[bytes]) -> None:

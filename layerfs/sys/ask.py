@@ -10,6 +10,7 @@ import select
 import struct
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Thread, stack_size
 from typing import Final
 
@@ -62,6 +63,10 @@ def _be_the_asker(questions: Sequence[Callable[[], object]], said: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd not in (0, 1, 2, said):  # a lock, or a device whose end somebody waits for
+            with suppress(OSError):  # the one that lists them
+                os.close(fd)
     stack_size(_STACK)
     threads = [Thread(target=_ask, args=(number, question, said)) for number, question in enumerate(questions)]
     for thread in threads:

@@ -13,7 +13,7 @@ import pytest
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
 from layerfs.model import Driver, Stack
-from layerfs.mounts import choice, kernel
+from layerfs.mounts import kernel
 from layerfs.mounts.choice import choose
 from layerfs.mounts.kernel import explain, mount_kernel
 from layerfs.spec.overlay import kernel_options, unsupported
@@ -269,29 +269,6 @@ def test_errors_of_the_kernel_are_explained(number: int, kind: type[LayerfsError
 def test_more_lowers_than_the_kernel_takes_are_counted() -> None:
     error = explain(OSError(errno.EINVAL, "Invalid argument"), Stack((b"/",) * 501))
     assert error.message == "kernel overlayfs takes 500 lowers, not 501"
-
-
-def test_auto_takes_the_kernel_and_leaves_no_trace_of_the_try(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", os.fsdecode(place.path("other")))
-    for stack in (place.stack, Stack(place.lowers), Stack(place.lowers[:1])):
-        for options in (UnionOptions(), UnionOptions(volatile=True)):
-            assert choose(Driver.AUTO, stack, options) == (Driver.KERNEL, "kernel overlayfs accepts these layers here")
-    assert (os.listdir(place.path("upper")), os.listdir(place.path("work"))) == ([], [])
-    assert mounts_below(place.root) == []
-    assert place.names("other") == []
-
-
-def test_driver_that_was_asked_for_is_not_questioned(place: Place) -> None:
-    for driver in (Driver.KERNEL, Driver.FUSE):
-        assert choose(driver, place.stack, REFUSED["noacl"]) == (driver, f"driver={driver.value} was asked for")
-
-
-def test_auto_takes_fuse_where_the_kernel_refuses_these_layers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise OSError(errno.ENODEV, "No such device")
-
-    monkeypatch.setattr(choice, "layer_syntax", refuse)
-    assert choose(Driver.AUTO, place.stack, UnionOptions()) == (Driver.FUSE, "this kernel has no overlayfs")
 
 
 AS_USER = """

@@ -4,7 +4,12 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from layerfs.sys.ask import ask
 
@@ -19,31 +24,41 @@ def test_each_question_has_its_answer() -> None:
     assert ask(questions, 30) == [0, errno.ENOTCONN, errno.ENOENT, 0]
 
 
-def test_what_is_not_answered_in_time_is_none_and_keeps_nobody() -> None:
-    heard, said = os.pipe()
-    try:
-        assert ask([lambda: os.read(heard, 1), lambda: None], 0.2)[0] is None
-    finally:
-        os.close(said)  # the child that was left behind ends here
-        os.close(heard)
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Path]:
+    """What nobody writes to: opening it takes until the end of the test."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    yield path
+    with suppress(OSError):  # ENXIO: nobody reads
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
 
-def test_a_child_that_is_left_behind_holds_no_pipe_of_the_caller(tmp_path: Path) -> None:
+def test_what_is_not_answered_in_time_is_none_and_keeps_nobody(fifo: Path) -> None:
+    assert ask([partial(os.open, fifo, os.O_RDONLY), lambda: None], 1) == [None, 0]
+
+
+def test_a_child_that_is_left_behind_holds_no_pipe_of_the_caller(fifo: Path) -> None:
     """`layerfs status | cat` waited for it."""
     program = """
 import os, sys
+from functools import partial
 from layerfs.sys.ask import ask
-heard = os.open(sys.argv[1], os.O_RDWR)
-print(ask([lambda: os.read(heard, 1)], 0.1), flush=True)
+print(ask([partial(os.open, sys.argv[1], os.O_RDONLY)], 0.1), flush=True)
 os._exit(0)
 """
-    os.mkfifo(tmp_path / "fifo")
-    fifo = os.open(tmp_path / "fifo", os.O_RDWR)
-    command = [sys.executable, "-c", program, str(tmp_path / "fifo")]
+    command = [sys.executable, "-c", program, str(fifo)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    os.write(fifo, b"x")  # it ends here
-    os.close(fifo)
     assert done.stdout == "[None]\n"
+
+
+def test_a_child_that_is_left_behind_holds_no_descriptor_of_the_caller(fifo: Path) -> None:
+    """A copy of a FUSE device kept whoever asked from hearing that its server was gone."""
+    heard, said = os.pipe()
+    assert ask([partial(os.open, fifo, os.O_RDONLY)], 0.2) == [None]
+    os.close(said)
+    assert os.read(heard, 1) == b""
+    os.close(heard)
 
 
 def test_many_questions_are_asked_at_once() -> None:

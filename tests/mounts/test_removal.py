@@ -1,0 +1,60 @@
+"""Whose mounts are unmounted, and what a path means."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from layerfs.errors import InvalidArgument, NotFound
+from layerfs.mounts import removal
+from layerfs.mounts.removal import locate, tear_down
+from layerfs.sys.mounts import MountInfo
+
+
+def mount(kind: bytes, source: bytes = b"x", *words: bytes) -> MountInfo:
+    return MountInfo(1, 1, (0, 1), b"/", b"/mnt", (b"rw",), (), kind, source, words)
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        (mount(b"tmpfs"), "of type tmpfs, not one of layerfs"),
+        (mount(b"overlay", b"overlay"), "of type overlay, not one of layerfs"),
+        (mount(b"fuse.layerfs", b"layerfs", b"rw", b"user_id=0"), "was mounted by root, not by you"),
+        (mount(b"overlay", b"layerfs"), "was mounted by root, not by you"),
+        (mount(b"fuse.layerfs", b"layerfs", b"user_id=4711"), "somebody (uid 4711), not by you"),
+    ],
+)
+def test_what_is_not_ours_is_said_to_be_somebody_elses(
+    info: MountInfo, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(InvalidArgument) as error:
+        removal._refuse_others(info)
+    assert said in error.value.message
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("info", [mount(b"fuse.layerfs", b"x", b"user_id=1000"), mount(b"overlay", b"layerfs")])
+def test_root_may_unmount_what_is_of_layerfs(info: MountInfo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    removal._refuse_others(info)
+
+
+def test_one_s_own_mount_without_a_record_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    removal._refuse_others(mount(b"fuse.layerfs", b"x", b"user_id=1000"))
+
+
+def test_a_path_means_the_mount_at_its_end_whatever_it_is_called(scratch: Path) -> None:
+    (scratch / "link").symlink_to("/proc")
+    for path in (b"/proc", b"/proc/", b"//proc/.", bytes(scratch / "link")):
+        mountpoint, info = locate(path)
+        assert mountpoint == b"/proc"
+        assert info is not None and info.type == b"proc"
+    assert locate(bytes(scratch)) == (bytes(scratch), None)
+
+
+def test_where_nothing_is_mounted_nothing_is_unmounted(scratch: Path) -> None:
+    with pytest.raises(NotFound, match="nothing is mounted at"):
+        tear_down(bytes(scratch))
