@@ -1,7 +1,8 @@
 """Where a user's shared mounts are: a directory that nobody else can have filled, below a root open to everybody.
 
     ROOT/uid-1000/                       0700, this user's, by the id of the initial user namespace
-        8f583eae-...-ns-4026531841       a mountpoint of the mount namespace with that inode number
+        8f583eae-...-ns-4026531841       a mountpoint of the mount namespace with that inode number; before it -pid-N
+                                         and -group-N, for callers in a pid namespace or cgroup that may end by itself
         8f583eae-...-ns-4026531841.lock  0600, flock(2): held by whoever looks at the mountpoint, mounts or unmounts
 
 Anybody may have made `uid-1000` in /dev/shm before us, to have us mount, or run programs, in a directory of theirs:

@@ -10,6 +10,7 @@ Every start of a program in a XAR pays for this module, so it imports next to no
 import errno
 import os
 import stat
+from binascii import crc32
 
 from layerfs.errors import InvalidArgument
 from layerfs.xarexec.home import find_home
@@ -19,6 +20,8 @@ STOP = b"\n#xar_stop\n"
 _HEADER = 8192  # bytes; the longest there is
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+_FIRST_PIDS = 0xEFFFFFFC  # linux/proc_ns.h: PROC_PID_INIT_INO, the pid namespace that ends with the machine
+_MANAGED = (b"", b"name=systemd")  # of /proc/self/cgroup: the tree of cgroups that systemd starts and stops units by
 
 
 class XarFile:
@@ -89,7 +92,22 @@ def _name(xar: XarFile) -> bytes:
     """Return the mountpoint's name."""
     seed = os.environb.get(b"XAR_MOUNT_SEED", b"")  # xarexec_fuse's, for who wants a mount of their own
     seed = b"-seed-" + seed if seed and b"/" not in seed else b""
-    return b"%s-%s%s-ns-%d" % (xar.values[b"UUID"], xar.members.digest, seed, os.stat("/proc/self/ns/mnt").st_ino)
+    words = xar.values[b"UUID"], xar.members.digest, seed, _ended_with_us(), os.stat("/proc/self/ns/mnt").st_ino
+    return b"%s-%s%s%s-ns-%d" % words
+
+
+def _ended_with_us() -> bytes:
+    """Return a word for what would take a server of ours along at its end: a pid namespace, a service manager's cgroup.
+
+    Only callers that have these in common share a mount, as with xarexec_fuse: a container or a unit that is stopped
+    ends its own.
+    """
+    number = os.stat("/proc/self/ns/pid").st_ino
+    namespace = b"" if number == _FIRST_PIDS else b"-pid-%d" % number
+    with open("/proc/self/cgroup", "rb") as file:
+        lines = [line.rstrip(b"\n").split(b":", 2) for line in file]
+    groups = [path for _, kind, path in lines if kind in _MANAGED and path != b"/"]  # cgroups(7)
+    return namespace + (b"-group-%08x" % crc32(b"\n".join(groups)) if groups else b"")
 
 
 def answers(path: bytes) -> bool:
