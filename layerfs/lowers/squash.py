@@ -46,6 +46,11 @@ class SquashLower:
         self._lock = use_beside(path)
         try:
             self.image = Image(self._fd, offset=self._offset, name=path)
+            try:
+                root = self.image.root
+            except BaseException:
+                self.image.close()
+                raise
         except BaseException:
             self._let_go()
             raise
@@ -53,8 +58,8 @@ class SquashLower:
         self.device = DEVICES + (identity.st_ino << 64) + identity.st_dev
         superblock = self.image.superblock
         self.quick = superblock.compressor not in _SLOW and superblock.block_size <= QUICK
-        self._root = self.image.root.ref
-        self._inodes = {self._root: self.image.root}  # of open directories
+        self._root = root.ref
+        self._inodes = {self._root: root}  # of open directories
         self._holders = {self._root: 1}
         self._above: dict[int, int] = {}  # where each directory was met; a loop would have no end
         self._listings: Recent[int, dict[bytes, Inode]] = Recent(LISTED, len)

@@ -72,7 +72,11 @@ def _open_to_write(ov: Writable, node: File, part: Part) -> int:
         fd = ov.upper.tree.open(at, node.name, os.O_RDWR, node.is_seen)
     except PermissionError:  # a file its owner may write but not read
         return ov.upper.tree.open(at, node.name, os.O_WRONLY, node.is_seen)
-    complete(ov, node, part, fd)
+    try:
+        complete(ov, node, part, fd)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

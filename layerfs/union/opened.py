@@ -6,6 +6,7 @@ are read elsewhere, since that may take a thread.
 
 import errno
 import os
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Protocol
 
 from layerfs.sys import dirs
@@ -58,7 +59,11 @@ def close(handle: Handle) -> None:
 
 def reopen(handle: Handle, flags: int) -> Handle:
     """Return a second handle of the same file, also of one without a name; O_RDONLY for a file in an image."""
-    return object_at.reopen(handle, flags) if isinstance(handle, int) else handle
+    if not isinstance(handle, int):
+        return handle
+    if not S_ISREG(os.fstat(handle).st_mode):  # only held on to: opening a FIFO or a device does something
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return object_at.reopen(handle, flags)
 
 
 def stat(handle: Handle) -> "Attributes":
