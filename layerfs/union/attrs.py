@@ -13,7 +13,7 @@ from layerfs.union.acl import ACLS as ACLS
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.data import keep_usable, truncate
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.layers import Ref, Tree
+from layerfs.union.layers import Part, Ref, Tree
 from layerfs.union.lookup import attributes, note_shown
 from layerfs.union.readdir import parts_of
 from layerfs.union.setid import Who, drop, drop_by_acl, killed
@@ -152,12 +152,23 @@ def get_xattr(ov: Overlay, node: Node, name: bytes) -> bytes:
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
     tree, ref = _reach(ov, node)
     try:
+        if text.startswith("user.") and isinstance(node, File) and node.part is not None:
+            return _of_same_object(ov, node, node.part, text)
         return tree.getxattr(ref, text)
     except OSError as error:
         # A layer whose filesystem has no ACLs: to its client FUSE would make every permission check fail with this.
         if error.errno == errno.EOPNOTSUPP and text in ACLS:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA)) from None
         raise
+
+
+def _of_same_object(ov: Overlay, node: File, part: Part, name: str) -> bytes:
+    """Read what only those may read who may read the data, from the file that the kernel checked this for."""
+    handle = part.tree.pin(ov.fd(part), node.name, node.is_seen)
+    try:
+        return part.tree.getxattr(opened.ref(handle), name)
+    finally:
+        opened.close(handle)
 
 
 def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:

@@ -76,8 +76,22 @@ class Owners:
         if tree.override is None or stat.S_ISLNK(st.st_mode) or not self._believes(st):
             return st
         shown = Shown(st)
-        _apply(shown, getxattr_or_none(tree, ref, tree.override))
+        _apply(shown, self._override_of(tree, ref, st, tree.override))
         return shown
+
+    def _override_of(self, tree: Tree, ref: Ref, st: Attributes, name: str) -> bytes | None:
+        """Read an override. It is believed for whose the object is, so it must be this very object's."""
+        if not isinstance(ref, dirs.Named) or self.options.override_stat is not OverrideStat.OFF:
+            return getxattr_or_none(tree, ref, name)
+        at, own = ref.split_name()
+        pin = dirs.pin(at, own)
+        try:
+            now = os.fstat(pin)
+            if (now.st_dev, now.st_ino) != (st.st_dev, st.st_ino):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), own)
+            return dirs.getxattr_or_none(dirs.held(pin), name)
+        finally:
+            os.close(pin)
 
     def write(self, path: dirs.Target, uid: int, gid: int, mode: int) -> bool:
         """Keep owner and mode beside an object; False where its type carries no such xattr (user.* of a FIFO)."""
@@ -100,7 +114,7 @@ class Owners:
             target.chown(path, uid, gid)
         except OSError as error:
             if error.errno not in _NO_OWNER or (os.geteuid() == 0 and not self._squashes):
-                raise
+                raise _overflow(error) from None
             return False
         return True
 
@@ -112,7 +126,7 @@ class Owners:
             options = self.options
             seen = (uid >= 0 and options.squash_uid is None) or (gid >= 0 and options.squash_gid is None)
             if error.errno not in _NO_OWNER or seen:
-                raise
+                raise _overflow(error) from None
 
     def outside(self, uid: int, gid: int) -> tuple[int, int]:
         """Return the ids on disk of ids seen in the mount; -1 means "leave it" and stays. EOVERFLOW: not mapped."""
@@ -127,6 +141,11 @@ class Owners:
             _outside(self.options.uid_map, uid, os.geteuid()),
             _outside(self.options.gid_map, gid, os.getegid()),
         )
+
+
+def _overflow(error: OSError) -> OSError:
+    """Return the error of chown(2), for an id that the user namespace does not know the one that tells so."""
+    return OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW)) if error.errno == errno.EINVAL else error
 
 
 def override_value(uid: int, gid: int, mode: int) -> bytes:

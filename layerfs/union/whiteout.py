@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WH: Final = b".wh."
 NAME_MAX: Final = 255
+REDIRECT_MAX: Final = 4096  # bytes; PATH_MAX. Overlays write 255 at most
 OPAQUE_FILES: Final = frozenset((b".wh..wh..opq", b".wh..opq"))
 NO_DEVICE: Final = 0  # makedev(0, 0)
 SHARED: Final = b"whiteout"  # in the scratch directory
@@ -92,6 +93,8 @@ def read_redirect(stored: bytes | None) -> bytes | None:
     What is returned leads nowhere but downwards: its names are neither empty nor `.` nor `..`.
     """
     value = (stored or b"").rstrip(b"\0")
+    if len(value) > REDIRECT_MAX:  # each part is a step in each layer below
+        return None
     parts = value[1:].split(b"/") if value.startswith(b"/") else [value]
     return value if all(is_name(part) for part in parts) else None
 

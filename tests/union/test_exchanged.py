@@ -39,6 +39,7 @@ def symlink(name: Path, outside: Path) -> None:
 
 def other_file(name: Path, outside: Path) -> None:
     shutil.copy2(outside, name)
+    os.setxattr(name, "user.mine", SECRET)
 
 
 def fifo(name: Path, _: Path) -> None:
@@ -66,6 +67,7 @@ ACTS: dict[str, Act] = {
     "utime": lambda box, ino: box.union.set_attributes(ino, Change(atime_ns=5, mtime_ns=5)),
     "setxattr": lambda box, ino: box.union.set_xattr(ino, b"user.a", b"1"),
     "removexattr": lambda box, ino: box.union.remove_xattr(ino, b"user.mine"),
+    "getxattr": lambda box, ino: box.union.get_xattr(ino, b"user.mine"),
     "stat": lambda box, ino: box.union.attributes(ino),
 }  # fmt: skip
 

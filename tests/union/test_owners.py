@@ -254,3 +254,28 @@ def test_kept_owner_is_refused_where_nothing_can_keep_it(scratch: Path, require:
     subprocess.run(["mount", "-t", "ramfs", "ramfs", str(place)], check=True)
     with pytest.raises(Unsupported, match="cannot carry user"):
         Box(place, {b"d": directory()}, options=KEPT)
+
+
+def test_override_of_another_object_does_not_count(scratch: Path, require: Callable[..., None]) -> None:
+    """Whose the object is and what its xattr says were asked of a name one after the other."""
+    require("root", "user xattrs")
+    layer = {b"f": file(b"sh", 0o755), b"forged": Node(Kind.FILE, uid=1001, xattrs=((NAME, b"0:0:4755"),))}
+    with Box(scratch, {}, upper=layer) as box:
+        os.setxattr(box.upper, NAME, b"0:0:755")
+        box.again()
+        upper = box.union.trees[0]
+        st = upper.lstat(upper.root(), b"f")
+        os.rename(box.upper + b"/forged", box.upper + b"/f")
+        with pytest.raises(OSError, match="Stale"):
+            box.ov.owners.show(upper, upper.reach(upper.root(), b"f"), st)
+
+
+def test_an_id_that_the_user_namespace_does_not_know_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "chown")
+
+    monkeypatch.setattr("layerfs.sys.target.chown", refuse)
+    for call in (Owners(UnionOptions()).give, Owners(UnionOptions()).change):
+        with pytest.raises(OSError, match="too large") as caught:
+            call(0, 5, 5)
+        assert caught.value.errno == errno.EOVERFLOW

@@ -80,7 +80,8 @@ def test_redirect_reads_as_in_the_kernel(scratch: Path, require: Callable[..., N
 
 
 @pytest.mark.parametrize(
-    "bad", [b"", b"/", b"/a/", b"//a", b"a/b", b"/a/../a", b"..", b".", b"\0", b"/a\0b", b"/" + b"n" * 256]
+    "bad",
+    [b"", b"/", b"/a/", b"//a", b"a/b", b"/a/../a", b"..", b".", b"\0", b"/a\0b", b"/" + b"n" * 256, b"/a/b" * 1025],
 )
 def test_malformed_redirect_is_none(scratch: Path, bad: bytes) -> None:
     with Box(scratch, {b"a": redirected(bad), b"a/own": file(b"1")}, BASE) as box:
