@@ -66,8 +66,17 @@ def new_record(mountpoint: bytes, driver: Driver, why: str, stack: Stack, option
         born,
         started=time.time(),
         options=options,
-        image=stack.lowers[0] if os.path.isfile(stack.lowers[0]) else None,
+        image=None if _is_directory(stack.lowers[0]) else stack.lowers[0],
     )
+
+
+def _is_directory(path: bytes) -> bool:
+    """Tell what a layer is without asking its server: it may be the mountpoint, and the server this process."""
+    try:
+        os.close(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def namespace() -> int:

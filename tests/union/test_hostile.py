@@ -22,6 +22,7 @@ from layerfs.union.attrs import Change
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.mutate import Caller
 from layerfs.union.options import OverrideStat, RedirectDir, UnionOptions
+from layerfs.union.setid import Who
 from layerfs.union.union import Union
 from tests.host import require
 
@@ -223,7 +224,7 @@ class Client:
         node = self.node()
         changes = [
             Change(mode=0o777), Change(uid=1001, gid=1001), Change(atime_ns=5, mtime_ns=5),
-            Change(size=3, drop_sxid=True),
+            Change(size=3, who=Who.OUTSIDER),
         ]  # fmt: skip
         self.union.set_attributes(node.ino, self.random.choice(changes))
         self.union.set_xattr(node.ino, b"user.plain", b"1")
