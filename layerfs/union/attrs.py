@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from layerfs.sys import dirs, target
-from layerfs.union import opened
+from layerfs.union import escape, opened
 from layerfs.union.acl import ACCESS_ACL
 from layerfs.union.acl import ACLS as ACLS
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
@@ -19,7 +19,6 @@ from layerfs.union.readdir import parts_of
 from layerfs.union.setid import Who, drop, drop_by_acl, killed
 from layerfs.union.state import Attributes, Overlay, Writable
 from layerfs.union.unnamed import anchor
-from layerfs.union.whiteout import is_private
 from layerfs.value import value
 
 
@@ -146,10 +145,8 @@ def _checked(ov: Overlay, name: bytes) -> str:
 
 
 def get_xattr(ov: Overlay, node: Node, name: bytes) -> bytes:
-    """Read an extended attribute; ENODATA if absent, and for the overlay's own marks."""
-    text = _checked(ov, name)
-    if is_private(text):
-        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+    """Read an extended attribute; ENODATA if absent. The overlay's own marks are not seen."""
+    text = escape.stored(_checked(ov, name))
     tree, ref = _reach(ov, node)
     try:
         if text.startswith("user.") and isinstance(node, File) and node.part is not None:
@@ -176,14 +173,12 @@ def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:
     tree, ref = _reach(ov, node)
     names = tree.listxattr(ref)
     hidden = () if ov.options.acl else ACLS
-    return [os.fsencode(name) for name in names if not is_private(name) and name not in hidden]
+    return [os.fsencode(name) for name in map(escape.shown, names) if name is not None and name not in hidden]
 
 
 def set_xattr(ov: Writable, node: Node, name: bytes, value: bytes, who: Who) -> None:
-    """Set an extended attribute; EPERM for the overlay's own marks."""
-    text = _checked(ov, name)
-    if is_private(text):
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    """Set an extended attribute; a mark is an inner overlay's, and kept apart from our own."""
+    text = escape.stored(_checked(ov, name))
     with _own(ov, node) as own:
         target.setxattr(own, text, value)
         if text in ACLS:  # they change the mode
@@ -203,7 +198,7 @@ def remove_xattr(ov: Writable, node: Node, name: bytes, who: Who) -> None:
                     drop_by_acl(ov, node, own, who)
             return  # as the kernel: vfs_remove_acl sets an empty one
         raise
-    text = os.fsdecode(name)
+    text = escape.stored(os.fsdecode(name))
     with _own(ov, node) as own:
         target.removexattr(own, text)
         if text in ACLS:

@@ -15,6 +15,7 @@ from layerfs.sys.copy import Progress, nothing
 from layerfs.sys.settle import begin_settling, settle
 from layerfs.union import opened
 from layerfs.union.acl import ACCESS_ACL, without_acl
+from layerfs.union.escape import is_copied
 from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
@@ -25,7 +26,6 @@ from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.shown import fingerprint
 from layerfs.union.state import Attributes, Writable
 from layerfs.union.unnamed import anchor, keep_staged
-from layerfs.union.whiteout import is_private
 
 _NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ENOSYS}
 SXID = stat.S_ISUID | stat.S_ISGID
@@ -327,7 +327,7 @@ def _copy_xattrs(tree: Tree, source: Ref, path: dirs.Target, *, capabilities: bo
     """Copy extended attributes, as far as the upper can have them. Returns an access ACL that it cannot have."""
     lost = None
     for name in xattrs(tree, source):
-        if is_private(name) or (name == CAPABILITY and not capabilities):
+        if not is_copied(name) or (name == CAPABILITY and not capabilities):
             continue
         value = getxattr_or_none(tree, source, name)
         if value is None:

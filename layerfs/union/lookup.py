@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from layerfs.union import opened
+from layerfs.union.escape import with_device
 from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import kept_beside
@@ -37,9 +38,9 @@ def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attribute
         where.fresh = True
     st = where.tree.lstat(at, name)
     node = _file(ov, parent, name, where, st, at)
-    if node.part is not where or ov.owners.identity is False or (st.st_nlink > 1 and ov.upper is not None):
-        return node, attributes(ov, node)
-    return node, st
+    if node.part is where and ov.owners.identity and st.st_size and (st.st_nlink == 1 or ov.upper is None):
+        return node, st
+    return node, attributes(ov, node)
 
 
 def lookup_directory(ov: Overlay, parent: Directory, name: bytes) -> Directory:
@@ -273,6 +274,8 @@ def _file_attributes(ov: Overlay, node: File) -> Attributes:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), node.name)
         node.seen = fingerprint(st)
         shown = st if ov.owners.identity else ov.owners.show(part.tree, part.tree.reach(at, node.name), st)
+        if not st.st_size:
+            shown = with_device(part.tree, part.tree.reach(at, node.name), st, shown)
         return shown if ov.upper is None else ov.upper.links.counted(shown, node.ino if part.tree.index else None)
     handle = anchor(ov, node)
     st = opened.stat(handle)

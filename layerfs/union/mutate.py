@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from layerfs.sys import dirs, target
 from layerfs.union.acl import DEFAULT_ACL
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
+from layerfs.union.escape import mark_device
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part
@@ -73,14 +74,26 @@ def create(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Call
 
 
 def mknod(ov: Writable, parent: Directory, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
-    """Make a device, FIFO, socket or regular file; the whiteout device is nobody's to make (EPERM, as the kernel)."""
+    """Make a device, FIFO, socket or regular file; a whiteout is an inner overlay's, and hides nothing here."""
     if stat.S_ISCHR(mode) and rdev == NO_DEVICE:
-        raise fail(errno.EPERM)
+        return _make_inner_whiteout(ov, parent, name, mode, caller)
     if stat.S_ISREG(mode) or not stat.S_IFMT(mode):
         node, fd = create(ov, parent, name, mode, caller)
         os.close(fd)
         return node
     return _make(ov, parent, name, mode, caller, lambda at, new: os.mknod(new, mode, rdev, dir_fd=at))
+
+
+def _make_inner_whiteout(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Caller) -> Node:
+    """Make a device 0/0 that is none on disk. EPERM where the upper cannot say so."""
+    if not ov.upper.marks.xattrs:
+        raise fail(errno.EPERM)
+    node, fd = create(ov, parent, name, mode, caller)
+    try:
+        mark_device(fd, ov.upper.marks.prefix)
+    finally:
+        os.close(fd)
+    return node
 
 
 def mkdir(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Caller) -> Node:

@@ -44,6 +44,8 @@ def open_stack(
         with ExitStack() as closing_work:
             closing_work.callback(work.close)
             upper = Upper(tree, work, Marks(work.fd, user=options.userxattr))
+            if not upper.marks.can_hide:
+                raise _no_whiteouts(tree.path)
             closing_work.pop_all()
         closing.callback(upper.close)
         ov = Writable(lowers, upper, _numbers([tree, *lowers], options), options, room)
@@ -74,6 +76,14 @@ def _open_apart(path: bytes, index: int) -> DirTree:
         return DirTree(path, index, target.reopen(mount, os.O_RDONLY | os.O_DIRECTORY))
     finally:
         os.close(mount)
+
+
+def _no_whiteouts(path: bytes) -> Unsupported:
+    """Return the error for an upper on an overlay that keeps every form of whiteout to itself."""
+    return Unsupported(
+        f"upper directory {os.fsdecode(path)} can hold no whiteouts, so nothing of the layers could be removed",
+        "put upper and work directory on a filesystem that is no overlay",
+    )
 
 
 def _numbers(trees: list[Tree], options: UnionOptions) -> Numbers:

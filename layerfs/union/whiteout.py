@@ -118,7 +118,7 @@ class Marks:
     and for names that are too long for that, xattr whiteouts.
     """
 
-    __slots__ = ("_scratch", "devices", "prefix", "xattrs")
+    __slots__ = ("_scratch", "can_hide", "devices", "prefix", "xattrs")
 
     def __init__(self, scratch: int, *, user: bool = False) -> None:
         """Try what this upper's filesystem and our privileges permit, in its empty scratch directory.
@@ -133,6 +133,7 @@ class Marks:
                 self.prefix, self.xattrs = prefix, True
                 break
         self.devices = _try_device(scratch)
+        self.can_hide = self.devices or _try_file(scratch)
 
     @property
     def trusted(self) -> bool:
@@ -185,6 +186,16 @@ def _try_xattr(scratch: int, prefix: str) -> bool:
         target.removexattr(scratch, f"{prefix}opaque")
     except OSError:  # EPERM, EOPNOTSUPP: the answer we asked for
         return False
+    return True
+
+
+def _try_file(scratch: int) -> bool:
+    """Try whether a `.wh.` file may be made: an overlay below keeps such names to itself."""
+    try:
+        make_mark_file(scratch, b".wh.try")
+    except PermissionError:
+        return False
+    dirs.remove(scratch, b".wh.try")
     return True
 
 

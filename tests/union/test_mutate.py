@@ -113,9 +113,13 @@ def test_what_cannot_be_removed(scratch: Path) -> None:
         assert box.is_clean()
 
 
-def test_whiteout_device_is_nobodys_to_make(scratch: Path) -> None:
+def test_whiteout_device_is_none_of_ours_and_needs_xattrs(scratch: Path) -> None:
     with Box(scratch, LOWER) as box:
-        assert code_of(box.mknod, b"w", stat.S_IFCHR, 0) == errno.EPERM
+        box.mknod(b"w", stat.S_IFCHR, 0)
+        assert box.again().tree()[b"w"] == ("c", 0)
+        assert marks_of(box.upper) == {}
+        box.marks.xattrs = False
+        assert code_of(box.mknod, b"v", stat.S_IFCHR, 0) == errno.EPERM
         box.mknod(b"null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         assert box.tree()[b"null"] == ("c", os.makedev(1, 3))
 

@@ -55,3 +55,25 @@ def test_an_override_that_the_upper_cannot_carry_is_refused(scratch: Path, monke
     monkeypatch.setattr(os, "setxattr", refuse)
     with pytest.raises(Unsupported, match="cannot carry"):
         Union.open(stack, UnionOptions(override_stat=OverrideStat.CONTAINERS))
+
+
+def test_an_upper_that_can_hold_no_whiteout_is_refused(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an overlay without xattrs each removal would fail, one after the other."""
+    real = os.open
+
+    def refuse(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if isinstance(path, bytes) and path.startswith(b".wh."):
+            raise PermissionError(1, "not permitted")
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    def no_device(*_: object, **__: object) -> None:
+        raise PermissionError(1, "not permitted")
+
+    with Box(scratch, {b"a": file()}) as box:
+        stack = box.stack
+    before = descriptors()
+    monkeypatch.setattr(os, "mknod", no_device)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Unsupported, match="can hold no whiteouts"):
+        Union.open(stack, UnionOptions())
+    assert descriptors() == before
