@@ -156,7 +156,7 @@ class Containerd:
 
     def id(self, name: str) -> str:
         """A container's id; runc's state and the cgroups are the whole host's, and so others' as well."""
-        return f"{name}-{self.place.name.removeprefix('layerfs-test-')}"
+        return f"{name}-{os.fsencode(self.place.name).hex()[-16:]}"
 
     def run(self, name: str, *command: str, detached: bool = False, options: Sequence[str] = ()) -> str:
         """Run a container."""
