@@ -11,6 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from layerfs.errors import NotReady
+
 if TYPE_CHECKING:
     import argparse
 
@@ -110,8 +112,18 @@ def _become(shared: "Shared", target: bytes, arguments: tuple[bytes, ...]) -> in
                 raise
             _exec((*SHELL, target, *arguments), environment)
     except OSError as error:
+        _see_served(shared)
         print(f"layerfs: cannot run {one_line(os.fsdecode(target))}: {child.reason(error)}", file=sys.stderr)
         return child.status_of(error)
+
+
+def _see_served(shared: "Shared") -> None:
+    """Raise NotReady if the mount's server has ended: then it is not the target's fault that it cannot be run."""
+    try:
+        os.fstatvfs(shared.root)
+    except OSError as error:
+        text = f"the server of the mount {os.fsdecode(shared.path)} ended as it started: {error.strerror}"
+        raise NotReady(text, "a server needs descriptors, processes and memory: see ulimit -a") from None
 
 
 def _exec(command: tuple[bytes, ...], environment: dict[bytes, bytes]) -> NoReturn:

@@ -197,3 +197,16 @@ def test_the_callers_umask_is_for_the_program_alone(persons_desk: Desk, mask: st
         done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, **persons_desk.around)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{mask}\n", "")
     assert persons_desk.do(xar, program="xarexec_fuse") == "0022\n"
+
+
+@pytest.mark.parametrize("limit", [12, 13, 14])
+def test_a_server_that_cannot_start_is_an_error_and_stops_no_later_start(persons_desk: Desk, limit: int) -> None:
+    """Its mount was gone again, and the target was said to be missing (status 127)."""
+    xar = persons_desk.xar("a.xar", {"run": "#!/bin/sh\necho ran\n"})
+    command = persons_desk.command(xar, program="xarexec_fuse")
+    words = ["sh", "-c", 'ulimit -n "$0"; exec "$@"', str(limit), *command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, **persons_desk.around, check=False)
+    if (done.returncode, done.stdout) != (0, "ran\n"):  # who may raise limits does
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("layerfs: ")
+    assert persons_desk.do(xar, program="xarexec_fuse") == "ran\n"
