@@ -22,13 +22,17 @@ CHANGES = (
 READS = ("SELECT", "PRAGMA", "WITH")
 
 
-def killed_at(step: int, act: Callable[[], object]) -> bool:
-    """Tell whether the act came to the step; else it was done, without an exception."""
+def killed_at(step: int, act: Callable[..., object], before: Callable[[], Any] | None = None) -> bool:
+    """Tell whether the act came to the step; else it was done, without an exception.
+
+    It is given what `before` returned, whose steps do not count.
+    """
     pid = os.fork()
     if pid == 0:
         try:
+            given = () if before is None else (before(),)
             _arm(step)
-            act()
+            act(*given)
             os._exit(0)
         finally:
             os._exit(1)

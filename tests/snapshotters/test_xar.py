@@ -121,7 +121,7 @@ def test_packing_that_was_killed_at_any_step_is_done_by_the_next(subject: Subjec
     for step in range(200):
         directory = os.fsencode(subject.place / f"try{step}")
         subprocess.run(["cp", "-a", subject.snapshots.places.place(1), directory], check=True)
-        was_killed = killed_at(step, lambda directory=directory: xar.pack(directory))  # type: ignore[misc]
+        was_killed = killed_at(step, lambda directory=directory: xar.pack(directory))
         xar.pack(directory)
         assert sorted(os.listdir(directory)) == [b"empty", b"fs", b"layer.xar", b"work"]
         if not was_killed:
