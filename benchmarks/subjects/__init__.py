@@ -13,10 +13,13 @@ from benchmarks.subjects.kernel_overlay import KernelOverlay
 from benchmarks.subjects.layerfs_mount import LayerfsMount
 from benchmarks.subjects.named import NamedPeer
 from benchmarks.subjects.rootless import Rootless
+from benchmarks.subjects.snapshots import DRIVERS, Containerd, Snapshots
 from benchmarks.subjects.squashfs import LoopSquashfs, SquashFuse
 
 EXTRA = ("squashfuse", "loop-squashfs", "btrfs")
 """How the names begin of different storage, there for the full picture: asked little of directories short of --full."""
+SNAPSHOTS = ("snapshot-", "ctr-")
+"""How the names begin of snapshotters, which --quick leaves out: committing the layers takes its time."""
 QUICK_IMAGES = ("layerfs-fuse-rootless", "squashfuse+fuse-overlayfs-1.10-rootless")
 """Of these --quick asks what it asks of images, and nothing else."""
 
@@ -33,6 +36,8 @@ def all_subjects(cache: Path, peers: Sequence[str] = ()) -> list[Subject]:
         *(SquashFuse(cache, one) for one in fuse),
         LoopSquashfs(cache),
         Btrfs(cache),
+        *(Snapshots(driver, cache) for driver in DRIVERS),
+        Containerd(cache),
     ]
     rooted += [NamedPeer(peer) for peer in peers]
     plain: list[Subject] = [KernelOverlay(rootless=True), *fuse, LayerfsMount("fuse"), LayerfsMount("kernel")]
@@ -49,7 +54,8 @@ def chosen(subjects: Sequence[Subject], names: Sequence[str], quick: bool) -> li
     if names:
         return [known[name] for name in names]
     if quick:
-        return [one for one in subjects if one.name in QUICK_IMAGES or not (one.owner or is_extra(one))]
+        plain = [one for one in subjects if not (one.owner or is_extra(one) or one.name.startswith(SNAPSHOTS))]
+        return [one for one in subjects if one.name in QUICK_IMAGES or one in plain]
     return list(known.values())
 
 

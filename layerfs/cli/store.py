@@ -3,14 +3,15 @@
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from layerfs.cli.screen import bar, size
-from layerfs.mounts import registry
 from layerfs.snapshots.library import Store, open_store
-from layerfs.snapshots.upkeep import Fault, Tally, check, collect, tally
 from layerfs.store.info import Kind
 from layerfs.sys.terminal import json_text, one_line
+
+if TYPE_CHECKING:
+    from layerfs.snapshots.upkeep import Fault, Tally
 
 DESCRIPTION: Final = """\
 Look after a store of snapshots and of the blobs of images. Root's is /var/lib/layerfs, a user's is
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(store: Store, arguments: argparse.Namespace) -> int:
     """Look at everything; exit status 1 if something is wrong and stays so."""
+    from layerfs.snapshots.upkeep import check
+
     with bar("checking") as tell:
         faults = check(store, repair=arguments.repair, progress=tell)
     if arguments.json:
@@ -54,7 +57,7 @@ def _check(store: Store, arguments: argparse.Namespace) -> int:
     return int(any(not fault.mended for fault in faults))
 
 
-def _say(faults: list[Fault], repaired: bool) -> None:
+def _say(faults: "list[Fault]", repaired: bool) -> None:
     for fault in faults:
         print(one_line(f"{fault.where}: {fault.what}{' (mended)' if fault.mended else ''}"))
     if not faults:
@@ -65,8 +68,12 @@ def _say(faults: list[Fault], repaired: bool) -> None:
 
 def _gc(store: Store, arguments: argparse.Namespace) -> int:
     """Collect, and say what went."""
+    from layerfs.mounts import registry
+
     registry.prune()
     mounted = {lower for record in registry.records() for lower in record.stack.lowers}
+    from layerfs.snapshots.upkeep import collect
+
     with bar("collecting"):
         done = collect(store, mounted)
     evicted = done.content.evicted
@@ -90,6 +97,8 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
 
 def _usage(store: Store, arguments: argparse.Namespace) -> int:
     """Count, and print what there is."""
+    from layerfs.snapshots.upkeep import tally
+
     with bar("counting") as tell:
         found = tally(store, tell)
     blobs = store.content.all()
@@ -108,7 +117,7 @@ def _usage(store: Store, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _as_json(one: Tally) -> dict[str, Any]:
+def _as_json(one: "Tally") -> dict[str, Any]:
     return {
         "snapshots": {kind.word: one.counts[kind] for kind in Kind},
         "committed": {"bytes": one.committed.size, "inodes": one.committed.inodes},

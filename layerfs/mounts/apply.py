@@ -10,8 +10,6 @@
 """
 
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -95,6 +93,9 @@ def apply(mount: Mount, target: bytes) -> None:
 
 def _call(mount: Mount, target: bytes) -> None:
     """Have a program mount, as mount.fuse3 does."""
+    import shutil  # with subprocess 15 ms, which mounts by the kernel need not pay
+    import subprocess
+
     name = mount.type.partition(".")[2]
     beside = os.path.join(os.path.dirname(sys.executable), name)
     program = beside if os.access(beside, os.X_OK) else shutil.which(name)

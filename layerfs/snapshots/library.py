@@ -12,20 +12,23 @@
 
 import os
 from contextlib import suppress
+from functools import cached_property
 from threading import Lock
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.snapshots import registry
 from layerfs.snapshots.recovery import recover
 from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.store.content import Content
 from layerfs.store.ledger import Ledger
 from layerfs.store.places import Places
 from layerfs.store.records import Records
 from layerfs.sys import trust
 from layerfs.sys.namespaces import in_user_namespace
+
+if TYPE_CHECKING:
+    from layerfs.store.content import Content
 
 AUTO: Final = "auto"
 CONTENT: Final = b"content"
@@ -40,9 +43,15 @@ class Store:
         self.root = _make_root(root)
         self.ledger = Ledger(self.root)
         self.records = Records(self.ledger)
-        self.content = Content(self._directory(CONTENT))
         self._guard = Lock()
         self._snapshotters: dict[str, Snapshotter] = {}
+
+    @cached_property
+    def content(self) -> "Content":
+        """The blobs of the store."""
+        from layerfs.store.content import Content  # 7 ms that a snapshot needs not
+
+        return Content(self._directory(CONTENT))
 
     def snapshotter(self, name: str = AUTO) -> Snapshotter:
         """Return the snapshotter of a driver; `auto` takes the best that this host can run.

@@ -18,15 +18,14 @@ What lies before a | changes nothing that others see; between begin and end only
 nothing takes long. `recover` (layerfs.snapshots.recovery) finishes or takes back what was interrupted.
 """
 
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
-from layerfs.snapshots import filters
 from layerfs.snapshots.driver import NOTHING, Capability, Driver, Form, Kind, LayerPlace, Snapshot
 from layerfs.snapshots.words import checked_key, checked_labels, updated_labels
 from layerfs.store import rows
@@ -37,8 +36,10 @@ from layerfs.store.rows import Row
 from layerfs.sys.sync import sync_filesystem
 from layerfs.value import replace
 
+if TYPE_CHECKING:
+    from layerfs.snapshots.filters import Filter
+
 REF = "containerd.io/snapshot.ref"
-_log = logging.getLogger(__name__)
 
 
 class Snapshotter:
@@ -163,9 +164,11 @@ class Snapshotter:
 
         They are as they were when the first was asked for. Raises InvalidArgument at once for what is no filter.
         """
-        return self._walk(filters.parse_all(texts))
+        from layerfs.snapshots.filters import parse_all
 
-    def _walk(self, wanted: filters.Filter) -> Iterator[Info]:
+        return self._walk(parse_all(texts))
+
+    def _walk(self, wanted: "Filter") -> Iterator[Info]:
         with self.ledger.read() as db:
             for row in rows.walk(db, self.name, wanted.where()):
                 if wanted.matches(row.info):
@@ -225,7 +228,7 @@ class Snapshotter:
             with self.ledger.read() as db:
                 gone = rows.by_id(db, number) is None
             if not gone:
-                _log.warning("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
+                _warn("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
 
     def flush(self) -> None:
         """Note in the ledger what was sealed; what is not noted is sealed again by the next who opens the store."""
@@ -342,3 +345,9 @@ class Snapshotter:
             paths = (self.places.place(number), self.places.trashed(number), self.places.staged(number))
             if not any(map(os.path.lexists, paths)):
                 return number
+
+
+def _warn(message: str, *values: Any) -> None:
+    import logging
+
+    logging.getLogger(__name__).warning(message, *values)

@@ -5,10 +5,10 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Final
 
 from layerfs.errors import InvalidArgument
+from layerfs.store.session import boot
 
 FACTS: Final = b".entry.json"
 USED: Final = b".used"
@@ -108,10 +108,3 @@ def stamp(st: os.stat_result) -> bytes:
     """Return a line that is another one after any change to the file, and after each boot."""
     numbers = (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
     return boot() + b" %d %d %d %d %d\n" % numbers
-
-
-@cache
-def boot() -> bytes:
-    """Return the id of this boot of the machine."""
-    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-        return file.read().strip()

@@ -15,8 +15,9 @@ from typing import Final
 
 from layerfs.errors import InvalidArgument
 from layerfs.store.cache import INCOMING, PACKAGES, QUARANTINE, VERIFIED, Cache
-from layerfs.store.entry import CacheEntry, boot, read_small
+from layerfs.store.entry import CacheEntry, read_small
 from layerfs.store.intake import DRAFT, claim
+from layerfs.store.session import boot
 from layerfs.sys import dirs
 from layerfs.sys.locks import unused
 

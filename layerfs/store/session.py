@@ -1,8 +1,7 @@
 """Since when a filesystem has been mounted, as far as two moments of it can be told apart."""
 
 import os
-
-from layerfs.store.entry import boot
+from functools import cache
 
 
 def session_of(directory: bytes) -> str:
@@ -18,3 +17,10 @@ def session_of(directory: bytes) -> str:
     finally:
         os.close(fd)
     return f"{boot().decode()} {device} {mount}"
+
+
+@cache
+def boot() -> bytes:
+    """Return what no two boots of a machine share."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().strip()
