@@ -95,9 +95,10 @@ class Snapshotter:
         with self.ledger.read() as db:
             row, base = self._to_commit(db, info, key)
             snapshot = self.seen(db, row)
-        if not volatile:
-            sync_filesystem(snapshot.directory)
-        usage = self.driver.usage(snapshot)
+        with self._while_there(key, row.id):
+            if not volatile:
+                sync_filesystem(snapshot.directory)
+            usage = self.driver.usage(snapshot)
         with self.places.working():
             with self._write() as db:
                 again, base = self._to_commit(db, info, key)
@@ -181,7 +182,8 @@ class Snapshotter:
             if row.kind is not Kind.ACTIVE:
                 return row.usage
             snapshot = self.seen(db, row)
-        return self.driver.usage(snapshot)
+        with self._while_there(key, row.id):
+            return self.driver.usage(snapshot)
 
     def cleanup(self) -> int:
         """Give back what removed snapshots took, finish what was interrupted, and return how many are gone."""
@@ -266,8 +268,8 @@ class Snapshotter:
             try:
                 self.driver.create(Snapshot(number, kind, staged, parents, info.labels))
             except Exception:
-                with self.ledger.read() as db:
-                    self._demand_same(db, info, base)  # what went wrong may be that the parent went
+                with self._write() as db:  # who is removing the parent now, if it was that, is done then
+                    self._demand_same(db, info, base)
                 raise
             with self._write() as db:
                 self._demand_same(db, info, base)
@@ -288,6 +290,17 @@ class Snapshotter:
         if rows.exists(db, self.name, info.name):
             raise AlreadyExists(f"snapshot {info.name} exists", "remove it, or take another key")
         return base
+
+    @contextmanager
+    def _while_there(self, key: str, number: int) -> Iterator[None]:
+        """Turn what goes wrong into NotFound if the reason is that the snapshot was removed meanwhile."""
+        try:
+            yield
+        except Exception:
+            with self._write() as db:
+                if self._require(db, key).id != number:
+                    raise NotFound(f"snapshot {key} was removed and made again meanwhile") from None
+            raise
 
     def _demand_same(self, db: Transaction, info: Info, base: int) -> None:
         """Raise NotFound or AlreadyExists if a snapshot may not be made on this parent any more."""

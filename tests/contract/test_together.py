@@ -82,6 +82,22 @@ def test_parent_that_is_removed_meanwhile_never_leaves_an_orphan(subject: Subjec
     assert check(subject.store, repair=False) == []
 
 
+def test_snapshot_that_is_removed_meanwhile_is_not_found(subject: Subject) -> None:
+    snapshots = subject.snapshots
+    for number in range(20):
+        key = f"key{number}"
+        snapshots.prepare(key)
+        raised = together(
+            partial(snapshots.remove, key),
+            partial(snapshots.usage, key),
+            partial(snapshots.mounts, key),
+            partial(snapshots.commit, f"name{number}", key, volatile=True),
+        )
+        assert set(raised) <= {"NotFound", "NotReady"}
+        snapshots.cleanup()
+    assert check(subject.store, repair=False) == []
+
+
 def test_several_processes_share_one_store(subject: Subject) -> None:
     subject.layer("base", a="1")
     children = []
