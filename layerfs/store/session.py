@@ -21,6 +21,6 @@ def session_of(directory: bytes) -> str:
 
 @cache
 def boot() -> bytes:
-    """Return what no two boots of a machine share."""
+    """Return the id of this boot of the machine."""
     with open("/proc/sys/kernel/random/boot_id", "rb") as file:
         return file.read().strip()
