@@ -8,6 +8,7 @@
 When init ends the kernel ends every process below it, and with them the mounts. Not a jail: as root it is root.
 """
 
+import errno
 import os
 import signal
 from contextlib import closing
@@ -21,7 +22,7 @@ from layerfs.mounts.identity import Identity
 from layerfs.mounts.images import kernel_stack
 from layerfs.mounts.kernel import mount_validated, words_for
 from layerfs.mounts.process import ServerHooks
-from layerfs.mounts.starter import Ready, start_forked
+from layerfs.mounts.starter import Ready, spell, start_forked
 from layerfs.sys import child, fsmount
 from layerfs.sys.files import write_back
 from layerfs.sys.mounts import make_private, unmount
@@ -117,12 +118,10 @@ class _Init:
             hide()
             if not _has_ended(alive):
                 status = self._run()
-        except LayerfsError as error:
-            os.write(self._tell, os.fsencode(f"{error.message}\0{error.hint}"))
         except OSError as error:
-            os.write(self._tell, os.fsencode(f"cannot give the command its tree: {error}"))
-        except Exception as bug:  # nobody above us would hear of it
-            os.write(self._tell, os.fsencode(f"a bug: {bug!r}\0please report it"))
+            os.write(self._tell, b"cannot give the command its tree: " + spell(error))
+        except Exception as error:  # nobody above us would hear of it
+            os.write(self._tell, spell(error))
         finally:
             os._exit(status)
 
@@ -211,12 +210,25 @@ def enter_mounts(scratch: bytes) -> None:
     """Enter a private mount namespace and mount memory at `scratch`; Unsupported if the namespace has no rights."""
     try:
         unshare(Namespace.MOUNT)
-        make_private(b"/", recursive=True)
+        _make_all_private()
         fsmount.mount_new(b"tmpfs", scratch, ("mode=0755",))
     except PermissionError as error:
         raise Unsupported(
             "this host lets you make user namespaces, but not mount in them",
             "as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0; `layerfs mount` works with FUSE instead",
+        ) from error
+
+
+def _make_all_private() -> None:
+    """Keep what is mounted here to ourselves."""
+    try:
+        make_private(b"/", recursive=True)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Unsupported(
+            "the root of this process is no mount, as after chroot(8), so mounts here cannot be made private",
+            "enter the tree with systemd-nspawn, bwrap or pivot_root(8) in place of chroot; or use `layerfs mount`",
         ) from error
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,23 @@ def test_a_stack_without_an_upper_gets_one_that_looks_as_its_top_layer(scratch: 
     assert os.stat(bytes(scratch / "memory/upper")).st_mode & 0o7777 == 0o2751
     given = Stack((b"/a",), b"/u", b"/w")
     assert with_upper(given, b"/nowhere") == given
+
+
+def test_in_a_chroot_the_sentence_says_what_to_do(scratch: Path) -> None:
+    """It was `[Errno 22] Invalid argument: b'/'`."""
+    require("root")
+    program = """
+import os, sys
+os.mkdir(sys.argv[1] + "/empty")
+from layerfs.errors import LayerfsError
+from layerfs.mounts import sandbox
+os.chroot(sys.argv[1])
+os.chdir("/")
+try:
+    sandbox.enter_mounts(b"/empty")
+except LayerfsError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(scratch)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("the root of this process is no mount, as after chroot(8)")
+    assert "systemd-nspawn" in done.stdout
