@@ -18,6 +18,7 @@ from layerfs.mounts.preflight import look_ahead, see_that_it_answers
 from layerfs.mounts.process import Process, Server, endings_held, hooks_of, log_of, open_descriptors, open_log
 from layerfs.mounts.starter import start_forked
 from layerfs.spec.options import MountRequest, generic_words
+from layerfs.sys.mounts import MountFlag
 from layerfs.sys.terminal import warn
 from layerfs.value import replace
 
@@ -112,6 +113,10 @@ def _mount_fuse(
     from layerfs.lowers.kinds import opener
     from layerfs.union.union import Union
 
+    if request.attach.flags & MountFlag.STRICTATIME:  # the kernel's FUSE client never notes a read (S_NOATIME)
+        raise Unsupported(
+            "strictatime cannot be kept by FUSE: files here change no atime when they are read", "use driver=kernel"
+        )
     with endings_held(), ExitStack() as undo:
         log = None if process.log is None else open_log(process.log)
         if log is not None:

@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up_directory, cover_link, lower_part
 from layerfs.union.inodes import Directory, File
-from layerfs.union.layers import Part, Parts
+from layerfs.union.layers import Part, Parts, Tree
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import attributes, drop_name, lookup
 from layerfs.union.mutate import fail
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.replace import directory_by_whiteout, make_file_whiteout, put_whiteout
-from layerfs.union.state import Writable
+from layerfs.union.state import Attributes, Writable
 from layerfs.union.unnamed import hold
 from layerfs.union.whiteout import has_file_form
 
@@ -87,46 +87,59 @@ def rmdir(ov: Writable, parent: Directory, name: bytes) -> None:
         part = copy_up_directory(ov, parent)
         listing = listing_of(ov, parent)
         shadowed = listing.needs_whiteout(name)
-        with ov.handles.held(), second_handle(ov, node) as fd:
+        with ov.handles.held(), second_handle(ov, node) as held:
             if node.upper() is None:
                 _remove_file(ov, ov.fd(part), listing, name, whiteout=True)
             else:
                 _remove_upper_directory(ov, ov.fd(part), listing, name, whiteout=shadowed)
-            mark_removed(ov, node, fd)
+            mark_removed(ov, node, held)
         listing.removed(name, shadowed=shadowed)
     finally:
         ov.table.reap(node)
 
 
 @contextmanager
-def second_handle(ov: Writable, node: Directory) -> Iterator[int]:
-    """Open a directory's top share once more, for `mark_removed`; the handle is closed if it does not come to that."""
+def second_handle(ov: Writable, node: Directory) -> Iterator[tuple[int, Attributes]]:
+    """Open a directory's top share once more, for `mark_removed`; the handle is closed if it does not come to that.
+
+    Yields the handle and what stat shows before the directory is gone.
+    """
     top = parts_of(ov, node).top
     fd = top.tree.hold_dir(ov.fd(top))
     try:
-        yield fd
+        yield fd, attributes(ov, node)
     finally:
         if node.pinned is None:
             top.tree.close_dir(fd)
 
 
-def mark_removed(ov: Writable, node: Directory, fd: int) -> None:
-    """Note that a directory was removed. It shows nothing; who is still in it reaches it by `fd`, its second handle.
+def mark_removed(ov: Writable, node: Directory, held: tuple[int, Attributes]) -> None:
+    """Note that a directory was removed. It shows nothing; who is still in it reaches it by its second handle.
 
-    Where such handles get scarce only what stat showed is kept.
+    Only what stat showed is kept where such handles get scarce, and on filesystems that lose what has no name (FUSE).
     """
+    fd, remains = held
     parts = parts_of(ov, node)
-    tree, remains = parts.top.tree, attributes(ov, node)
+    tree = parts.top.tree
     for part in parts.all():
         ov.handles.drop(part)
-    if ov.files.is_crowded:
+    if ov.files.is_crowded or not _is_alive(tree, fd):
         node.remains, node.parts = remains, Parts()
     else:
-        held = Part(tree, None, b"", fd)
+        part = Part(tree, None, b"", fd)
         node.pinned = fd
-        node.parts = Parts(upper=held) if held.is_upper else Parts(lowers=[held])
+        node.parts = Parts(upper=part) if part.is_upper else Parts(lowers=[part])
         ov.files.hold(node)
     node.listing, node.dead = Listing({}), True
+
+
+def _is_alive(tree: Tree, fd: int) -> bool:
+    """Tell whether a handle of a removed directory still serves."""
+    try:
+        tree.stat_dir(fd)
+    except OSError:  # ENOENT, ESTALE
+        return False
+    return True
 
 
 def _remove_upper_directory(ov: Writable, at: int, listing: Listing, name: bytes, *, whiteout: bool) -> None:

@@ -138,13 +138,13 @@ def _replace(ov: Writable, move: Move) -> None:
     hidden = listing.needs_whiteout(new) if target is not None else listing.is_shadowed(new)
     with ExitStack() as stack:
         stack.enter_context(ov.handles.held())
-        fd = stack.enter_context(second_handle(ov, target)) if isinstance(target, Directory) else None
+        held = stack.enter_context(second_handle(ov, target)) if isinstance(target, Directory) else None
         at, at_new = ov.fd(from_part), ov.fd(to_part)
         if isinstance(source, Directory):
             _prepare_directory(ov, source, target, hidden=hidden or new in listing.whiteouts)
         _rename_upper(ov, at, at_new, move, whiteout=shadowed)
-        if isinstance(target, Directory) and fd is not None:
-            mark_removed(ov, target, fd)
+        if isinstance(target, Directory) and held is not None:
+            mark_removed(ov, target, held)
     old.removed(name, shadowed=shadowed)
     note_removed(ov, to, new, shadowed=hidden)
     if isinstance(target, File):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import NotFound
+from layerfs.errors import NotFound, Unsupported
 from layerfs.model import Driver, Stack
 from layerfs.mounts.launch import launch
 from layerfs.mounts.process import Process
 from layerfs.spec.attach import AttachOptions
 from layerfs.spec.options import MountRequest
+from layerfs.sys.mounts import MountFlag
 from layerfs.union.options import UnionOptions
 from tests.conftest import mounts_below
 from tests.host import require
@@ -58,5 +59,17 @@ def test_nothing_is_left_of_a_mount_that_fails(scratch: Path, driver: Driver) ->
     stack = Stack((os.fsencode(scratch / "absent"),))
     request = MountRequest(stack, bytes(scratch / "target"), UnionOptions(), AttachOptions(), driver)
     with pytest.raises(NotFound, match="absent is not there"):
+        launch(request, Process())
+    assert mounts_below(scratch) == []
+
+
+def test_strictatime_is_refused_where_it_cannot_be_kept(scratch: Path) -> None:
+    """It was taken, and no read changed an atime."""
+    for name in ("lower", "target"):
+        (scratch / name).mkdir()
+    stack = Stack((os.fsencode(scratch / "lower"),))
+    attach = AttachOptions(flags=MountFlag.STRICTATIME)
+    request = MountRequest(stack, bytes(scratch / "target"), UnionOptions(), attach, Driver.FUSE)
+    with pytest.raises(Unsupported, match="strictatime cannot be kept by FUSE"):
         launch(request, Process())
     assert mounts_below(scratch) == []

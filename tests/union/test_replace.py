@@ -13,6 +13,7 @@ import pytest
 from layerfs.sys import dirs, libc, target
 from layerfs.sys.dirs import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from layerfs.union.attrs import Change
+from layerfs.union.layers import DirTree
 from tests.oracle.trees import WHITEOUT, Layer, directory, file, symlink
 from tests.union.box import Box, marks_of
 
@@ -196,3 +197,20 @@ def test_an_access_acl_that_the_upper_cannot_keep_gives_nobody_more(scratch: Pat
             box.write(b"f", b"F")
         assert stat.S_IMODE(box.stat(b"f").st_mode) == 0o700
         assert target.listxattr(dirs.path_of(box.ov.fd(box.ov.root.parts.upper), b"f")) == []  # type: ignore[union-attr, arg-type]
+
+
+def test_a_filesystem_that_loses_what_has_no_name(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A removed directory was asked for its attributes once more: ENOENT, as bindfs says, and the removal failed."""
+    with Box(scratch, LOWER) as box, box.node(b"a") as node:
+        box.unlink(b"a/f")
+        real = DirTree.stat_dir
+
+        def stat_dir(tree: DirTree, handle: int) -> os.stat_result:
+            st = real(tree, handle)
+            if os.readlink(b"/proc/self/fd/%d" % handle).endswith(b"(deleted)"):
+                raise FileNotFoundError(errno.ENOENT, "no name")
+            return st
+
+        monkeypatch.setattr(DirTree, "stat_dir", stat_dir)
+        box.rmdir(b"a")
+        assert (box.union.attributes(node.ino).st_nlink, box.union.names(node.ino)) == (0, [])
