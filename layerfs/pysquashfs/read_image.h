@@ -57,7 +57,7 @@
 	X(BLOCK_DATA, "a data block does not decompress") \
 	X(FRAGMENT, "a fragment is not in the table, or not within its block") \
 	X(XATTR_INDEX, "an xattr index is not in the table") \
-	X(XATTR_KIND, "an xattr has an unknown prefix or an impossible name") \
+	X(XATTR_KIND, "an xattr has an impossible name") \
 	X(XATTR_SIZE, "xattrs claim an impossible size")
 
 #define AS_ENUM(name, text) WHY_##name,

@@ -80,6 +80,17 @@ static int64_t append_value(squash_image *image, struct pairs *pairs, struct cur
 	return append(image, pairs, cursor, NULL, *length);
 }
 
+/* The kernel passes over prefixes that it does not know; a value that is elsewhere has its place here. */
+static int64_t skip_pair(squash_image *image, struct cursor *cursor, size_t name)
+{
+	unsigned char head[4];
+	int64_t status = meta_skip(image, cursor, name);
+
+	if (status == 0)
+		status = meta_read(image, cursor, head, sizeof(head));
+	return status < 0 ? status : meta_skip(image, cursor, le32(head));
+}
+
 static int64_t append_pair(squash_image *image, struct pairs *pairs, struct cursor *cursor, uint64_t start, size_t *names)
 {
 	unsigned char head[4];
@@ -90,8 +101,10 @@ static int64_t append_pair(squash_image *image, struct pairs *pairs, struct curs
 
 	if (status < 0)
 		return status;
-	if ((le16(head) & 0xff) >= sizeof(prefixes) / sizeof(*prefixes) || le16(head) & ~(ELSEWHERE | 0xff))
-		return corrupt(WHY_XATTR_KIND);
+	if ((le16(head) & 0xff) >= sizeof(prefixes) / sizeof(*prefixes) || le16(head) & ~(ELSEWHERE | 0xff)) {
+		*names += le16(head + 2) + 1; /* passed over, but not any number of them */
+		return skip_pair(image, cursor, le16(head + 2));
+	}
 	prefix = prefixes[le16(head) & 0xff];
 	lengths[0] = strlen(prefix) + le16(head + 2);
 	if (lengths[0] > NAME_SIZE_MOST || le16(head + 2) == 0)
