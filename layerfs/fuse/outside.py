@@ -22,14 +22,18 @@ DETACHED: Final = 1
 _FAILED: Final = 100  # and the errno
 
 
-def ask(action: Callable[[], int]) -> int:
-    """Start a child that does something to the mount and exits with what `action` returns; return its pid."""
+def ask(action: Callable[[], int], keep: int = FIRST - 1) -> int:
+    """Start a child that does something to the mount and exits with what `action` returns; return its pid.
+
+    Of our descriptors it has stdio and `keep`.
+    """
     pid = os.fork()
     if pid:
         return pid
     status = _FAILED
     try:
-        os.closerange(FIRST, LAST)
+        os.closerange(FIRST, keep)
+        os.closerange(max(keep + 1, FIRST), LAST)
         status = action()
     except OSError as error:
         status = _FAILED + (error.errno or 0)
@@ -51,23 +55,40 @@ def result(pid: int) -> int:
     return status
 
 
-def reap(pid: int) -> None:
-    """Wait for a child, whatever it did; to be called when the mount has ended."""
-    with suppress(OSError):
-        result(pid)
+class RootShower:
+    """A child that is ready to stat the root, so that the kernel knows its owner.
 
-
-def show_root(mountpoint: bytes) -> int:
-    """Have a child stat the root, so that the kernel knows its owner; return the child's pid.
-
-    Until it has asked once it takes root for the owner, and refuses a person's chmod of the mountpoint by itself.
+    Until the kernel has asked once it takes root for the owner, and refuses a person's chmod of the mountpoint by
+    itself. Mostly a client's first look makes it ask. To stat the root for that is only the last resort: while it is
+    being asked for, the mount is in use, and who unmounts a mount that was just made would find it busy.
     """
 
-    def look() -> int:
-        os.stat(mountpoint)
-        return GONE
+    def __init__(self, mountpoint: bytes) -> None:
+        """Start the child, which is cheap as long as the server is small."""
+        heard, self._said = os.pipe2(os.O_CLOEXEC)
 
-    return ask(look)
+        def look() -> int:
+            if os.read(heard, 1):
+                os.stat(mountpoint)
+            return GONE
+
+        self._pid = ask(look, heard)
+        os.close(heard)
+
+    def close(self, *, show: bool = False) -> None:
+        """Have the child stat the root, or end without."""
+        said, self._said = self._said, -1
+        if said >= 0:
+            if show:
+                with suppress(BrokenPipeError):
+                    os.write(said, b"x")
+            os.close(said)
+
+    def reap(self) -> None:
+        """Wait for the child; to be called when the mount has ended."""
+        self.close()
+        with suppress(OSError):
+            result(self._pid)
 
 
 def leave(mountpoint: bytes) -> int:

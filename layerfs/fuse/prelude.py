@@ -34,6 +34,7 @@ class Prelude:
         self._union = union
         self._listings = listings
         self._replies = wire.Replies(union.options.timeout)
+        self.has_shown_root = False  # the kernel knows the root's owner
         self._answers: dict[int, Answer] = {
             Opcode.LOOKUP: self._lookup,
             Opcode.FORGET: self._forget,
@@ -83,6 +84,7 @@ class Prelude:
             self._union.forget(ino, count)
 
     def _getattr(self, ino: int, _: bytes) -> bytes:
+        self.has_shown_root |= ino == wire.ROOT
         return self._replies.attributes(ino, self._union.attributes(ino))
 
     def _readlink(self, ino: int, _: bytes) -> bytes:

@@ -37,16 +37,18 @@ def serve(fd: int, union: Union, config: ServeConfig, beside: Callable[[], None]
     requests are answered. Raises Unsupported when the kernel is too old.
     """
     _be_a_server()
-    device, child = Device(fd), 0
+    device, shower = Device(fd), None
     try:
         with ExitStack() as undo:
             undo.callback(union.close)
             undo.callback(device.close)  # first: whoever asks must hear that nobody answers
             full = is_nearly_full(union)
             agreed = negotiate(fd, Wanted.of(union.options, read_only=config.read_only, nearly_full=full))
-            child = outside.show_root(config.mountpoint)
+            shower = outside.RootShower(config.mountpoint)
             listings = Listings()
-            _answer_during_import(Prelude(union, listings), device, beside, debug=config.debug)
+            prelude = Prelude(union, listings)
+            _answer_during_import(prelude, device, beside, debug=config.debug)
+            shower.close(show=not prelude.has_shown_root)
             undo.pop_all()
         from layerfs.fuse.server import serve_union
 
@@ -55,8 +57,8 @@ def serve(fd: int, union: Union, config: ServeConfig, beside: Callable[[], None]
         if error.errno != errno.ENODEV:  # unmounted while we started
             raise
     finally:
-        if child:
-            outside.reap(child)
+        if shower is not None:
+            shower.reap()
         _forget_pending()
     if outside.clear_dead_mount(config.mountpoint):
         raise LayerfsError("the kernel ended the connection, and what was not written back is lost", _ABORTED)

@@ -60,9 +60,7 @@ def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeCo
     try:
         with closing(Device(fd)) as device:
             log.debug("%s", negotiate(fd, wanted))
-            child = outside.show_root(config.mountpoint)
             _serve(device, operations, config)
-        outside.reap(child)
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_PAGES: Final = 256  # FUSE_MAX_MAX_PAGES of Linux < 6.13, fs.fuse.max_pages_limit's default since; libfuse's buffer
 MAX_WRITE: Final = MAX_PAGES * 4096
 ROOM: Final = MAX_WRITE + 8192  # bytes; the kernel hands out no request to a reader without room for the largest
+ROOT: Final = 1  # FUSE_ROOT_ID
 NAME_MAX: Final = 255
 BLOCK_SIZE: Final = 4096
 UNKNOWN_INO: Final = 0xFFFFFFFF  # a number in a listing, as libfuse has it (FUSE_UNKNOWN_INO); glibc drops names with 0

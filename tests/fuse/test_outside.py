@@ -36,7 +36,6 @@ def test_what_a_child_says_and_what_ends_it_is_heard() -> None:
         outside.result(outside.ask(fail))
     with pytest.raises(OSError):
         outside.result(outside.ask(lambda: 1 // 0))
-    outside.reap(outside.ask(fail))
 
 
 def test_a_child_that_is_killed_is_an_error() -> None:
@@ -49,5 +48,22 @@ def test_a_child_that_is_killed_is_an_error() -> None:
 def test_what_is_no_mount_is_not_cleared(tmp_path: Path) -> None:
     assert not outside.clear_dead_mount(os.fsencode(tmp_path))
     assert not outside.clear_dead_mount(os.fsencode(tmp_path / "gone"))
-    with pytest.raises(OSError):
-        outside.result(outside.show_root(os.fsencode(tmp_path / "gone")))
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_the_root_is_shown_only_where_that_is_asked_for(tmp_path: Path, show: bool) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    shower = outside.RootShower(os.fsencode(target))
+    os.rmdir(target)  # so that a stat fails
+    shower.close(show=show)
+    if show:
+        with pytest.raises(FileNotFoundError):
+            outside.result(shower._pid)
+    else:
+        assert outside.result(shower._pid) == outside.GONE
+    shower.reap()  # there is nobody to wait for any more
+
+
+def test_a_shower_that_nobody_asks_ends_with_the_server(tmp_path: Path) -> None:
+    outside.RootShower(os.fsencode(tmp_path)).reap()
