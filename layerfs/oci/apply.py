@@ -14,12 +14,12 @@ import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.oci.below import Below
 from layerfs.oci.links import HardLinks
-from layerfs.oci.marks import Marks
+from layerfs.oci.marks import Marks, opaque
 from layerfs.oci.paths import LINKS, WH, clamp, split
 from layerfs.oci.resolve import Resolver
 from layerfs.oci.sweep import Sweep
@@ -34,12 +34,14 @@ class Rules:
     """How a layer is applied. `check` is called for each entry and each piece of data and may raise, to cancel.
 
     below: the layers below an OVERLAY target; None if they are not known: then whiteouts of what is not there stay as
-    ghosts, and a whiteout of everything cannot be written.
+    ghosts, and a whiteout of everything cannot be written. whole: the layer is all that the target will hold, so a root
+    without an entry looks as the one below.
     """
 
     below: Below | None = None
     limits: Limits = USUAL
     check: Callable[[], None] = lambda: None
+    whole: bool = True
 
 
 def apply_tar(pieces: Iterable[bytes], target: Target, outcome: Outcome, rules: Rules) -> None:
@@ -48,7 +50,7 @@ def apply_tar(pieces: Iterable[bytes], target: Target, outcome: Outcome, rules: 
     Raises Corrupt or InvalidArgument for a layer that cannot be, OSError; the target is then to be thrown away.
     """
     reader = TarReader(_bounded(pieces, rules))
-    application = _Application(reader, target, outcome, rules)
+    application = Application(reader, target, outcome, rules)
     try:
         for member in reader:
             application.entry(member)
@@ -69,10 +71,18 @@ def _bounded(pieces: Iterable[bytes], rules: Rules) -> Iterator[bytes]:
         yield piece
 
 
-class _Application:
+class Reader(Protocol):
+    """Where the bytes of the entry at hand come from."""
+
+    @property
+    def data(self) -> Data:
+        """What gives them."""
+
+
+class Application:
     """One layer on its way into one target."""
 
-    def __init__(self, reader: TarReader, target: Target, outcome: Outcome, rules: Rules) -> None:
+    def __init__(self, reader: Reader, target: Target, outcome: Outcome, rules: Rules) -> None:
         self.reader = reader
         self.target = target
         self.outcome = outcome
@@ -86,7 +96,7 @@ class _Application:
         self.resolver = Resolver(target, self.is_ours, self.made)
         self.marks = Marks(target, self.resolver, rules.below)
         self.stash = False
-        if not self.plain and rules.below is not None:
+        if rules.whole and not self.plain and rules.below is not None:
             self.implicit[b""] = None
 
     def is_ours(self, path: bytes) -> bool:
@@ -157,6 +167,8 @@ class _Application:
             if kind is not Kind.DIRECTORY:
                 self.replace(at, name, kind)
                 self.target.mkdir(at, name)
+                if kind is Kind.WHITEOUT:
+                    opaque(self.target, at, name)
         found = self.resolver.directory(path, make=False)
         assert found is not None
         self.target.dress(found[0], member)

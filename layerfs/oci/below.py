@@ -12,6 +12,7 @@ from layerfs.errors import Corrupt
 from layerfs.model import Stack
 from layerfs.oci.tar import Member
 from layerfs.oci.view import Seen, View, member_of, pieces_of
+from layerfs.union import opened
 from layerfs.union.options import UnionOptions
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
@@ -70,6 +71,17 @@ class UnionBelow:
         self._union.open_file(found[0], os.O_RDONLY)
         try:
             yield from pieces_of(self._union.data_handle(found[0]), 0, found[1].st_size)
+        finally:
+            self._union.release(found[0])
+
+    def copy_to(self, path: bytes, target: int) -> None:
+        """Copy a regular file's bytes into an empty file, reflinked where the filesystem can, holes as holes."""
+        found = self._at(path)
+        if found is None or not stat.S_ISREG(found[1].st_mode):
+            raise Corrupt(f"{path!r} is no regular file in the layers below")
+        self._union.open_file(found[0], os.O_RDONLY)
+        try:
+            opened.copy(self._union.data_handle(found[0]), target, found[1].st_size)
         finally:
             self._union.release(found[0])
 

@@ -12,7 +12,7 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.oci.dress import OVERRIDE, Dresser, Ownership, override_value
 from layerfs.oci.tar import Member
-from layerfs.oci.target import OVERLAYS, Data, Form, Kind, Outcome, refuse_marks
+from layerfs.oci.target import OVERLAYS, Data, FileData, Form, Kind, Outcome, refuse_marks
 from layerfs.sys import dirs
 from layerfs.sys.copy import write_all
 
@@ -24,18 +24,20 @@ _PREFIXES: Final = (b"trusted.overlay.", b"user.overlay.")
 class DirectoryTarget:
     """The tree below an open directory, which stays the caller's.
 
-    marks: the prefix of the xattrs that overlays will look for, `trusted.overlay.` or `user.overlay.`; None tries.
+    fresh: an upper must be empty. marks: the prefix of the xattrs that overlays will look for,
+    `trusted.overlay.` or `user.overlay.`; None tries.
     """
 
     def __init__(
-        self, root: int, form: Form, *, outcome: Outcome, ownership: Ownership, marks: bytes | None = None
-    ) -> None:
+        self, root: int, form: Form, *, outcome: Outcome, ownership: Ownership, marks: bytes | None = None,
+        fresh: bool = True,
+    ) -> None:  # fmt: skip
         self.form = form
         self._root = root
         self._outcome = outcome
         self._dresser = Dresser(ownership, outcome)
         self._marks = marks
-        if form is Form.OVERLAY and os.listdir(root):
+        if fresh and form is Form.OVERLAY and os.listdir(root):
             raise InvalidArgument("the upper that a layer is applied to is not empty")
 
     def root(self) -> int:
@@ -110,7 +112,9 @@ class DirectoryTarget:
     def _add_file(self, at: int, name: bytes, member: Member, data: Data) -> None:
         fd = os.open(name, _NEW, 0o600, dir_fd=at)
         try:
-            if member.extents is not None:
+            if isinstance(data, FileData):
+                data.copy_to(fd)
+            elif member.extents is not None:
                 _write_extents(fd, member, data())
             else:
                 for piece in data():

@@ -15,6 +15,19 @@ from layerfs.oci.tar import Member
 Handle = Any  # a target's own: an open directory, or a file that is held on to
 Data = Callable[[], Iterator[memoryview]]
 
+
+@dataclass(frozen=True, slots=True)
+class FileData:
+    """The bytes of a file that is there, for a target that can have them cheaper than by reading (reflinks)."""
+
+    read: Data
+    copy_to: Callable[[int], None]  # into an empty file
+
+    def __call__(self) -> Iterator[memoryview]:
+        """Yield the bytes."""
+        return self.read()
+
+
 OVERLAYS: Final = (
     b"trusted.overlay.", b"user.overlay.",
     b"user.fuseoverlayfs.", b"security.fuseoverlayfs.", b"trusted.fuseoverlayfs.",

@@ -41,8 +41,11 @@ def test_sparse_file_takes_no_space(scratch: Path) -> None:
 
 @pytest.mark.parametrize(
     ("layer", "expected"),
-    [(file(b"f", bytes(5000))[:700], Expected()), (file(b"f") + END, Expected(diff_id=EMPTY)), (link(b"a",
-    b"b") + END, Expected())],
+    [
+        (file(b"f", bytes(5000))[:700], Expected()),
+        (file(b"f") + END, Expected(diff_id=EMPTY)),
+        (link(b"a", b"b") + END, Expected()),
+    ],
 )
 def test_wrong_layer_leaves_nothing(layer: bytes, expected: Expected, scratch: Path) -> None:
     with pytest.raises(Corrupt):

@@ -1,0 +1,133 @@
+"""Files from one snapshot into another, as `cp -a` has it, without mounting either: what a build's `COPY --from` needs.
+
+Owners, modes, xattrs, times, holes and hard links among what is copied are kept; data is reflinked where the filesystem
+can. Paths follow the symlinks of their own snapshot, and never leave it. The target must not be mounted meanwhile.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from layerfs.errors import InvalidArgument, NotFound, NotReady
+from layerfs.oci.apply import Application, Rules
+from layerfs.oci.below import UnionBelow
+from layerfs.oci.differ import Entries, walk
+from layerfs.oci.directory import DirectoryTarget
+from layerfs.oci.dress import usual_ownership
+from layerfs.oci.paths import split
+from layerfs.oci.running import resolve
+from layerfs.oci.tar import Member
+from layerfs.oci.target import Data, FileData, Form, Outcome
+from layerfs.oci.unpack import FORMS
+from layerfs.oci.view import Seen
+from layerfs.snapshots.driver import Kind
+from layerfs.snapshots.snapshotter import Snapshotter
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """How much was copied, and what could not be: (path, why)."""
+
+    entries: int
+    left_out: tuple[tuple[bytes, str], ...]
+
+
+@dataclass(slots=True)
+class _Hand:
+    """Gives an application the data of the file at hand."""
+
+    data: Data
+
+
+def copy(
+    snapshotter: Snapshotter, source: str, path: bytes, target: str, to: bytes, check: Callable[[], None] = lambda: None
+) -> Copied:
+    """Copy a file or tree of one snapshot into an active one.
+
+    A directory that is there gets the copy into it; `path` ending in `/.` means what is in a directory.
+    Raises NotFound, InvalidArgument, NotReady, OSError; what was copied until then stays.
+    """
+    if snapshotter.stat(target).kind is not Kind.ACTIVE:
+        raise NotReady(f"snapshot {target} is not active", "prepare one on top of it")
+    own = snapshotter.layer(target)
+    stack = snapshotter.stack(target).lowers
+    form = FORMS[own.form]
+    if not os.path.isdir(own.path):
+        raise NotReady(f"snapshot {target} is packed", "prepare one on top of it")
+    left_out: list[tuple[bytes, str]] = []
+    with ExitStack() as held:
+        view = held.enter_context(UnionBelow(snapshotter.stack(source).lowers))
+        merged = held.enter_context(UnionBelow(stack))
+        found, place = _source(view, path, source), _place(merged, path, to)
+        below = held.enter_context(UnionBelow(stack[1:])) if form is Form.OVERLAY and len(stack) > 1 else None
+        root = os.open(own.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        held.callback(os.close, root)
+        outcome = Outcome()
+        into = DirectoryTarget(root, form, outcome=outcome, ownership=usual_ownership(), fresh=False)
+        hand = _Hand(lambda: iter(()))
+        application = Application(hand, into, outcome, Rules(below, check=check, whole=False))
+        held.callback(application.resolver.close)
+        for member, data in _members(view, found, place, lambda where, why: left_out.append((where, why))):
+            hand.data = data
+            application.entry(member)
+        application.finish()
+    return Copied(outcome.entries, tuple(left_out))
+
+
+def _source(view: UnionBelow, path: bytes, name: str) -> Seen:
+    """Return what is to be copied; a symlink is copied as one."""
+    above, last = split(path.rstrip(b"/").removesuffix(b"/."))
+    parent = resolve(view, above)
+    true = None if parent is None else (parent + b"/" + last if parent else last)
+    seen = None if true is None else view.look(true.strip(b"/"))
+    if seen is None:
+        raise NotFound(f"snapshot {name} has no {os.fsdecode(path)}")
+    return seen
+
+
+def _place(merged: UnionBelow, path: bytes, to: bytes) -> bytes:
+    """Return where the copy goes, without symlinks."""
+    place = resolve(merged, to)
+    if place is None:
+        raise NotFound(f"there is no directory for {os.fsdecode(to)}", "copy its parent first")
+    there = merged.find(place)
+    inside = there is not None and there.kind == stat.S_IFDIR
+    if to.endswith(b"/") and there is not None and not inside:
+        raise InvalidArgument(f"{os.fsdecode(to)} is no directory")
+    if (inside or to.endswith(b"/")) and not path.endswith((b"/.", b"/")) and path not in (b".", b""):
+        name = split(path)[1]
+        return place + b"/" + name if place else name
+    return place
+
+
+def _members(
+    view: UnionBelow, top: Seen, place: bytes, report: Callable[[bytes, str], None]
+) -> Iterator[tuple[Member, Data]]:
+    """Yield what is copied, under its new paths."""
+    entries = Entries(report, marks=True)
+    old = top.member.path
+
+    def renamed(path: bytes) -> bytes:
+        rest = path[len(old) :].strip(b"/")
+        return place + b"/" + rest if place and rest else place or rest
+
+    def all_seen() -> Iterator[Seen]:
+        yield top
+        if top.member.kind == stat.S_IFDIR:
+            yield from walk(view, old)
+
+    for seen in all_seen():
+        if not entries.can_say(seen.member.path, seen):
+            continue
+        member = entries.item(seen, view).member
+        if not place and member.path == old and top.member.kind == stat.S_IFDIR:
+            continue  # the target's root stays as it is
+        path = member.path
+        target = renamed(member.target) if member.kind == 0 else member.target
+        yield replace(member, path=renamed(path), target=target), _data(view, path)
+
+
+def _data(view: UnionBelow, path: bytes) -> FileData:
+    return FileData(lambda: view.data(path), lambda fd: view.copy_to(path, fd))
