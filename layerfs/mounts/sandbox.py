@@ -3,7 +3,9 @@
     caller -- in a new user namespace where it is not root, outside the mount namespace: waits, passes signals on
       +-- init -- pid 1 of a new pid namespace, in a new mount namespace: mounts, waits, reaps
             +-- FUSE server -- where the kernel refuses overlayfs, or images; in a mount namespace of its own
-            +-- COMMAND
+            +-- COMMAND, or where the tree is made the root:
+            +-- second init -- pid 1 of one more pid namespace, in which nobody sees the server or the first init
+                  +-- COMMAND
 
 When init ends the kernel ends every process below it, and with them the mounts. Not a jail: as root it is root.
 """
@@ -11,7 +13,7 @@ When init ends the kernel ends every process below it, and with them the mounts.
 import errno
 import os
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -108,7 +110,6 @@ class _Init:
         self._mask = mask
         self._tell = tell
         self._server: int | None = None
-        self._root: Root | None = None
 
     def live(self, alive: int) -> NoReturn:
         """Set up, run the command, clear away, and exit with its status; never returns."""
@@ -127,17 +128,43 @@ class _Init:
 
     def _run(self) -> int:
         tree = self._mount()
-        if self._job.chroot:
-            self._root = Root()
-            self._root.enter(tree)
-            tree = b"/"
-        else:
+        try:
+            if self._job.chroot:
+                return self._run_inside(tree)
             show_own_processes()
             os.chdir(tree)
-        try:
             return child.wait_forwarding(self._start(tree))
         finally:
             self._clear_away()
+
+    def _run_inside(self, tree: bytes) -> int:
+        """Have a second init make the tree the root and run the command; what leads out of it is not seen there."""
+        unshare(Namespace.PID)
+        pid = os.fork()
+        if pid == 0:
+            self._be_second_init(tree)
+        status = child.wait_forwarding(pid)
+        os.chdir("/")  # which it made the root for all of this mount namespace
+        return status
+
+    def _be_second_init(self, tree: bytes) -> NoReturn:
+        status = _SETUP_FAILED
+        try:
+            die_with_parent(signal.SIGKILL)
+            hide()
+            root = Root()
+            root.enter(tree)
+            _close_all_but((0, 1, 2, self._tell))
+            try:
+                status = child.wait_forwarding(self._start(b"/"))
+            finally:
+                root.leave()
+        except OSError as error:
+            os.write(self._tell, b"cannot give the command its tree: " + spell(error))
+        except Exception as error:
+            os.write(self._tell, spell(error))
+        finally:
+            os._exit(status)
 
     def _start(self, tree: bytes) -> int:
         pid = os.fork()
@@ -195,8 +222,6 @@ class _Init:
 
     def _clear_away(self) -> None:
         """Leave nothing of ours in the upper, and let a FUSE server finish: the kernel would kill it with us."""
-        if self._root:
-            self._root.leave()
         if self._server:
             write_back(b".")
             try:
@@ -217,6 +242,14 @@ def enter_mounts(scratch: bytes) -> None:
             "this host lets you make user namespaces, but not mount in them",
             "as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0; `layerfs mount` works with FUSE instead",
         ) from error
+
+
+def _close_all_but(kept: tuple[int, ...]) -> None:
+    """Close what a process has of the outside, from its descriptors as /proc shows them."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd not in kept:
+            with suppress(OSError):  # the one that lists them
+                os.close(fd)
 
 
 def _make_all_private() -> None:

@@ -45,6 +45,27 @@ def test_no_process_that_the_command_sees_leads_out_of_its_root(
     assert done.stdout == "looked\n"
 
 
+@pytest.mark.parametrize("driver", ["fuse", "kernel"])
+def test_not_even_root_sees_the_server_from_inside(scratch: Path, driver: str) -> None:
+    require("root", "busybox", "fuse", "kernel overlay")
+    base = scratch / "base"
+    (base / "bin").mkdir(parents=True)
+    shutil.copy(shutil.which("busybox") or "", base / "bin/busybox")
+    (base / "look").write_text(LOOK)
+    (scratch / "secret").write_text("the host's\n")
+    shell = ["busybox", "env", "-u", "ONLY_OUTSIDE", "busybox", "sh", "/look"]
+    command = [BIN / "layerfs", "run", "--root", f"--driver={driver}", base, "--", *shell]
+    done = subprocess.run(
+        [str(word) for word in command],
+        env={**os.environ, "SECRET": str(scratch / "secret")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "looked\n"
+
+
 def test_a_command_in_its_own_root_has_the_environment_of_root() -> None:
     given = {b"PATH": b"/home/me/bin:/usr/bin", b"TMPDIR": b"/scratch", b"HOME": b"/home/me", b"LANG": b"C"}
     found = environment(b"/", given)
