@@ -53,6 +53,7 @@ def test_root_mounts_a_chain_by_the_kernel_and_can_write(subject: Subject) -> No
     with subject.at("work") as target:
         kinds = [entry.type for entry in mountinfo() if entry.target == os.fsencode(target)]
         assert kinds == [b"overlay"]
+        assert os.listxattr(target) == os.listxattr(target / "b") == []  # and not "operation not supported"
         (target / "b").write_text("2")
         (target / "a").write_text("again")
     subject.snapshots.commit("third", "work")
