@@ -43,7 +43,6 @@ WITHOUT_MIRROR = {
     "spec": "attach",
     "store": "info",
     "sys": "fsmount ids later libc mountprobe overlay rootfs",
-    "union": "attrs flatten inodes kept lookup opened options removal shown state union whiteout work",
 }
 
 
