@@ -170,7 +170,8 @@ def test_a_killed_server_leaves_old_or_new(union: Mounted, storm: str) -> None:
         union.mount()
         check_both(union, STORMS[storm], done)
         union.unmount()
-        assert [files for _, _, files in os.walk(union.work) if files] == []
+        scratch = os.path.join(union.work, b"work")  # beside it the index of hard links stays
+        assert [files for _, _, files in os.walk(scratch) if files] == []
         if union.is_root:
             assert_kernel_reads_the_same(union)
 
@@ -184,13 +185,20 @@ def check_both(union: Mounted, storm: Storm, done: set[int]) -> None:
 
 
 def assert_kernel_reads_the_same(union: Mounted) -> None:
-    """Kernel overlayfs finds the same tree in the upper that a crash left."""
+    """Kernel overlayfs finds the same tree in the upper that a crash left.
+
+    But for a hard link's other name, which nobody had asked for when the file was copied up: until the kernel does, it
+    stands in our index of links alone (union/hardlinks.py).
+    """
     union.mount()
     expected = union.tree().without_links()
     union.unmount()
     kernel = Subject("kernel", "redirect_dir=on,index=off,xino=off,metacopy=on")
     with kernel.mounted(Place(tuple(union.lowers), union.root, union.upper, union.work)):
-        assert differences(expected, read_tree(union.root).without_links()) == []
+        found = read_tree(union.root).without_links()
+    for tree in (expected, found):
+        assert tree.records.pop(b"h/two").size == SIZE
+    assert differences(expected, found) == []
 
 
 def test_a_dead_mount_is_cleared_away_by_the_next(union: Mounted) -> None:
