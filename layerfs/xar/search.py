@@ -206,12 +206,21 @@ def _need(name: bytes, dependant: bytes) -> str:
 
 
 def _refuse_stranger(candidate: Candidate, directory: bytes, dependant: bytes) -> None:
-    """Refuse what a stranger may have put into a directory that is open to everybody."""
-    if not os.stat(directory).st_mode & stat.S_IWOTH:
+    """Refuse what a stranger may have put, or may exchange, in a directory that is open to everybody."""
+    mode = os.stat(directory).st_mode
+    if not mode & stat.S_IWOTH:
         return
-    owner = os.stat(candidate.path).st_uid
-    if owner not in (0, os.geteuid(), os.stat(dependant).st_uid):
+    trusted = {0, os.geteuid(), os.stat(dependant).st_uid}
+    # Of a symlink its owner counts too: he may let it lead elsewhere once it was looked at.
+    owners = [os.lstat(candidate.path).st_uid, os.stat(candidate.path).st_uid]
+    stranger = next((owner for owner in owners if owner not in trusted), None)
+    if stranger is not None:
         raise InvalidArgument(
-            f"{os.fsdecode(candidate.path)} belongs to a stranger (uid {owner}) and lies where anybody may put files",
+            f"{os.fsdecode(candidate.path)} belongs to a stranger (uid {stranger}), where anybody may put files",
             "take a directory of your own",
+        )
+    if not mode & stat.S_ISVTX:
+        raise InvalidArgument(
+            f"{os.fsdecode(candidate.path)} lies where anybody may exchange it: the directory is open to all",
+            f"chmod +t {os.fsdecode(directory)}, or take a directory of your own",
         )

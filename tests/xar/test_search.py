@@ -159,3 +159,19 @@ def test_strangers_file_counts_only_where_not_everybody_may_put_files(place: Pat
         found(place)
     os.chown(place / "beside/a.xar", 4711, 4711)
     assert found(place) == "beside/f.xar", "the dependant is theirs, too"
+
+
+def test_a_file_that_a_stranger_may_exchange_is_refused(place: Path) -> None:
+    """Who owned the symlink could let it lead elsewhere after it was looked at."""
+    require("root")
+    fake(place / "beside", "f").rename(place / "beside/real.xar")
+    (place / "beside/f.xar").symlink_to("real.xar")
+    (place / "beside").chmod(0o1777)
+    assert found(place) == "beside/f.xar"
+    os.chown(place / "beside/f.xar", 4711, 4711, follow_symlinks=False)
+    with pytest.raises(InvalidArgument, match="belongs to a stranger"):
+        found(place)
+    os.chown(place / "beside/f.xar", 0, 0, follow_symlinks=False)
+    (place / "beside").chmod(0o777)
+    with pytest.raises(InvalidArgument, match="anybody may exchange it"):
+        found(place)
