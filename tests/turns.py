@@ -20,7 +20,7 @@ from tests.host import PROJECT
 
 MOUNTING_ROOMS = {
     *("cli", "contract", "crash", "e2e", "fuse", "mounts", "oracle", "powercut", "semantics"),
-    *("snapshots", "snapshotters", "xarexec"),
+    *("conformance", "snapshots", "snapshotters", "xarexec"),
 }
 _CLONE_NEWNS, _MS_PRIVATE_BELOW = 0x20000, 1 << 18 | 1 << 14
 _libc = ctypes.CDLL(None, use_errno=True)
