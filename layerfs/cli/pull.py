@@ -17,6 +17,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "gone on with by the next pull. Credentials are those of docker and podman; they go to the registry only.",
     )
     parser.add_argument("image", metavar="REF", help="HOST/REPOSITORY[:TAG][@DIGEST]")
+    parser.add_argument("-o", "--output", metavar="DIR", help="of an artifact of XARs: write its files there")
     parser.add_argument("--all-platforms", action="store_true", help="all that an index has, not only ours")
     parser.add_argument("--referrers", action="store_true", help="what refers to it too: signatures, SBOMs")
     parser.add_argument("--no-unpack", action="store_true", help="store the image only")
@@ -45,5 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for image in done.images:
             layers.say(f"{image.name} {image.top.digest}")
+        if arguments.output is not None:
+            from layerfs.oci.artifacts import write_packages
+
+            for path in write_packages(Images(store), done.images[0], os.fsencode(arguments.output)):
+                layers.say(os.fsdecode(path))
     complain([f"warning: /{os.fsdecode(where)}: {why}" for where, why in done.waived])
     return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from layerfs.errors import AlreadyExists, InvalidArgument, NotFound
+from layerfs.errors import InvalidArgument, NotFound
 from layerfs.oci import documents
 from layerfs.oci.digest import Digest, digest_of
 from layerfs.oci.documents import Descriptor, Json, dump_json
@@ -83,7 +83,7 @@ def commit(
             images, base, config, {"mediaType": kind, "digest": layer.packed, "size": layer.packed_size}
         )
         for document in (config, manifest):
-            held.callback(os.close, _stored(images, document))
+            held.callback(os.close, images.keep(document))
         top = Descriptor(documents.MANIFEST, digest_of(manifest), len(manifest))
         holds: list[str] = [top.digest, digest_of(config), layer.packed]
         if base is not None:
@@ -91,17 +91,6 @@ def commit(
             holds += [each.digest for each in old.layers]
             holds += [hold for hold in images.holds(base) if hold.startswith("snapshot:")]
         return Committed(images.put(name, top, top, dict.fromkeys(holds)), layer)
-
-
-def _stored(images: Images, data: bytes) -> int:
-    digest = digest_of(data)
-    try:
-        with images.store.content.ingest(digest, len(data)) as taking:
-            taking.restart()
-            taking.write(data)
-            return taking.commit().held
-    except AlreadyExists:
-        return images.store.content.hold(digest).held
 
 
 def _base(images: Images, parent: str) -> Image:

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from layerfs.errors import Corrupt, InvalidArgument, LayerfsError, NotFound
+from layerfs.errors import AlreadyExists, Corrupt, InvalidArgument, LayerfsError, NotFound
 from layerfs.oci.closure import Chosen, choose, leaves, load, read_document
-from layerfs.oci.digest import Digest, parse_digest
+from layerfs.oci.digest import Digest, digest_of, parse_digest
 from layerfs.oci.documents import Descriptor, Platform
 from layerfs.oci.reference import parse_reference
 from layerfs.oci.streams import reader_of
@@ -117,6 +117,17 @@ class Images:
             if hold.startswith(SNAPSHOT):
                 depths[hold] = depth(hold)
         return sorted(depths, key=lambda hold: depths[hold])
+
+    def keep(self, data: bytes) -> int:
+        """Store a document, and return a descriptor that keeps it there."""
+        digest = digest_of(data)
+        try:
+            with self.store.content.ingest(digest, len(data)) as taking:
+                taking.restart()
+                taking.write(data)
+                return taking.commit().held
+        except AlreadyExists:
+            return self.store.content.hold(digest).held
 
     def document(self, wanted: Descriptor) -> bytes:
         """Return the bytes of a document in the store, checked. Raises NotFound, Corrupt."""

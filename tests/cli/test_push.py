@@ -2,6 +2,7 @@
 
 from tests.cli.images import Shop
 from tests.oci.registries import Naughty
+from tests.xar.packages import real
 
 
 def test_push_under_another_name(shop: Shop) -> None:
@@ -11,3 +12,18 @@ def test_push_under_another_name(shop: Shop) -> None:
         assert said.startswith(f"{registry.host}/repo:2 sha256:")
         assert "2" in registry.manifests
     assert shop.run("push", name, check=False).returncode == 1
+
+
+def test_xar_travels_with_what_it_depends_on(shop: Shop) -> None:
+    place = shop.place / "xars"
+    place.mkdir()
+    top = real(place, "top", {"own": "1"}, ["base"])
+    base = real(place, "base", {"lib": "2"})
+    with Naughty().running() as registry:
+        name = f"{registry.host}/repo:1"
+        shop.run("push", "--insecure", top, name)
+        other = shop.place / "other"
+        said = shop.run("pull", "--insecure", "--root", other, name, "-o", shop.place / "out").stdout
+        assert [line.rpartition("/")[2] for line in said.splitlines()[1:]] == [top.name, base.name]
+    assert (shop.place / "out" / top.name).read_bytes() == top.read_bytes()
+    assert shop.run("xar", "graph", shop.place / "out" / top.name).returncode == 0
