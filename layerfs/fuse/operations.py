@@ -23,7 +23,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
-from layerfs.fuse import wire
+from layerfs.fuse import threads, wire
 from layerfs.fuse.callers import caller_of, who_is
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.copying import check_client
@@ -277,6 +277,8 @@ class Operations(FileData):
         await self._loading.parents(parent)
         await self._loading.victim(parent, name)
         self.union.rmdir(parent, name)
+        if (clear := self.union.clearing()) is not None:  # 100,000 whiteouts take a second
+            await threads.run(clear)
         await self._syncing.after_change(parent)
 
     async def rename(

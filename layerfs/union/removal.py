@@ -6,7 +6,7 @@ What is still in use when its name goes is held on to: files by a descriptor, di
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up_directory, cover_link, lower_part
@@ -91,7 +91,9 @@ def rmdir(ov: Writable, parent: Directory, name: bytes) -> None:
             if node.upper() is None:
                 _remove_file(ov, ov.fd(part), listing, name, whiteout=True)
             else:
-                _remove_upper_directory(ov, ov.fd(part), listing, name, whiteout=shadowed)
+                aside = _remove_upper_directory(ov, ov.fd(part), listing, name, whiteout=shadowed)
+                if aside is not None:
+                    ov.upper.work.discard(aside, len(listing_of(ov, node).whiteouts))
             mark_removed(ov, node, held)
         listing.removed(name, shadowed=shadowed)
     finally:
@@ -142,18 +144,17 @@ def _is_alive(tree: Tree, fd: int) -> bool:
     return True
 
 
-def _remove_upper_directory(ov: Writable, at: int, listing: Listing, name: bytes, *, whiteout: bool) -> None:
+def _remove_upper_directory(ov: Writable, at: int, listing: Listing, name: bytes, *, whiteout: bool) -> bytes | None:
+    """Remove a directory that shows nothing. Returns its name in the scratch directory if it holds whiteouts still."""
     work = ov.upper.work
     if not whiteout:
         try:
             os.rmdir(name, dir_fd=at)
-            return
+            return None
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         aside = work.name()
         dirs.move(at, name, work.fd, aside)  # only whiteouts are left in it
-    else:
-        aside = directory_by_whiteout(ov, at, listing, name)
-    with suppress(OSError):  # it is removed; the next mount empties the scratch directory
-        dirs.remove(work.fd, aside)
+        return aside
+    return directory_by_whiteout(ov, at, listing, name)

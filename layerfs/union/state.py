@@ -6,6 +6,8 @@ A function that changes something takes a `Writable`, which has an upper; one th
 import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from layerfs.sys import dirs
@@ -24,6 +26,7 @@ from layerfs.union.pool import Pool, Room
 from layerfs.union.shown import Attributes as Attributes
 from layerfs.union.whiteout import Marks
 
+FEW = 256  # names whose removal is not worth a thread: a few ms
 Job = Callable[[], Any]
 INO_XATTR = "layerfs.ino"  # below the marks' prefix: "OWN:NUMBER", OWN being the upper object's own inode number
 
@@ -31,18 +34,34 @@ INO_XATTR = "layerfs.ino"  # below the marks' prefix: "OWN:NUMBER", OWN being th
 class Work:
     """The scratch directory of a union: `work/` inside the work directory, as kernel overlayfs has it."""
 
-    __slots__ = ("_count", "_lock", "base", "fd")
+    __slots__ = ("_aside", "_count", "_lock", "base", "fd")
 
     def __init__(self, base: int, fd: int, lock: int = -1) -> None:
         self.base = base  # the work directory itself; all are ours
         self.fd = fd
         self._lock = lock  # what says that the upper is in use, -1 without
         self._count = 0
+        self._aside: list[bytes] = []
 
     def name(self) -> bytes:
         """Return a name that is free in the scratch directory."""
         self._count += 1
         return b"%d" % self._count
+
+    def discard(self, name: bytes, size: int) -> None:
+        """Remove a directory of about `size` names that was put here: at once, or when `clearing` is called."""
+        if size > FEW:
+            self._aside.append(name)
+            return
+        with suppress(OSError):  # the next mount empties the scratch directory
+            dirs.remove(self.fd, name)
+
+    def clearing(self) -> Callable[[], None] | None:
+        """Return what removes all that was only put aside, for any thread to call; None if that is nothing."""
+        if not self._aside:
+            return None
+        names, self._aside = self._aside, []
+        return partial(_clear, os.dup(self.fd), names)
 
     def close(self) -> None:
         """Release both directories, and the upper."""
@@ -50,6 +69,16 @@ class Work:
         os.close(self.base)
         if self._lock >= 0:
             os.close(self._lock)
+
+
+def _clear(fd: int, names: list[bytes]) -> None:
+    """Remove names of the scratch directory and close `fd`, a descriptor of it."""
+    try:
+        for name in names:
+            with suppress(OSError):
+                dirs.remove(fd, name)
+    finally:
+        os.close(fd)
 
 
 class Upper:

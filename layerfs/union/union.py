@@ -273,6 +273,10 @@ class Union:
         """Remove an empty directory."""
         removal.rmdir(self._writable(), self._ov.directory(parent), name)
 
+    def clearing(self) -> Callable[[], None] | None:
+        """Return what clears away large directories that were removed, for any thread to call; None for nothing."""
+        return self._ov.upper.work.clearing() if self._ov.upper is not None else None
+
     def rename(self, parent: int, name: bytes, to: int, new: bytes, flags: int = 0) -> None:
         """Rename anything, with the flags of renameat2(2)."""
         for _file in self.renaming(parent, name, to, new, flags):

@@ -1,10 +1,12 @@
 """What one union holds."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from layerfs.union import state
 from layerfs.union.attrs import Change
 from layerfs.union.state import Overlay, Writable
 from tests.oracle.trees import file
@@ -45,3 +47,22 @@ def test_a_front_end_reads_with_its_own_helpers_and_is_told_of_changes(scratch: 
             box.write(b"d/f", b"F")
             assert {node.ino, inner.ino} <= set(told)
         assert 2 in ran or 3 in ran
+
+
+def test_a_directory_of_many_whiteouts_is_cleared_by_whoever_has_time(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing 100,000 whiteouts inside rmdir kept everybody else waiting for a second."""
+    monkeypatch.setattr(state, "FEW", 2)
+    names = [b"d/%d" % index for index in range(5)]
+    with Box(scratch, {name: file() for name in names}) as box:
+        for name in names:
+            box.unlink(name)
+        assert box.union.clearing() is None
+        box.rmdir(b"d")
+        held = sum(len(files) for _, _, files in os.walk(os.path.join(box.work, b"work")))
+        clear = box.union.clearing()
+        assert held >= 5 and clear is not None and box.union.clearing() is None
+        clear()
+        assert os.listdir(os.path.join(box.work, b"work")) in ([], [b"whiteout"])
+        assert box.again().tree() == {}
