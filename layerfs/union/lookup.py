@@ -56,7 +56,7 @@ def _file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attribute
     """Return the one node of this object: names that are hard links share it."""
     own, part = _object_at(ov, parent, name, part, st)
     node = ov.table.of_object(own)
-    if not isinstance(node, File):
+    if not isinstance(node, File) or node.kind != st.st_mode >> 12:  # an inode number that is used again
         node = _new_file(ov, parent, name, part, st, at, own)
     elif node.part is None:
         _revive(ov, node, parent, name, part)
