@@ -1,0 +1,192 @@
+"""What does it cost to take an image in?
+
+    python -m benchmarks.images [--rounds N] [LAYER.tar...]
+
+Ours beside containerd, umoci and podman, with `pigz -dc | tar x` of the first layer as the floor. The image is made of
+the given uncompressed layers (default: one of this host's documentation and Python files), compressed with gzip. All
+programs take their turns in each round, each on an empty store on the same filesystem. Shown for each: wall time and
+CPU time [s], the daemon's counted in, as median and spread over the rounds, and the largest resident memory.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layerfs.oci.commit import Recipe, commit
+from layerfs.oci.export import export
+from layerfs.oci.images import Images
+from layerfs.oci.layer import Place, apply_layer
+from layerfs.oci.streams import reader_of
+from layerfs.snapshots.library import open_store
+
+NAME = "localhost/measured:1"
+DEFAULT = ("usr/share/doc", "usr/lib/python3", "usr/share/perl", "usr/include")
+CONTAINERD = """\
+version = 2
+root = "PLACE/containerd"
+state = "PLACE/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+[grpc]
+address = "PLACE/c.sock"
+[ttrpc]
+address = ""
+"""
+
+
+@dataclass
+class Peer:
+    """One way to take the image in: a command line for a fresh directory, and the daemon that works for it."""
+
+    name: str
+    command: Callable[[Path], list[str]]
+    daemon: int = 0
+    after: Callable[[], None] = lambda: None
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    memory: int = 0
+
+    def measure(self, place: Path) -> None:
+        """Run once, on an empty store."""
+        place.mkdir()
+        os.sync()
+        before, begin = _cpu_of(self.daemon), time.perf_counter()
+        program = subprocess.Popen(self.command(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(program.pid, 0)
+        program.returncode = status
+        if status:
+            sys.exit(f"benchmarks.images: {self.name} ends with {status}")
+        self.wall.append(time.perf_counter() - begin)
+        self.cpu.append(usage.ru_utime + usage.ru_stime + _cpu_of(self.daemon) - before)
+        self.memory = max(self.memory, usage.ru_maxrss // 1024)
+        self.after()
+        shutil.rmtree(place)
+
+
+def _cpu_of(pid: int) -> float:
+    """Return the CPU time of a process and of its children that have ended [s]; none for 0."""
+    if not pid:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.images", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--directory", type=Path, help="on which filesystem (default: TMPDIR)")
+    parser.add_argument("layers", nargs="*", type=Path)
+    args = parser.parse_args(words)
+    place = Path(tempfile.mkdtemp(prefix="layerfs-images-", dir=args.directory))
+    daemon = None
+    try:
+        archive = _archive(place, args.layers or [_default(place)])
+        daemon = _containerd(place) if shutil.which("containerd") else None
+        peers = _peers(place, archive, daemon)
+        for number in range(args.rounds):
+            for peer in peers if number % 2 == 0 else peers[::-1]:
+                peer.measure(place / "run")
+        _print(peers)
+    finally:
+        if daemon is not None:
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait()
+        shutil.rmtree(place)
+    return 0
+
+
+def _default(place: Path) -> Path:
+    there = [name for name in DEFAULT if Path("/", name).exists()]
+    subprocess.run(["tar", "-C", "/", "-cf", place / "layer.tar", *there], check=True)
+    return place / "layer.tar"
+
+
+def _archive(place: Path, layers: Sequence[Path]) -> Path:
+    """Make an OCI archive of layers, by our own commits."""
+    with open_store(place / "made") as store:
+        snapshots, images = store.snapshotter("overlay"), Images(store)
+        parent = ""
+        for number, layer in enumerate(layers):
+            snapshots.prepare("work", parent)
+            own = os.open(snapshots.layer("work").path, os.O_RDONLY)
+            source = os.open(layer, os.O_RDONLY)
+            apply_layer(reader_of(source), Place(own))
+            os.close(own)
+            os.close(source)
+            done = commit(images, snapshots, "work", NAME, Recipe(created="2026-01-01T00:00:00Z"))
+            parent = done.layer.diff_id if number == 0 else f"layer-{number}"
+            snapshots.commit(parent, "work")
+        export(images, images.get(NAME), os.fsencode(place / "image.tar"), "oci")
+    shutil.rmtree(place / "made")
+    return place / "image.tar"
+
+
+def _containerd(place: Path) -> "subprocess.Popen[bytes]":
+    (place / "c.toml").write_text(CONTAINERD.replace("PLACE", str(place)))
+    with (place / "c.log").open("wb") as log:
+        program = subprocess.Popen(["containerd", "-c", place / "c.toml"], stdout=log, stderr=log)
+    while not (place / "c.sock").exists():
+        time.sleep(0.05)
+    return program
+
+
+def _peers(place: Path, archive: Path, daemon: "subprocess.Popen[bytes] | None") -> list[Peer]:
+    """Return who takes part: whatever is installed."""
+    layout, layer = place / "layout", place / "layer.gz"
+    layout.mkdir()
+    subprocess.run(["tar", "-xf", archive, "-C", layout], check=True)
+    top = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]
+    manifest = json.loads((layout / "blobs" / top.replace(":", "/")).read_text())
+    shutil.copy(layout / "blobs" / manifest["layers"][0]["digest"].replace(":", "/"), layer)
+    ours = [sys.executable, "-m", "layerfs.cli.main", "image", "import", str(archive)]
+
+    def layerfs(name: str) -> Callable[[Path], list[str]]:
+        return lambda run: [*ours, "--snapshotter", name, "--root", str(run / "store")]
+
+    found = [Peer("layerfs overlay", layerfs("overlay")), Peer("layerfs xar", layerfs("xar"))]
+    if daemon is not None:
+        ctr = ["ctr", "-a", str(place / "c.sock"), "images"]
+
+        def remove() -> None:
+            subprocess.run([*ctr, "rm", "--sync", NAME], check=True, stdout=subprocess.DEVNULL)
+
+        found.append(Peer("ctr images import", lambda run: [*ctr, "import", str(archive)], daemon.pid, remove))
+    if shutil.which("umoci"):
+        found.append(
+            Peer("umoci unpack", lambda run: ["umoci", "unpack", "--image", f"{layout}:{NAME}", str(run / "u")])
+        )
+    if shutil.which("podman"):
+        own = ["podman", "--storage-driver", "overlay"]
+        found.append(
+            Peer(
+                "podman load",
+                lambda run: [*own, "--root", str(run / "p"), "--runroot", str(run / "r"), "load", "-i", str(archive)],
+            )
+        )
+    unzip = "pigz" if shutil.which("pigz") else "gzip"
+    found.append(Peer(f"{unzip} | tar, first layer", lambda run: ["sh", "-c", f"{unzip} -dc {layer} | tar -xC {run}"]))
+    return found
+
+
+def _print(peers: Sequence[Peer]) -> None:
+    print(f"{'':28}{'wall':>8}{'spread':>8}{'CPU':>8}{'spread':>8}{'MiB':>8}")
+    for peer in peers:
+        wall, cpu = statistics.median(peer.wall), statistics.median(peer.cpu)
+        spreads = (max(peer.wall) - min(peer.wall), max(peer.cpu) - min(peer.cpu))
+        print(f"{peer.name:28}{wall:8.2f}{spreads[0]:8.2f}{cpu:8.2f}{spreads[1]:8.2f}{peer.memory:8}")
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main())
