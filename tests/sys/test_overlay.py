@@ -1,0 +1,18 @@
+"""Stacks in the words of kernel overlayfs; mounts of them are in test_mounts.py."""
+
+import pytest
+
+from layerfs.errors import Unsupported
+from layerfs.model import Stack
+from layerfs.spec.options import unescape
+from layerfs.sys.overlay import DATA_LIMIT, escape, joined
+
+
+@pytest.mark.parametrize("path", [b"/a", b"/a,b:c", b"/\\", b"/a\\:b", b"/\xff,"])
+def test_an_escaped_path_is_read_as_it_was(path: bytes) -> None:
+    assert unescape(escape(path)) == path
+
+
+def test_a_stack_that_does_not_fit_into_a_page_is_refused_with_the_next_step() -> None:
+    with pytest.raises(Unsupported, match=f"mount\\(2\\) takes {DATA_LIMIT}"):
+        joined(Stack((b"/" + b"l" * 200,) * 30), ())
