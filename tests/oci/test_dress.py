@@ -4,6 +4,8 @@ import os
 import struct
 from pathlib import Path
 
+from layerfs.oci.dress import Ownership
+from layerfs.oci.produce import Difference, produce_layer
 from tests.host import require
 from tests.oci.tars import (
     END,
@@ -17,7 +19,7 @@ from tests.oci.tars import (
     pax,
     symlink,
 )
-from tests.oci.test_tar import ODD
+from tests.oci.test_tar import ODD, members
 
 
 def test_everything_of_an_entry_arrives(scratch: Path) -> None:
@@ -59,3 +61,31 @@ def test_directory_mode_and_times_come_last(scratch: Path) -> None:
     for name, mode in (("d", 0o500), ("d/e", 0)):
         found = entry_of(scratch / "t" / name)
         assert (found.mode, found.mtime_ns) == (mode, NOW * 10**9)
+
+
+def test_owners_beside_the_files_where_they_cannot_be_set(scratch: Path) -> None:
+    """containers/storage writes `uid:gid:mode`, the mode octal with a leading 0; the layer's root has one, too."""
+    entries = [
+        file(b"f", b"x", mode=0o4640, uid=7, gid=8), file(b"none", mode=0), directory(b"d", mode=0o500, uid=3),
+        file(b"d/in", b"y", mode=0o666), header(b"dev", b"4", major=7, minor=1, mode=0o660), header(b"fifo", b"6"),
+        symlink(b"s", b"t", uid=9), END,
+    ]  # fmt: skip
+    apply(b"".join(entries), scratch / "t", ownership=Ownership.OVERRIDE)
+    found = look(scratch / "t")
+    said = {path: dict(entry.xattrs).get("user.containers.override_stat") for path, entry in found.items()}
+    assert said == {
+        ".": b"0:0:0755", "f": b"7:8:04640", "none": b"0:0:00", "d": b"3:0:0500", "d/in": b"0:0:0666",
+        "dev": b"0:0:0660:block-7-1", "fifo": b"0:0:0644:pipe", "s": None,
+    }  # fmt: skip
+    assert [found[path].kind for path in ("dev", "fifo", "s")] == ["f", "f", "l"]
+    assert all(entry.mode & 0o6022 == 0 for path, entry in found.items() if path != "s")
+    assert {entry.owner for entry in found.values()} == {(os.geteuid(), os.getegid())}
+
+
+def test_owners_that_were_written_down_come_out_again(scratch: Path) -> None:
+    layer = directory(b"d", mode=0o500, uid=3) + file(b"d/f", b"x", mode=0o4640, uid=7, gid=8) + END
+    apply(layer, scratch / "t", ownership=Ownership.OVERRIDE)
+    out = bytearray()
+    produce_layer(Difference(bytes(scratch / "t")), out.extend)
+    found = {member.path: (member.mode, member.uid, member.gid, member.xattrs) for member, _ in members(bytes(out))}
+    assert found == {b"d/": (0o500, 3, 0, {}), b"d/f": (0o4640, 7, 8, {})}
