@@ -36,10 +36,6 @@ REGISTRIES = [
 # Where this project was begun; in halves for the same reason.
 OUTSIDE = ["/work" + "/main", "/work" + "/shared", "../" + "shared", "/tmp" + "/s/"]
 
-# Modules that tests/ROOM/test_MODULE.py does not mirror yet. The table only shrinks: new modules have one.
-WITHOUT_MIRROR: dict[str, str] = {
-    "snapshots": "driver snapshotter",
-}
 
 
 @cache
@@ -130,9 +126,7 @@ def test_every_module_has_a_mirror_among_the_tests() -> None:
         for path in modules
         if path.stem != "__init__" and Path("tests", path.parts[1], f"test_{path.name}") not in files
     }
-    excused = {f"{room} {name}" for room, names in WITHOUT_MIRROR.items() for name in names.split()}
-    assert lacking - excused == set(), "write tests/ROOM/test_MODULE.py for these"
-    assert excused - lacking == set(), "take these out of WITHOUT_MIRROR: they have a mirror, or are gone"
+    assert lacking == set(), "write tests/ROOM/test_MODULE.py for these"
 
 
 def test_top_level_holds_only_what_the_map_shows() -> None:
