@@ -12,6 +12,7 @@ from layerfs.errors import Corrupt
 from layerfs.model import Stack
 from layerfs.oci.tar import Member
 from layerfs.oci.view import Seen, View, member_of, pieces_of
+from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.union import opened
 from layerfs.union.options import UnionOptions
 from layerfs.union.state import Attributes
@@ -28,10 +29,12 @@ class Below(View, Protocol):
 class UnionBelow:
     """Layers as directories or images, top first, seen through the union."""
 
-    def __init__(self, lowers: Sequence[bytes], options: UnionOptions | None = None) -> None:
+    def __init__(self, lowers: Sequence[bytes], *, metacopy: bool = False) -> None:
+        """`metacopy`: whether the topmost is a snapshot's own, whose files may have their data further down."""
         from layerfs.lowers.kinds import open_tree
 
-        self._union = Union.open(Stack(tuple(lowers)), options or UnionOptions(), open_tree=open_tree)
+        options = UnionOptions(metacopy=metacopy, userxattr=not trusted_xattrs())
+        self._union = Union.open(Stack(tuple(lowers)), options, open_tree=open_tree)
         self._way: list[tuple[bytes, int, Attributes]] = []  # to the path that was asked for last
 
     def __enter__(self) -> Self:

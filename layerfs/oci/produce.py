@@ -79,7 +79,7 @@ def entries(difference: Difference, report: Report) -> Iterator[Iterator[Item]]:
 
         def opened() -> UnionBelow:
             if not merged:
-                merged.append(held.enter_context(UnionBelow((difference.own, *difference.below))))
+                merged.append(held.enter_context(UnionBelow((difference.own, *difference.below), metacopy=True)))
             return merged[0]
 
         yield changes(own, below, opened, report)
