@@ -79,10 +79,7 @@ class Background:
         waiting = set(self._names(QUEUE))
         while waiting or not tried:
             tried.add(b"")
-            try:
-                lock = lock_file(os.path.join(self._root, _LOCK), wait=False)
-            except BlockingIOError:  # who works finds it: they look again when they have let go of the lock
-                return
+            lock = lock_file(os.path.join(self._root, _LOCK))  # of who works, or of who only looks whether anybody does
             try:
                 for name in sorted(waiting, key=int):
                     tried.add(name)

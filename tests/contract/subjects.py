@@ -81,7 +81,12 @@ class Subject:
 
 
 def is_packing(root: Path) -> bool:
-    """Whether a process packs in the background of a store."""
+    """Whether a process packs in the background of a store, or something waits for one.
+
+    A process that was just started has no command line yet, for a moment.
+    """
+    if any(next((store / "drivers/xar/queue").glob("*"), None) for store in (root, root / "store")):
+        return True
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             words = Path("/proc", name, "cmdline").read_bytes()

@@ -1,6 +1,7 @@
 """Background work: what waits, what failed, what is pinned; tests/snapshotters/test_xar.py kills who works."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,14 @@ def test_what_is_pinned_is_tidied_when_the_last_pin_goes(work: Background, scrat
 def test_only_one_process_works(work: Background, scratch: Path) -> None:
     put(scratch, 1)
     held = lock_file(os.fsencode(scratch / "worker.lock"))
-    work.work(_unwanted, yes)
+    done: list[bytes] = []
+    second = threading.Thread(target=work.work, args=(done.append, yes))
+    second.start()
+    work.start()  # somebody is at work, so nobody is started
+    assert (names(scratch), done) == ({"queue": ["1"]}, [])
     os.close(held)
-    assert names(scratch) == {"queue": ["1"]}
+    second.join()
+    assert len(done) == 1
 
 
 def _unwanted(directory: bytes) -> None:
