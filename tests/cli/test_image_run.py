@@ -2,7 +2,8 @@
 
 import subprocess
 
-from tests.cli.images import Shop
+from tests.cli.images import Shop, made
+from tests.host import BIN, Person, require
 
 
 def test_config_is_honoured(shop: Shop) -> None:
@@ -30,3 +31,21 @@ def test_mount_shows_the_image(shop: Shop) -> None:
         shop.run("image", "mount", name, point)
         assert (point / "etc/motd").read_text() == "hello\n"
         subprocess.run(["umount", point], check=True)
+
+
+def test_without_root_an_image_is_imported_mounted_and_run(person: Person) -> None:
+    require("userns", "fuse")
+    image = made()
+    top = image.finish(annotations={"org.opencontainers.image.ref.name": "made:1"})
+    layout = image.layout(person.home / "i", top)
+    words = str(BIN / "layerfs")
+    person.run([words, "image", "import", layout])
+    assert person.run([words, "run", "made:1", "--", "/bin/sh", "-c", "id -u; cat /etc/motd"]).stdout == "0\nhello\n"
+    (point := person.home / "m").mkdir()
+    person.owns(point)
+    person.run([words, "mount", "made:1", point])
+    try:
+        assert person.run(["cat", point / "etc/motd"]).stdout == "hello\n"
+    finally:
+        person.run([words, "umount", point])
+    person.run([words, "image", "rm", "made:1"])
