@@ -1,9 +1,18 @@
 """OCI images: layer tars in and out, image layouts, registries. What comes in here is a stranger's.
 
-    digest streams            names of content; bytes decompressed and hashed on both sides
-    header pax sparse tar     a tar, entry by entry
-    apply resolve links       what a layer means, whatever the order of its entries
-    target directory dress    the tree that a layer is written to
+    digest streams pack            names of content; bytes decompressed, compressed, hashed on both sides
+    header pax sparse tar write    a tar, entry by entry, in and out
+    apply marks links resolve sweep below    what a layer means, whatever the order of its entries
+    target directory dress squash  the tree or image that a layer is written to
+    view differ produce copying    what a snapshot changes, as a layer; files between snapshots
+    documents closure platforms reference naming archive sources    images as they come
+    images intake unpack export verify commit artifacts    images in a store
+    credentials transport registry pull push transfer      registries
+    passwd running                 how an image is run
+
+`layer.apply_layer`, `layer.pack_layer` and `produce.produce_layer` are what other rooms call. XARs are extracted by a
+writer of their own (xar/extract.py): an image is a finished tree, walked once from the top, whose flaws are left out
+one by one; a tar is a stream in any order, with deletions, of which all counts or nothing. Both write through `sys`.
 
 Libraries, with what they cost on one real layer (384 MB, 36,000 entries; CPU seconds):
 
