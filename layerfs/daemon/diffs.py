@@ -18,6 +18,7 @@ from layerfs.daemon.words import mounts_from
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots.driver import Form
+from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.info import Kind
 
@@ -44,7 +45,7 @@ class Diffs:
 
     def Apply(self, request: Any, call: Call) -> Any:
         from layerfs.oci import layer
-        from layerfs.oci.below import UnionBelow
+        from layerfs.oci.below import Below, NothingBelow, UnionBelow
         from layerfs.oci.digest import parse_digest
         from layerfs.oci.target import Form as TargetForm
 
@@ -57,11 +58,14 @@ class Diffs:
         with ExitStack() as held:
             root = os.open(place.path, _DIRECTORY)
             held.callback(os.close, root)
-            form, below = TargetForm.PLAIN, None
+            form: TargetForm = TargetForm.PLAIN
+            below: Below | None = None
             if place.form is Form.CHANGES:
                 form = TargetForm.OVERLAY
                 if info.parent:
                     below = held.enter_context(UnionBelow(snapshotter.stack(key).lowers[1:]))
+                elif PARENT_CHAIN not in info.labels:  # else it will be put on top of something at commit
+                    below = NothingBelow()
             read = held.enter_context(self._content.reading(call.namespace, digest))
             target = layer.Place(root, form, below)
             found = layer.apply_layer(read, target, layer.Expected(packed=digest), check=lambda: _check(call))
