@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from layerfs.mounts.scratch import scratch_directory
 
     layers, command = _parse_words(args)
+    _refuse_work_alone(args.upper, args.work)
     if len(layers) == 1 and not os.path.lexists(layers[0]):
         from layerfs.cli.image_run import run_image
 
@@ -95,10 +96,13 @@ def _parse_words(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     return args.layers, command
 
 
-def _stack(layers: list[str], upper: str | None, work: str | None) -> Stack:
-    """Return the stack with absolute paths; the work directory is `mount`'s where none is given."""
+def _refuse_work_alone(upper: str | None, work: str | None) -> None:
     if work and not upper:
         raise WrongUsage("--work without --upper", "give the directory that is to keep what is written as --upper")
+
+
+def _stack(layers: list[str], upper: str | None, work: str | None) -> Stack:
+    """Return the stack with absolute paths; the work directory is `mount`'s where none is given."""
     cwd = working_directory(*map(os.fsencode, [*layers, *filter(None, (upper, work))]))
     top = absolute(os.fsencode(upper), cwd) if upper else None
     scratch = resolve(os.fsencode(work)) if work else top and make_work(top)

@@ -127,6 +127,8 @@ async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None
     handled have GRACE to end; a thread's work always ends.
     """
     ending = ending_signals()
+    for number in ending:  # what trio puts back: a thread that did not block it must not die of a late one, either
+        signal.signal(number, _pass_over)
     with trio.open_signal_receiver(*ending) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
         try:
@@ -138,6 +140,10 @@ async def _leave_when_told(mountpoint: bytes, session: trio.CancelScope) -> None
         pyfuse3.terminate()
         await trio.sleep(GRACE)
         session.cancel()
+
+
+def _pass_over(*_: object) -> None:
+    """Do nothing on a signal: the end that it asks for has begun."""
 
 
 async def _leave(mountpoint: bytes) -> bool:
