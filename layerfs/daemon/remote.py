@@ -11,6 +11,7 @@ from typing import Final
 from layerfs.errors import AlreadyExists
 from layerfs.model import Mount
 from layerfs.snapshots.snapshotter import Snapshotter
+from layerfs.store.info import Info
 
 REF: Final = "containerd.io/snapshot.ref"
 
@@ -23,3 +24,13 @@ def prepare_or_adopt(
     if ref and snapshotter.adopt(f"{key} {ref}", ref, parent, labels):
         raise AlreadyExists(f"the layer {ref} is there", "find it by its label")
     return snapshotter.prepare(key, parent, labels)
+
+
+def is_of_an_image(info: Info) -> bool:
+    """Tell whether `layerfs image` made a snapshot: a layer under its ChainID, or one that it is unpacking.
+
+    containerd's collector removes all that is listed to it and that it did not make; its own keys are
+    NAMESPACE/NUMBER/KEY. So these are not listed: they belong to the store's images, and go with them.
+    """
+    ref = info.labels.get(REF, "")
+    return bool(ref) and "/" not in info.name and (info.name == ref or info.name.endswith(f" {ref}"))

@@ -9,6 +9,7 @@ import pytest
 from layerfs.daemon import config as module
 from layerfs.daemon.config import Config
 from layerfs.errors import InvalidArgument, LayerfsError
+from tests.host import PROJECT
 
 
 def written(place: Path, text: str) -> bytes:
@@ -55,3 +56,18 @@ def test_only_some_keys_change_while_the_daemon_runs() -> None:
 def test_every_key_is_documented() -> None:
     documented = set(re.findall(r"^    (\w+) =", module.__doc__ or "", re.MULTILINE))
     assert documented == {field.name for field in fields(Config)}
+
+
+def test_the_manual_has_every_key_and_its_default() -> None:
+    manual = (PROJECT / "docs/containerd.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)`", manual.split("## Configuration")[1], re.MULTILINE))
+    assert set(rows) == {field.name for field in fields(Config)}
+    defaults = {field.name: str(field.default).strip('"') for field in fields(Config)}
+    defaults |= {"root": "/var/lib/layerfs", "address": "/run/layerfs/layerfs.sock"}
+    assert {name: text.strip('"') for name, text in rows.items()} == defaults
+
+
+def test_the_manual_says_which_keys_a_hang_up_changes() -> None:
+    manual = (PROJECT / "docs/containerd.md").read_text()
+    (said,) = re.findall(r"SIGHUP\s+reads the file again: ([^:]*?) take effect at once", manual)
+    assert set(re.findall(r"`(\w+)`", said)) == set(module.LIVE)

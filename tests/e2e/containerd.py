@@ -32,6 +32,11 @@ DISABLED = [
     "io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
     "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.internal.v1.opt",
 ]  # fmt: skip
+CRI = """
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "{snapshotter}"
+  disable_snapshot_annotations = false
+"""
 APPLETS = "cat find ls mkdir mv rm sh sleep touch true"
 Entry = bytes | str | None  # a file's bytes, a symlink's target, a directory
 
@@ -76,6 +81,11 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def packed_digests() -> list[str]:
+    """The digests of the image's layers as they lie in a registry."""
+    return [digest(gzip.compress(tar, mtime=0)) for tar in layers()]
+
+
 def _described(data: bytes, kind: str, **more: Any) -> dict[str, Any]:
     media_type = f"application/vnd.oci.image.{kind}"
     return {"mediaType": media_type, "digest": digest(data), "size": len(data), **more}
@@ -114,15 +124,16 @@ def archive(path: Path) -> Path:
 class Containerd:
     """A containerd with our daemon as its snapshotter. `ctr` runs its command line."""
 
-    def __init__(self, place: Path, daemon: Served, snapshotter: str) -> None:
+    def __init__(self, place: Path, daemon: Served, snapshotter: str, *, cri: bool = False) -> None:
         self.place = place
         self.daemon = daemon
         self.snapshotter = snapshotter
         self._environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}  # for mount.fuse3: layerfs-mount
-        disabled = ", ".join(f'"{name}"' for name in DISABLED)
+        disabled = ", ".join(f'"{name}"' for name in DISABLED[int(cri) :])
         command: list[str | Path] = [BIN / "layerfs", "serve", "--print-config", "--address", daemon.address]
         done = subprocess.run([*command, "--root", daemon.store], capture_output=True, text=True, check=True)
-        (place / "c.toml").write_text(CONFIG.format(place=place, disabled=disabled) + done.stdout)
+        text = CONFIG.format(place=place, disabled=disabled) + done.stdout
+        (place / "c.toml").write_text(text + (CRI.format(snapshotter=snapshotter) if cri else ""))
         self.process = self.start()
 
     @property
@@ -193,11 +204,11 @@ class Containerd:
 
 
 @contextmanager
-def a_containerd(place: Path, snapshotter: str) -> Iterator[Containerd]:
-    """A containerd and a daemon while the block lasts."""
+def a_containerd(place: Path, snapshotter: str, *, cri: bool = False) -> Iterator[Containerd]:
+    """A containerd and a daemon while the block lasts, with the kubelet's service where `cri`."""
     with ExitStack() as held:
         daemon = held.enter_context(serving(place))
-        containerd = Containerd(place, daemon, snapshotter)
+        containerd = Containerd(place, daemon, snapshotter, cri=cri)
         held.callback(containerd.close)
         yield containerd
 

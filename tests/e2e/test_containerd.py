@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import mounts_below
-from tests.e2e.containerd import IMAGE, Containerd, a_containerd, a_registry, archive, until
+from tests.e2e import cri
+from tests.e2e.containerd import IMAGE, Containerd, a_containerd, a_registry, archive, packed_digests, until
+from tests.host import BIN
 
 NEEDS = ("root", "fuse", "containerd", "ctr", "runc", "docker-registry", "mkfs.btrfs")
 
 
 @pytest.fixture(params=["overlay", "fuse", "xar", "btrfs"])
-def containerd(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Containerd]:
-    """A containerd over each driver; for btrfs the store is on a filesystem of its own."""
+def snapshotter(request: pytest.FixtureRequest, scratch: Path) -> str:
+    """Each snapshotter's name; for btrfs the store is on a filesystem of its own."""
     (scratch / "store").mkdir(mode=0o700)
     if request.param == "btrfs":
         with open(scratch / "disk", "wb") as disk:
@@ -23,7 +25,13 @@ def containerd(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Contai
         subprocess.run(["mkfs.btrfs", "-q", scratch / "disk"], check=True)
         subprocess.run(["mount", "-o", "loop", scratch / "disk", scratch / "store"], check=True)
         (scratch / "store").chmod(0o700)
-    with a_containerd(scratch, f"layerfs-{request.param}") as made:
+    return f"layerfs-{request.param}"
+
+
+@pytest.fixture
+def containerd(snapshotter: str, scratch: Path) -> Iterator[Containerd]:
+    """A containerd over each driver, which has the image."""
+    with a_containerd(scratch, snapshotter) as made:
         made.ctr("images", "import", "--snapshotter", made.snapshotter, archive(scratch / "image.tar"))
         yield made
         remove_all(made)
@@ -97,3 +105,25 @@ def test_a_pull_fetches_and_unpacks_what_was_pushed(containerd: Containerd) -> N
         containerd.ctr("images", "pull", "--plain-http", "--snapshotter", containerd.snapshotter, name)
         containerd.ctr("images", "tag", name, IMAGE)
         assert containerd.run("pulled", "/bin/cat", "/l1/f") == "1"
+
+
+def test_layers_that_the_store_holds_are_neither_fetched_nor_unpacked(snapshotter: str, scratch: Path) -> None:
+    """By the kubelet's service, as ctr 1.6 asks for no remote snapshots; again after containerd forgot the image."""
+    with a_containerd(scratch, snapshotter, cri=True) as containerd, a_registry(scratch) as registry:
+        name = f"{registry}/box:1"
+        containerd.ctr("images", "import", "--no-unpack", archive(scratch / "image.tar"))
+        containerd.ctr("images", "tag", IMAGE, name)
+        containerd.ctr("images", "push", "--plain-http", name)
+        containerd.ctr("images", "remove", "--sync", name, IMAGE)
+        command: list[str | Path] = [BIN / "layerfs", "image", "import", scratch / "image.tar"]
+        options: list[str | Path] = ["--root", scratch / "store", "--snapshotter", snapshotter.removeprefix("layerfs-")]
+        subprocess.run([*command, *options], check=True, capture_output=True)
+        held = containerd.directories()
+        for _ in range(2):
+            cri.pull(containerd.socket, name)
+            assert not set(packed_digests()) & set(cri.ctr(containerd, "content", "list", "--quiet").split())
+            assert set(containerd.directories()) == set(held)
+            run = ("run", "--rm", "--snapshotter", snapshotter, name, containerd.id("remote"))
+            assert cri.ctr(containerd, *run, "/bin/cat", "/d/a", "/l7/f") == "a7"
+            cri.ctr(containerd, "images", "remove", "--sync", *cri.ctr(containerd, "images", "list", "-q").split())
+            until(lambda: len(cri.ctr(containerd, "snapshots", "--snapshotter", snapshotter, "ls").splitlines()) == 1)
