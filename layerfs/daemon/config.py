@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.snapshots.library import default_root
+from layerfs.sys.namespaces import in_user_namespace
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 LIVE: Final = ("snapshotter", "log_level", "cleanup_seconds")
@@ -76,9 +77,9 @@ class Config:
 
 
 def default_address() -> str:
-    """Return where the socket is: root's below /run, a user's in XDG_RUNTIME_DIR."""
-    base = "/run" if os.geteuid() == 0 and "ROOTLESSKIT_STATE_DIR" not in os.environ else ""
-    base = base or os.environ.get("XDG_RUNTIME_DIR", "/run")
+    """Return where the socket is: root's below /run, a user's (also as root of a namespace) in XDG_RUNTIME_DIR."""
+    whole = os.geteuid() == 0 and not in_user_namespace()
+    base = "/run" if whole else os.environ.get("XDG_RUNTIME_DIR", "/run")
     return os.path.join(base, "layerfs", "layerfs.sock")
 
 
