@@ -4,8 +4,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from layerfs.pysquashfs.places import Place, Places, held
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Source = Path | int
@@ -47,106 +48,115 @@ def entries_of(
     directory: Source,
     *,
     xattrs: bool = True,
+    follow: bool = True,
     on_dropped: Dropped | None = None,
     on_changed: Changed | None = None,
 ) -> Iterator[FileSpec]:
     """Yield what is below a directory, and first the directory itself: parents first, names sorted bytewise.
 
+    Nothing below it is reached by a path that its owner could exchange meanwhile (places.py), now or when content is
+    read. `follow` says whether the directory's own last name may be a symlink.
     Further names of a file are links to its first. Holes stay holes, since the entries name their files as sources.
     Attributes that squashfs cannot hold are left out; `on_dropped` is told their path and name. What vanishes meanwhile
-    is left out, too; `on_changed` is told of it. Raises OSError with the path of what cannot be read.
+    is left out, too, and what gets another type; `on_changed` is told. Raises OSError with the path of what cannot be
+    read.
     """
-    top = directory if isinstance(directory, int) else os.fsencode(directory)
-    base = b"/proc/self/fd/%d" % top if isinstance(top, int) else top
-    walk = _Walk(base, xattrs, on_dropped or (lambda path, name: None), on_changed or (lambda path, what: None))
-    yield walk.entry(b"", os.stat(base))
+    places = Places(directory if isinstance(directory, int) else os.fsencode(directory), follow=follow)
+    walk = _Walk(places, xattrs, on_dropped or (lambda path, name: None), on_changed or (lambda path, what: None))
+    yield walk.entry(b"", None)
     waiting = walk.listing(b"")[::-1]
     while waiting:
         path, status = waiting.pop()
         try:
             entry = walk.entry(path, status)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             walk.vanished(path)
             continue
         yield entry
-        if stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(entry.mode):
             waiting += walk.listing(path)[::-1]
+
+
+def entry_at(path: bytes, seen: os.stat_result, *, on_dropped: Dropped) -> FileSpec:
+    """Return one name, no directory, as an entry; FileNotFoundError if it had another type when it was seen."""
+    parent, name = os.path.split(path)
+    places = Places(parent or b".")
+    places.shown = parent
+    return _Walk(places, True, on_dropped, lambda path, what: None).entry(name, seen)
 
 
 class _Walk:
     """One pass over a directory: where it is, and which files were met."""
 
-    def __init__(self, base: bytes, xattrs: bool, on_dropped: Dropped, on_changed: Changed) -> None:
-        self.base, self.xattrs, self.on_dropped, self.on_changed = base, xattrs, on_dropped, on_changed
+    def __init__(self, places: Places, xattrs: bool, on_dropped: Dropped, on_changed: Changed) -> None:
+        self.places, self.xattrs, self.on_dropped, self.on_changed = places, xattrs, on_dropped, on_changed
         self.met: dict[tuple[int, int], bytes] = {}
-
-    def place(self, path: bytes) -> bytes:
-        return os.path.join(self.base, path) if path else self.base
 
     def listing(self, path: bytes) -> list[tuple[bytes, os.stat_result]]:
         """Paths in a directory, sorted, with their lstat."""
         prefix, found = path + b"/" if path else b"", []
         try:
-            with _opened(self.place(path), follow=not path) as items:
-                for item in items:
-                    try:
-                        found.append((prefix + os.fsencode(item.name), item.stat(follow_symlinks=False)))
-                    except FileNotFoundError:
-                        self.vanished(prefix + os.fsencode(item.name))
+            names = self.places.names(path)
         except (FileNotFoundError, NotADirectoryError):
             self.vanished(path)
-        return sorted(found, key=lambda pair: pair[0])
+            return []
+        for name, status in names:
+            if status is None:
+                self.vanished(prefix + name)
+            else:
+                found.append((prefix + name, status))
+        return found
 
     def vanished(self, path: bytes) -> None:
         """Tell of a name that is not there any more."""
         self.on_changed(path, "was gone when it was to be read: it is left out")
 
-    def entry(self, path: bytes, status: os.stat_result) -> FileSpec:
+    def entry(self, path: bytes, seen: os.stat_result | None) -> FileSpec:
+        """Return what a name is now; FileNotFoundError if it had another type when it was `seen`."""
+        with self.places.pinned(path) as fd:
+            status = os.fstat(fd)
+            if seen is not None and stat.S_IFMT(seen.st_mode) != stat.S_IFMT(status.st_mode):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.places.of(path))
+            try:
+                return self._entry(path, status, fd)
+            except OSError as error:
+                error.filename = self.places.of(path)
+                raise
+
+    def _entry(self, path: bytes, status: os.stat_result, fd: int) -> FileSpec:
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             first = self.met.setdefault((status.st_dev, status.st_ino), path)
             if first is not path:
                 return FileSpec(path, link=first)
         entry = FileSpec(path, status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9)
         if self.xattrs:
-            entry.xattrs = self.attributes(path)
+            entry.xattrs = self.attributes(path, fd)
         if stat.S_ISREG(status.st_mode):
-            entry.source, entry.seen = self.place(path), status
+            entry.source, entry.seen = Place(self.places, path), status
         elif stat.S_ISLNK(status.st_mode):
-            entry.target = os.readlink(self.place(path))
+            entry.target = os.readlink(b"", dir_fd=fd)
         else:
             entry.rdev = status.st_rdev
         return entry
 
-    def attributes(self, path: bytes) -> dict[bytes, bytes]:
-        place, found = self.place(path), {}
-        follow = not path  # the top may be named by a symlink, as /proc/self/fd/N is
-        for name in map(os.fsencode, _names(place, follow)):
+    def attributes(self, path: bytes, fd: int) -> dict[bytes, bytes]:
+        place, found = held(fd), {}
+        for name in map(os.fsencode, _names(place)):
             if not name.startswith(XATTR_PREFIXES):
                 self.on_dropped(path, name)
                 continue
             try:
-                found[name] = os.getxattr(place, name, follow_symlinks=follow)
+                found[name] = os.getxattr(place, name)
             except OSError as error:
                 if error.errno != errno.ENODATA:  # removed since it was listed
                     raise
         return found
 
 
-@contextmanager
-def _opened(place: bytes, *, follow: bool) -> Iterator[Iterator["os.DirEntry[str]"]]:
-    """Open a directory that may have become a symlink since it was seen."""
-    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+def _names(place: bytes) -> list[str]:
     try:
-        with os.scandir(fd) as items:
-            yield items
-    finally:
-        os.close(fd)
-
-
-def _names(place: bytes, follow: bool) -> list[str]:
-    try:
-        return os.listxattr(place, follow_symlinks=follow)
+        return os.listxattr(place)
     except OSError as error:
-        if error.errno != errno.ENOTSUP:
+        if error.errno not in (errno.ENOTSUP, errno.EPERM):
             raise
         return []

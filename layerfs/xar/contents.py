@@ -8,8 +8,7 @@ from typing import Final
 
 from layerfs.errors import InvalidArgument
 from layerfs.pysquashfs import FileSpec, entries_of
-from layerfs.pysquashfs.filespec import XATTR_PREFIXES
-from layerfs.sys import dirs
+from layerfs.pysquashfs.filespec import entry_at
 
 LINKS: Final = 40  # symlinks on the way to a target, as the kernel's MAXSYMLINKS
 
@@ -71,6 +70,7 @@ def _add(contents: Contents, path: bytes, name: bytes) -> None:
 
         found = entries_of(
             path,
+            follow=False,
             on_dropped=lambda inner, key: contents.dropped.append((below(inner), key)),
             on_changed=lambda inner, what: contents.changed.append((below(inner), what)),
         )
@@ -79,16 +79,7 @@ def _add(contents: Contents, path: bytes, name: bytes) -> None:
             entry.link = None if entry.link is None else below(entry.link)
             contents.entries.append(entry)
         return
-    entry = FileSpec(name, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns // 10**9, rdev=st.st_rdev)
-    if stat.S_ISREG(st.st_mode):
-        entry.source, entry.seen = path, st
-    elif stat.S_ISLNK(st.st_mode):
-        entry.target = os.readlink(path)
-    keys = {os.fsencode(key) for key in dirs.xattrs(dirs.Named(path))}
-    held = {key for key in keys if key.startswith(XATTR_PREFIXES)}
-    contents.dropped += [(name, key) for key in sorted(keys - held)]
-    entry.xattrs = {key: os.getxattr(path, key, follow_symlinks=False) for key in sorted(held)}
-    contents.entries.append(entry)
+    contents.entries.append(entry_at(path, st, on_dropped=lambda *what: contents.dropped.append(what)))
 
 
 def is_closed(entry: FileSpec) -> bool:

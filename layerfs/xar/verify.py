@@ -38,9 +38,7 @@ class _Enough(Exception):
     """So much is wrong that the search ends."""
 
 
-def verify(
-    path: bytes, progress: Callable[[int, int], None] = lambda done, total: None, asked: int = 0
-) -> Findings:
+def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, total: None, asked: int = 0) -> Findings:
     """Look at a whole package; `progress` is told how many of its inodes were seen, `asked` is as for `opened`.
 
     Raises NotImage and OSError for what is no package; whatever is wrong in one is a flaw in the report.

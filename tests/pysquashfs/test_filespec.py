@@ -7,6 +7,7 @@ from pathlib import Path
 from layerfs.pysquashfs import (
     Image,
     entries_of,
+    write_image,
     write_tree,
 )
 from tests.host import require
@@ -46,3 +47,29 @@ def test_attributes_that_squashfs_cannot_hold_are_left_out_and_told(scratch: Pat
     with Image(scratch / "image") as image:
         ((_, inode),) = image.scan(image.root.ref)
         assert image.xattrs(inode.ref) == {b"user.kept": b"1"}
+
+
+def test_directories_that_become_symlinks_are_left_out_and_their_files_empty(scratch: Path) -> None:
+    """Root packs a tree whose owner exchanges its directories for links to where only root may read."""
+    tree, early = scratch / "tree", b"early/inner/file"
+    told: list[tuple[bytes, str]] = []
+    for top in ("tree/early", "tree/late", "secret"):
+        (scratch / top / "inner").mkdir(parents=True)
+        (scratch / top / "inner" / "file").write_text("secret" if top == "secret" else "own")
+
+    def exchange(name: str) -> None:
+        (tree / name).rename(scratch / name)
+        (tree / name).symlink_to(scratch / "secret")
+
+    found = []
+    for entry in entries_of(tree, on_changed=lambda *what: told.append(what)):
+        found.append(entry)
+        if entry.path == b"late":
+            exchange("late")
+    exchange("early")
+    write_image(scratch / "image", found, on_changed=lambda *what: told.append(what))
+    assert [entry.path for entry in found] == [b"", b"early", b"early/inner", early, b"late"]
+    left_out, empty = "was gone when it was to be read: it is left out", "was gone when it was to be read: it is empty"
+    assert told == [(b"late", left_out), (early, empty)]
+    with Image(scratch / "image") as image:
+        assert image.lookup(early).size == 0

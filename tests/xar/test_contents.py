@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument
+from layerfs.pysquashfs import Image, write_image
 from layerfs.xar.builder import Built, Recipe, build
+from layerfs.xar.contents import gather
 from layerfs.xar.package import opened
 
 EPOCH = 1_500_000_000
@@ -108,3 +110,23 @@ def test_attributes_that_squashfs_cannot_hold_are_named(scratch: Path) -> None:
     assert make(tree)[0].dropped == ((b"lib/data", b"system.posix_acl_access"),)
     built, _ = make(tree, inputs=(os.fsencode(tree / "lib/data"),))
     assert built.dropped == ((b"data", b"system.posix_acl_access"),)
+
+
+def test_inputs_that_are_exchanged_for_symlinks_are_not_gone_through(scratch: Path) -> None:
+    """Root packs what another user owns: neither a directory among several inputs, nor the one a file lies in."""
+    for top in ("own", "secret"):
+        (scratch / top / "tree/inner").mkdir(parents=True)
+        (scratch / top / "tree/last").mkdir()
+        (scratch / top / "tree/inner/file").write_text(top)
+        (scratch / top / "single").write_text(top)
+    contents = gather([os.fsencode(scratch / "own" / name) for name in ("tree", "single")])
+    (scratch / "own").rename(scratch / "moved")
+    (scratch / "own").symlink_to("secret")
+    (scratch / "moved/tree/inner").rename(scratch / "moved/inner")
+    (scratch / "moved/tree/inner").symlink_to(scratch / "secret/tree/inner")
+    write_image(scratch / "image", contents.entries, on_changed=lambda *what: contents.changed.append(what))
+    assert contents.changed == [(b"tree/inner/file", "was gone when it was to be read: it is empty")]
+    with Image(scratch / "image") as image:
+        single = image.lookup(b"single")
+        assert image.read(single.ref, 0, 9) == b"own"
+        assert image.lookup(b"tree/inner/file").size == 0
