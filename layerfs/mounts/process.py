@@ -271,9 +271,8 @@ def _answered(process: Process, record: registry.Record) -> None:
 def start_logging(process: Process, log: bytes | None) -> None:
     """Send what is logged to stderr where that is somewhere, else to a file that only a first line creates."""
     import logging
-    from logging.handlers import RotatingFileHandler
 
-    from layerfs.sys.logform import LINE, Printable
+    from layerfs.sys.logform import LINE, Printable, private_file
 
     handler: logging.Handler = logging.NullHandler()
     if process.foreground or process.log:
@@ -281,6 +280,6 @@ def start_logging(process: Process, log: bytes | None) -> None:
     elif log:
         with suppress(FileNotFoundError):  # a former mount's, whose id this one got
             os.unlink(log)
-        handler = RotatingFileHandler(os.fsdecode(log), maxBytes=LOG_SIZE, backupCount=1, delay=True)
+        handler = private_file(os.fsdecode(log), LOG_SIZE)
     handler.setFormatter(Printable(LINE))
     logging.basicConfig(level=logging.DEBUG if process.debug else logging.INFO, handlers=[handler], force=True)

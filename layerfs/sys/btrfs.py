@@ -217,9 +217,7 @@ def _search(fd: int, tree: int, low: tuple[int, int], high: tuple[int, int], new
 _Key = tuple[int, int, int]  # object, type, offset
 
 
-def _items(
-    fd: int, tree: int, low: tuple[int, int], high: tuple[int, int], newer: int
-) -> Iterator[tuple[_Key, bytes]]:
+def _items(fd: int, tree: int, low: tuple[int, int], high: tuple[int, int], newer: int) -> Iterator[tuple[_Key, bytes]]:
     """Yield the items of a tree, in the order of their keys."""
     start: _Key = (*low, 0)
     while True:

@@ -161,9 +161,7 @@ def _uring(_scratch: bytes) -> str:
             if file.read().strip() in ("Y", "1"):
                 return "on"
     except FileNotFoundError:
-        raise Absent(
-            "this kernel's FUSE has no io_uring; a newer one (6.14) has it"
-        ) from None
+        raise Absent("this kernel's FUSE has no io_uring; a newer one (6.14) has it") from None
     raise Absent("off")
 
 

@@ -1,8 +1,12 @@
 """Log lines with names that a terminal would obey."""
 
 import logging
+from pathlib import Path
 
-from layerfs.sys.logform import LINE, Printable
+import pytest
+
+from layerfs.sys.dirs import umask
+from layerfs.sys.logform import LINE, Printable, private_file
 
 
 def record(message: str, *arguments: object, exc_info: object = None) -> logging.LogRecord:
@@ -30,3 +34,26 @@ def test_the_record_itself_is_left_as_it_was() -> None:
     original = record("%s", "a\x1b")
     Printable("%(message)s").format(original)
     assert original.getMessage() == "a\x1b"
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o277])
+def test_a_servers_log_is_its_owners_alone_whatever_the_umask(scratch: Path, mask: int) -> None:
+    """A server has the umask 0: its log was open for everybody to write."""
+    log = scratch / "7.log"
+    handler = private_file(str(log), 100)
+    assert not log.exists()
+    with umask(mask):
+        for _ in range(3):
+            handler.emit(record("x" * 60))
+    handler.close()
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in scratch.iterdir()}
+    assert modes == {"7.log": 0o600, "7.log.1": 0o600}
+
+
+def test_a_log_is_not_written_through_a_symlink(scratch: Path) -> None:
+    (scratch / "log").symlink_to("elsewhere")
+    handler = private_file(str(scratch / "log"), 100)
+    with pytest.raises(OSError):
+        handler._open()  # type: ignore[attr-defined]
+    handler.close()
+    assert not (scratch / "elsewhere").exists()
