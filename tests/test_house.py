@@ -37,7 +37,6 @@ REGISTRIES = [
 OUTSIDE = ["/work" + "/main", "/work" + "/shared", "../" + "shared", "/tmp" + "/s/"]
 
 
-
 @cache
 def tracked() -> tuple[Path, ...]:
     """Files of the project, relative to its root."""

@@ -116,9 +116,7 @@ class Page:
 
     def __init__(self, address: str, metrics: Metrics) -> None:
         host, _, port = address.rpartition(":")
-        self._server: WSGIServer = make_server(
-            host.strip("[]"), int(port), _app(metrics.registry), _Server, _Quiet
-        )
+        self._server: WSGIServer = make_server(host.strip("[]"), int(port), _app(metrics.registry), _Server, _Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, name="layerfs-metrics", daemon=True)
         self._thread.start()
 

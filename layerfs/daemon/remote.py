@@ -16,9 +16,7 @@ from layerfs.store.info import Info
 REF: Final = "containerd.io/snapshot.ref"
 
 
-def prepare_or_adopt(
-    snapshotter: Snapshotter, key: str, parent: str, labels: Mapping[str, str]
-) -> tuple[Mount, ...]:
+def prepare_or_adopt(snapshotter: Snapshotter, key: str, parent: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
     """Prepare a snapshot. Raises AlreadyExists where the layer is there, and whatever `Snapshotter.prepare` raises."""
     ref = labels.get(REF, "")
     if ref and snapshotter.adopt(f"{key} {ref}", ref, parent, labels):

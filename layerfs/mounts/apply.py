@@ -1,12 +1,12 @@
 """`Mount` values made into mounts: the one place for drivers, snapshotters and whoever receives containerd's words.
 
-    fuse3.PROGRAM, fuse.PROGRAM   PROGRAM SOURCE TARGET -o OPTIONS is called, which is what mount.fuse3 does; ours is
-                                  found also where this Python's programs are
-    overlay                       the layers go to the kernel one by one where it takes them so: the options need not
-                                  fit into the page that mount(2) takes
-    overlay and bind, uidmap=,    the parents' owners are shifted, by idmapped mounts that are nowhere (containerd 2's
-    gidmap=                       words); the upper is not, since what is written there has its owners already
-    all others                    mount(2)
+fuse3.PROGRAM, fuse.PROGRAM   PROGRAM SOURCE TARGET -o OPTIONS is called, which is what mount.fuse3 does; ours is
+                              found also where this Python's programs are
+overlay                       the layers go to the kernel one by one where it takes them so: the options need not
+                              fit into the page that mount(2) takes
+overlay and bind, uidmap=,    the parents' owners are shifted, by idmapped mounts that are nowhere (containerd 2's
+gidmap=                       words); the upper is not, since what is written there has its owners already
+all others                    mount(2)
 """
 
 import os

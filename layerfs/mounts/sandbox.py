@@ -328,12 +328,12 @@ def _serve(device: int, union: "Union", config: "ServeConfig", ready: Ready, mas
 
 
 def environment(tree: bytes, given: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return the command's environment: LAYERFS_ROOT is the tree.
+    """Return the command's environment: LAYERFS_ROOT is the tree, and LAYERFS_TREE, by which a store knows that.
 
     Where the tree is the root, PATH gets the usual directories at its end (a user's PATH has no sbin, which dpkg
     wants), HOME is root's, and what names directories of the host is left out.
     """
-    found = given | {b"LAYERFS_ROOT": tree}
+    found = given | {b"LAYERFS_ROOT": tree, b"LAYERFS_TREE": tree}
     if tree != b"/":
         return found
     path = [part for part in given.get(b"PATH", b"").split(b":") if part]

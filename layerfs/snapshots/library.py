@@ -1,13 +1,13 @@
 """A store opened: its snapshotters, its content, its records. This is what `layerfs.open_store` returns.
 
-    with layerfs.open_store("/var/lib/layerfs") as store:
-        snapshots = store.snapshotter("overlay")
-        for mount in snapshots.prepare("work", "base"):
-            mount.perform(b"/mnt")
+with layerfs.open_store("/var/lib/layerfs") as store:
+    snapshots = store.snapshotter("overlay")
+    for mount in snapshots.prepare("work", "base"):
+        mount.perform(b"/mnt")
 
-    ROOT/ledger.db          what there is (layerfs.store.ledger)
-    ROOT/content/           blobs by digest (layerfs.store.content)
-    ROOT/drivers/NAME/      the snapshots of one driver (layerfs.store.places)
+ROOT/ledger.db          what there is (layerfs.store.ledger)
+ROOT/content/           blobs by digest (layerfs.store.content)
+ROOT/drivers/NAME/      the snapshots of one driver (layerfs.store.places)
 """
 
 import os
@@ -34,6 +34,7 @@ AUTO: Final = "auto"
 CONTENT: Final = b"content"
 DRIVERS: Final = b"drivers"
 VARIABLE: Final = b"LAYERFS_ROOT"
+TREE: Final = b"LAYERFS_TREE"  # `layerfs run` sets both to the merged tree, which is no store
 
 
 class Store:
@@ -136,9 +137,12 @@ def open_store(root: str | bytes | os.PathLike[str] | None = None) -> Store:
 
 
 def default_root() -> bytes:
-    """Return where this user's store is: LAYERFS_ROOT, root's /var/lib/layerfs, else $XDG_DATA_HOME/layerfs."""
+    """Return where this user's store is: LAYERFS_ROOT, root's /var/lib/layerfs, else $XDG_DATA_HOME/layerfs.
+
+    A LAYERFS_ROOT that `layerfs run` set is passed over: it names the merged tree.
+    """
     chosen = os.environb.get(VARIABLE)
-    if chosen:
+    if chosen and chosen != os.environb.get(TREE):
         return os.path.join(os.getcwdb(), chosen)
     if os.geteuid() == 0 and not in_user_namespace():
         return b"/var/lib/layerfs"

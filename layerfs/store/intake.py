@@ -42,9 +42,7 @@ class Added(NamedTuple):
     held: int
 
 
-def add(
-    cache: Cache, path: bytes, depends: Mapping[str, str] | None = None, name: bytes | None = None
-) -> Added:
+def add(cache: Cache, path: bytes, depends: Mapping[str, str] | None = None, name: bytes | None = None) -> Added:
     """Add a package to a cache, with the SHA-256 of what each of its dependencies means if that is known.
 
     `name` is what others call it, if that is not the file's.

@@ -69,9 +69,7 @@ class Records:
             held = db.all("SELECT hold FROM holds WHERE kind = ? AND name = ?", kind, name)
             if not db.run("DELETE FROM records WHERE kind = ? AND name = ?", kind, name).rowcount:
                 raise NotFound(f"there is no {kind} {name}")
-            free = [
-                hold for (hold,) in held if db.one("SELECT 1 FROM holds WHERE hold = ? LIMIT 1", hold) is None
-            ]
+            free = [hold for (hold,) in held if db.one("SELECT 1 FROM holds WHERE hold = ? LIMIT 1", hold) is None]
         return free
 
     def holds(self, kind: str, name: str) -> list[str]:

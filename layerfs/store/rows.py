@@ -120,9 +120,7 @@ def insert(db: Transaction, driver: str, number: int, info: Info, parent: int) -
     share(db, driver, number, info, parent, number, Usage())
 
 
-def share(
-    db: Transaction, driver: str, number: int, info: Info, parent: int, place: int, usage: Usage
-) -> None:
+def share(db: Transaction, driver: str, number: int, info: Info, parent: int, place: int, usage: Usage) -> None:
     """Add a snapshot whose directory is another's; its key must be free."""
     db.run(
         "INSERT INTO snapshots (id, place, driver, key, kind, parent, created, updated, size, inodes)"

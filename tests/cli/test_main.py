@@ -40,7 +40,7 @@ def test_every_verb_has_help(verb: str) -> None:
     [
         ([], "required: VERB"),
         (["frobnicate"], "invalid choice: 'frobnicate' (choose from 'mount'"),
-        (["moutn"], 'invalid choice: \'moutn\' (did you mean "mount"?)'),
+        (["moutn"], "invalid choice: 'moutn' (did you mean \"mount\"?)"),
         (["mount", "--uper", "u", "a", "m"], 'unrecognized arguments: --uper (did you mean "--upper"?)'),
         (["mount", "--driver=fues", "a", "m"], '(did you mean "fuse"?)'),
         (["xar", "biuld"], '(did you mean "build"?)'),

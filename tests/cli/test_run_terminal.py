@@ -109,7 +109,7 @@ def test_terminal_has_a_name_in_the_tree(rootless: Scene) -> None:
 
 def test_environment_names_the_tree_and_keeps_the_rest() -> None:
     given = {b"PATH": b"/usr/bin:/opt/bin", b"HOME": b"/home/ann", b"TMPDIR": b"/scratch", b"LANG": b"C"}
-    assert environment(b"/tree", given) == given | {b"LAYERFS_ROOT": b"/tree"}
+    assert environment(b"/tree", given) == given | {b"LAYERFS_ROOT": b"/tree", b"LAYERFS_TREE": b"/tree"}
     inside = environment(b"/", given)
     assert inside[b"PATH"].split(b":")[:2] == [b"/usr/bin", b"/opt/bin"]
     assert set(DEFAULT_PATH.split(b":")) <= set(inside[b"PATH"].split(b":"))

@@ -12,7 +12,7 @@ from tests.xars import Desk, until
 
 PATIENCE = 30  # s
 SOON = "0.4"  # s without use
-TELL = "#!/bin/sh\nfor word; do echo \"<$word>\"; done\n"
+TELL = '#!/bin/sh\nfor word; do echo "<$word>"; done\n'
 Call = tuple[str, tuple[str, ...]]  # a program of ours, and its first words
 CALLS: dict[str, Call] = {"layerfs xar exec": ("layerfs", ("xar", "exec")), "xarexec_fuse": ("xarexec_fuse", ())}
 

@@ -13,7 +13,7 @@ from tests.xars import Desk, make_xar, until
 CALLERS = 16
 PATIENCE = 30  # s
 SOON = "0.4"  # s without use
-FILES = {"hello": "hello\n", "run": "#!/bin/sh\ncat \"${0%/*}/hello\"\n"}
+FILES = {"hello": "hello\n", "run": '#!/bin/sh\ncat "${0%/*}/hello"\n'}
 
 
 def leftovers(desk: Desk) -> list[str]:

@@ -79,9 +79,7 @@ class Stage:
             check=False,
         )
 
-    def run(
-        self, *words: str | Path, cwd: Path | None = None, stdin: str = "", env: Environment = NOTHING
-    ) -> str:
+    def run(self, *words: str | Path, cwd: Path | None = None, stdin: str = "", env: Environment = NOTHING) -> str:
         """Run a command that must succeed and return what it printed."""
         done = self.attempt(*words, cwd=cwd, stdin=stdin, env=env)
         assert done.returncode == 0, f"{self.person.name}: exit {done.returncode}: {words}\n{done.stdout}{done.stderr}"

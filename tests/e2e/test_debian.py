@@ -38,8 +38,8 @@ THING_2: Tree = {
     "etc": {"thing.conf": "two\n"},
 }
 # data becomes a symlink in the way Debian's policy has it: the directory is renamed aside and later removed.
-HELPER = "dpkg-maintscript-helper dir_to_symlink /opt/thing/data /opt/thing/data.new 2.0 thing -- \"$@\""
-PREINST = f"#!/bin/sh -e\n{HELPER}\nif [ \"$1\" = upgrade ]; then mv /opt/thing/kept /opt/thing/kept.moved; fi\n"
+HELPER = 'dpkg-maintscript-helper dir_to_symlink /opt/thing/data /opt/thing/data.new 2.0 thing -- "$@"'
+PREINST = f'#!/bin/sh -e\n{HELPER}\nif [ "$1" = upgrade ]; then mv /opt/thing/kept /opt/thing/kept.moved; fi\n'
 
 
 @pytest.fixture(params=[Kind.ROOT, Kind.USERNS], ids=lambda kind: kind.value)

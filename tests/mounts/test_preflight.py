@@ -65,9 +65,7 @@ def test_where_nothing_of_ours_is_mounted_there_is_no_record(scratch: Path) -> N
     assert record_at(b"/proc") is None
 
 
-def test_what_does_not_answer_at_the_mountpoint_hangs_nobody(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_answer_at_the_mountpoint_hangs_nobody(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("root", "fuse")
     monkeypatch.setattr("layerfs.mounts.health.TIMEOUT", 0.2)
     device = attach(bytes(scratch), AttachOptions())  # which nobody serves

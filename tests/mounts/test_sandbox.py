@@ -72,7 +72,7 @@ def test_a_command_in_its_own_root_has_the_environment_of_root() -> None:
     assert found[b"PATH"] == b"/home/me/bin:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin"
     assert (found[b"HOME"], found[b"PWD"], found[b"LANG"]) == (b"/root", b"/", b"C")
     assert b"TMPDIR" not in found
-    assert environment(b"/tree", given) == given | {b"LAYERFS_ROOT": b"/tree"}
+    assert environment(b"/tree", given) == given | {b"LAYERFS_ROOT": b"/tree", b"LAYERFS_TREE": b"/tree"}
 
 
 def test_a_stack_without_an_upper_gets_one_that_looks_as_its_top_layer(scratch: Path) -> None:

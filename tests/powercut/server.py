@@ -59,9 +59,7 @@ class OneFile(pyfuse3.Operations):
         attributes.st_nlink = 1
         return attributes
 
-    async def lookup(
-        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         if name != NAME:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return await self.getattr(pyfuse3.InodeT(INODE))

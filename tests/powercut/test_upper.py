@@ -205,5 +205,3 @@ def test_names_are_on_disk_where_mount_says_so(disk: MakeDisk, scratch: Path, op
 
 def _short(state: State) -> str:
     return " ".join(str(part[:12] if isinstance(part, bytes) else part) for part in state)
-
-

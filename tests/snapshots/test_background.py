@@ -98,5 +98,3 @@ def test_only_one_process_works(work: Background, scratch: Path) -> None:
 
 def _unwanted(directory: bytes) -> None:
     raise AssertionError(directory)
-
-

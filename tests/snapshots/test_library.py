@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument, NotFound
+from layerfs.mounts.sandbox import environment
 from layerfs.snapshots.library import default_root, open_store
 from tests.host import PROJECT, Person, require
 
@@ -49,6 +50,18 @@ def test_root_is_the_users_own_or_the_one_that_is_named(monkeypatch: pytest.Monk
     assert default_root() == b"/data/layerfs"
     monkeypatch.setenv("LAYERFS_ROOT", "/elsewhere")
     assert default_root() == b"/elsewhere"
+    monkeypatch.setenv("LAYERFS_TREE", "/merged")
+    assert default_root() == b"/elsewhere"
+
+
+def test_the_merged_tree_of_layerfs_run_is_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under `layerfs run` LAYERFS_ROOT names the tree: a store would have been made in its root."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    for tree in (b"/merged", b"/"):
+        for name, value in environment(tree, {}).items():
+            monkeypatch.setenv(os.fsdecode(name), os.fsdecode(value))
+        assert default_root() == b"/data/layerfs"
 
 
 def test_new_store_is_closed_and_one_that_was_there_is_not_changed(scratch: Path) -> None:
