@@ -64,10 +64,12 @@ def unpacked(images: "Images", image: "Image", snapshotter: "Snapshotter") -> li
     """Return an image's snapshots, bottom first, unpacked if they are not there; they are held by it then."""
     from layerfs.oci.images import SNAPSHOT
     from layerfs.oci.unpack import Unpacking
+    from layerfs.snapshots.leftovers import unpacking
 
-    chain = Unpacking(images.store.content, snapshotter, images.load(image)).run()
-    holds = images.holds(image)
-    names = [f"{SNAPSHOT}{snapshotter.name}/{name}" for name in chain]
-    if not set(names) <= set(holds):
-        images.put(image.name, image.top, image.chosen, dict.fromkeys([*holds, *names]))
+    with unpacking(images.store):
+        chain = Unpacking(images.store.content, snapshotter, images.load(image)).run()
+        holds = images.holds(image)
+        names = [f"{SNAPSHOT}{snapshotter.name}/{name}" for name in chain]
+        if not set(names) <= set(holds):
+            images.put(image.name, image.top, image.chosen, dict.fromkeys([*holds, *names]))
     return list(chain)

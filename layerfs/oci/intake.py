@@ -22,6 +22,7 @@ from layerfs.oci.sources import Source
 from layerfs.oci.streams import PIECE
 from layerfs.oci.target import USUAL, Limits
 from layerfs.oci.unpack import Progress, Unpacking, silent
+from layerfs.snapshots.leftovers import unpacking
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.content import Content, Taking
 
@@ -67,6 +68,7 @@ class Intake:
         self._made: list[str] = []  # what is to go again if anything fails
         with ExitStack() as held:
             self._held = held
+            held.enter_context(unpacking(self.images.store))
             try:
                 return self._all(list(names) or [top.digest], top)
             except BaseException:
@@ -90,13 +92,13 @@ class Intake:
         snapshotter = self.wishes.snapshotter
         if snapshotter is not None and chosen.config is not None:
             content, limits = self.images.store.content, self.wishes.limits
-            unpacking = Unpacking(content, snapshotter, chosen, self.progress, self.check, limits)
+            task = Unpacking(content, snapshotter, chosen, self.progress, self.check, limits)
             prefix = f"{SNAPSHOT}{snapshotter.name}/"
             try:
-                holds += [prefix + name for name in unpacking.run()]
+                holds += [prefix + name for name in task.run()]
             finally:
-                self._made += [prefix + name for name in unpacking.made]
-            self.waived += unpacking.waived
+                self._made += [prefix + name for name in task.made]
+            self.waived += task.waived
         return [self.images.put(name, top, chosen.descriptor, holds) for name in names]
 
     def _wanted(self, top: Descriptor, found: list[Leaf], chosen: Chosen) -> list[Descriptor]:

@@ -22,10 +22,10 @@ from layerfs.oci.layer import Applied, Expected, Place, apply_layer, pack_layer
 from layerfs.oci.streams import reader_of
 from layerfs.oci.target import USUAL, Form, Limits
 from layerfs.snapshots import driver
+from layerfs.snapshots.leftovers import labels_of
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.content import Content
 
-REF: Final = "containerd.io/snapshot.ref"
 FORMS: Final = {driver.Form.CHANGES: Form.OVERLAY, driver.Form.WHOLE: Form.PLAIN}
 
 Progress = Callable[[str, Digest, int, int], None]  # what is done, to which layer, bytes so far, bytes in all
@@ -52,7 +52,7 @@ def chain_ids(diff_ids: Sequence[Digest]) -> list[Digest]:
 
 @dataclass
 class Unpacking:
-    """One image on its way into one snapshotter."""
+    """One image on its way into one snapshotter; the caller is in `leftovers.unpacking` until a record holds it."""
 
     content: Content
     snapshotter: Snapshotter
@@ -108,14 +108,14 @@ class Unpacking:
             self._check()
             if not side_by_side and before is not None:
                 before.result()
-            self.snapshotter.prepare(key, "" if side_by_side else parent, {REF: chain[number]})
+            self.snapshotter.prepare(key, "" if side_by_side else parent, labels_of(chain[number]))
             try:
                 self._apply(key, number, chain, diff_id, before)
                 if before is not None:
                     before.result()
                 with suppress(AlreadyExists):  # somebody else has unpacked it meanwhile
                     self.snapshotter.commit(
-                        chain[number], key, {REF: chain[number]}, parent=parent if side_by_side else ""
+                        chain[number], key, labels_of(chain[number]), parent=parent if side_by_side else ""
                     )
                     key = ""
                     self.made.append(chain[number])

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from layerfs.errors import Corrupt, LayerfsError
 from layerfs.snapshots import registry
+from layerfs.snapshots.leftovers import HOLD, clear
 from layerfs.snapshots.library import Store
 from layerfs.snapshots.recovery import mend, survey
 from layerfs.snapshots.snapshotter import Snapshotter
@@ -15,7 +16,6 @@ from layerfs.store.info import Kind, Usage
 from layerfs.value import value
 
 Progress = Callable[[int, int], None]
-_SNAPSHOT = "snapshot:"
 
 
 @value
@@ -63,8 +63,13 @@ def check(store: Store, *, repair: bool, progress: Progress = lambda done, total
 
 
 def collect(store: Store, mounted: Collection[bytes] = ()) -> Collected:
-    """Give back what removed snapshots took, and remove blobs that no record holds; files that are `mounted` stay."""
-    burnt = sum(snapshotter.cleanup() for snapshotter in _runnable(store))
+    """Give back what removed snapshots took, and remove what no record holds: blobs, and what was unpacked for images.
+
+    Files that are `mounted` stay.
+    """
+    snapshotters = _runnable(store)
+    clear(store, snapshotters)
+    burnt = sum(snapshotter.cleanup() for snapshotter in snapshotters)
     wanted = {hold.removeprefix("sha256:") for hold in store.records.held()}
     return Collected(burnt, sweep(store.content.cache, 0, mounted, wanted))
 
@@ -152,8 +157,8 @@ def _check_records(store: Store) -> list[Fault]:
     blobs = {name.decode() for name in store.content.cache.names(b"packages", NAME)}
     faults = []
     for hold in sorted(store.records.held()):
-        if hold.startswith(_SNAPSHOT):
-            driver, _, name = hold.removeprefix(_SNAPSHOT).partition("/")
+        if hold.startswith(HOLD):
+            driver, _, name = hold.removeprefix(HOLD).partition("/")
             with store.ledger.read() as db:
                 there = rows.exists(db, driver, name)
         else:

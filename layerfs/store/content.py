@@ -178,6 +178,8 @@ class Taking(Ingest):
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=incoming)
         with opened(incoming, name) as staged:
+            with suppress(FileNotFoundError):  # of one who was killed when it was finished, and may not be written to
+                os.chmod(NAME, 0o600, dir_fd=staged)
             super().__init__(os.open(NAME, _FILE, 0o600, dir_fd=staged))
         if size is not None and self.offset > size:
             self.restart()

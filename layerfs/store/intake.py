@@ -147,6 +147,7 @@ def finish(cache: Cache, incoming: int, entry: CacheEntry) -> int:
     """
     name = os.fsencode(entry.sha256)
     with opened(incoming, name) as staged:
+        dirs.remove(staged, FACTS)  # of one who was killed
         _write(staged, FACTS, entry.facts())
         held = in_use(staged)
         with closing_on_error(held):

@@ -50,17 +50,19 @@ def lock_number(fd: int, number: int) -> bool:
     return True
 
 
-def lock_file(path: bytes, *, wait: bool = True) -> int:
+def lock_file(path: bytes, *, wait: bool = True, shared: bool = False) -> int:
     """Return a descriptor that holds a file's flock(2) until it is closed; the file is made, 0600, if need be.
 
-    Its holder may remove it: who has waited for the lock looks whether its file is still there, and else begins anew.
+    Many may hold it if it is `shared`. Its holder may remove it: who has waited for the lock looks whether its file is
+    still there, and else begins anew.
     BlockingIOError if `wait` is False and somebody else holds it.
     """
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         fd = os.open(path, _LOCK | os.O_CREAT, 0o600)
         try:
             _open_to_owner(fd)
-            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, how if wait else how | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:
                 return fd
         except BaseException:

@@ -1,0 +1,61 @@
+"""Snapshots that layerfs itself unpacks for an image, and their end where no image came of it.
+
+They carry a label of ours. Whoever unpacks holds a lock, shared, until a record holds the snapshots; with nobody there
+those that no record holds are of processes that were killed, or had children when their image was removed.
+What a client has made never goes: it has not the label.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from layerfs.errors import LayerfsError
+from layerfs.snapshots.library import Store
+from layerfs.snapshots.snapshotter import REF, Snapshotter
+from layerfs.store.info import Info, Kind
+from layerfs.sys.locks import lock_file
+
+UNPACKED: Final = "layerfs.image.unpacked"
+HOLD: Final = "snapshot:"
+_LOCK: Final = b"unpacking.lock"
+
+
+def labels_of(name: str) -> dict[str, str]:
+    """Return the labels of a snapshot that is unpacked under a ChainID."""
+    return {REF: name, UNPACKED: "1"}
+
+
+@contextmanager
+def unpacking(store: Store) -> Iterator[None]:
+    """Keep what is unpacked in the block from being taken for a leftover."""
+    fd = lock_file(os.path.join(store.root, _LOCK), shared=True)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def clear(store: Store, snapshotters: Iterable[Snapshotter]) -> None:
+    """Remove what was unpacked and is held by no record; while somebody unpacks, nothing."""
+    try:
+        fd = lock_file(os.path.join(store.root, _LOCK), wait=False)
+    except BlockingIOError:
+        return
+    try:
+        held = store.records.held()
+        for snapshotter in snapshotters:
+            prefix = f"{HOLD}{snapshotter.name}/"
+            found = [info for info in snapshotter.walk(f'labels."{UNPACKED}"==1') if _is_unpacked(info)]
+            for info in sorted(found, key=lambda info: info.created, reverse=True):  # children before their parents
+                if prefix + info.name not in held:
+                    with suppress(LayerfsError):  # somebody's snapshot stands on it
+                        snapshotter.remove(info.name)
+    finally:
+        os.close(fd)
+
+
+def _is_unpacked(info: Info) -> bool:
+    """Tell whether a snapshot is named as those that are unpacked, whoever gave it the label."""
+    name = info.labels.get(REF, "")
+    return info.name == name if info.kind is Kind.COMMITTED else info.name.endswith(f" {name}")
