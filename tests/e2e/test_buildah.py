@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from layerfs.snapshots.library import open_store
+
 from .engines import Engine, engine
-from .stage import LAYERFS_MOUNT, Stage, Tree
+from .stage import LAYERFS, LAYERFS_MOUNT, Stage, Tree
 
 NEEDS = ("podman", "buildah", "runc", "busybox")
 
@@ -27,6 +29,19 @@ CMD ["/srv/app/run"]
 """
 CONTEXT: Tree = {"Containerfile": CONTAINERFILE, "app": {"run": "#!/bin/sh\ncat /srv/owned /data/linked; ls /srv\n"}}
 Build = Callable[[Engine, Path], str]
+COMPILE = """mkdir /build && cp -a /data/deep /build/out && rm /build/out/f2 && ln -s f5 /build/out/link
+ln /build/out/f3 /build/out/hard && chmod 4750 /build/out/f4 && chown 7:8 /build/out/f6 && mkdir /build/out/empty"""
+PLACE = """mv /opt /optical && rm -r /data/deep && mkdir /data/deep && echo fresh > /data/deep/file
+mv /srv/er /srv/moved && chmod 600 /data/owned"""
+STAGED = f"""
+FROM localhost/base AS builder
+RUN {COMPILE.replace(chr(10), " && ")}
+FROM localhost/base
+COPY --from=builder /build/out /srv
+RUN {PLACE.replace(chr(10), " && ")}
+"""
+BUILDAHS = ("etc/hostname", "etc/hosts", "etc/resolv.conf", "run")  # empty; it mounts on them while a step runs
+OVERLAY = ("--snapshotter", "overlay")
 SAID = "1 linked app deeper link owned renamed"
 
 
@@ -76,3 +91,40 @@ def test_image_is_made_from_scratch_by_hand(mine: Engine) -> None:
         "moved",
         "moved/file",
     ]
+
+
+def layerfs(stage: Stage, *words: str | Path) -> str:
+    return stage.run(LAYERFS, *words, env={"LAYERFS_ROOT": str(stage.root / "store")})
+
+
+def in_snapshot(stage: Stage, key: str, script: str) -> None:
+    """Run a script with a snapshot of layerfs as its root."""
+    merged = stage.directory(f"{key}.merged")
+    layerfs(stage, "snapshot", "mount", *OVERLAY, key, merged)
+    try:
+        stage.run("chroot", merged, "/bin/sh", "-euc", script)
+    finally:
+        stage.run("umount", merged)
+
+
+def test_stages_of_layerfs_give_the_tree_that_buildah_builds(root_stage: Stage) -> None:
+    """The same steps, once as a Containerfile over layerfs-mount, once with snapshots, `layerfs cp` and a commit."""
+    stage = root_stage
+    with engine(stage, LAYERFS_MOUNT) as by:
+        by_buildah(by, stage.layer("context", {"Containerfile": STAGED}))
+        by.podman("save", "--quiet", "--format=oci-archive", "-o", stage.root / "base.oci", "localhost/base")
+        layerfs(stage, "image", "import", *OVERLAY, stage.root / "base.oci", "localhost/base:1")
+        with open_store(stage.root / "store") as store:
+            base = next(info.name for info in store.snapshotter("overlay").walk())
+        for key, script in (("builder", COMPILE), ("final", PLACE)):
+            layerfs(stage, "snapshot", "prepare", *OVERLAY, key, base)
+            if key == "final":
+                layerfs(stage, "cp", *OVERLAY, "builder:/build/out", "final:/srv")
+            in_snapshot(stage, key, script)
+        layerfs(stage, "image", "commit", *OVERLAY, "final", "localhost/own:1")
+        layerfs(stage, "image", "export", "localhost/own:1", "-o", stage.root / "own.oci")
+        by.podman("load", "--quiet", "-i", stage.root / "own.oci")
+        built = by.export("localhost/built")
+        for path in BUILDAHS:
+            assert built.pop(path)
+        assert by.export("localhost/own:1") == built
