@@ -4,6 +4,7 @@
 left out and reported: sockets, and files that are really named like a whiteout.
 """
 
+import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from layerfs.oci.paths import OPAQUE, WH, split
 from layerfs.oci.tar import HARD_LINK, Member
 from layerfs.oci.view import RawView, Seen, View
 from layerfs.oci.write import Item
-from layerfs.union.whiteout import is_private
+from layerfs.union.escape import shown
 
 Report = Callable[[bytes, str], None]  # path, why it is left out
 
@@ -25,7 +26,7 @@ class Entries:
     """Entries of one layer: hard links become links to the first name, and what cannot be said is reported."""
 
     def __init__(self, report: Report, *, marks: bool) -> None:
-        """`marks`: whether xattrs of overlays are marks, and so no content."""
+        """`marks`: whether a tree as it is on disk has marks of overlays, which are no content."""
         self._report = report
         self._marks = marks
         self._first: dict[tuple[int, int], bytes] = {}
@@ -42,25 +43,32 @@ class Entries:
 
     def item(self, seen: Seen, view: View) -> Item:
         """Return the entry of what was seen."""
-        member = seen.member
+        member, raw = seen.member, isinstance(view, RawView)
         if seen.is_linked:
             first = self._first.setdefault(seen.identity, member.path)
             if first != member.path:
-                return Item(self.plain(replace(member, kind=HARD_LINK, target=first, xattrs={}, size=0)))
-        member = self.plain(member)
+                return Item(replace(member, kind=HARD_LINK, target=first, xattrs={}, size=0))
+        member = self.plain(member, raw=raw)
         if member.kind != stat.S_IFREG:
             return Item(member)
         if isinstance(view, RawView) and (extents := view.extents(seen)) is not None:
             return Item(replace(member, extents=extents), lambda: view.data(member.path, extents))
         return Item(member, lambda: view.data(member.path))
 
-    def plain(self, member: Member) -> Member:
-        """Take out the xattrs that are not the file's."""
-        kept = {name: value for name, value in member.xattrs.items() if name != _LABEL and not self._is_mark(name)}
-        return member if len(kept) == len(member.xattrs) else replace(member, xattrs=kept)
+    def plain(self, member: Member, *, raw: bool) -> Member:
+        """Take out the xattrs that are not the file's; those of an overlay in a container are, and get their name back.
 
-    def _is_mark(self, name: bytes) -> bool:
-        return self._marks and is_private(name.decode("utf-8", "surrogateescape"))
+        raw: whether they are as on disk; a union shows them so already.
+        """
+        named = ((self._shown(name) if raw else name, value) for name, value in member.xattrs.items())
+        kept = {name: value for name, value in named if name is not None and name != _LABEL}
+        return member if kept == member.xattrs else replace(member, xattrs=kept)
+
+    def _shown(self, name: bytes) -> bytes | None:
+        if not self._marks:
+            return name
+        found = shown(os.fsdecode(name))
+        return None if found is None else os.fsencode(found)
 
 
 def whiteout(path: bytes) -> Item:
@@ -84,7 +92,7 @@ def changes(upper: RawView, below: View, merged: Callable[[], View], report: Rep
     entries = Entries(report, marks=True)
     root = upper.look(b"")
     assert root is not None
-    if _own(entries, root) != _own(entries, below.look(b"")):
+    if _own(entries, root, raw=True) != _own(entries, below.look(b""), raw=False):
         yield entries.item(root, upper)
     waiting = [(root, sorted(upper.names(b""), reverse=True))]
     while waiting:
@@ -148,11 +156,11 @@ def _is_directory(seen: Seen | None) -> bool:
     return seen is not None and seen.member.kind == stat.S_IFDIR
 
 
-def _own(entries: Entries, seen: Seen | None) -> tuple[int, int, int, dict[bytes, bytes]]:
+def _own(entries: Entries, seen: Seen | None, *, raw: bool) -> tuple[int, int, int, dict[bytes, bytes]]:
     """Return what of a directory counts as changed; its time changes with its entries."""
     if seen is None:
         return 0o755, 0, 0, {}
-    member = entries.plain(seen.member)
+    member = entries.plain(seen.member, raw=raw)
     return member.mode, member.uid, member.gid, member.xattrs
 
 
@@ -191,7 +199,8 @@ class _Comparison:
     def walk(self) -> Iterator[tuple[Seen | None, bytes]]:
         """Yield what is new or changed, and None for what is gone, with paths, sorted."""
         root = self._after.look(b"")
-        if root is not None and _own(self._entries, root) != _own(self._entries, self._before.look(b"")):
+        before = _own(self._entries, self._before.look(b""), raw=True)
+        if root is not None and _own(self._entries, root, raw=True) != before:
             yield root, b""
         waiting = [(b"", self._names(b"", known=True), True)]
         while waiting:
@@ -223,7 +232,7 @@ class _Comparison:
             new.status.st_ctime_ns,
         ):
             return True
-        one, two = self._entries.plain(old.member), self._entries.plain(new.member)
+        one, two = self._entries.plain(old.member, raw=True), self._entries.plain(new.member, raw=True)
         if one.kind == stat.S_IFDIR:
             one, two = replace(one, mtime_ns=0), replace(two, mtime_ns=0)
         return one == two and (one.kind != stat.S_IFREG or self._same_bytes(one.path))

@@ -10,8 +10,8 @@ import stat
 from contextlib import closing
 
 from layerfs.lowers.kinds import open_tree
+from layerfs.union.escape import shown
 from layerfs.union.layers import Tree
-from layerfs.union.whiteout import is_private
 
 _NOT_HERE = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)  # another security domain's labels, or none are kept
 PLAIN = 0o755  # the mode of a root that has nothing below it
@@ -50,7 +50,7 @@ def _copy_xattrs(tree: Tree, path: bytes) -> None:
             return
         raise
     for name in names:
-        if is_private(name):
+        if shown(name) is None:
             continue
         try:
             os.setxattr(path, name, tree.getxattr(ref, name))

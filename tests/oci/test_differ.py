@@ -227,6 +227,24 @@ def test_override_stat_of_rootless_stores_is_what_counts(scratch: Path) -> None:
     assert found[b"dev"] == (0o060000, 0, 6, 0o660, 7, 1, {})
 
 
+def test_marks_of_an_overlay_in_a_container_are_content(scratch: Path) -> None:
+    require("root")
+    for name in ("base", "upper", "upper/d", "base/r", "base/r/deep"):
+        (scratch / name).mkdir()
+    (scratch / "upper/moved").mkdir()
+    inner = {"trusted.overlay.overlay.opaque": b"y", "user.overlay.overlay..containers.override_stat": b"1:2:0600"}
+    for name, value in inner.items():
+        for path in ("upper", "upper/d", "base/r/deep"):
+            os.setxattr(scratch / path, name, value)
+    for path in ("upper", "upper/d", "base/r/deep"):
+        os.setxattr(scratch / path, "trusted.overlay.origin", b"of the layer")
+    os.setxattr(scratch / "upper/moved", "trusted.overlay.redirect", b"/r")
+    layer, _ = produce(Difference(bytes(scratch / "upper"), below=[bytes(scratch / "base")]))
+    shown = {b"trusted.overlay.opaque": b"y", b"user.containers.override_stat": b"1:2:0600"}
+    found = {member.path: member.xattrs for member in TarReader([layer])}
+    assert found == {b"./": shown, b"d/": shown, b"moved/": {}, b"moved/deep/": shown}
+
+
 def test_bytes_that_change_meanwhile_are_an_error(scratch: Path) -> None:
     apply(BASE, scratch / "base")
     (scratch / "base/large").write_bytes(bytes(2 << 20))
