@@ -52,6 +52,7 @@ class Peer:
     command: Callable[[Path], list[str]]
     daemon: int = 0
     after: Callable[[], None] = lambda: None
+    before: Callable[[Path], None] = lambda run: None
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     memory: int = 0
@@ -59,13 +60,14 @@ class Peer:
     def measure(self, place: Path) -> None:
         """Run once, on an empty store."""
         place.mkdir()
+        self.before(place)
         os.sync()
         before, begin = _cpu_of(self.daemon), time.perf_counter()
         program = subprocess.Popen(self.command(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(program.pid, 0)
         program.returncode = status
         if status:
-            sys.exit(f"benchmarks.images: {self.name} ends with {status}")
+            sys.exit(f"benchmarks: {self.name} ends with {status}")
         self.wall.append(time.perf_counter() - begin)
         self.cpu.append(usage.ru_utime + usage.ru_stime + _cpu_of(self.daemon) - before)
         self.memory = max(self.memory, usage.ru_maxrss // 1024)
@@ -91,13 +93,13 @@ def main(words: Sequence[str] | None = None) -> int:
     place = Path(tempfile.mkdtemp(prefix="layerfs-images-", dir=args.directory))
     daemon = None
     try:
-        archive = _archive(place, args.layers or [_default(place)])
+        archive = archive_of(place, args.layers or [_default(place)])
         daemon = _containerd(place) if shutil.which("containerd") else None
         peers = _peers(place, archive, daemon)
         for number in range(args.rounds):
             for peer in peers if number % 2 == 0 else peers[::-1]:
                 peer.measure(place / "run")
-        _print(peers)
+        show(peers)
     finally:
         if daemon is not None:
             daemon.send_signal(signal.SIGTERM)
@@ -112,7 +114,7 @@ def _default(place: Path) -> Path:
     return place / "layer.tar"
 
 
-def _archive(place: Path, layers: Sequence[Path]) -> Path:
+def archive_of(place: Path, layers: Sequence[Path]) -> Path:
     """Make an OCI archive of layers, by our own commits."""
     with open_store(place / "made") as store:
         snapshots, images = store.snapshotter("overlay"), Images(store)
@@ -179,7 +181,7 @@ def _peers(place: Path, archive: Path, daemon: "subprocess.Popen[bytes] | None")
     return found
 
 
-def _print(peers: Sequence[Peer]) -> None:
+def show(peers: Sequence[Peer]) -> None:
     print(f"{'':28}{'wall':>8}{'spread':>8}{'CPU':>8}{'spread':>8}{'MiB':>8}")
     for peer in peers:
         wall, cpu = statistics.median(peer.wall), statistics.median(peer.cpu)
