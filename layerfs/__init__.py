@@ -7,6 +7,7 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     xarexec   one mount of a XAR for all callers of a user
     mounts    one stack at one mountpoint: which driver, the registry of what is mounted
     oci       images: layer tars in and out, layouts, registries
+    plan      which modules share a layer
     fuse      pyfuse3 and trio: requests in, answers out
     snapshots  the drivers' contract and the lifecycle of snapshots
     spec      what is to be mounted, as values: options parsed and printed

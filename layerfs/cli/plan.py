@@ -1,0 +1,135 @@
+"""`layerfs plan`: which modules share a layer."""
+
+import argparse
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from layerfs.cli.table import columns
+from layerfs.errors import WrongUsage
+from layerfs.plan.cost import LAYER_PRICE, MOVE_PRICE, Prices
+from layerfs.plan.document import describe, read_previous
+from layerfs.plan.dotfile import read_dot
+from layerfs.plan.dpkg import read_dpkg
+from layerfs.plan.graph import Graph
+from layerfs.plan.jsonfile import read_graph, read_history, with_history
+from layerfs.plan.planner import make_plan
+from layerfs.plan.units import make_units
+from layerfs.spec.options import absolute
+from layerfs.sys.terminal import json_text, one_line
+
+DESCRIPTION: Final = """\
+Divide the modules of a graph into at most K layers so that the next builds re-transfer few bytes: modules that change
+together share a layer, large ones that rarely change lie apart from small ones that often do. SOURCE is one of
+
+  FILE.json     a graph, as docs/plan.md describes it
+  dot:FILE      a build graph, as bazel query --output=graph prints it; --sizes says where the outputs lie
+  dpkg:ROOT     the Debian packages of a root filesystem; their changelogs tell how often they change
+  xar:FILE...   XARs and all that they depend on
+
+The layers are printed in the order of the stack: in the text the topmost first, in JSON the bottom first."""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this verb to the command line."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="say which modules share a layer",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="where the modules are read from")
+    parser.add_argument("-k", type=int, required=True, metavar="K", help="at most so many layers")
+    parser.add_argument("--previous", metavar="PLAN", help="the plan before: modules move only where that pays")
+    parser.add_argument("--history", metavar="FILE", help="JSON: which modules each build changed")
+    parser.add_argument("--sizes", metavar="DIR", help="where the outputs lie that dot:FILE names")
+    parser.add_argument(
+        "--layer-price", type=float, default=LAYER_PRICE, metavar="BYTES", help="of a layer more (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--move-price",
+        type=float,
+        default=MOVE_PRICE,
+        metavar="FACTOR",
+        help="of each byte that leaves its layer of the plan before (default: %(default)s)",
+    )
+    parser.add_argument("-o", "--output", metavar="PLAN", help="write the plan to this file, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan."""
+    for name in ("layer_price", "move_price"):
+        price = getattr(arguments, name)
+        if not (math.isfinite(price) and 0 <= price <= 1e15):
+            raise WrongUsage(f"--{name.replace('_', '-')} is {price}", "give a number that is 0 or more")
+    graph = _graph(arguments.source, arguments.sizes)
+    if arguments.history is not None:
+        graph = with_history(graph, read_history(os.fsencode(arguments.history)))
+    units = make_units(graph)
+    before = read_previous(os.fsencode(arguments.previous), units) if arguments.previous is not None else ()
+    prices = Prices(arguments.layer_price, arguments.move_price, before)
+    shown = describe(units, make_plan(units, arguments.k, prices), arguments.k, prices)
+    text = json_text(shown) + "\n"
+    if arguments.output is not None:
+        with open(arguments.output, "w", encoding="utf-8") as file:
+            file.write(text)
+    print(text if arguments.json else "\n".join(map(one_line, _lines(shown))) + "\n", end="")
+    return 0
+
+
+def _graph(sources: Sequence[str], sizes: str | None) -> Graph:
+    kind, colon, rest = sources[0].partition(":")
+    if kind not in ("dot", "dpkg", "xar") or not colon:
+        kind, rest = "json", sources[0]
+    if kind == "xar":
+        return _xars([rest, *(source.removeprefix("xar:") for source in sources[1:])])
+    if len(sources) > 1:
+        raise WrongUsage(f"{sources[1]} is a source too many", "only xar: takes several files")
+    if (sizes is None) == (kind == "dot"):
+        raise WrongUsage("--sizes belongs to dot:FILE, which needs it", "say where the outputs of the graph lie")
+    if sizes is not None:
+        return read_dot(os.fsencode(rest), os.fsencode(sizes))
+    return read_dpkg(os.fsencode(rest)) if kind == "dpkg" else read_graph(os.fsencode(rest))
+
+
+def _xars(files: Sequence[str]) -> Graph:
+    from layerfs.plan.xars import read_xars
+    from layerfs.store.cache import Cache
+    from layerfs.xar.search import Search
+
+    cwd = os.getcwdb()
+    return read_xars([absolute(os.fsencode(file), cwd) for file in files], Search.from_environment(Cache.all))
+
+
+def _lines(shown: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a plan's lines: the layers, top first, with their modules, then what others would cost."""
+    for layer in reversed(shown["layers"]):
+        expected = f"{_size(layer['expected_bytes'])} expected per build"
+        yield f"layer {layer['id']}: {_size(layer['bytes'])}, {expected}: {layer['why']}"
+        rows = [[f"  {m['name']}", m["version"], _size(m["bytes"]), m["why"]] for m in layer["modules"]]
+        yield from columns(rows)
+    yield ""
+    count = len(shown["layers"])
+    rows = [["plan", f"{count} layers", _share(shown, shown["expected_bytes"])]]
+    for other in shown["alternatives"]:
+        note = "" if other["respects_k"] else f" (more than {shown['k']} layers)"
+        rows.append([other["name"], f"{other['layers']} layers", _share(shown, other["expected_bytes"]) + note])
+    yield "expected bytes per build:"
+    yield from (f"  {line}" for line in columns(rows))
+    if shown["moved_bytes"]:
+        yield f"moved since the previous plan: {_size(shown['moved_bytes'])}"
+
+
+def _share(shown: Mapping[str, Any], expected: int) -> str:
+    return f"{_size(expected)}, {expected / max(1, shown['bytes']):.1%} of all"
+
+
+def _size(count: float) -> str:
+    """Return bytes for a person."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

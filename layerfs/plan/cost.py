@@ -1,0 +1,75 @@
+"""The objective: what a plan costs.
+
+    cost(plan) = sum over layers L of bytes(L) * P(L changes)      expected bytes re-transferred for the next build
+               + layer price * number of layers
+               + move price * bytes of the modules that are in another layer than in the previous plan
+
+A layer changes when one of its units does: P(L) = 1 - exp(-W), W the weight of all hazards that reach a unit of L, each
+counted once. A plan is here a list of layer numbers, one for each unit; layers of a plan with a previous one keep their
+numbers, from 0, so a move is a number that differs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from layerfs.plan.units import Units, chance_of
+
+LAYER_PRICE: Final = 64 << 10  # bytes; guessed: what a layer more costs each mount, in bytes that take as long to fetch
+MOVE_PRICE: Final = 0.1  # for each byte; guessed: a moved byte is sent once, and a plan lives for about ten builds
+
+Assignment = list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What is charged beside the expected bytes; `before` has the previous layer of each unit, -1 for a new one."""
+
+    layer: float = LAYER_PRICE
+    move: float = MOVE_PRICE
+    before: tuple[int, ...] = ()
+
+
+def layer_weights(units: Units, plan: Sequence[int]) -> dict[int, float]:
+    """Return the weight with which each layer of a plan changes, exactly."""
+    total = dict.fromkeys(sorted(set(plan)), 0.0)
+    numbers = {layer: place for place, layer in enumerate(total)}
+    layers = list(total)
+    together: dict[int, float] = {}
+    for hazard, mask in enumerate(units.hit([1 << numbers[layer] for layer in plan])):
+        if units.own[hazard] > 0:
+            together[mask] = together.get(mask, 0.0) + units.own[hazard]
+    for mask, weight in together.items():
+        while mask:
+            lowest = mask & -mask
+            total[layers[lowest.bit_length() - 1]] += weight
+            mask ^= lowest
+    return total
+
+
+def layer_sizes(units: Units, plan: Sequence[int]) -> dict[int, int]:
+    """Return the bytes of each layer."""
+    sizes = dict.fromkeys(sorted(set(plan)), 0)
+    for unit, layer in enumerate(plan):
+        sizes[layer] += units.sizes[unit]
+    return sizes
+
+
+def expected_bytes(units: Units, plan: Sequence[int]) -> float:
+    """Return the bytes that the next build is expected to re-transfer."""
+    if len(set(plan)) == len(units):  # one layer for each unit: many layers, but no union of hazards to be made
+        return sum(size * chance_of(weight) for size, weight in zip(units.sizes, units.weights(), strict=True))
+    sizes, weights = layer_sizes(units, plan), layer_weights(units, plan)
+    return sum(sizes[layer] * chance_of(weights[layer]) for layer in sizes)
+
+
+def moved_bytes(units: Units, plan: Sequence[int], before: Sequence[int]) -> int:
+    """Return the bytes of the units that left the layer in which they were."""
+    pairs = zip(plan, before, units.sizes, strict=True) if before else ()
+    return sum(size for layer, old, size in pairs if old >= 0 and layer != old)
+
+
+def cost(units: Units, plan: Sequence[int], prices: Prices) -> float:
+    """Return the objective of a plan."""
+    extra = prices.layer * len(set(plan)) + prices.move * moved_bytes(units, plan, prices.before)
+    return expected_bytes(units, plan) + extra

@@ -1,0 +1,66 @@
+"""Graphs and histories in JSON."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerfs.errors import InvalidArgument
+from layerfs.plan.graph import Module
+from layerfs.plan.jsonfile import read_graph, read_history, with_history
+
+
+def written(scratch: Path, document: Any) -> bytes:
+    path = scratch / "graph.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return os.fsencode(path)
+
+
+def test_all_keys_are_read(scratch: Path) -> None:
+    whole = {
+        "name": "a", "version": "1", "bytes": 5, "files": 2, "depends": ["b"], "probability": 0.5, "source": "s",
+        "rebuilds": False,
+    }  # fmt: skip
+    graph = read_graph(written(scratch, {"name": "g", "modules": [whole, {"name": "b", "bytes": 0, "digest": "d"}]}))
+    assert graph.name == "g"
+    assert graph.modules == (Module("a", 5, "1", 2, ("b",), 0.5, "s", False), Module("b", 0, "d"))
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ([], "is no JSON object"),
+        ({}, "has no list of modules"),
+        ({"modules": [1]}, "is no object with a name"),
+        ({"modules": [{"name": "a"}]}, "module a of .* has no bytes"),
+        ({"modules": [{"name": "a", "bytes": "1"}]}, "module a of .* has bytes of a wrong type"),
+        ({"modules": [{"name": "a", "bytes": True}]}, "module a of .* has bytes of a wrong type"),
+        ({"modules": [{"name": "a", "bytes": 1, "depends": [1]}]}, "module a of .* has depends"),
+        ({"modules": [{"name": "a", "bytes": 1, "dependz": []}]}, "module a of .* has an unknown key: dependz"),
+    ],
+)
+def test_wrong_files_are_refused(scratch: Path, document: Any, said: str) -> None:
+    with pytest.raises(InvalidArgument, match=said):
+        read_graph(written(scratch, document))
+
+
+def test_a_fifo_is_refused_at_once(scratch: Path) -> None:
+    os.mkfifo(scratch / "fifo")
+    with pytest.raises(InvalidArgument, match="no regular file"):
+        read_graph(os.fsencode(scratch / "fifo"))
+
+
+def test_a_history_replaces_the_chances(scratch: Path) -> None:
+    graph = read_graph(written(scratch, {"modules": [{"name": "a", "bytes": 1}, {"name": "b", "bytes": 1}]}))
+    builds = read_history(written(scratch, {"builds": [["a"], ["a", "gone"], []]}))
+    assert [module.chance for module in with_history(graph, builds).modules] == [2.5 / 4, 0.5 / 4]
+
+
+@pytest.mark.parametrize("document", [{}, {"builds": []}, {"builds": ["a"]}, {"builds": [[1]]}])
+def test_what_is_no_history_is_refused(scratch: Path, document: Any) -> None:
+    with pytest.raises(InvalidArgument, match="is no history"):
+        read_history(written(scratch, document))
