@@ -40,7 +40,7 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
             _detach(info, record)
         else:
             _see_that_it_answers(info, record)
-            unmount_patiently(mountpoint, lazy=False)
+            unmount_patiently(mountpoint, lazy=False, real=True)
         if server is not None and not lazy:
             _wait(server, info)
     finally:
@@ -94,11 +94,11 @@ def _detach(info: MountInfo, record: Record | None) -> None:
     if answers == [0]:
         ask([partial(write_back, info.target)], PATIENCE)
     if not info.type.startswith(b"fuse"):
-        unmount(info.target, lazy=True)
+        unmount(info.target, lazy=True, real=True)
         return
-    (answer,) = ask([partial(unmount, info.target, lazy=True)], TIMEOUT)
+    (answer,) = ask([partial(unmount, info.target, lazy=True, real=True)], TIMEOUT)
     if answer:
-        unmount(info.target, lazy=True)  # here, for its words
+        unmount(info.target, lazy=True, real=True)  # here, for its words
     elif answer is None and any(there.id == info.id for there in mountinfo()):
         raise _silent(info, record, "cannot be unmounted", "end its server first")
 
@@ -130,12 +130,12 @@ def _open_server(record: Record | None) -> int | None:
     return None
 
 
-def unmount_patiently(mountpoint: bytes, *, lazy: bool) -> None:
+def unmount_patiently(mountpoint: bytes, *, lazy: bool, real: bool = False) -> None:
     """Unmount; what looks into all mounts for a moment, as our own `status` does, is waited for. NotReady if busy."""
     deadline = time.monotonic() + BUSY_PATIENCE
     while True:
         try:
-            unmount(mountpoint, lazy=lazy)
+            unmount(mountpoint, lazy=lazy, real=real)
             return
         except OSError as error:
             if error.errno != errno.EBUSY:

@@ -6,7 +6,8 @@
 import errno
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from enum import IntFlag
 
 from layerfs.model import Mount
@@ -16,6 +17,7 @@ from layerfs.value import value
 UMOUNT_NOFOLLOW = 8
 MNT_DETACH = 2
 FUSERMOUNT = "fusermount3"
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class MountFlag(IntFlag):
@@ -192,16 +194,40 @@ def make_private(target: bytes, *, recursive: bool = False) -> None:
     mount_raw(None, None, target, MountFlag.PRIVATE | (MountFlag.REC if recursive else MountFlag.NONE))
 
 
-def unmount(target: bytes, *, lazy: bool = False) -> None:
+def unmount(target: bytes, *, lazy: bool = False, real: bool = False) -> None:
     """Unmount what is mounted at `target`, never following a symlink; lazily even when it is busy.
 
     Who may not umount2(2) asks fusermount3, which takes the caller's own FUSE mounts.
+    `real` says that no step of the path is a symlink: one that became one meanwhile is ENOTDIR.
     Raises OSError: EINVAL not a mountpoint, EBUSY in use, EPERM somebody else's, ENOENT no such path.
     """
     try:
-        call("umount2", target, UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0), path=target)
+        with _by_steps(target) if real else nullcontext(target) as path:
+            call("umount2", path, UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0), path=target)
     except PermissionError:
         _fusermount(target, lazy)
+
+
+@contextmanager
+def _by_steps(target: bytes) -> Iterator[bytes]:
+    """Yield a way to an absolute path that nobody can change: its parent is pinned, step by step."""
+    *steps, name = [step for step in target.split(b"/") if step] or [b"."]
+    fd = os.open(b"/", _STEP)
+    try:
+        for step in steps:
+            above, fd = fd, _step(fd, step, target)
+            os.close(above)
+        yield b"/proc/self/fd/%d/%s" % (fd, name) if os.path.exists(b"/proc/self/fd") else target
+    finally:
+        os.close(fd)
+
+
+def _step(at: int, name: bytes, target: bytes) -> int:
+    try:
+        return os.open(name, _STEP, dir_fd=at)
+    except OSError as error:
+        error.filename = target
+        raise
 
 
 def let_go(needed: list[bytes]) -> None:

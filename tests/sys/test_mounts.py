@@ -160,6 +160,23 @@ def test_unmount_does_not_follow_a_symlink(scratch: Path, target: Path) -> None:
     assert len(mounted(target)) == 1
 
 
+@pytest.mark.mounts
+def test_a_step_that_becomes_a_symlink_leads_to_no_other_mount(scratch: Path) -> None:
+    """Whoever owns a step of the path chose what root unmounted."""
+    require("root")
+    for name in ("own", "other"):
+        (scratch / name / "mnt").mkdir(parents=True)
+        mount(Mount("tmpfs", "tmpfs", target=str(scratch / name / "mnt")))
+    (scratch / "swapped").symlink_to("other")
+    with pytest.raises(NotADirectoryError) as caught:
+        unmount(os.fsencode(scratch / "swapped/mnt"), real=True)
+    assert caught.value.filename == os.fsencode(scratch / "swapped/mnt")
+    unmount(os.fsencode(scratch / "own/mnt"), real=True)
+    assert (len(mounted(scratch / "own/mnt")), len(mounted(scratch / "other/mnt"))) == (0, 1)
+    unmount(os.fsencode(scratch / "other/mnt"), lazy=True, real=True)
+    assert mounted(scratch / "other/mnt") == []
+
+
 UNMOUNTS = """
 import os, sys
 from layerfs.fuse.mount import attach
