@@ -35,12 +35,13 @@ def settle_range(fd: int, offset: int, size: int) -> None:
         pass  # as above
 
 
-def settle(fd: int) -> None:
+def settle(fd: int, *, ordered: bool | None = None) -> None:
     """See to it that a fresh file is on disk before a rename that follows, as far as a power cut can tell.
 
-    To be called when its owner, mode and times are set. Raises OSError: EIO, ENOSPC, EDQUOT.
+    To be called when its owner, mode and times are set. `ordered` is what `keeps_order` said of the file's filesystem,
+    from whoever has held that open since. Raises OSError: EIO, ENOSPC, EDQUOT.
     """
-    if keeps_order(fd):
+    if keeps_order(fd) if ordered is None else ordered:
         libc.call("sync_file_range", fd, 0, 0, WAIT_WRITE_WAIT)
     else:
         os.fsync(fd)

@@ -63,33 +63,45 @@ def set_attributes(ov: Writable, node: Node, change: Change) -> Attributes:
 def _own(ov: Writable, node: Node) -> Iterator[dirs.Target]:
     """Yield what reaches the upper's object and no other, having copied it up first.
 
-    ESTALE if the name leads to another object by now: the upper may belong to somebody else.
+    ESTALE if the name leads to another object by now: the upper may belong to somebody else. A file that is open for
+    writing is reached by its descriptor, whatever became of its name.
     """
-    if isinstance(node, File):
-        copy_up(ov, node)
-        with _own_file(ov, node) as fd:
-            yield fd
+    if isinstance(node, Directory):
+        yield _own_directory(ov, node)
         return
-    if not isinstance(node, Directory):
+    if not isinstance(node, File):
         raise TypeError(node)
-    if not node.dead:
-        yield dirs.held(ov.fd(copy_up_directory(ov, node)))
-        return
-    if node.pinned is None or parts_of(ov, node).lowers:  # nowhere to copy it to
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    yield dirs.held(node.pinned)
-
-
-@contextmanager
-def _own_file(ov: Writable, node: File) -> Iterator[dirs.Target]:
+    copy_up(ov, node)
     if node.part is None:
         yield opened.target(anchor(ov, node))
+        return
+    if (fd := _open_fd(node)) is not None:
+        yield fd
         return
     pin = ov.upper.tree.pin(ov.fd(node.part), node.name, node.is_seen)
     try:
         yield dirs.held(pin)
     finally:
         os.close(pin)
+
+
+def _own_directory(ov: Writable, node: Directory) -> dirs.Target:
+    if not node.dead:
+        return dirs.held(ov.fd(copy_up_directory(ov, node)))
+    if node.pinned is None or parts_of(ov, node).lowers:  # nowhere to copy it to
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return dirs.held(node.pinned)
+
+
+def _open_fd(node: File) -> int | None:
+    """Return the descriptor that an upper file is written by, if there is one and the file is as the kernel knows it.
+
+    It is the file's own, not that of data in a lower: only a complete file is opened for writing.
+    """
+    extra = node.extra
+    if extra is None or not extra.writable or not isinstance(extra.data, int):
+        return None
+    return extra.data if node.is_seen(os.fstat(extra.data)) else None
 
 
 def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Change) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from layerfs.sys import dirs, target
 from layerfs.sys.copy import Progress, nothing
-from layerfs.sys.settle import begin_settling, settle
+from layerfs.sys.settle import begin_settling
 from layerfs.union import opened
 from layerfs.union.acl import ACCESS_ACL, without_acl
 from layerfs.union.escape import is_copied
@@ -20,7 +20,7 @@ from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part, Ref, Tree, getxattr_or_none, xattrs
-from layerfs.union.metacopy import data_of
+from layerfs.union.metacopy import data_of, open_seen
 from layerfs.union.opened import Handle
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.shown import fingerprint
@@ -54,9 +54,7 @@ class Staged:
     def _make(self, size: int | None) -> None:
         ov, node, scratch = self.ov, self.node, self.ov.upper.work.fd
         if node.is_regular:
-            self.original = _open_original(ov, node)
-            self.st = opened.stat(self.original)
-            self.source = data_of(ov, node, node.part, self.original) if node.part is not None else self.original
+            self._open_original()
             self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=scratch)
         else:
             self.st = _stat_original(ov, node)
@@ -66,11 +64,20 @@ class Staged:
                 os.mknod(self.name, self.st.st_mode, self.st.st_rdev, dir_fd=scratch)
         self.size = self.st.st_size if size is None else min(size, self.st.st_size)
 
+    def _open_original(self) -> None:
+        ov, node = self.ov, self.node
+        if node.part is None:
+            self.original = self.source = opened.reopen(anchor(ov, node), os.O_RDONLY)
+            self.st = opened.stat(self.original)
+        else:
+            self.original, self.st = open_seen(ov, node, node.part)
+            self.source = data_of(ov, node, node.part, self.original, self.st)
+
     @property
     def ref(self) -> Ref:
         """What the xattrs of the original are read by."""
-        if self.original is not None:
-            return opened.ref(self.original)
+        if self.original is not None:  # a descriptor that is open for reading is quicker than a path of it
+            return self.original if isinstance(self.original, int) else opened.ref(self.original)
         if self.node.part is None:
             return opened.ref(anchor(self.ov, self.node))
         return self.tree.reach(self.ov.fd(self.node.part), self.node.name)
@@ -125,12 +132,6 @@ def _stat_original(ov: Writable, node: File) -> Attributes:
     return st
 
 
-def _open_original(ov: Writable, node: File) -> Handle:
-    if node.part is None:
-        return opened.reopen(anchor(ov, node), os.O_RDONLY)
-    return node.part.tree.open(ov.fd(node.part), node.name, os.O_RDONLY, node.is_seen)
-
-
 def needs_copy_up(node: File) -> bool:
     """Tell whether a file must be copied up before it is changed."""
     if node.part is not None:
@@ -177,7 +178,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         return
     part = copy_up_directory(ov, node.above())
     if staged.fd is not None and staged.settles:
-        settle(staged.fd)
+        ov.upper.settle(staged.fd)
     _place(staged, part, linked=linked)
     node.part = part
     ov.table.owns(node, ov.numbers.of(copy.st_dev, copy.st_ino))
@@ -265,7 +266,17 @@ def _publish(ov: Writable, part: Part, rename: Callable[[int], None]) -> None:
         with dirs.unlocked(at):
             rename(at)
     with suppress(OSError):  # what is published is not taken back for a time; EPERM: the directory is somebody else's
-        target.utime(dirs.held(at), before.st_atime_ns, before.st_mtime_ns)
+        _set_times(at, before)
+
+
+def _set_times(at: int, st: os.stat_result) -> None:
+    """Set the times of an open directory, by its descriptor or, where that is a mere path (EBADF), by that path."""
+    try:
+        target.utime(at, st.st_atime_ns, st.st_mtime_ns)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        target.utime(dirs.held(at), st.st_atime_ns, st.st_mtime_ns)
 
 
 def _switch_data(staged: Staged, *, keep_open: bool) -> None:

@@ -13,7 +13,7 @@ from layerfs.union import opened
 from layerfs.union.copyup import copy_up, needs_copy_up
 from layerfs.union.inodes import File
 from layerfs.union.layers import Part
-from layerfs.union.metacopy import complete, data_of
+from layerfs.union.metacopy import complete, data_of, open_seen
 from layerfs.union.opened import Handle
 from layerfs.union.state import Overlay, Writable
 from layerfs.union.unnamed import anchor
@@ -27,10 +27,10 @@ def handle_of(ov: Overlay, node: File) -> Handle:
     part = node.part
     if part is None:
         return _switch(ov, node, opened.reopen(anchor(ov, node), os.O_RDONLY), writable=False)
-    handle = part.tree.open(ov.fd(part), node.name, os.O_RDONLY, node.is_seen)
+    handle, st = open_seen(ov, node, part)
     data = None
     try:
-        data = data_of(ov, node, part, handle)
+        data = data_of(ov, node, part, handle, st)
     finally:
         if data is not handle:
             opened.close(handle)

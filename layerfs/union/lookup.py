@@ -26,9 +26,7 @@ def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attribute
         listing = listing_of(ov, parent)
     where = listing.names.get(name)
     if where is None:
-        if len(name) > NAME_MAX:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        raise FileNotFoundError(errno.ENOENT, _ABSENT)
+        raise _absent(name)
     if isinstance(where, tuple):
         return _lookup_directory(ov, parent, name, where)
     at = where.fd
@@ -43,6 +41,21 @@ def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attribute
     return node, attributes(ov, node)
 
 
+def _absent(name: bytes) -> OSError:
+    if len(name) > NAME_MAX:
+        return OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    return FileNotFoundError(errno.ENOENT, _ABSENT)
+
+
+def node_at(ov: Overlay, parent: Directory, name: bytes) -> Node:
+    """Find the node of a name, as `lookup`, for whoever has no use for its attributes yet."""
+    where = listing_of(ov, parent).names.get(name)
+    if not isinstance(where, Part):
+        return lookup(ov, parent, name)[0]
+    at = ov.fd(where)
+    return _file(ov, parent, name, where, where.tree.lstat(at, name), at)
+
+
 def lookup_directory(ov: Overlay, parent: Directory, name: bytes) -> Directory:
     """Find a name that is a directory; ENOTDIR for anything else."""
     node, _ = lookup(ov, parent, name)
@@ -54,7 +67,8 @@ def lookup_directory(ov: Overlay, parent: Directory, name: bytes) -> Directory:
 
 def _file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes, at: int) -> File:
     """Return the one node of this object: names that are hard links share it."""
-    own, part = _object_at(ov, parent, name, part, st)
+    listed = part
+    own, part = _object_at(ov, parent, name, listed, st)
     node = ov.table.of_object(own)
     if not isinstance(node, File) or node.kind != st.st_mode >> 12:  # an inode number that is used again
         node = _new_file(ov, parent, name, part, st, at, own)
@@ -65,7 +79,7 @@ def _file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attribute
     elif node.part.tree.index and part.is_upper:
         node.part = part
     node.seen = fingerprint(st)
-    if isinstance(part.tree, IndexedCopy):
+    if part is not listed and isinstance(part.tree, IndexedCopy):
         node.opened().incomplete = True
     return node
 
@@ -73,7 +87,7 @@ def _file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attribute
 def _object_at(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attributes) -> tuple[int, Part]:
     """Return the object's own number, and where it is: a lower hard link may be at its copy, by the index."""
     number = ov.numbers.of(st.st_dev, st.st_ino)
-    if part.is_upper or st.st_nlink < 2 or ov.upper is None:
+    if st.st_nlink < 2 or part.is_upper or ov.upper is None:
         return number, part
     if not ov.upper.links.works:
         return ov.numbers.named(parent.ino, name), part

@@ -31,15 +31,27 @@ def _marks(ov: Overlay, handle: Handle, mark: str) -> list[str]:
     return found if found and ov.belief.covers(opened.stat(handle)) else []
 
 
-def _is_metacopy(ov: Overlay, part: Part, handle: Handle) -> bool:
+def open_seen(ov: Overlay, node: File, part: Part) -> tuple[Handle, Attributes]:
+    """Open a file that `part` has for reading; with what it was found to be when that was checked."""
+    found: list[os.stat_result] = []
+
+    def is_expected(st: os.stat_result) -> bool:
+        found.append(st)
+        return node.is_seen(st)
+
+    handle = part.tree.open(ov.fd(part), node.name, os.O_RDONLY, is_expected)
+    return handle, found[0] if found else opened.stat(handle)
+
+
+def _is_metacopy(ov: Overlay, part: Part, handle: Handle, st: Attributes) -> bool:
     """Tell whether an open file is only metadata, or was being given its data when all ended.
 
     A lower one that is not to be read is an error (EPERM, as in the kernel), not a file of zeros. It is looked for only
     where a file has holes: a mark costs a system call at each open of a file.
     """
     if part.is_upper or ov.options.metacopy:
-        return opened.stat(handle).st_size > 0 and bool(_marks(ov, handle, _METACOPY))
-    if _has_holes(opened.stat(handle)) and _marks(ov, handle, _METACOPY):
+        return st.st_size > 0 and bool(_marks(ov, handle, _METACOPY))
+    if _has_holes(st) and _marks(ov, handle, _METACOPY):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM), "a lower file without data needs metacopy=on")
     return False
 
@@ -48,12 +60,12 @@ def _has_holes(st: Attributes) -> bool:
     return st.st_blocks * 512 < st.st_size
 
 
-def data_of(ov: Overlay, node: File, part: Part, handle: Handle) -> Handle:
+def data_of(ov: Overlay, node: File, part: Part, handle: Handle, st: Attributes) -> Handle:
     """Return what the data of a file that `part` has are read by: its own handle, or one of a lower file.
 
-    The handle given stays the caller's.
+    The handle given stays the caller's; `st` is what it has open.
     """
-    return _open_below(ov, node, part, handle) if _is_metacopy(ov, part, handle) else handle
+    return _open_below(ov, node, part, handle) if _is_metacopy(ov, part, handle, st) else handle
 
 
 def complete(ov: Writable, node: File, part: Part, fd: int) -> None:
@@ -98,7 +110,7 @@ def _open_below(ov: Overlay, node: File, part: Part, handle: Handle) -> Handle:
             if own is not handle:
                 opened.close(own)
             above, own = part, found
-            if not _is_metacopy(ov, part, own):
+            if not _is_metacopy(ov, part, own, opened.stat(own)):
                 return own
     except BaseException:
         if own is not handle:

@@ -14,7 +14,7 @@ from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept import keep_beside
 from layerfs.union.layers import Part
 from layerfs.union.listing import Listing, Whiteout
-from layerfs.union.lookup import lookup
+from layerfs.union.lookup import node_at
 from layerfs.union.metacopy import complete_in_place
 from layerfs.union.readdir import listing_of
 from layerfs.union.replace import whiteout_by
@@ -127,7 +127,7 @@ def link(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
         else:
             maker(ov.fd(part), name)
     note_made(ov, parent, part, name, is_dir=False)
-    lookup(ov, parent, name)
+    node_at(ov, parent, name)
     keep_beside(ov, node, part, name)
 
 
@@ -145,7 +145,7 @@ def _make(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Calle
         else:
             _make_staged(ov, at, listing, name, mode, Caller(uid, gid, caller.umask), maker)
     note_made(ov, parent, part, name, is_dir=is_dir)
-    return lookup(ov, parent, name)[0]
+    return node_at(ov, parent, name)
 
 
 def _foreign_ids(ov: Writable, at: int, uid: int, gid: int) -> bool:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from layerfs.sys import dirs
+from layerfs.sys.settle import keeps_order, settle
 from layerfs.union import opened
 from layerfs.union.belief import Belief
 from layerfs.union.digits import KEPT_MAX, kept
@@ -84,13 +85,23 @@ def _clear(fd: int, names: list[bytes]) -> None:
 class Upper:
     """The one writable tree of a union, with its scratch directory and the marks that it can carry."""
 
-    __slots__ = ("links", "marks", "tree", "work")
+    __slots__ = ("_ordered", "links", "marks", "tree", "work")
 
     def __init__(self, tree: DirTree, work: Work, marks: Marks) -> None:
         self.tree = tree
         self.work = work
         self.marks = marks
         self.links = HardLinks(work.base, work.fd, tree)
+        self._ordered: bool | None = None
+
+    def settle(self, fd: int) -> None:
+        """Bring a file of the scratch directory to disk before it gets its name. Raises OSError.
+
+        Whether a journal keeps the order is asked once: the filesystem stays mounted as long as it is held open here.
+        """
+        if self._ordered is None:
+            self._ordered = keeps_order(fd)
+        settle(fd, ordered=self._ordered)
 
     def close(self) -> None:
         """Release the work directory; the tree is closed with the others."""

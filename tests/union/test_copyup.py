@@ -33,6 +33,22 @@ def test_metadata_of_files_and_parents(scratch: Path, require: Callable[..., Non
         assert (st.st_mtime_ns, os.readlink(os.path.join(box.upper, b"d/s"))) == (3, b"to")
 
 
+def test_a_journal_is_looked_for_once(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def keeps_order(fd: int) -> bool:
+        asked.append(fd)
+        return False
+
+    monkeypatch.setattr("layerfs.union.state.keeps_order", keeps_order)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with Box(scratch, {b"f": file(b"one"), b"g": file(b"two")}) as box:
+        for path in (b"f", b"g"):
+            box.change(path, Change(mode=0o600))
+    assert (len(asked), len(synced)) == (1, 2)
+
+
 def _facts(box: Box, path: bytes) -> tuple[object, ...]:
     st = box.stat(path)
     with box.node(path) as node:

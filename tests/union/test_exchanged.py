@@ -95,6 +95,27 @@ def test_a_name_that_leads_elsewhere_is_stale(
         assert stat.S_IFMT(box.stat(b"f").st_mode) == stat.S_IFMT(before.st_mode)  # looked up anew it is what it is
 
 
+def test_an_open_file_is_changed_by_its_descriptor_if_it_is_as_the_kernel_knows_it(scratch: Path) -> None:
+    with Box(scratch, {}, upper={b"f": file(b"mine", 0o600)}) as box:
+        name, old = Path(os.fsdecode(box.upper)) / "f", Path(os.fsdecode(box.upper)) / "old"
+        with box.node(b"f") as node:
+            box.union.open_file(node.ino, os.O_RDWR)
+            name.rename(old)
+            name.write_bytes(SECRET)
+            name.chmod(0o600)
+            with pytest.raises(OSError, match="Stale"):
+                box.union.set_attributes(node.ino, Change(mode=0o640))
+            assert [stat.S_IMODE(each.stat().st_mode) for each in (old, name)] == [0o640, 0o600]
+            name.unlink()
+            old.rename(name)
+            box.union.attributes(node.ino)
+            name.chmod(0o604)  # as if it were another's by now
+            with pytest.raises(OSError, match="Stale"):
+                box.union.set_attributes(node.ino, Change(mode=0o666))
+            assert stat.S_IMODE(name.stat().st_mode) == 0o604
+            box.union.release(node.ino)
+
+
 @pytest.mark.parametrize("where", ["upper", "lower"])
 def test_an_inode_number_that_is_used_again_is_no_identity(scratch: Path, where: str) -> None:
     """A filesystem gives it to the next file: another user's private one was read with the permissions of the old."""
