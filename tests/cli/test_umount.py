@@ -142,6 +142,7 @@ def test_what_earlier_mounts_left_in_the_registry_is_cleared_too(place: Place) -
     assert place.status() == {}
 
 
+@pytest.mark.alone  # the kernel gives a detached mount's number to whoever mounts next, and with it the record's name
 def test_a_copy_in_another_mount_namespace_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that starts takes copies of all mounts with it; the server then serves those."""
     monkeypatch.setattr(removal, "PATIENCE", 0.2)
