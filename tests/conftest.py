@@ -84,7 +84,9 @@ def clear(place: Path) -> None:
 
 
 def _open_and_retry(function: Callable[..., object], path: str, _error: object) -> None:
-    """Overlay work directories are mode 0: their owner may open them."""
+    """Overlay work directories are mode 0: their owner may open them. What a server took away meanwhile is gone."""
+    if not os.path.lexists(path):
+        return
     for place in (os.path.dirname(path), path):
         with suppress(FileNotFoundError):
             if not os.path.islink(place):
