@@ -100,16 +100,27 @@ class Push:
         if self.registry.has("blobs", blob.digest):
             self.progress("there", blob.digest, blob.size, blob.size)
             return
-        location = self._begin(blob)
-        if location is not None:
-            fd = self.images.store.content.open(blob.digest)
-            try:
-                if os.fstat(fd).st_size != blob.size:
-                    raise Corrupt(f"blob {blob.digest} in the store has not {blob.size} bytes")
-                self._upload(blob, fd, location)
-            finally:
-                os.close(fd)
+        try:
+            self._send(blob)
+        except Refused as error:
+            if error.status != 400:
+                raise
+            # A part that was sent again after a break may be there twice (DIGEST_INVALID): once more, from the start.
+            self._send(blob)
         self.progress("pushed", blob.digest, blob.size, blob.size)
+
+    def _send(self, blob: Descriptor) -> None:
+        """Upload a blob from its first byte, unless it can be mounted. Raises Corrupt for one that has another size."""
+        location = self._begin(blob)
+        if location is None:
+            return
+        fd = self.images.store.content.open(blob.digest)
+        try:
+            if os.fstat(fd).st_size != blob.size:
+                raise Corrupt(f"blob {blob.digest} in the store has not {blob.size} bytes")
+            self._upload(blob, fd, location)
+        finally:
+            os.close(fd)
 
     def _begin(self, blob: Descriptor) -> str | None:
         """Begin an upload and return its address; None if another repository's blob was mounted."""

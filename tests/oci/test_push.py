@@ -78,3 +78,22 @@ def test_registry_whose_range_says_nothing_is_served_by_our_own_count(
     ranges = [headers["content-range"] for method, _, headers in naughty.seen if method == "PATCH"]
     assert "500000-999999" in ranges
     assert naughty.blobs[digest(LAYERS[1] + BIG)] == LAYERS[1] + BIG
+
+
+def test_upload_whose_end_is_refused_is_sent_once_more_from_the_start(
+    store: Store, naughty: Naughty, scratch: Path
+) -> None:
+    """A part that was sent again after a break may be there twice: the registry then says DIGEST_INVALID."""
+    take(store, big().layout(scratch / "i"), driver=None)
+    refused: list[str] = []
+
+    def rule(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.command != "PUT" or "uploads/" not in handler.path or refused:
+            return False
+        refused.append(handler.path)
+        return reply(handler, 400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+
+    naughty.rules.append(rule)
+    push(Images(store), "made:1", f"{naughty.host}/repo:1", insecure=True)
+    assert refused
+    assert naughty.blobs[digest(LAYERS[1] + BIG)] == LAYERS[1] + BIG
