@@ -1,5 +1,6 @@
 """Registries on loopback: Debian's docker-registry, and one that does whatever a test wants."""
 
+import itertools
 import json
 import re
 import socket
@@ -56,6 +57,7 @@ class Naughty:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.uploads: dict[str, bytes] = {}
+        self._names = itertools.count()
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.rules: list[Callable[[BaseHTTPRequestHandler], bool]] = []
         naughty = self
@@ -88,6 +90,12 @@ class Naughty:
             self.server.shutdown()
             thread.join()
             self.server.server_close()
+
+    def begin_upload(self) -> str:
+        """Name an upload as no other was, however many run side by side."""
+        name = str(next(self._names))
+        self.uploads[name] = b""
+        return name
 
     def store(self, blobs: dict[str, bytes], name: str, top: dict[str, Any]) -> None:
         """Hold an image."""
@@ -129,8 +137,7 @@ class Naughty:
 
     def _upload(self, handler: BaseHTTPRequestHandler, name: str, query: str, body: bytes) -> None:
         if handler.command == "POST":
-            name = str(len(self.uploads))
-            self.uploads[name] = b""
+            name = self.begin_upload()
         place = {"Location": f"/v2/repo/blobs/uploads/{name}?_state=x{len(self.uploads[name])}"}
         if handler.command in ("POST", "PATCH"):
             self.uploads[name] += body

@@ -29,8 +29,7 @@ def test_upload_to_another_host_gets_no_secret(
         def elsewhere(handler: BaseHTTPRequestHandler) -> bool:
             if handler.command != "POST" or handler.headers.get("Authorization") != BASIC:
                 return False
-            name = str(len(other.uploads) + 100)
-            other.uploads[name] = b""
+            name = other.begin_upload()
             reply(handler, 202, b"", {"Location": f"http://{other.host}/v2/repo/blobs/uploads/{name}"})
             return True
 
