@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from layerfs.cli.words import take_apart, working_directory
+from layerfs.cli.argv import take_apart, working_directory
 from layerfs.errors import LayerfsError
 from layerfs.model import Driver
 from layerfs.mounts.launch import launch

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from layerfs import __version__
+from layerfs.cli.argv import take_apart, working_directory
 from layerfs.cli.mount import asks_for_help, leave, mount, print_option_help, warn_of_ignored
-from layerfs.cli.words import take_apart, working_directory
 from layerfs.model import Driver
 from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process

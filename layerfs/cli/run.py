@@ -4,8 +4,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from layerfs.cli.argv import working_directory
 from layerfs.cli.mount import add_package_options, warn
-from layerfs.cli.words import working_directory
 from layerfs.errors import WrongUsage
 from layerfs.model import Driver, Stack
 from layerfs.mounts.packages import Complete, complete

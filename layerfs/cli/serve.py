@@ -76,7 +76,7 @@ def _config(arguments: argparse.Namespace) -> "Config":
 
 
 def _print_config(program: str, config: "Config", node: "Node") -> int:
-    from layerfs.daemon.plug import configuration
+    from layerfs.daemon.client_config import configuration
 
     usable = [name for name, why_not in node.store.drivers().items() if not why_not]
     drivers = [(name, node.store.snapshotter(name).capabilities) for name in usable]

@@ -11,7 +11,7 @@ from layerfs.store.info import Kind
 from layerfs.sys.terminal import json_text, one_line
 
 if TYPE_CHECKING:
-    from layerfs.snapshots.upkeep import Fault, Tally
+    from layerfs.snapshots.maintenance import Fault, Tally
 
 DESCRIPTION: Final = """\
 Look after a store of snapshots and of the blobs of images. Root's is /var/lib/layerfs, a user's is
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(store: Store, arguments: argparse.Namespace) -> int:
     """Look at everything; exit status 1 if something is wrong and stays so."""
-    from layerfs.snapshots.upkeep import check
+    from layerfs.snapshots.maintenance import check
 
     with bar("checking") as tell:
         faults = check(store, repair=arguments.repair, progress=tell)
@@ -72,7 +72,7 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
 
     registry.prune()
     mounted = {lower for record in registry.records() for lower in record.stack.lowers}
-    from layerfs.snapshots.upkeep import collect
+    from layerfs.snapshots.maintenance import collect
 
     with bar("collecting"):
         done = collect(store, mounted)
@@ -97,7 +97,7 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
 
 def _usage(store: Store, arguments: argparse.Namespace) -> int:
     """Count, and print what there is."""
-    from layerfs.snapshots.upkeep import tally
+    from layerfs.snapshots.maintenance import tally
 
     with bar("counting") as tell:
         found = tally(store, tell)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from layerfs.daemon.calls import Call
 from layerfs.daemon.content import ContentStore
+from layerfs.daemon.convert import mounts_from
 from layerfs.daemon.messages import DIFF, TYPES, message
 from layerfs.daemon.node import Node
 from layerfs.daemon.requests import key_of, labels_of
-from layerfs.daemon.words import mounts_from
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots.driver import Form

@@ -5,11 +5,11 @@ from itertools import islice
 from typing import Any, Final
 
 from layerfs.daemon.calls import Call
+from layerfs.daemon.convert import info_of, mounts_of
 from layerfs.daemon.messages import EMPTY, SNAPSHOTS, message
 from layerfs.daemon.node import Node
 from layerfs.daemon.remote import is_of_an_image, prepare_or_adopt
 from layerfs.daemon.requests import filters_of, key_of, labels_of, parent_of, update_of
-from layerfs.daemon.words import info_of, mounts_of
 from layerfs.store.info import Info
 
 BATCH: Final = 100  # snapshots in one message of List, as containerd's own service sends them

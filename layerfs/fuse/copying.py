@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from layerfs.sys.settle import begin_settling, settle_range
+from layerfs.sys.durable import start_writeback, wait_for_range
 from layerfs.union.copyup import Staged
 from layerfs.union.inodes import File
 from layerfs.union.union import Union
@@ -85,22 +85,22 @@ class _Progress:
     """What happens between two chunks of a copy."""
 
     def __init__(self, staged: Staged, client: int) -> None:
-        self._fd = staged.fd if staged.settles and staged.fd is not None else -1
+        self._fd = staged.fd if staged.must_be_durable and staged.fd is not None else -1
         self._client = client
-        self._settled = 0
+        self._written = 0
         self._begun = 0
 
     def __call__(self, offset: int) -> None:
         check_client(self._client)
         if self._fd >= 0 and offset - self._begun >= STRIDE:
-            begin_settling(self._fd, self._begun, offset - self._begun)
-            settle_range(self._fd, self._settled, self._begun - self._settled)
-            self._settled, self._begun = self._begun, offset
+            start_writeback(self._fd, self._begun, offset - self._begun)
+            wait_for_range(self._fd, self._written, self._begun - self._written)
+            self._written, self._begun = self._begun, offset
 
     def finish(self) -> None:
         """Wait until all of the data is written."""
         if self._fd >= 0:
-            settle_range(self._fd, self._settled, 0)
+            wait_for_range(self._fd, self._written, 0)
 
 
 def _exists(thread: int) -> bool:

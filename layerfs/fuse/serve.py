@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Final
 
 from layerfs.errors import LayerfsError
-from layerfs.fuse import outside
+from layerfs.fuse import mount_child
 from layerfs.fuse.config import ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device
 from layerfs.fuse.handshake import Wanted, negotiate
@@ -44,7 +44,7 @@ def serve(fd: int, union: Union, config: ServeConfig, beside: Callable[[], None]
             undo.callback(device.close)  # first: whoever asks must hear that nobody answers
             full = is_nearly_full(union)
             agreed = negotiate(fd, Wanted.of(union.options, read_only=config.read_only, nearly_full=full))
-            shower = outside.RootShower(config.mountpoint)
+            shower = mount_child.RootShower(config.mountpoint)
             listings = Listings()
             prelude = Prelude(union, listings)
             _answer_during_import(prelude, device, beside, debug=config.debug)
@@ -60,7 +60,7 @@ def serve(fd: int, union: Union, config: ServeConfig, beside: Callable[[], None]
         if shower is not None:
             shower.reap()
         _forget_pending()
-    if outside.clear_dead_mount(config.mountpoint):
+    if mount_child.clear_dead_mount(config.mountpoint):
         raise LayerfsError("the kernel ended the connection, and what was not written back is lost", _ABORTED)
 
 

@@ -15,10 +15,10 @@ from contextlib import closing
 import pyfuse3
 import trio
 
-from layerfs.fuse import outside, threads
+from layerfs.fuse import mount_child, threads
 from layerfs.fuse.config import Idle, ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device, Introduction
-from layerfs.fuse.gate import Gate, install
+from layerfs.fuse.event_loop import Gate, install
 from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.operations import Operations
@@ -66,7 +66,7 @@ def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeCo
             raise
         return  # unmounted before we came
     finally:
-        outside.clear_dead_mount(config.mountpoint)
+        mount_child.clear_dead_mount(config.mountpoint)
 
 
 def _serve(device: Device, operations: pyfuse3.Operations, config: ServeConfig) -> None:
@@ -149,13 +149,13 @@ def _pass_over(*_: object) -> None:
 async def _leave(mountpoint: bytes) -> bool:
     """Unmount; False when the mount is still in use, and was written back and taken out of the tree."""
     try:
-        child = outside.leave(mountpoint)
+        child = mount_child.leave(mountpoint)
         waiting = os.pidfd_open(child)
         try:
             await trio.lowlevel.wait_readable(waiting)
         finally:
             os.close(waiting)
-        return outside.result(child) == outside.GONE
+        return mount_child.result(child) == mount_child.GONE
     except OSError as error:
         log.warning("cannot unmount %r: %s", mountpoint, error)
     return False

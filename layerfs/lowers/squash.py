@@ -17,8 +17,8 @@ from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsErro
 from layerfs.pysquashfs.recent import Recent
 from layerfs.sys.locks import use_beside
 from layerfs.sys.namespaces import trusted_xattrs
-from layerfs.union.belief import ALL
 from layerfs.union.layers import Expected, Kind, Ref
+from layerfs.union.mark_trust import ALL
 from layerfs.union.whiteout import NO_DEVICE, PLAIN, DirMarks, marks_of, names_whiteout
 
 LISTED: Final = 20_000  # names in listings that are kept; guessed, about 400 bytes each
@@ -41,7 +41,7 @@ class SquashLower:
         self.path = path
         self.index = index
         self.override: str | None = None
-        self.belief = ALL
+        self.mark_trust = ALL
         self._fd, self._offset = os.dup(fd), offset
         self._lock = use_beside(path)
         try:
@@ -155,7 +155,7 @@ class SquashLower:
             return PLAIN
         found = {os.fsdecode(name): value for name, value in self._xattrs(inode).items()}
         # Who owns a directory in an image is what the image says.
-        return marks_of(list(found), found.get, self.belief.prefixes if self.belief.owner is None else ())
+        return marks_of(list(found), found.get, self.mark_trust.prefixes if self.mark_trust.owner is None else ())
 
     def lstat(self, at: int, name: bytes) -> ImageStat:
         return ImageStat(self._find(at, name), self.device)

@@ -1,9 +1,9 @@
 """Server processes, all started here: by fork from programs of one thread, by exec from programs with more.
 
-    start_forked   the command line: the child goes on with what its parent has opened
-    start_apart    a daemon with threads (`layerfs.mounts.apart`): a fresh interpreter launches, and its child serves
+    start_forked      the command line: the child goes on with what its parent has opened
+    launch_by_exec    a daemon with threads (layerfs.mounts.launch_exec): a fresh interpreter launches, its child serves
 
-Either way whoever starts a server hears that it stands on its own feet, or what went wrong instead.
+Either way the caller is told that the server is ready, or what went wrong.
 """
 
 import os

@@ -3,11 +3,11 @@
     digest streams pack            names of content; bytes decompressed, compressed, hashed on both sides
     header pax sparse tar write    a tar, entry by entry, in and out
     apply marks links resolve sweep below    what a layer means, whatever the order of its entries
-    target directory dress squash  the tree or image that a layer is written to
+    target directory metadata squash    the tree or image that a layer is written to
     view differ produce copying    what a snapshot changes, as a layer; files between snapshots
     documents closure platforms reference naming archive sources    images as they come
     images intake unpack export verify commit artifacts    images in a store
-    credentials transport registry pull push transfer      registries
+    credentials transport registry pull push parallel transfer    registries
     passwd running                 how an image is run
 
 `layer.apply_layer`, `layer.pack_layer` and `produce.produce_layer` are what other rooms call. XARs are extracted by a

@@ -154,7 +154,7 @@ class Application:
         if member.kind != stat.S_IFDIR:
             raise Corrupt("the layer's root is no directory")
         self.implicit.pop(b"", None)
-        self.target.dress(self.target.root(), member)
+        self.target.set_metadata(self.target.root(), member)
         self.dates.add(b"", member.mtime_ns)
 
     def directory(self, at: Handle, name: bytes, path: bytes, member: Member) -> None:
@@ -171,7 +171,7 @@ class Application:
                     opaque(self.target, at, name)
         found = self.resolver.directory(path, make=False)
         assert found is not None
-        self.target.dress(found[0], member)
+        self.target.set_metadata(found[0], member)
         self.dates.add(path, member.mtime_ns)
 
     def add(self, at: Handle, name: bytes, path: bytes, member: Member, data: Data) -> None:
@@ -214,14 +214,14 @@ class Application:
         if self.plain:
             Sweep(self).all(self.marks.pending)
         for path in self.implicit:
-            self.dress_parent(path)
+            self.set_parent_metadata(path)
         for path, mtime_ns in self.dates:
             found = self.resolver.directory(path, make=False, follow=False)
             if found is not None:
-                self.target.date(found[0], mtime_ns)
+                self.target.set_time(found[0], mtime_ns)
         self.target.finish(self.outcome)
 
-    def dress_parent(self, path: bytes) -> None:
+    def set_parent_metadata(self, path: bytes) -> None:
         """Give a directory without an entry what it has in the layers below, or what all such get."""
         below = self.rules.below
         covered = path in self.marks.deleted or self.marks.is_covered(split(path)[0])
@@ -229,7 +229,7 @@ class Application:
         member = replace(known if known is not None and known.kind == stat.S_IFDIR else _PARENT, path=path)
         found = self.resolver.directory(path, make=False, follow=False)
         if found is not None:
-            self.target.dress(found[0], member)
+            self.target.set_metadata(found[0], member)
             self.dates.add(path, member.mtime_ns)
 
     def make_links(self) -> None:

@@ -15,7 +15,7 @@ from layerfs.oci.apply import Application, Rules
 from layerfs.oci.below import UnionBelow
 from layerfs.oci.differ import Entries, walk
 from layerfs.oci.directory import DirectoryTarget
-from layerfs.oci.dress import usual_ownership
+from layerfs.oci.metadata import usual_ownership
 from layerfs.oci.paths import split
 from layerfs.oci.running import resolve
 from layerfs.oci.tar import Member

@@ -1,6 +1,7 @@
 """A directory of the host as the target of a layer: each access is one name in an open directory, no link is followed.
 
-A new regular file costs openat, write, fchown, fchmod, utimensat and close. A directory is 0700 until it is dressed.
+A new regular file costs openat, write, fchown, fchmod, utimensat and close. A directory has mode 0700
+until its metadata are set.
 """
 
 import errno
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
-from layerfs.oci.dress import OVERRIDE, Dresser, Ownership, override_value
+from layerfs.oci.metadata import OVERRIDE, MetadataSetter, Ownership, override_value
 from layerfs.oci.tar import Member
 from layerfs.oci.target import OVERLAYS, Data, FileData, Form, Kind, Outcome, refuse_marks
 from layerfs.sys import dirs
@@ -35,7 +36,7 @@ class DirectoryTarget:
         self.form = form
         self._root = root
         self._outcome = outcome
-        self._dresser = Dresser(ownership, outcome)
+        self._metadata = MetadataSetter(ownership, outcome)
         self._marks = marks
         if fresh and form is Form.OVERLAY and os.listdir(root):
             raise InvalidArgument("the upper that a layer is applied to is not empty")
@@ -94,17 +95,17 @@ class DirectoryTarget:
             self._add_file(at, name, member, data)
         elif member.kind == stat.S_IFLNK:
             os.symlink(member.target, name, dir_fd=at)
-            self._dressed(at, name, member)
+            self._set_metadata_or_remove(at, name, member)
         else:
             self._add_node(at, name, member)
 
     def _refuse_marks(self, member: Member) -> None:
-        if self.form is Form.OVERLAY or self._dresser.override:
+        if self.form is Form.OVERLAY or self._metadata.override:
             refuse_marks(member.path, member)
 
-    def _dressed(self, at: int, name: bytes, member: Member) -> None:
+    def _set_metadata_or_remove(self, at: int, name: bytes, member: Member) -> None:
         try:
-            self._dresser.named(at, name, member)
+            self._metadata.set_named(at, name, member)
         except BaseException:
             os.unlink(name, dir_fd=at)
             raise
@@ -121,7 +122,7 @@ class DirectoryTarget:
                     done = os.write(fd, piece)
                     while done < len(piece):
                         done += os.write(fd, piece[done:])
-            self._dresser.open_file(fd, member)
+            self._metadata.set_open(fd, member)
             os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
         finally:
             os.close(fd)
@@ -133,7 +134,7 @@ class DirectoryTarget:
             if device == 0 and member.kind == stat.S_IFCHR and self.form is Form.OVERLAY:
                 path = os.fsdecode(member.path)
                 raise Corrupt(f"/{path} is the character device 0/0, which an overlay would take for a whiteout")
-        if self._dresser.override:  # a FIFO carries no user xattr
+        if self._metadata.override:  # a FIFO carries no user xattr
             return self._add_stand_in(at, name, member)
         try:
             os.mknod(name, member.kind | 0o600, device, dir_fd=at)
@@ -141,29 +142,29 @@ class DirectoryTarget:
             if member.kind == stat.S_IFIFO:
                 raise
             return self._outcome.waive(member.path, f"is a device, which cannot be made here: {error.strerror}")
-        self._dressed(at, name, member)
+        self._set_metadata_or_remove(at, name, member)
 
     def _add_stand_in(self, at: int, name: bytes, member: Member) -> None:
         """Make the empty file that stands for a device or FIFO where owners are kept in xattrs."""
         fd = os.open(name, _NEW, 0o600, dir_fd=at)
         try:
-            self._dresser.open_file(fd, member)
+            self._metadata.set_open(fd, member)
             os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
         finally:
             os.close(fd)
 
-    def dress(self, handle: int, member: Member) -> None:
+    def set_metadata(self, handle: int, member: Member) -> None:
         if member.xattrs:
             self._refuse_marks(member)
         for name in map(os.fsencode, dirs.xattrs(handle)):
             if name not in member.xattrs and not name.startswith((*OVERLAYS, b"security.selinux")):
                 os.removexattr(handle, name)
-        self._dresser.open_file(handle, member)
+        self._metadata.set_open(handle, member)
 
     def time(self, handle: int) -> int:
         return os.fstat(handle).st_mtime_ns
 
-    def date(self, handle: int, mtime_ns: int) -> None:
+    def set_time(self, handle: int, mtime_ns: int) -> None:
         os.utime(handle, ns=(mtime_ns, mtime_ns))
 
     def hold(self, at: int, name: bytes) -> int | None:
@@ -229,7 +230,7 @@ class DirectoryTarget:
 
     def finish(self, outcome: Outcome) -> None:
         """Say on the root that owners are kept in xattrs: readers look there."""
-        if self._dresser.override and dirs.getxattr_or_none(self._root, os.fsdecode(OVERRIDE)) is None:
+        if self._metadata.override and dirs.getxattr_or_none(self._root, os.fsdecode(OVERRIDE)) is None:
             os.setxattr(self._root, OVERRIDE, override_value(Member(b"", stat.S_IFDIR, 0o755, 0, 0, 0)))
 
 

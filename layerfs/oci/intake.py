@@ -7,7 +7,6 @@ snapshots that the next intake of the same image finds, or a collection takes aw
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -17,6 +16,7 @@ from layerfs.oci.closure import Chosen, Leaf, attestations, choose, leaves, load
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import Descriptor, Platform
 from layerfs.oci.images import SNAPSHOT, Image, Images
+from layerfs.oci.parallel import for_each_blob
 from layerfs.oci.platforms import host_platform
 from layerfs.oci.sources import Source
 from layerfs.oci.streams import PIECE
@@ -25,8 +25,6 @@ from layerfs.oci.unpack import Progress, Unpacking, silent
 from layerfs.snapshots.leftovers import unpacking
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.content import Content, Taking
-
-WORKERS: Final = 3  # blobs at once
 
 
 class Blobs(Protocol):
@@ -87,7 +85,7 @@ class Intake:
         found = leaves(top, self._document, self.blobs.has)
         chosen = choose(found, self.wishes.platform or host_platform(), self._document)
         wanted = {each.digest: each for each in self._wanted(top, found, chosen)}
-        self._take_blobs(list(wanted.values()))
+        for_each_blob(wanted.values(), self._take)
         holds: list[str] = list(wanted)
         snapshotter = self.wishes.snapshotter
         if snapshotter is not None and chosen.config is not None:
@@ -119,18 +117,6 @@ class Intake:
         """Return a document's bytes, from the store or taken into it."""
         self._take(wanted)
         return self.images.document(wanted)
-
-    def _take_blobs(self, wanted: list[Descriptor]) -> None:
-        """Take blobs in side by side, the largest first."""
-        with ThreadPoolExecutor(WORKERS) as pool:
-            ordered = sorted(wanted, key=lambda each: each.size, reverse=True)
-            tasks = [pool.submit(self._take, each) for each in ordered]
-            try:
-                for task in tasks:
-                    task.result()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
 
     def _take(self, wanted: Descriptor) -> None:
         """Take one blob in, and keep it."""

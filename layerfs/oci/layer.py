@@ -10,7 +10,7 @@ from layerfs.oci.apply import Rules, apply_tar
 from layerfs.oci.below import Below
 from layerfs.oci.digest import Digest, expect
 from layerfs.oci.directory import DirectoryTarget
-from layerfs.oci.dress import Ownership, usual_ownership
+from layerfs.oci.metadata import Ownership, usual_ownership
 from layerfs.oci.streams import LayerStream, Read
 from layerfs.oci.target import USUAL, Form, Limits, Outcome
 from layerfs.sys import dirs

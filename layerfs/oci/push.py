@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
@@ -18,13 +17,13 @@ from layerfs.errors import Corrupt, NotFound
 from layerfs.oci.closure import leaves, parts
 from layerfs.oci.documents import INDEX, MANIFEST, Descriptor, Manifest, dump_json, parse_document
 from layerfs.oci.images import Image, Images
+from layerfs.oci.parallel import for_each_blob
 from layerfs.oci.registry import Refused, Registry, referrers_tag
 from layerfs.oci.transport import TRIES, Interrupted, Response
 from layerfs.oci.unpack import Progress, silent
 
 CHUNK: Final = 64 << 20  # bytes; at most so much is sent again
 PIECE: Final = 256 << 10
-WORKERS: Final = 3
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(\d+)")
 
 
@@ -49,7 +48,7 @@ class Push:
             top, found = image.chosen, leaves(image.chosen, self.images.document)
         manifests = {leaf.descriptor.digest: leaf.descriptor for leaf in found}
         indexes = {each.digest: each for leaf in found for each in leaf.above}
-        self._blobs([blob for manifest in manifests.values() for blob in self._parts(manifest)])
+        for_each_blob((blob for manifest in manifests.values() for blob in self._parts(manifest)), self.blob)
         for entry in [*manifests.values(), *sorted(indexes.values(), key=lambda each: each.digest == top.digest)]:
             if entry.digest != top.digest:
                 self._document(entry, entry.digest)
@@ -82,17 +81,6 @@ class Push:
         if all(each.get("digest") != entry.digest for each in index["manifests"]):
             index["manifests"].append(listed)
             self.registry.put_manifest(tag, INDEX, dump_json(index))
-
-    def _blobs(self, blobs: list[Descriptor]) -> None:
-        unique = list({blob.digest: blob for blob in blobs}.values())
-        with ThreadPoolExecutor(WORKERS) as pool:
-            tasks = [pool.submit(self.blob, each) for each in sorted(unique, key=lambda each: -each.size)]
-            try:
-                for task in tasks:
-                    task.result()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
 
     def blob(self, blob: Descriptor) -> None:
         """Send one blob, unless the repository has it or can have it from another."""

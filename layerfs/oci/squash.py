@@ -121,14 +121,14 @@ class SquashTarget:
         finally:
             os.close(fd)
 
-    def dress(self, handle: Node, member: Member) -> None:
+    def set_metadata(self, handle: Node, member: Member) -> None:
         refuse_marks(member.path, member)
         handle.member = member
 
     def time(self, handle: Node) -> int:
         return handle.member.mtime_ns
 
-    def date(self, handle: Node, mtime_ns: int) -> None:
+    def set_time(self, handle: Node, mtime_ns: int) -> None:
         handle.member = replace(handle.member, mtime_ns=mtime_ns)
 
     def remove(self, at: Node, name: bytes) -> None:

@@ -107,19 +107,19 @@ class Target(Protocol):
         """Return a symlink's target."""
 
     def mkdir(self, at: Handle, name: bytes) -> None:
-        """Make a directory that is to be dressed."""
+        """Make a directory whose metadata are set later."""
 
     def add(self, at: Handle, name: bytes, member: Member, data: Data) -> None:
         """Make a file, symlink, device or FIFO with all it has."""
 
-    def dress(self, handle: Handle, member: Member) -> None:
-        """Give a directory its owner, mode and xattrs, and take those away that it has not."""
+    def set_metadata(self, handle: Handle, member: Member) -> None:
+        """Set a directory's owner, mode and xattrs; xattrs that the entry does not name are removed."""
 
     def time(self, handle: Handle) -> int:
         """Return a directory's time [ns]."""
 
-    def date(self, handle: Handle, mtime_ns: int) -> None:
-        """Give a directory its time."""
+    def set_time(self, handle: Handle, mtime_ns: int) -> None:
+        """Set a directory's time [ns]."""
 
     def remove(self, at: Handle, name: bytes) -> None:
         """Remove a name and all below it."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
 from layerfs.snapshots.driver import NOTHING, Capability, Driver, Form, Kind, LayerPlace, Snapshot
-from layerfs.snapshots.words import checked_key, checked_labels, updated_labels
+from layerfs.snapshots.validate import checked_key, checked_labels, updated_labels
 from layerfs.store import rows
 from layerfs.store.info import Info, Usage
 from layerfs.store.ledger import Ledger, Transaction

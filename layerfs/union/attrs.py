@@ -15,10 +15,10 @@ from layerfs.union.data import keep_usable, truncate
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Part, Ref, Tree
 from layerfs.union.lookup import attributes, note_shown
+from layerfs.union.orphans import anchor
 from layerfs.union.readdir import parts_of
 from layerfs.union.setid import Who, drop, drop_by_acl, killed
 from layerfs.union.state import Attributes, Overlay, Writable
-from layerfs.union.unnamed import anchor
 from layerfs.value import value
 
 

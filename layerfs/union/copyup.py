@@ -12,20 +12,20 @@ from contextlib import suppress
 
 from layerfs.sys import dirs, target
 from layerfs.sys.copy import Progress, nothing
-from layerfs.sys.settle import begin_settling
+from layerfs.sys.durable import start_writeback
 from layerfs.union import opened
 from layerfs.union.acl import ACCESS_ACL, without_acl
 from layerfs.union.escape import is_copied
 from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File
-from layerfs.union.kept import keep_beside
+from layerfs.union.kept_numbers import keep_beside
 from layerfs.union.layers import Part, Ref, Tree, getxattr_or_none, xattrs
 from layerfs.union.metacopy import data_of, open_seen
 from layerfs.union.opened import Handle
+from layerfs.union.orphans import anchor, keep_staged
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.shown import fingerprint
 from layerfs.union.state import Attributes, Writable
-from layerfs.union.unnamed import anchor, keep_staged
 
 _NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ENOSYS}
 SXID = stat.S_ISUID | stat.S_ISGID
@@ -95,11 +95,11 @@ class Staged:
         if self.source is None or self.fd is None:
             return
         opened.copy(self.source, self.fd, self.size, progress)
-        if self.settles:
-            begin_settling(self.fd)
+        if self.must_be_durable:
+            start_writeback(self.fd)
 
     @property
-    def settles(self) -> bool:
+    def must_be_durable(self) -> bool:
         """Whether the data are to be on disk before the copy gets its name, so that a power cut leaves old or new.
 
         Also with fsync=0: what a client does not sync may be lost, but a file that was only opened must not.
@@ -177,8 +177,8 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         ov.table.owns(node, ov.numbers.of(copy.st_dev, copy.st_ino))
         return
     part = copy_up_directory(ov, node.above())
-    if staged.fd is not None and staged.settles:
-        ov.upper.settle(staged.fd)
+    if staged.fd is not None and staged.must_be_durable:
+        ov.upper.make_durable(staged.fd)
     _place(staged, part, linked=linked)
     node.part = part
     ov.table.owns(node, ov.numbers.of(copy.st_dev, copy.st_ino))

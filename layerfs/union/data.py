@@ -15,8 +15,8 @@ from layerfs.union.inodes import File
 from layerfs.union.layers import Part
 from layerfs.union.metacopy import complete, data_of, open_seen
 from layerfs.union.opened import Handle
+from layerfs.union.orphans import anchor
 from layerfs.union.state import Overlay, Writable
-from layerfs.union.unnamed import anchor
 
 
 def handle_of(ov: Overlay, node: File) -> Handle:

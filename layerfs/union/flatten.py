@@ -43,7 +43,7 @@ def _redirect_of(ov: Writable, node: Directory) -> bytes | None:
     mode, marks = ov.options.redirect_dir, ov.upper.marks
     if not marks.xattrs or not (marks.trusted if mode is RedirectDir.AUTO else mode is RedirectDir.ON):
         return None
-    if marks.prefix not in ov.belief.prefixes:
+    if marks.prefix not in ov.mark_trust.prefixes:
         return None
     path = lower_path(ov, node)
     return path if len(path) <= REDIRECT_MAX else None

@@ -65,7 +65,7 @@ class IndexedCopy(DirTree):
     def __init__(self, upper: DirTree, index: int, entry: Entry) -> None:  # nothing is opened
         self.path = upper.path
         self.index = 0
-        self.belief = upper.belief
+        self.mark_trust = upper.mark_trust
         self.override = upper.override
         self.device = upper.device
         self._root = index

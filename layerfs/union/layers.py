@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from layerfs.sys import dirs, target
-from layerfs.union.belief import ALL, Belief
+from layerfs.union.mark_trust import ALL, MarkTrust
 from layerfs.union.opened import Handle
 from layerfs.union.shown import Attributes
 from layerfs.union.whiteout import PLAIN, DirMarks, is_whiteout, marks_of, names_whiteout
@@ -42,7 +42,7 @@ class Tree(Protocol):
 
     index: int
     override: str | None
-    belief: Belief  # in redirects
+    mark_trust: MarkTrust  # in redirects
     path: bytes  # of the directory or image
     device: int  # sets its inode numbers apart from those of other trees
 
@@ -108,14 +108,14 @@ class Tree(Protocol):
 class DirTree:
     """A directory of the host as a tree."""
 
-    __slots__ = ("_root", "belief", "device", "index", "override", "path")
+    __slots__ = ("_root", "device", "index", "mark_trust", "override", "path")
 
     def __init__(self, path: bytes, index: int, root: int = -1) -> None:
         """Open a directory; or take over `root`, a descriptor of it."""
         self.path = path
         self.index = index
         self.override: str | None = None
-        self.belief = ALL
+        self.mark_trust = ALL
         self._root = root if root >= 0 else os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self._root).st_dev
 
@@ -189,8 +189,8 @@ class DirTree:
         names = dirs.xattrs(handle)
         if not names:
             return PLAIN
-        marks = marks_of(names, lambda key: dirs.getxattr_or_none(handle, key), self.belief.prefixes)
-        if marks.redirect is not None and not self.belief.covers(os.fstat(handle)):
+        marks = marks_of(names, lambda key: dirs.getxattr_or_none(handle, key), self.mark_trust.prefixes)
+        if marks.redirect is not None and not self.mark_trust.covers(os.fstat(handle)):
             return replace(marks, redirect=None)
         return marks
 

@@ -8,12 +8,12 @@ from layerfs.union import opened
 from layerfs.union.escape import with_device
 from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.kept import kept_beside
+from layerfs.union.kept_numbers import kept_beside
 from layerfs.union.layers import Part, Parts
+from layerfs.union.orphans import anchor
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.shown import Shown, fingerprint
 from layerfs.union.state import Attributes, Overlay
-from layerfs.union.unnamed import anchor
 from layerfs.union.whiteout import NAME_MAX
 
 _ABSENT = os.strerror(errno.ENOENT)  # asked for too often to be looked up each time

@@ -10,7 +10,7 @@ import os
 import stat
 
 from layerfs.sys import dirs, target
-from layerfs.sys.settle import settle
+from layerfs.sys.durable import make_durable
 from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part
@@ -27,8 +27,8 @@ _METACOPY, _REDIRECT = "metacopy", "redirect"  # below a prefix
 def _marks(ov: Overlay, handle: Handle, mark: str) -> list[str]:
     """Return the believed xattrs of one kind that an open file has."""
     names = opened.xattrs(handle)
-    found = [name for prefix in ov.belief.prefixes if (name := prefix + mark) in names]
-    return found if found and ov.belief.covers(opened.stat(handle)) else []
+    found = [name for prefix in ov.mark_trust.prefixes if (name := prefix + mark) in names]
+    return found if found and ov.mark_trust.covers(opened.stat(handle)) else []
 
 
 def open_seen(ov: Overlay, node: File, part: Part) -> tuple[Handle, Attributes]:
@@ -79,7 +79,7 @@ def complete(ov: Writable, node: File, part: Part, fd: int) -> None:
             opened.copy(source, fd, st.st_size)
         finally:
             opened.close(source)
-        settle(fd)
+        make_durable(fd)
         target.utime(fd, st.st_atime_ns, st.st_mtime_ns)
     for mark in (_METACOPY, _REDIRECT):  # in this order: without its redirect it would not find its data any more
         for name in _marks(ov, fd, mark):
@@ -92,7 +92,7 @@ def complete_in_place(ov: Writable, node: File) -> None:
     if part is None or part.tree.index or not node.is_regular:
         return
     names = dirs.xattrs(dirs.path_of(ov.fd(part), node.name))
-    if not any(prefix + _METACOPY in names for prefix in ov.belief.prefixes):
+    if not any(prefix + _METACOPY in names for prefix in ov.mark_trust.prefixes):
         return
     fd = ov.upper.tree.open(ov.fd(part), node.name, os.O_RDWR, node.is_seen)
     try:

@@ -11,7 +11,7 @@ from layerfs.union.acl import DEFAULT_ACL
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.escape import mark_device
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.kept import keep_beside
+from layerfs.union.kept_numbers import keep_beside
 from layerfs.union.layers import Part
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import node_at

@@ -8,8 +8,8 @@ from layerfs.errors import Unsupported
 from layerfs.model import Stack
 from layerfs.sys import dirs, target
 from layerfs.sys.limits import raise_open_files
-from layerfs.union.belief import belief_of
 from layerfs.union.layers import DirTree, Tree
+from layerfs.union.mark_trust import mark_trust_of
 from layerfs.union.numbers import Numbers
 from layerfs.union.options import OverrideStat, UnionOptions
 from layerfs.union.owners import OVERRIDES, override_value
@@ -51,9 +51,9 @@ def open_stack(
         ov = Writable(lowers, upper, _numbers([tree, *lowers], options), options, room)
         if ov.owners.override is not None:
             _mark_override(options, tree.root(), ov.owners.override)
-    ov.belief = belief_of(options)
+    ov.mark_trust = mark_trust_of(options)
     for each in ov.trees:
-        each.belief = ov.belief
+        each.mark_trust = ov.mark_trust
         ov.owners.adopt(each)
     return ov
 

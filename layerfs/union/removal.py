@@ -15,10 +15,10 @@ from layerfs.union.layers import Part, Parts, Tree
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import attributes, drop_name, lookup
 from layerfs.union.mutate import fail
+from layerfs.union.orphans import hold
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.replace import directory_by_whiteout, make_file_whiteout, put_whiteout
 from layerfs.union.state import Attributes, Writable
-from layerfs.union.unnamed import hold
 from layerfs.union.whiteout import has_file_form
 
 

@@ -14,7 +14,7 @@ from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up_directory
 from layerfs.union.flatten import detaching, seal
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.kept import keep_beside
+from layerfs.union.kept_numbers import keep_beside
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import drop_name, lookup
 from layerfs.union.mutate import fail, note_made

@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 from layerfs.sys import dirs
-from layerfs.sys.settle import keeps_order, settle
+from layerfs.sys.durable import keeps_order, make_durable
 from layerfs.union import opened
-from layerfs.union.belief import Belief
 from layerfs.union.digits import KEPT_MAX, kept
 from layerfs.union.handles import Handles
 from layerfs.union.hardlinks import HardLinks
 from layerfs.union.inodes import ROOT, Directory, Node, Table
 from layerfs.union.layers import DirTree, Part, Tree
+from layerfs.union.mark_trust import MarkTrust
 from layerfs.union.numbers import Numbers
 from layerfs.union.opened import Handle
 from layerfs.union.options import UnionOptions
@@ -94,14 +94,14 @@ class Upper:
         self.links = HardLinks(work.base, work.fd, tree)
         self._ordered: bool | None = None
 
-    def settle(self, fd: int) -> None:
+    def make_durable(self, fd: int) -> None:
         """Bring a file of the scratch directory to disk before it gets its name. Raises OSError.
 
         Whether a journal keeps the order is asked once: the filesystem stays mounted as long as it is held open here.
         """
         if self._ordered is None:
             self._ordered = keeps_order(fd)
-        settle(fd, ordered=self._ordered)
+        make_durable(fd, ordered=self._ordered)
 
     def close(self) -> None:
         """Release the work directory; the tree is closed with the others."""
@@ -122,12 +122,12 @@ class Overlay:
     """The state of one union; `lowers` are top first. A tree's index is 0 for the upper, from 1 on for the lowers."""
 
     __slots__ = (
-        "belief",
         "changed",
         "files",
         "handles",
         "lent",
         "lowers",
+        "mark_trust",
         "numbers",
         "options",
         "owners",
@@ -143,7 +143,7 @@ class Overlay:
         self.lowers = tuple(lowers)
         self.upper = upper
         self.options = options
-        self.belief = Belief(())  # in redirects and metacopies
+        self.mark_trust = MarkTrust(())  # in redirects and metacopies
         self.numbers = numbers
         self.handles = Handles(room.directories)
         self.files = Pool(room.directories // 2, room.files)

@@ -20,11 +20,11 @@ from layerfs.union.mutate import Caller
 from layerfs.union.opened import Handle
 from layerfs.union.opening import Opener, open_stack
 from layerfs.union.options import UnionOptions
+from layerfs.union.orphans import anchor
 from layerfs.union.readdir import listing_of, load_stepwise, parts_of
 from layerfs.union.rename import renaming
 from layerfs.union.setid import Who, drop_at_write
 from layerfs.union.state import Attributes, Job, Overlay, Writable
-from layerfs.union.unnamed import anchor
 from layerfs.union.validate import validate
 from layerfs.union.work import end_volatile
 

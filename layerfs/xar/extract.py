@@ -112,7 +112,7 @@ class _Open:
     identity: tuple[int, int]  # device and inode number on disk
     entries: Iterator[DirEntry]
     whole: bool  # everything in it is wanted
-    dressed: bool = True  # it gets its metadata when it is full
+    sets_metadata: bool = True  # it gets its metadata when it is full
     names: set[bytes] = field(default_factory=set)
 
 
@@ -212,8 +212,8 @@ class _Extraction:
                 above = os.open(b"..", _DIRECTORY, dir_fd=self.at)
                 if _identity(above) != self.stack[-1].identity:
                     raise OSError(errno.ESTALE, "a directory was moved away while it was being filled", full.path.shown)
-            if full.dressed:
-                self.dress(full)
+            if full.sets_metadata:
+                self.set_metadata(full)
         except BaseException:
             if above >= 0:
                 os.close(above)
@@ -222,7 +222,7 @@ class _Extraction:
             os.close(self.at)
             self.at = above
 
-    def dress(self, full: _Open) -> None:
+    def set_metadata(self, full: _Open) -> None:
         try:
             self.metadata.apply(self.at, full.path, full.inode)
         except OSError as error:

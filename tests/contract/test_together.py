@@ -9,8 +9,8 @@ from functools import partial
 from layerfs.errors import AlreadyExists, LayerfsError, NotFound, NotReady
 from layerfs.snapshots.driver import Kind
 from layerfs.snapshots.library import open_store
+from layerfs.snapshots.maintenance import check
 from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.snapshots.upkeep import check
 from tests.contract.subjects import Subject
 
 TASKS = 64

@@ -9,8 +9,8 @@ import pytest
 
 from layerfs.errors import LayerfsError
 from layerfs.snapshots.driver import Snapshot
+from layerfs.snapshots.maintenance import check
 from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.snapshots.upkeep import check
 from tests.contract.subjects import Subject, a_subject
 
 

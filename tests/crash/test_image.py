@@ -9,7 +9,7 @@ import pytest
 from layerfs.cli.main import main
 from layerfs.oci.images import Images
 from layerfs.snapshots.library import Store, open_store
-from layerfs.snapshots.upkeep import check, collect
+from layerfs.snapshots.maintenance import check, collect
 from tests.crash.steps import killed_at
 from tests.host import require
 from tests.oci.image import Made

@@ -12,10 +12,10 @@ import pytest
 
 from layerfs.daemon.calls import Call
 from layerfs.daemon.content import ContentStore
+from layerfs.daemon.convert import mounts_of
 from layerfs.daemon.diffs import GZIPPED, UNCOMPRESSED, Diffs
 from layerfs.daemon.messages import DIFF, message
 from layerfs.daemon.node import Node
-from layerfs.daemon.words import mounts_of
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.model import Mount
 from tests.daemon.test_content import Store, serving

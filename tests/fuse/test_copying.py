@@ -81,10 +81,10 @@ async def test_a_file_that_is_to_be_cut_is_copied_no_further(box: Box, scratch: 
 
 def test_data_are_brought_to_disk_while_they_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     ranges: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(copying, "begin_settling", lambda _, *part: ranges.append(("begin", *part)))
-    monkeypatch.setattr(copying, "settle_range", lambda _, *part: ranges.append(("wait", *part)))
+    monkeypatch.setattr(copying, "start_writeback", lambda _, *part: ranges.append(("begin", *part)))
+    monkeypatch.setattr(copying, "wait_for_range", lambda _, *part: ranges.append(("wait", *part)))
     progress = copying._Progress.__new__(copying._Progress)
-    progress._fd, progress._client, progress._settled, progress._begun = 3, 0, 0, 0
+    progress._fd, progress._client, progress._written, progress._begun = 3, 0, 0, 0
     for offset in range(1 << 20, 3 * STRIDE + 1, 1 << 20):
         progress(offset)
     progress.finish()

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from layerfs.fuse.config import Idle
-from layerfs.fuse.gate import Gate
+from layerfs.fuse.event_loop import Gate
 from layerfs.fuse.server import LOOKS, _leave_when_idle
 
 SECONDS = 8.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from layerfs.snapshots.library import Store, open_store
+from layerfs.snapshots.maintenance import check
 from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.snapshots.upkeep import check
 from tests.contract.subjects import THIRD_PARTY, is_packing, wait_until
 from tests.host import BIN, require
 from tests.powercut.disk import Cut, Disk

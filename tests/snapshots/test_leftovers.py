@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.snapshots.leftovers import HOLD, labels_of, unpacking
-from layerfs.snapshots.upkeep import collect
+from layerfs.snapshots.maintenance import collect
 from tests.contract.subjects import Subject, a_subject
 
 

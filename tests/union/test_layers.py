@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.union.belief import ALL, Belief
 from layerfs.union.layers import DirTree
+from layerfs.union.mark_trust import ALL, MarkTrust
 
 
 @pytest.fixture
@@ -42,17 +42,17 @@ def test_redirect_counts_where_it_is_believed(place: Path) -> None:
     os.setxattr(place / "d", "user.overlay.redirect", b"/x")
     tree = DirTree(os.fsencode(place), 1)
     handle = tree.open_dir(tree.root(), b"d")
-    for belief, expected in (
+    for trust, expected in (
         (ALL, b"/x"),
-        (Belief(("trusted.overlay.",)), None),
-        (Belief(("user.overlay.",), os.geteuid()), b"/x"),
-        (Belief(("user.overlay.",), os.geteuid() + 1), None),
-        (Belief(()), None),
+        (MarkTrust(("trusted.overlay.",)), None),
+        (MarkTrust(("user.overlay.",), os.geteuid()), b"/x"),
+        (MarkTrust(("user.overlay.",), os.geteuid() + 1), None),
+        (MarkTrust(()), None),
     ):
-        tree.belief = belief
+        tree.mark_trust = trust
         assert tree.marks(handle).redirect == expected
     (place / "d").chmod(0o777)  # anybody may have written it
-    tree.belief = Belief(("user.overlay.",), os.geteuid())
+    tree.mark_trust = MarkTrust(("user.overlay.",), os.geteuid())
     assert tree.marks(handle).redirect is None
     tree.close_dir(handle)
     tree.close()

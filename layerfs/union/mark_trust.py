@@ -16,7 +16,7 @@ from layerfs.value import value
 
 
 @value
-class Belief:
+class MarkTrust:
     """Whose marks count that show what their author may not read: redirects and metacopies.
 
     Whoever owns a file, or may write to it, sets user.* on it. trusted.* is root's alone.
@@ -30,18 +30,18 @@ class Belief:
         return self.owner is None or (st.st_uid == self.owner and not st.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
-ALL: Final = Belief()
+ALL: Final = MarkTrust()
 
 
-def belief_of(options: UnionOptions) -> Belief:
+def mark_trust_of(options: UnionOptions) -> MarkTrust:
     """Return whose redirects and metacopies count: as in the kernel root's own, or user.* where that is asked for.
 
     A plain user's mount believes what is the user's alone, since it keeps its own redirects there.
     """
     if options.userxattr:
-        return Belief((USER,))
+        return MarkTrust((USER,))
     if trusted_xattrs():
-        return Belief((TRUSTED,))
+        return MarkTrust((TRUSTED,))
     if options.redirect_dir is RedirectDir.ON:
-        return Belief((USER,))
-    return Belief((USER,), os.geteuid()) if os.geteuid() else Belief(())
+        return MarkTrust((USER,))
+    return MarkTrust((USER,), os.geteuid()) if os.geteuid() else MarkTrust(())

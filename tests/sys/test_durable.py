@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.sys import settle
+from layerfs.sys import durable
 
 
 def test_settle_takes_any_filesystem(scratch: Path) -> None:
     for place in (scratch, Path("/dev/shm")):
         fd = os.open(place, os.O_TMPFILE | os.O_RDWR)
         os.write(fd, b"x")
-        settle.begin_settling(fd)
-        settle.settle_range(fd, 0, 1)
-        settle.settle(fd)
+        durable.start_writeback(fd)
+        durable.wait_for_range(fd, 0, 1)
+        durable.make_durable(fd)
         os.close(fd)
 
 
@@ -27,14 +27,14 @@ def test_a_magic_number_is_no_journal(scratch: Path, monkeypatch: pytest.MonkeyP
         (scratch / "devices").mkdir()
         os.symlink("../../block/sdz1", scratch / f"devices/{os.major(device)}:{os.minor(device)}")
         (scratch / f"journals/{'sdz1-8' if journal else 'sdy-8'}").mkdir(parents=True)
-        monkeypatch.setattr(settle, "DEVICES", str(scratch / "devices"))
-        monkeypatch.setattr(settle, "JOURNALS", str(scratch / "journals"))
-        assert settle.keeps_order(fd) is journal
+        monkeypatch.setattr(durable, "DEVICES", str(scratch / "devices"))
+        monkeypatch.setattr(durable, "JOURNALS", str(scratch / "journals"))
+        assert durable.keeps_order(fd) is journal
         synced: list[int] = []
         monkeypatch.setattr(os, "fsync", synced.append)
-        settle.settle(fd)
+        durable.make_durable(fd)
         assert bool(synced) is not journal
-        monkeypatch.setattr(settle, "DEVICES", str(scratch / "nowhere"))
-        assert not settle.keeps_order(fd)
+        monkeypatch.setattr(durable, "DEVICES", str(scratch / "nowhere"))
+        assert not durable.keeps_order(fd)
     finally:
         os.close(fd)

@@ -1,7 +1,8 @@
-"""Launching from a program with threads, which must not fork and go on: a fresh interpreter does it.
+"""Launching from a program with threads: such a program must not fork and go on, so a fresh interpreter launches.
 
-`start_apart` runs `python -m layerfs.mounts.apart`, which finds the request in a sealed memfd (descriptor 3), says on a
-pipe (4) how it went, and may be given a mounted FUSE device (5) to serve instead of mounting one itself.
+`launch_by_exec` runs `python -m layerfs.mounts.launch_exec`. That process reads the request from a sealed memfd
+(descriptor 3) and reports success or the error on a pipe (4). If descriptor 5 is a mounted FUSE device, it serves that
+one instead of mounting another.
 """
 
 import fcntl
@@ -24,7 +25,7 @@ _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fc
 _NUL: Final = b"\0"
 
 
-def start_apart(wanted: MountRequest, process: Process, device: int | None = None) -> None:
+def launch_by_exec(wanted: MountRequest, process: Process, device: int | None = None) -> None:
     """Do what `launch` does, from any thread of any program; `process` without foreground and idle.
 
     With `device`, a FUSE device that is mounted at the mountpoint already, that one is served; it stays the caller's
@@ -36,7 +37,7 @@ def start_apart(wanted: MountRequest, process: Process, device: int | None = Non
     high = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FREE) for target, fd in given.items()}
     os.close(given[REQUEST])
     os.close(said)
-    command = [sys.executable, "-P", "-m", "layerfs.mounts.apart", *(["device"] if device is not None else [])]
+    command = [sys.executable, "-P", "-m", "layerfs.mounts.launch_exec", *(["device"] if device is not None else [])]
     try:
         pid = os.posix_spawn(
             sys.executable,

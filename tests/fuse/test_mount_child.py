@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.fuse import outside
+from layerfs.fuse import mount_child
 
 
 def test_a_child_holds_no_descriptor_of_the_server(tmp_path: Path) -> None:
@@ -18,52 +18,52 @@ def test_a_child_holds_no_descriptor_of_the_server(tmp_path: Path) -> None:
     def look() -> int:
         with open(seen, "w") as file:
             file.write(" ".join(os.listdir("/proc/self/fd")))
-        return outside.GONE
+        return mount_child.GONE
 
-    assert outside.result(outside.ask(look)) == outside.GONE
+    assert mount_child.result(mount_child.ask(look)) == mount_child.GONE
     os.close(told)
     os.close(tell)
     assert set((tmp_path / "seen").read_text().split()) <= {"0", "1", "2", "3", "4"}  # the file, and the listing
 
 
 def test_what_a_child_says_and_what_ends_it_is_heard() -> None:
-    assert outside.result(outside.ask(lambda: outside.DETACHED)) == outside.DETACHED
+    assert mount_child.result(mount_child.ask(lambda: mount_child.DETACHED)) == mount_child.DETACHED
 
     def fail() -> int:
         raise PermissionError(errno.EPERM, "no")
 
     with pytest.raises(PermissionError):
-        outside.result(outside.ask(fail))
+        mount_child.result(mount_child.ask(fail))
     with pytest.raises(OSError):
-        outside.result(outside.ask(lambda: 1 // 0))
+        mount_child.result(mount_child.ask(lambda: 1 // 0))
 
 
 def test_a_child_that_is_killed_is_an_error() -> None:
-    child = outside.ask(lambda: time.sleep(60) or 0)  # type: ignore[func-returns-value]
+    child = mount_child.ask(lambda: time.sleep(60) or 0)  # type: ignore[func-returns-value]
     os.kill(child, 9)
     with pytest.raises(InterruptedError):
-        outside.result(child)
+        mount_child.result(child)
 
 
 def test_what_is_no_mount_is_not_cleared(tmp_path: Path) -> None:
-    assert not outside.clear_dead_mount(os.fsencode(tmp_path))
-    assert not outside.clear_dead_mount(os.fsencode(tmp_path / "gone"))
+    assert not mount_child.clear_dead_mount(os.fsencode(tmp_path))
+    assert not mount_child.clear_dead_mount(os.fsencode(tmp_path / "gone"))
 
 
 @pytest.mark.parametrize("show", [True, False])
 def test_the_root_is_shown_only_where_that_is_asked_for(tmp_path: Path, show: bool) -> None:
     target = tmp_path / "target"
     target.mkdir()
-    shower = outside.RootShower(os.fsencode(target))
+    shower = mount_child.RootShower(os.fsencode(target))
     os.rmdir(target)  # so that a stat fails
     shower.close(show=show)
     if show:
         with pytest.raises(FileNotFoundError):
-            outside.result(shower._pid)
+            mount_child.result(shower._pid)
     else:
-        assert outside.result(shower._pid) == outside.GONE
+        assert mount_child.result(shower._pid) == mount_child.GONE
     shower.reap()  # there is nobody to wait for any more
 
 
 def test_a_shower_that_nobody_asks_ends_with_the_server(tmp_path: Path) -> None:
-    outside.RootShower(os.fsencode(tmp_path)).reap()
+    mount_child.RootShower(os.fsencode(tmp_path)).reap()

@@ -3,7 +3,14 @@
 import pytest
 
 from layerfs.errors import InvalidArgument
-from layerfs.snapshots.words import ALL_LABELS, LONGEST_KEY, LONGEST_LABEL, checked_key, checked_labels, updated_labels
+from layerfs.snapshots.validate import (
+    ALL_LABELS,
+    LONGEST_KEY,
+    LONGEST_LABEL,
+    checked_key,
+    checked_labels,
+    updated_labels,
+)
 
 
 @pytest.mark.parametrize("key", ["", "\udcff", "ü" * (LONGEST_KEY // 2 + 1)])

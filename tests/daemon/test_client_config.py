@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from layerfs.daemon.plug import PROGRAMS, configuration
+from layerfs.daemon.client_config import PROGRAMS, configuration
 from layerfs.snapshots.driver import Capability
 
 DRIVERS = [("overlay", frozenset({Capability.REBASE})), ("fuse", frozenset[Capability]())]

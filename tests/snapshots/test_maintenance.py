@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.snapshots.upkeep import Fault, check, collect, tally
+from layerfs.snapshots.maintenance import Fault, check, collect, tally
 from layerfs.store.info import Kind
 from tests.contract.subjects import Subject, a_subject
 

@@ -1,4 +1,4 @@
-"""Bringing fresh data to disk before a rename that follows: after a power cut there is the old file or the new one.
+"""Writing fresh data to disk before it is renamed into place: a power cut leaves the old file or the new one.
 
 With a journal of ext4 it is enough to wait for the data alone: the journal brings the new size (data=ordered, and
 dioread_nolock, where the size follows the data's end) no later than the rename, and flushes the disk's cache before it
@@ -19,27 +19,27 @@ WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE, sync_file_range(2): start to write
 WAIT_WRITE_WAIT: Final = 7  # SYNC_FILE_RANGE_*: wait for what is under way, write, wait
 
 
-def begin_settling(fd: int, offset: int = 0, size: int = 0) -> None:
-    """Start to write a range of a fresh file to disk, so that `settle` has less to wait for; size 0: to its end."""
+def start_writeback(fd: int, offset: int = 0, size: int = 0) -> None:
+    """Start to write a range of a fresh file to disk, so that `make_durable` waits less; size 0 means to its end."""
     try:
         libc.call("sync_file_range", fd, offset, size, WRITE)
     except OSError:
-        pass  # not every filesystem can; `settle` tells what goes wrong
+        pass  # not every filesystem can; `make_durable` tells what goes wrong
 
 
-def settle_range(fd: int, offset: int, size: int) -> None:
-    """Wait until a range of a fresh file is written, so that little of it is ever dirty: others write as well."""
+def wait_for_range(fd: int, offset: int, size: int) -> None:
+    """Wait until a range of a fresh file is written, so that few of its pages are dirty at any time."""
     try:
         libc.call("sync_file_range", fd, offset, size, WAIT_WRITE_WAIT)
     except OSError:
         pass  # as above
 
 
-def settle(fd: int, *, ordered: bool | None = None) -> None:
-    """See to it that a fresh file is on disk before a rename that follows, as far as a power cut can tell.
+def make_durable(fd: int, *, ordered: bool | None = None) -> None:
+    """Write a fresh file to disk so that a rename that follows shows all of it after a power cut.
 
-    To be called when its owner, mode and times are set. `ordered` is what `keeps_order` said of the file's filesystem,
-    from whoever has held that open since. Raises OSError: EIO, ENOSPC, EDQUOT.
+    Call it after owner, mode and times are set. `ordered` is the answer of `keeps_order` for this filesystem, which the
+    caller must have held open since. Raises OSError: EIO, ENOSPC, EDQUOT.
     """
     if keeps_order(fd) if ordered is None else ordered:
         libc.call("sync_file_range", fd, 0, 0, WAIT_WRITE_WAIT)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.cli.words import take_apart, working_directory
+from layerfs.cli.argv import take_apart, working_directory
 from layerfs.errors import NotFound
 
 SWITCHES = {"-f": "foreground", "--foreground": "foreground", "-q": "quiet"}

@@ -1,4 +1,4 @@
-"""Owner, mode, xattrs and times of what a layer brings, in the order in which none undoes another.
+"""Owner, mode, xattrs and times of what a layer brings, set in an order in which no call undoes another.
 
 write, chown (it clears setuid and capabilities), chmod, xattrs (an ACL's mask would follow a later chmod), times.
 """
@@ -32,19 +32,19 @@ class Ownership(Enum):
 
 
 def usual_ownership() -> Ownership:
-    """Return what this process can do: root, also of a user namespace, sets owners; others write them down."""
+    """Return what this process can do: root, also root of a user namespace, calls chown; others write the xattr."""
     return Ownership.CHOWN if os.geteuid() == 0 else Ownership.OVERRIDE
 
 
-class Dresser:
-    """Gives files and directories of one target what their entries say."""
+class MetadataSetter:
+    """Sets the owner, mode, xattrs and times of one target's files and directories as their entries say."""
 
     def __init__(self, ownership: Ownership, outcome: Outcome) -> None:
         self.override = ownership is Ownership.OVERRIDE
         self._outcome = outcome
 
-    def open_file(self, fd: int, member: Member) -> None:
-        """Dress a regular file or directory but for its time."""
+    def set_open(self, fd: int, member: Member) -> None:
+        """Set the metadata of a regular file or directory, except its time."""
         if self.override:
             self._by_override(fd, member)
         else:
@@ -57,13 +57,13 @@ class Dresser:
             self._xattrs(member, lambda name, value: os.setxattr(fd, name, value))
 
     def _by_override(self, fd: int, member: Member) -> None:
-        """What we may do with it ourselves stays possible, whatever the mode says to others."""
+        """Write owner and mode into the xattr; on disk the file keeps a mode with which we can go on working."""
         ours = 0o700 if member.kind == stat.S_IFDIR else 0o600
         os.fchmod(fd, member.mode & 0o755 | ours)  # who may write to a file could say who owns it
         os.setxattr(fd, OVERRIDE, override_value(member))
 
-    def named(self, at: int, name: bytes, member: Member) -> None:
-        """Dress a symlink, device or FIFO, its time too."""
+    def set_named(self, at: int, name: bytes, member: Member) -> None:
+        """Set the metadata of a symlink, device or FIFO, its time included."""
         path = b"/proc/self/fd/%d/%s" % (at, name)
         if not self.override:
             try:
@@ -96,7 +96,7 @@ def override_value(member: Member) -> bytes:
 
 
 def owner_refused(error: OSError, member: Member) -> Exception:
-    """Say it so that somebody can act when an owner cannot be set."""
+    """Return the error to raise where an owner cannot be set, with a next step for the user."""
     if error.errno not in (errno.EPERM, errno.EINVAL):
         return error
     return Unsupported(

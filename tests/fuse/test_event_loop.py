@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 import trio
 
-from layerfs.fuse.gate import Gate, ReadersLock, Workers
+from layerfs.fuse.event_loop import Gate, ReadersLock, Workers
 
 LONG = 20  # s; a test that takes this long hangs
 Handle = Callable[[bytes], Awaitable[None]]

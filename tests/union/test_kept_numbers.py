@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.union.attrs import Change
-from layerfs.union.kept import KEPT_XATTR, LIMIT
+from layerfs.union.kept_numbers import KEPT_XATTR, LIMIT
 from layerfs.union.options import UnionOptions
 from tests.oracle.trees import symlink
 from tests.union.box import Box

@@ -1,6 +1,6 @@
 """Values as messages, and back."""
 
-from layerfs.daemon.words import info_of, mounts_from, mounts_of
+from layerfs.daemon.convert import info_of, mounts_from, mounts_of
 from layerfs.model import Mount
 from layerfs.store.info import Info, Kind
 

@@ -12,7 +12,7 @@ from layerfs.errors import LayerfsError
 from layerfs.fuse.mount import attach
 from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
-from layerfs.mounts.apart import decode, encode, start_apart
+from layerfs.mounts.launch_exec import decode, encode, launch_by_exec
 from layerfs.mounts.process import Process
 from layerfs.mounts.removal import tear_down
 from layerfs.spec.attach import AttachOptions
@@ -59,7 +59,7 @@ def test_a_thread_mounts_and_the_mount_outlives_it(place: Path, driver: Driver) 
         require("kernel overlay")
     before = children()
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(start_apart, wanted(place, driver), Process()).result()
+        pool.submit(launch_by_exec, wanted(place, driver), Process()).result()
     assert (place / "merged" / "file").read_text() == "below"
     (place / "merged" / "new").write_text("above")
     tear_down(os.fsencode(place / "merged"))
@@ -81,7 +81,7 @@ def test_many_threads_mount_at_once(place: Path) -> None:
             Driver.FUSE,
         )
         barrier.wait()
-        start_apart(request, Process())
+        launch_by_exec(request, Process())
         return request.mountpoint
 
     with ThreadPoolExecutor(4) as pool:
@@ -93,7 +93,7 @@ def test_many_threads_mount_at_once(place: Path) -> None:
 
 def test_what_goes_wrong_there_is_raised_here(place: Path) -> None:
     with pytest.raises(LayerfsError, match="nowhere is not there") as caught:
-        start_apart(wanted(place, lower="nowhere"), Process())
+        launch_by_exec(wanted(place, lower="nowhere"), Process())
     assert caught.value.hint == "check the path"
 
 
@@ -101,7 +101,7 @@ def test_a_device_that_is_mounted_already_is_served(place: Path) -> None:
     request = wanted(place)
     device = attach(request.mountpoint, request.attach)
     try:
-        start_apart(request, Process(), device)
+        launch_by_exec(request, Process(), device)
     finally:
         os.close(device)
     assert (place / "merged" / "file").read_text() == "below"

@@ -4,7 +4,7 @@ import os
 import struct
 from pathlib import Path
 
-from layerfs.oci.dress import Ownership
+from layerfs.oci.metadata import Ownership
 from layerfs.oci.produce import Difference, produce_layer
 from tests.host import require
 from tests.oci.tars import (
