@@ -15,7 +15,7 @@ import os
 
 from layerfs.errors import Unsupported
 from layerfs.model import Mount
-from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Snapshot, Usage, usage_of
+from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
 from layerfs.snapshots.idmaps import maps_of
 from layerfs.snapshots.rebase import is_alone, upper_only
 from layerfs.snapshots.root import make_root
@@ -81,7 +81,7 @@ class FuseDriver:
 
     def layer(self, directory: bytes) -> LayerPlace:
         """Return the directory of changes."""
-        return LayerPlace(directory + FS, Form.CHANGES)
+        return LayerPlace(directory + FS, Form.CHANGES, nesting=Nesting.UNION)
 
     def seal(self, snapshot: Snapshot) -> None:
         """Do nothing: what is committed is not written to, since no mounts of it are given."""

@@ -16,7 +16,7 @@ import os
 
 from layerfs.errors import Unsupported
 from layerfs.model import Mount, Stack
-from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Snapshot, Usage, usage_of
+from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
 from layerfs.snapshots.idmaps import IdMaps, maps_of
 from layerfs.snapshots.rebase import is_alone, upper_only
 from layerfs.snapshots.root import make_root
@@ -89,7 +89,7 @@ class OverlayDriver:
 
     def layer(self, directory: bytes) -> LayerPlace:
         """Return the directory of changes."""
-        return LayerPlace(directory + FS, Form.CHANGES)
+        return LayerPlace(directory + FS, Form.CHANGES, nesting=Nesting.KERNEL)
 
     def seal(self, snapshot: Snapshot) -> None:
         """Do nothing: what is committed is not written to, since no mounts of it are given."""

@@ -20,7 +20,18 @@ from typing import Final
 from layerfs.errors import NotReady, Unsupported
 from layerfs.model import Driver, Mount
 from layerfs.snapshots.background import Background
-from layerfs.snapshots.driver import GIDS, UIDS, Capability, Form, Kind, LayerPlace, Snapshot, Usage, usage_of
+from layerfs.snapshots.driver import (
+    GIDS,
+    UIDS,
+    Capability,
+    Form,
+    Kind,
+    LayerPlace,
+    Nesting,
+    Snapshot,
+    Usage,
+    usage_of,
+)
 from layerfs.snapshots.rebase import is_alone, upper_only
 from layerfs.snapshots.root import make_root
 from layerfs.spec.attach import AttachOptions
@@ -30,6 +41,7 @@ from layerfs.spec.printing import print_options
 from layerfs.sys import dirs
 from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.sys.mounts import MountFlag
+from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.sys.probe import PROBES
 from layerfs.sys.sync import sync_names
 from layerfs.sys.users import is_used
@@ -52,6 +64,8 @@ class XarDriver:
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._privileged = os.geteuid() == 0
+        # In a user namespace kernel overlayfs may stand on our union, which shows what the kernel would then obey.
+        self._nesting = Nesting.KERNEL if trusted_xattrs() else Nesting.NONE
         self._background = Background(root, MODULE)
 
     def check(self) -> None:
@@ -97,7 +111,7 @@ class XarDriver:
 
     def layer(self, directory: bytes) -> LayerPlace:
         """Return the image, or the directory of changes until there is one."""
-        return LayerPlace(_place(directory), Form.CHANGES, directory + IMAGE)
+        return LayerPlace(_place(directory), Form.CHANGES, directory + IMAGE, self._nesting)
 
     def seal(self, snapshot: Snapshot) -> None:
         """Have the snapshot packed."""

@@ -67,7 +67,7 @@ class Diffs:
                 elif PARENT_CHAIN not in info.labels:  # else it will be put on top of something at commit
                     below = NothingBelow()
             read = held.enter_context(self._content.reading(call.namespace, digest))
-            target = layer.Place(root, form, below)
+            target = layer.Place(root, form, below, nesting=place.nesting)
             found = layer.apply_layer(read, target, layer.Expected(packed=digest), check=lambda: _check(call))
         return _Applied(applied=_Descriptor(media_type=TAR, digest=found.diff_id, size=found.size))
 

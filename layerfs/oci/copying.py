@@ -65,7 +65,9 @@ def copy(
         root = os.open(own.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         held.callback(os.close, root)
         outcome = Outcome()
-        into = DirectoryTarget(root, form, outcome=outcome, ownership=usual_ownership(), fresh=False)
+        into = DirectoryTarget(
+            root, form, outcome=outcome, ownership=usual_ownership(), fresh=False, nesting=own.nesting
+        )
         hand = _Hand(lambda: iter(()))
         application = Application(hand, into, outcome, Rules(below, check=check, whole=False))
         held.callback(application.resolver.close)

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from layerfs.oci.below import NothingBelow
 from layerfs.oci.digest import Hasher
 from layerfs.oci.paths import OPAQUE, WH, split
 from layerfs.oci.tar import HARD_LINK, Member
+from layerfs.oci.target import WHITEOUTS
 from layerfs.oci.view import RawView, Seen, View
 from layerfs.oci.write import Item
-from layerfs.union.escape import shown
+from layerfs.union.escape import shown, stands_for_device
 
 Report = Callable[[bytes, str], None]  # path, why it is left out
 
@@ -62,6 +64,11 @@ class Entries:
         """
         named = ((self._shown(name) if raw else name, value) for name, value in member.xattrs.items())
         kept = {name: value for name, value in named if name is not None and name != _LABEL}
+        if raw and self._marks and member.kind == stat.S_IFREG and not member.size:
+            if stands_for_device(map(os.fsdecode, member.xattrs)):
+                member = replace(member, kind=stat.S_IFCHR, major=0, minor=0)
+        if self._marks and member.kind == stat.S_IFCHR and member.major == member.minor == 0:
+            kept = {name: value for name, value in kept.items() if name not in WHITEOUTS}
         return member if kept == member.xattrs else replace(member, xattrs=kept)
 
     def _shown(self, name: bytes) -> bytes | None:
@@ -108,6 +115,8 @@ def changes(upper: RawView, below: View, merged: Callable[[], View], report: Rep
         if seen.is_whiteout or (above.mark(b"opaque") == b"x" and seen.is_marked_whiteout):
             if below.look(path) is not None:
                 yield whiteout(path)
+            elif isinstance(below, NothingBelow):
+                report(path, "is the device 0/0, which means a deletion in a layer")
         elif not entries.can_say(path, seen):
             continue
         elif seen.member.kind == stat.S_IFDIR:

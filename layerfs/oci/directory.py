@@ -13,9 +13,11 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.oci.metadata import OVERRIDE, MetadataSetter, Ownership, override_value
 from layerfs.oci.tar import Member
-from layerfs.oci.target import OVERLAYS, Data, FileData, Form, Kind, Outcome, refuse_marks
+from layerfs.oci.target import Data, FileData, Form, Kind, Outcome, as_stored
+from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 from layerfs.sys.copy import write_all
+from layerfs.union.escape import shown
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,18 +28,20 @@ class DirectoryTarget:
     """The tree below an open directory, which stays the caller's.
 
     fresh: an upper must be empty. marks: the prefix of the xattrs that overlays will look for,
-    `trusted.overlay.` or `user.overlay.`; None tries.
+    `trusted.overlay.` or `user.overlay.`; None tries. nesting: what they show of overlays in containers.
     """
 
     def __init__(
         self, root: int, form: Form, *, outcome: Outcome, ownership: Ownership, marks: bytes | None = None,
-        fresh: bool = True,
+        fresh: bool = True, nesting: Nesting = Nesting.NONE,
     ) -> None:  # fmt: skip
         self.form = form
         self._root = root
         self._outcome = outcome
         self._metadata = MetadataSetter(ownership, outcome)
         self._marks = marks
+        self._nesting = nesting
+        self._is_read_by_overlay = form is Form.OVERLAY or self._metadata.override
         if fresh and form is Form.OVERLAY and os.listdir(root):
             raise InvalidArgument("the upper that a layer is applied to is not empty")
 
@@ -89,8 +93,7 @@ class DirectoryTarget:
         dirs.remove(at, name)
 
     def add(self, at: int, name: bytes, member: Member, data: Data) -> None:
-        if member.xattrs:
-            self._refuse_marks(member)
+        member = self._stored(member)
         if member.kind == stat.S_IFREG:
             self._add_file(at, name, member, data)
         elif member.kind == stat.S_IFLNK:
@@ -99,9 +102,8 @@ class DirectoryTarget:
         else:
             self._add_node(at, name, member)
 
-    def _refuse_marks(self, member: Member) -> None:
-        if self.form is Form.OVERLAY or self._metadata.override:
-            refuse_marks(member.path, member)
+    def _stored(self, member: Member) -> Member:
+        return as_stored(member, self._nesting) if self._is_read_by_overlay else member
 
     def _set_metadata_or_remove(self, at: int, name: bytes, member: Member) -> None:
         try:
@@ -113,7 +115,7 @@ class DirectoryTarget:
     def _add_file(self, at: int, name: bytes, member: Member, data: Data) -> None:
         fd = os.open(name, _NEW, 0o600, dir_fd=at)
         try:
-            if isinstance(data, FileData):
+            if isinstance(data, FileData) and member.size:
                 data.copy_to(fd)
             elif member.extents is not None:
                 _write_extents(fd, member, data())
@@ -131,9 +133,6 @@ class DirectoryTarget:
         device = 0
         if member.kind != stat.S_IFIFO:
             device = _device(member)
-            if device == 0 and member.kind == stat.S_IFCHR and self.form is Form.OVERLAY:
-                path = os.fsdecode(member.path)
-                raise Corrupt(f"/{path} is the character device 0/0, which an overlay would take for a whiteout")
         if self._metadata.override:  # a FIFO carries no user xattr
             return self._add_stand_in(at, name, member)
         try:
@@ -154,12 +153,16 @@ class DirectoryTarget:
             os.close(fd)
 
     def set_metadata(self, handle: int, member: Member) -> None:
-        if member.xattrs:
-            self._refuse_marks(member)
+        member = self._stored(member)
         for name in map(os.fsencode, dirs.xattrs(handle)):
-            if name not in member.xattrs and not name.startswith((*OVERLAYS, b"security.selinux")):
+            if name not in member.xattrs and self._is_content(name):
                 os.removexattr(handle, name)
         self._metadata.set_open(handle, member)
+
+    def _is_content(self, name: bytes) -> bool:
+        if name.startswith(b"security.selinux"):
+            return False
+        return not self._is_read_by_overlay or shown(os.fsdecode(name)) is not None
 
     def time(self, handle: int) -> int:
         return os.fstat(handle).st_mtime_ns

@@ -16,6 +16,7 @@ from layerfs.oci.digest import Digest, digest_of, parse_digest
 from layerfs.oci.documents import Descriptor, Platform
 from layerfs.oci.reference import parse_reference
 from layerfs.oci.streams import reader_of
+from layerfs.snapshots.leftovers import is_unpacked, nobody_unpacking
 from layerfs.snapshots.library import Store
 from layerfs.store.records import Record
 
@@ -84,9 +85,14 @@ class Images:
         return self.store.records.holds(KIND, image.name)
 
     def remove(self, text: str) -> Image:
-        """Remove a name; what only it held goes too, but for snapshots that others stand on."""
+        """Remove a name; what only it held goes too, but for snapshots that others stand on.
+
+        While somebody unpacks an image, which may need the same snapshots, these stay for the next collection.
+        """
         image = self.get(text)
-        self.drop(self.store.records.remove(KIND, image.name))
+        with nobody_unpacking(self.store) as alone:
+            holds = self.store.records.remove(KIND, image.name)
+            self.drop(holds if alone else [hold for hold in holds if not hold.startswith(SNAPSHOT)])
         return image
 
     def drop(self, holds: Iterable[str]) -> None:
@@ -95,7 +101,9 @@ class Images:
         for hold in reversed([hold for hold in self._in_order(gone) if hold.startswith(SNAPSHOT)]):
             driver, _, name = hold[len(SNAPSHOT) :].partition("/")
             with suppress(LayerfsError):  # it has children, or its driver is gone: a later collection takes it
-                self.store.snapshotter(driver).remove(name)
+                snapshotter = self.store.snapshotter(driver)
+                if is_unpacked(snapshotter.stat(name)):  # else it is a client's, who committed it under this name
+                    snapshotter.remove(name)
         for hold in gone:
             if not hold.startswith(SNAPSHOT):
                 self.store.content.remove(hold)

@@ -13,6 +13,7 @@ from layerfs.oci.directory import DirectoryTarget
 from layerfs.oci.metadata import Ownership, usual_ownership
 from layerfs.oci.streams import LayerStream, Read
 from layerfs.oci.target import USUAL, Form, Limits, Outcome
+from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 
 
@@ -21,7 +22,7 @@ class Place:
     """Where a layer goes, and how. `root`: a directory, open for reading, which stays the caller's.
 
     below: see `Rules`. marks: the prefix of xattrs that the overlay will look for (`trusted.overlay.` or
-    `user.overlay.`); None takes the first that can be set.
+    `user.overlay.`); None takes the first that can be set. nesting: what it shows of overlays in containers.
     """
 
     root: int
@@ -29,6 +30,7 @@ class Place:
     below: Below | None = None
     ownership: Ownership | None = None
     marks: bytes | None = None
+    nesting: Nesting = Nesting.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ def pack_layer(
     below: Below | None,
     expected: Expected = UNKNOWN,
     *,
+    nesting: Nesting = Nesting.NONE,
     limits: Limits = USUAL,
     check: Callable[[], None] = lambda: None,
 ) -> "Applied":
@@ -59,7 +62,7 @@ def pack_layer(
 
     outcome = Outcome()
     stream = LayerStream(read, check)
-    with packing(path) as target:
+    with packing(path, nesting) as target:
         apply_tar(stream, target, outcome, Rules(below, limits, check))
         return _applied(stream, expected, outcome)
 
@@ -97,6 +100,7 @@ def apply_layer(
         outcome=outcome,
         ownership=place.ownership or usual_ownership(),
         marks=place.marks,
+        nesting=place.nesting,
     )
     try:
         apply_tar(stream, target, outcome, Rules(place.below, limits, check))

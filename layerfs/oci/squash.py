@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from layerfs.errors import Corrupt, Unsupported
+from layerfs.errors import Unsupported
 from layerfs.oci.tar import Member
-from layerfs.oci.target import Data, Form, Kind, Outcome, refuse_marks
+from layerfs.oci.target import Data, Form, Kind, Outcome, as_stored, own_prefix
 from layerfs.pysquashfs import FileSpec, ImageWriter, SquashfsError, WriteOptions
 from layerfs.pysquashfs.target import replacing
+from layerfs.snapshots.driver import Nesting
 from layerfs.sys.copy import write_all
-from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.xar.builder import digest_from
 from layerfs.xar.header import make_header
 
@@ -46,13 +46,13 @@ class SquashTarget:
 
     form = Form.OVERLAY
 
-    def __init__(self, writer: ImageWriter, spare: bytes) -> None:
+    def __init__(self, writer: ImageWriter, spare: bytes, nesting: Nesting = Nesting.NONE) -> None:
         """`spare`: a directory for the one sparse file at a time that takes a detour."""
         self._writer = writer
         self._spare = spare
         self._root = Node(replace(_NEW, mode=0o755))
-        prefix = b"trusted.overlay." if trusted_xattrs() else b"user.overlay."
-        self._opaque = prefix + b"opaque"
+        self._opaque = own_prefix() + b"opaque"
+        self._nesting = nesting
 
     def root(self) -> Node:
         return self._root
@@ -94,10 +94,7 @@ class SquashTarget:
         _children(at)[name] = node
 
     def add(self, at: Node, name: bytes, member: Member, data: Data) -> None:
-        refuse_marks(member.path, member)
-        if member.kind == stat.S_IFCHR and not _device(member):
-            path = os.fsdecode(member.path)
-            raise Corrupt(f"/{path} is the character device 0/0, which an overlay would take for a whiteout")
+        member = as_stored(member, self._nesting)
         node = Node(member)
         self._put(at, name, node)
         if member.kind == stat.S_IFREG:
@@ -122,8 +119,7 @@ class SquashTarget:
             os.close(fd)
 
     def set_metadata(self, handle: Node, member: Member) -> None:
-        refuse_marks(member.path, member)
-        handle.member = member
+        handle.member = as_stored(member, self._nesting)
 
     def time(self, handle: Node) -> int:
         return handle.member.mtime_ns
@@ -199,7 +195,7 @@ def _device(member: Member) -> int:
 
 
 @contextmanager
-def packing(path: bytes) -> Iterator[SquashTarget]:
+def packing(path: bytes, nesting: Nesting = Nesting.NONE) -> Iterator[SquashTarget]:
     """Give a target that becomes a XAR at `path`, on disk, when the block ends well; else nothing is there.
 
     Raises Unsupported for a layer that no image can hold, which a directory may (POSIX ACLs).
@@ -211,7 +207,7 @@ def packing(path: bytes) -> Iterator[SquashTarget]:
                 level=LEVEL, block_size=BLOCK_SIZE, compress_inodes=False, compress_xattrs=False, xattr_table=True
             )
             with ImageWriter(fd, options, offset=offset) as writer:
-                target = SquashTarget(writer, os.path.dirname(path))
+                target = SquashTarget(writer, os.path.dirname(path), nesting)
                 yield target
                 writer.finish(target.entries())
             os.pwrite(fd, _header(digest_from(fd, offset)[:8]), 0)

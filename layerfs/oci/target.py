@@ -4,13 +4,20 @@ A target knows open directories (a handle of its own kind) and single names in t
 decides nothing: what a name that is taken means is the business of `apply`.
 """
 
+import os
+import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, Protocol
 
-from layerfs.errors import Corrupt
+from layerfs.errors import Unsupported
 from layerfs.oci.tar import Member
+from layerfs.snapshots.driver import Nesting
+from layerfs.sys.namespaces import trusted_xattrs
+from layerfs.sys.overlay import shows_nested
+from layerfs.union.escape import device_marks
+from layerfs.union.escape import stored as stored_name
 
 Handle = Any  # a target's own: an open directory, or a file that is held on to
 Data = Callable[[], Iterator[memoryview]]
@@ -33,6 +40,7 @@ OVERLAYS: Final = (
     b"user.fuseoverlayfs.", b"security.fuseoverlayfs.", b"trusted.fuseoverlayfs.",
     b"user.containers.override_stat",
 )  # fmt: skip
+WHITEOUTS: Final = (b"trusted.overlay.whiteout", b"user.overlay.whiteout")
 
 
 class Kind(Enum):
@@ -149,9 +157,45 @@ class Target(Protocol):
         """Complete the tree as a whole."""
 
 
-def refuse_marks(path: bytes, member: Member) -> None:
-    """Raise Corrupt for what an overlay would take for one of its own marks: a stranger's layer gives no orders."""
-    for name in member.xattrs:
-        if name.startswith(OVERLAYS):
-            raise Corrupt(f"/{path.decode(errors='backslashreplace')} has the xattr {name.decode(errors='replace')}, "
-                          "which an overlay would take for its own")  # fmt: skip
+def as_stored(member: Member, nesting: Nesting) -> Member:
+    """Return an entry as an overlay's layer holds it: what an overlay would take for its own mark gets another name.
+
+    So a stranger's layer gives no orders, and what an overlay in a container left is content, as far as the mounts of
+    the layer can show it. Raises Unsupported, naming it, for the rest.
+    """
+    if member.kind == stat.S_IFCHR and member.major == member.minor == 0:
+        if nesting is not Nesting.UNION:
+            raise _refused(member, "is the character device 0/0, which an overlay would take for a whiteout")
+        marks = {name: value for name, value in member.xattrs.items() if name not in WHITEOUTS}
+        stored = as_stored(replace(member, kind=stat.S_IFREG, xattrs=marks), nesting)
+        device = {os.fsencode(name): value for name, value in device_marks(os.fsdecode(own_prefix())).items()}
+        return replace(stored, xattrs=stored.xattrs | device)
+    if not any(map(_is_mark, member.xattrs)):
+        return member
+    return replace(member, xattrs={_stored(member, name, nesting): value for name, value in member.xattrs.items()})
+
+
+def _is_mark(name: bytes) -> bool:
+    return name.startswith(OVERLAYS)
+
+
+def _stored(member: Member, name: bytes, nesting: Nesting) -> bytes:
+    """Return the name under which an xattr is kept."""
+    if not _is_mark(name):
+        return name
+    own = own_prefix()
+    if nesting is Nesting.KERNEL and name.startswith(b"trusted.") and own == b"user.overlay.":
+        return name  # nobody sets it here, and it is left out with a warning
+    if nesting is Nesting.UNION or (nesting is Nesting.KERNEL and name.startswith(own) and shows_nested(own)):
+        return os.fsencode(stored_name(os.fsdecode(name)))
+    raise _refused(member, f"has the xattr {os.fsdecode(name)}, which an overlay would take for its own")
+
+
+def own_prefix() -> bytes:
+    """Return how the marks of our overlays begin: root's, or those in a user namespace."""
+    return b"trusted.overlay." if trusted_xattrs() else b"user.overlay."
+
+
+def _refused(member: Member, why: str) -> Unsupported:
+    path = member.path.decode(errors="backslashreplace")
+    return Unsupported(f"/{path} {why}", "unpack with --snapshotter fuse, which shows it as content")

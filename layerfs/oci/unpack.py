@@ -146,15 +146,16 @@ class Unpacking:
             read = self._shown(blob, layer.digest, layer.size)
             if own.image is not None:
                 try:
-                    return self._done(
-                        pack_layer(read, own.image, LateBelow(ready), expected, limits=self.limits, check=self._check),
-                        layer,
-                    )
+                    done = pack_layer(
+                        read, own.image, LateBelow(ready), expected, nesting=own.nesting, limits=self.limits,
+                        check=self._check,
+                    )  # fmt: skip
+                    return self._done(done, layer)
                 except Unsupported:  # a directory holds what no image can
                     os.lseek(blob, 0, os.SEEK_SET)
             root = os.open(own.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             held.callback(os.close, root)
-            place = Place(root, form, LateBelow(ready) if form is Form.OVERLAY else None)
+            place = Place(root, form, LateBelow(ready) if form is Form.OVERLAY else None, nesting=own.nesting)
             done = apply_layer(read, place, expected, limits=self.limits, check=self._check)
         return self._done(done, layer)
 

@@ -57,8 +57,8 @@ from layerfs.value import value
 
 # fmt: off
 __all__ = [
-    "GIDS", "NOTHING", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "LayerPlace", "Mount", "Snapshot",
-    "Usage", "usage_of",
+    "GIDS", "NOTHING", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "LayerPlace", "Mount", "Nesting",
+    "Snapshot", "Usage", "usage_of",
 ]
 # fmt: on
 
@@ -71,6 +71,17 @@ class Form(Enum):
 
     CHANGES = "changes"  # what it changes of its parents, with the marks of overlays: whiteouts, opaque directories
     WHOLE = "whole"  # the whole tree, parents included, without marks
+
+
+class Nesting(Enum):
+    """What the mounts of a CHANGES layer show of an overlay in a container: marks that are stored as content.
+
+    They are stored with `overlay.` put in once more (overlayfs.rst, "nesting overlayfs mounts").
+    """
+
+    NONE = "none"  # nothing is known: content of that kind is refused
+    KERNEL = "kernel"  # kernel overlayfs shows the xattrs that have its own prefix, if it is new enough
+    UNION = "union"  # layerfs's union shows xattrs of all overlays, and the device 0/0
 
 
 class Capability(Enum):
@@ -96,12 +107,14 @@ class LayerPlace:
     """Where a snapshot's own content is: a directory, or an image (squashfs, XAR).
 
     Who fills an active snapshot without mounting it writes into `path` in its `form`. Where `image` is not None, it
-    may instead put an image in the same form there, by one rename; `path` is then of no account.
+    may instead put an image in the same form there, by one rename; `path` is then of no account. `nesting` is what of
+    an overlay in a container may be stored there.
     """
 
     path: bytes
     form: Form
     image: bytes | None = None
+    nesting: Nesting = Nesting.NONE
 
 
 def usage_of(path: bytes) -> Usage:

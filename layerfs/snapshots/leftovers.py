@@ -36,26 +36,36 @@ def unpacking(store: Store) -> Iterator[None]:
         os.close(fd)
 
 
-def clear(store: Store, snapshotters: Iterable[Snapshotter]) -> None:
-    """Remove what was unpacked and is held by no record; while somebody unpacks, nothing."""
+@contextmanager
+def nobody_unpacking(store: Store) -> Iterator[bool]:
+    """Tell whether nobody unpacks; nobody begins to in the block then. Who unpacks may count on what it finds there."""
     try:
         fd = lock_file(os.path.join(store.root, _LOCK), wait=False)
     except BlockingIOError:
+        yield False
         return
     try:
-        held = store.records.held()
-        for snapshotter in snapshotters:
-            prefix = f"{HOLD}{snapshotter.name}/"
-            found = [info for info in snapshotter.walk(f'labels."{UNPACKED}"==1') if _is_unpacked(info)]
-            for info in sorted(found, key=lambda info: info.created, reverse=True):  # children before their parents
-                if prefix + info.name not in held:
-                    with suppress(LayerfsError):  # somebody's snapshot stands on it
-                        snapshotter.remove(info.name)
+        yield True
     finally:
         os.close(fd)
 
 
-def _is_unpacked(info: Info) -> bool:
-    """Tell whether a snapshot is named as those that are unpacked, whoever gave it the label."""
+def clear(store: Store, snapshotters: Iterable[Snapshotter]) -> None:
+    """Remove what was unpacked and is held by no record; while somebody unpacks, nothing."""
+    with nobody_unpacking(store) as alone:
+        held = store.records.held()
+        for snapshotter in snapshotters if alone else ():
+            prefix = f"{HOLD}{snapshotter.name}/"
+            found = [info for info in snapshotter.walk(f'labels."{UNPACKED}"==1') if is_unpacked(info)]
+            for info in sorted(found, key=lambda info: info.created, reverse=True):  # children before their parents
+                if prefix + info.name not in held:
+                    with suppress(LayerfsError):  # somebody's snapshot stands on it
+                        snapshotter.remove(info.name)
+
+
+def is_unpacked(info: Info) -> bool:
+    """Tell whether layerfs unpacked a snapshot: it has our label, and the name that goes with it."""
+    if UNPACKED not in info.labels:
+        return False
     name = info.labels.get(REF, "")
     return info.name == name if info.kind is Kind.COMMITTED else info.name.endswith(f" {name}")

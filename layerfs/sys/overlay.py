@@ -62,6 +62,24 @@ def _try_syntax(context: FsContext) -> LayerSyntax:
     return LayerSyntax.JOINED
 
 
+@cache
+def shows_nested(prefix: bytes) -> bool:
+    """Tell whether overlays whose marks begin with `prefix` show PREFIXoverlay.NAME as PREFIXNAME (Linux 6.7).
+
+    Tried once a process, with an overlay that nobody sees. False where this process may not mount.
+    """
+    options = ("userxattr",) if prefix.startswith(b"user.") else ()
+    with ExitStack() as held:
+        try:
+            lower = fsmount.make(b"tmpfs", ("size=4k", "nr_inodes=2", "mode=0755"))
+            held.callback(os.close, lower)
+            os.setxattr(detached_path(lower), prefix + b"overlay.layerfs", b"y")
+            mount = held.enter_context(detached_overlay(Stack((detached_path(lower),)), b"/", options))
+            return prefix + b"layerfs" in map(os.fsencode, os.listxattr(detached_path(mount) + b"/."))
+        except OSError:  # EPERM, EOPNOTSUPP, EINVAL: the answer we asked for
+            return False
+
+
 def mount_overlay(
     stack: Stack,
     target: bytes,

@@ -8,6 +8,7 @@ A device 0/0 that is made through the mount would hide a name here; an empty fil
 
 import os
 import stat
+from collections.abc import Iterable
 from typing import Final
 
 from layerfs.sys import target
@@ -47,13 +48,23 @@ def is_copied(name: str) -> bool:
 
 def mark_device(fd: int, prefix: str) -> None:
     """Let an empty file stand for a device 0/0; who reads the upper by the kernel sees an inner whiteout."""
-    target.setxattr(fd, f"{prefix}{_OURS}whiteout", b"y")
-    target.setxattr(fd, f"{prefix}{_DEVICE}", b"0:0")
+    for name, value in device_marks(prefix).items():
+        target.setxattr(fd, name, value)
+
+
+def device_marks(prefix: str) -> dict[str, bytes]:
+    """Return the xattrs of an empty file that stands for a device 0/0."""
+    return {f"{prefix}{_OURS}whiteout": b"y", f"{prefix}{_DEVICE}": b"0:0"}
+
+
+def stands_for_device(names: Iterable[str]) -> bool:
+    """Tell from its xattrs whether an empty file stands for a device 0/0."""
+    return not _DEVICES.isdisjoint(names)
 
 
 def with_device(tree: Tree, ref: Ref, st: Attributes, seen: Attributes) -> Attributes:
     """Show the device that an empty file stands for; `st` is what the layer has, `seen` what is shown of it so far."""
-    if st.st_size or not stat.S_ISREG(st.st_mode) or _DEVICES.isdisjoint(xattrs(tree, ref)):
+    if st.st_size or not stat.S_ISREG(st.st_mode) or not stands_for_device(xattrs(tree, ref)):
         return seen
     device = Shown(seen)
     device.st_mode = stat.S_IFCHR | stat.S_IMODE(seen.st_mode)

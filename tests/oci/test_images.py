@@ -6,8 +6,11 @@ import pytest
 
 from layerfs.errors import NotFound
 from layerfs.oci.images import Images
+from layerfs.oci.unpack import chain_ids
+from layerfs.snapshots.leftovers import unpacking
 from layerfs.snapshots.library import Store
-from tests.oci.image import Made
+from layerfs.snapshots.upkeep import collect
+from tests.oci.image import Made, digest
 from tests.oci.test_intake import take
 
 
@@ -28,3 +31,23 @@ def test_snapshot_with_a_child_survives_its_image(store: Store, scratch: Path) -
     Images(store).remove("made:1")
     assert snapshots.stat(top)
     assert store.content.all() == []
+
+
+def test_snapshot_that_a_client_committed_under_the_chain_id_is_the_clients(store: Store, scratch: Path) -> None:
+    """It went with the image that had found it there."""
+    snapshots = store.snapshotter("overlay")
+    name = chain_ids([digest(Made().layers[0])])[-1]  # type: ignore[list-item]
+    snapshots.prepare("client")
+    snapshots.commit(name, "client", {"containerd.io/snapshot.ref": name})
+    take(store, Made().layout(scratch / "a"))
+    Images(store).remove("made:1")
+    assert [info.name for info in snapshots.walk()] == [name]
+
+
+def test_what_somebody_unpacks_just_now_keeps_its_snapshots(store: Store, scratch: Path) -> None:
+    take(store, Made().layout(scratch / "a"))
+    with unpacking(store):
+        Images(store).remove("made:1")
+        assert len(list(store.snapshotter("overlay").walk())) == 2
+    collect(store)
+    assert (list(store.snapshotter("overlay").walk()), store.content.all()) == ([], [])

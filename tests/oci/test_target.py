@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import Corrupt, InvalidArgument
-from layerfs.oci.target import Form, Limits
+from layerfs.errors import InvalidArgument, Unsupported
+from layerfs.oci.tar import Member
+from layerfs.oci.target import Form, Limits, as_stored
+from layerfs.snapshots.driver import Nesting
 from tests.host import require
 from tests.oci.tars import (
     END,
@@ -33,9 +35,20 @@ from tests.oci.tars import (
     ],
 )
 def test_mark_of_an_overlay_is_refused_by_name(entry: bytes, scratch: Path) -> None:
-    with pytest.raises(Corrupt, match=r"would take for"):
+    with pytest.raises(Unsupported, match=r"would take for"):
         apply(entry + END, scratch / "t")
     assert brief(scratch / "t") == {}
+
+
+def test_kernel_shows_the_marks_of_its_own_prefix_alone() -> None:
+    require("root", "kernel overlay")
+    kept = Member(b"f", stat.S_IFREG, 0o644, 0, 0, 0, xattrs={b"trusted.overlay.opaque": b"y", b"user.x": b""})
+    assert set(as_stored(kept, Nesting.KERNEL).xattrs) == {b"trusted.overlay.overlay.opaque", b"user.x"}
+    for name in (b"user.overlay.opaque", b"user.containers.override_stat", b"trusted.fuseoverlayfs.opaque"):
+        with pytest.raises(Unsupported, match=name.decode()):
+            as_stored(Member(b"f", stat.S_IFREG, 0o644, 0, 0, 0, xattrs={name: b"y"}), Nesting.KERNEL)
+    with pytest.raises(Unsupported, match="0/0"):
+        as_stored(Member(b"f", stat.S_IFCHR, 0o644, 0, 0, 0), Nesting.KERNEL)
 
 
 def test_mark_is_content_in_a_plain_tree(scratch: Path) -> None:

@@ -1,16 +1,23 @@
-"""Layers of an image unpacked side by side."""
+"""Layers of an image unpacked side by side, and shown by the mounts of each driver."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from layerfs.lowers.kinds import open_tree
+from layerfs.mounts.apply import mounted
+from layerfs.oci.commit import difference_of
 from layerfs.oci.digest import digest_of
+from layerfs.oci.produce import produce_layer
+from layerfs.oci.tar import TarReader
 from layerfs.oci.unpack import chain_ids
 from layerfs.oci.view import RawView
 from layerfs.snapshots.library import Store
+from tests.host import require
 from tests.oci.image import Made
-from tests.oci.tars import END, directory, file, link
+from tests.oci.tars import END, directory, file, header, link, look, pax
 from tests.oci.test_intake import take
 
 
@@ -42,3 +49,31 @@ def test_layers_that_need_those_below_wait_for_them(driver: str, store: Store, s
         seen = view.look(b"d")
     assert seen is not None
     assert (seen.member.mode, seen.member.uid, stack.lowers[0].endswith(b".xar")) == (0o711, 7, driver == "xar")
+
+
+OPAQUE, MINE = b"SCHILY.xattr.trusted.overlay.opaque", b"SCHILY.xattr.user.overlay.redirect"
+
+
+@pytest.mark.parametrize("driver", ["overlay", "fuse", "xar"])
+def test_marks_of_an_overlay_in_a_container_are_content(driver: str, store: Store, scratch: Path) -> None:
+    """They were refused, also in a layer that was committed from a snapshot in which an inner overlay worked."""
+    require("fuse")
+    whole = driver == "fuse"  # what the kernel does not show is refused: `target` has it
+    marks = {OPAQUE: b"y"} | ({MINE: b"/etc"} if whole else {})
+    inner = pax(marks) + directory(b"d") + (header(b"d/gone", b"3", mode=0o600) if whole else b"")
+    layers = [directory(b"d") + file(b"d/below", b"b") + file(b"d/gone", b"g") + END, inner + file(b"d/new") + END]
+    take(store, Made(layers).layout(scratch / "i"), driver=driver)
+    snapshots = store.snapshotter(driver)
+    top = chain_ids([digest_of(layer) for layer in layers])[-1]
+    (scratch / "m").mkdir()
+    with mounted(snapshots.view("view", top), scratch / "m"):
+        found = look(scratch / "m")
+    said = (("trusted.overlay.opaque", b"y"), *((("user.overlay.redirect", b"/etc"),) if whole else ()))
+    assert found["d"].xattrs == said
+    assert [found[f"d/{name}"].kind for name in ("below", "new", "gone")] == ["f", "f", "c" if whole else "f"]
+    again = bytearray()
+    produce_layer(difference_of(snapshots, top), again.extend)
+    entries = {member.path: (member.kind, member.xattrs) for member in TarReader([bytes(again)])}
+    assert entries[b"d/"] == (stat.S_IFDIR, {os.fsencode(name): value for name, value in said})
+    assert entries.get(b"d/gone", (stat.S_IFCHR, {})) == (stat.S_IFCHR, {})
+    assert (b"d/gone" in entries) is whole

@@ -1,11 +1,16 @@
 """Stacks in the words of kernel overlayfs; mounts of them are in test_mounts.py."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from layerfs.errors import Unsupported
 from layerfs.model import Stack
 from layerfs.spec.options import unescape
-from layerfs.sys.overlay import DATA_LIMIT, escape, joined
+from layerfs.sys.overlay import DATA_LIMIT, escape, joined, mount_overlay, shows_nested
+from tests.host import require
 
 
 @pytest.mark.parametrize("path", [b"/a", b"/a,b:c", b"/\\", b"/a\\:b", b"/\xff,"])
@@ -16,3 +21,15 @@ def test_an_escaped_path_is_read_as_it_was(path: bytes) -> None:
 def test_a_stack_that_does_not_fit_into_a_page_is_refused_with_the_next_step() -> None:
     with pytest.raises(Unsupported, match=f"mount\\(2\\) takes {DATA_LIMIT}"):
         joined(Stack((b"/" + b"l" * 200,) * 30), ())
+
+
+def test_nested_marks_are_shown_as_a_real_overlay_shows_them(scratch: Path) -> None:
+    require("root", "kernel overlay")
+    lower, point = scratch / "lower", scratch / "m"
+    for place in (lower, point):
+        place.mkdir()
+    os.setxattr(lower, "trusted.overlay.overlay.layerfs", b"y")
+    mount_overlay(Stack((bytes(lower),)), bytes(point))
+    shown = "trusted.overlay.layerfs" in os.listxattr(point)
+    subprocess.run(["umount", point], check=True)
+    assert shows_nested(b"trusted.overlay.") is shown
