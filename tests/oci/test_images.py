@@ -9,7 +9,7 @@ from layerfs.oci.images import Images
 from layerfs.oci.unpack import chain_ids
 from layerfs.snapshots.leftovers import unpacking
 from layerfs.snapshots.library import Store
-from layerfs.snapshots.upkeep import collect
+from layerfs.snapshots.maintenance import collect
 from tests.oci.image import Made, digest
 from tests.oci.test_intake import take
 
