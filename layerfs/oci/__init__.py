@@ -7,7 +7,7 @@
     view differ produce copying    what a snapshot changes, as a layer; files between snapshots
     documents closure platforms reference naming archive sources    images as they come
     images intake unpack export verify commit artifacts    images in a store
-    credentials transport registry pull push parallel transfer    registries
+    credentials connect transport registry pull push parallel transfer    registries
     passwd running                 how an image is run
 
 `layer.apply_layer`, `layer.pack_layer` and `produce.produce_layer` are what other rooms call. XARs are extracted by a

@@ -13,10 +13,11 @@ from typing import Final
 from urllib3.exceptions import HTTPError
 
 from layerfs.errors import Corrupt
+from layerfs.oci.connect import Interrupted
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import INDEXES, MANIFESTS, Descriptor
 from layerfs.oci.registry import Registry
-from layerfs.oci.transport import TRIES, Interrupted, Response, backoff
+from layerfs.oci.transport import TRIES, Response, backoff
 from layerfs.store.content import Taking
 
 PIECE: Final = 256 << 10  # bytes

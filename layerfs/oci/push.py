@@ -15,11 +15,12 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from layerfs.errors import Corrupt, NotFound
 from layerfs.oci.closure import leaves, parts
+from layerfs.oci.connect import Interrupted
 from layerfs.oci.documents import INDEX, MANIFEST, Descriptor, Manifest, dump_json, parse_document
 from layerfs.oci.images import Image, Images
 from layerfs.oci.parallel import for_each_blob
 from layerfs.oci.registry import Refused, Registry, referrers_tag
-from layerfs.oci.transport import TRIES, Interrupted, Response
+from layerfs.oci.transport import TRIES, Response
 from layerfs.oci.unpack import Progress, silent
 
 CHUNK: Final = 64 << 20  # bytes; at most so much is sent again
@@ -93,7 +94,7 @@ class Push:
         except Refused as error:
             if error.status != 400:
                 raise
-            # A part that was sent again after a break may be there twice (DIGEST_INVALID): once more, from the start.
+            # What the registry has is not what was counted (DIGEST_INVALID): once more, from the start.
             self._send(blob)
         self.progress("pushed", blob.digest, blob.size, blob.size)
 
@@ -176,7 +177,8 @@ class Push:
         """Ask how far an upload is, and return where to go on: its address, and the bytes that are there."""
         with self.registry.ask("GET", location) as response:
             match = _RANGE.fullmatch(response.headers.get("Range", ""))
-            there = int(match[1]) + 1 if match else -1
+            # docker-registry says 0-0 of an upload with one byte and of one with none: that tells nothing.
+            there = int(match[1]) + 1 if match and match[1] != "0" else -1
             if response.status == 204 and start <= there <= start + size:
                 return self._location(response, location) if "Location" in response.headers else location, there
         again = self._begin(blob)

@@ -15,14 +15,18 @@ from typing import Any, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from layerfs.errors import Corrupt, LayerfsError, NotFound
+from layerfs.oci.connect import is_loopback
 from layerfs.oci.credentials import Credentials, find_credentials
 from layerfs.oci.digest import Digest, digest_of, parse_digest
 from layerfs.oci.documents import DOCUMENT_MAX, INDEXES, MANIFESTS, Descriptor, parse_json
 from layerfs.oci.reference import Reference
-from layerfs.oci.transport import ERROR_MAX, Origin, Request, Response, Transport, is_link_local, is_loopback, origin_of
+from layerfs.oci.transport import ERROR_MAX, Origin, Request, Response, Transport, is_link_local, origin_of
 
 ACCEPT: Final = ", ".join((*INDEXES, *MANIFESTS))
-_CHALLENGE: Final = re.compile(r'([a-z_]+)="([^"]*)"', re.IGNORECASE)
+_SCHEME: Final = re.compile(
+    r'(?:^|,)\s*(Basic|Bearer)(?=\s|,|$)((?:[^",]|"[^"]*"|,(?!\s*(?:Basic|Bearer)[\s,]))*)', re.I
+)
+_FIELD: Final = re.compile(r'([a-z_]+)=(?:"([^"]*)"|([^",\s]+))', re.IGNORECASE)
 
 
 class Refused(LayerfsError):
@@ -98,11 +102,11 @@ class Registry:
             if self._authorization != used:  # another thread has just logged in
                 return True
             known = find_credentials(self.reference.host, self.reference.repository)
-            kind, _, rest = challenge.partition(" ")
-            if kind.lower() == "basic" and known is not None and not known.identity:
+            asked = challenges(challenge)
+            if "bearer" in asked:
+                self._authorization = "Bearer " + self._token(asked["bearer"], known)
+            elif "basic" in asked and known is not None and not known.identity:
                 self._authorization = known.basic
-            elif kind.lower() == "bearer":
-                self._authorization = "Bearer " + self._token(dict(_CHALLENGE.findall(rest)), known)
             return self._authorization != used
 
     def _token(self, challenge: Mapping[str, str], known: Credentials | None) -> str:
@@ -199,6 +203,15 @@ class Registry:
                 return []
         found = parse_document(data, INDEXES[0])
         return list(found.manifests) if isinstance(found, Index) else []
+
+
+def challenges(header: str) -> dict[str, dict[str, str]]:
+    """Return what WWW-Authenticate asks for: the fields of each scheme that we know, of which there may be several."""
+    found: dict[str, dict[str, str]] = {}
+    for kind, rest in _SCHEME.findall(header):
+        fields = {name.lower(): quoted or plain for name, quoted, plain in _FIELD.findall(rest)}
+        found.setdefault(kind.lower(), fields)
+    return found
 
 
 def referrers_tag(digest: Digest) -> str:

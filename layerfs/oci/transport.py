@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from layerfs import __version__
 from layerfs.errors import LayerfsError, Unsupported
+from layerfs.oci.connect import certificates_for, failure, is_lasting, new_pool, proxy_for
 
 TRIES: Final = 5
 REDIRECTS: Final = 5
@@ -32,24 +33,10 @@ Response = urllib3.BaseHTTPResponse
 Origin = tuple[str, str, int]
 
 
-class Interrupted(LayerfsError):
-    """The connection broke off, or could not be made."""
-
-
 def origin_of(url: str) -> Origin:
     """Return scheme, host and port of an address."""
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host's name can only be this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +56,9 @@ class Transport:
     def __init__(self, *, insecure: bool, check: Callable[[], None] = lambda: None) -> None:
         self.insecure = insecure
         self._check = check
-        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, str], urllib3.PoolManager] = {}
+        self._guard = Lock()
+        self._answered = False  # whether anybody ever did: before that a refused connection is no passing fault
 
     def close(self) -> None:
         """Close all connections."""
@@ -98,10 +87,14 @@ class Transport:
             try:
                 response = self._follow(request, authorization)
             except HTTPError as error:
-                if attempt + 1 == TRIES or not request.retry:
-                    raise Interrupted(f"{urlsplit(request.url).netloc}: {_reason(error)}") from None
-                self._wait(backoff(attempt))
+                hopeless = is_lasting(error) and not self._answered
+                if attempt + 1 == TRIES or not request.retry or hopeless:
+                    raise failure(urlsplit(request.url).netloc, error) from None
+                # A server closes a connection that was idle just when it is used again: no reason to wait.
+                if attempt or not isinstance(error, ProtocolError):
+                    self._wait(backoff(attempt))
                 continue
+            self._answered = True
             if response.status not in _AGAIN or attempt + 1 == TRIES or not request.retry:
                 return response
             asked = response.headers.get("Retry-After", "")
@@ -152,15 +145,16 @@ class Transport:
         )
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        scheme, host, _ = origin_of(url)
+        scheme, host, port = origin_of(url)
         if scheme not in ("http", "https"):
             raise LayerfsError(f"{scheme}:// is no address of a registry")
         if scheme == "http" and not self.insecure:
             raise Unsupported(f"{host} would be spoken to without encryption", "--insecure allows plain HTTP")
-        proxy = "" if proxy_bypass(host) or is_loopback(host) else getproxies().get(scheme, "")
-        if proxy not in self._pools:
-            self._pools[proxy] = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager(maxsize=8)
-        return self._pools[proxy]
+        with self._guard:
+            key = (proxy_for(scheme, host, port), certificates_for(host, port) if scheme == "https" else "")
+            if key not in self._pools:
+                self._pools[key] = new_pool(*key)
+            return self._pools[key]
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -180,8 +174,3 @@ def is_link_local(host: str) -> bool:
 def backoff(attempt: int) -> float:
     """Return how long to wait after so many failures [s]."""
     return min(_FIRST_WAIT * float(1 << attempt) * random.uniform(0.8, 1.2), WAIT_MAX)
-
-
-def _reason(error: BaseException) -> str:
-    inner = getattr(error, "reason", None)
-    return str(inner if isinstance(inner, BaseException) else error)[:200]

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -53,7 +54,7 @@ def docker_registry(place: Path, extra: str = "") -> Iterator[str]:
 class Naughty:
     """A registry in memory. `rules` are asked first: a function that returns True has answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.uploads: dict[str, bytes] = {}
@@ -78,6 +79,8 @@ class Naughty:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = False  # server_close waits for them
         Handler.timeout = 1
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
 
     @contextmanager
@@ -145,7 +148,7 @@ class Naughty:
             reply(handler, 202, headers=place)
             return
         if handler.command == "GET":
-            reply(handler, 204, headers=place | {"Range": f"0-{len(self.uploads[name]) - 1}"})
+            reply(handler, 204, headers=place | {"Range": f"0-{max(len(self.uploads[name]) - 1, 0)}"})
             return
         self.uploads[name] += body
         data = self.uploads.pop(name)

@@ -62,6 +62,26 @@ def test_upload_that_breaks_goes_on_by_what_the_registry_has(
     assert naughty.blobs[digest(LAYERS[1] + BIG)] == LAYERS[1] + BIG
 
 
+def test_upload_of_which_nothing_came_begins_again(store: Store, naughty: Naughty, scratch: Path) -> None:
+    """The registry says 0-0 of no bytes, as of one: the blob went on at its second byte."""
+    take(store, big().layout(scratch / "i"), driver=None)
+    broken: list[str] = []
+
+    def rule(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.command != "PATCH" or broken:
+            return False
+        broken.append(handler.path)
+        handler.close_connection = True
+        return True
+
+    naughty.rules.append(rule)
+    push(Images(store), "made:1", f"{naughty.host}/repo:1", insecure=True)
+    assert broken
+    starts = [headers["content-range"].partition("-")[0] for method, _, headers in naughty.seen if method == "PATCH"]
+    assert set(starts) == {"0"}
+    assert set(naughty.blobs) >= {digest(LAYERS[0]), digest(LAYERS[1] + BIG)}
+
+
 def test_registry_whose_range_says_nothing_is_served_by_our_own_count(
     store: Store, naughty: Naughty, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
