@@ -8,8 +8,7 @@ is dead.
 
 import errno
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from layerfs.sys.files import write_back
@@ -22,23 +21,31 @@ DETACHED: Final = 1
 _FAILED: Final = 100  # and the errno
 
 
-def ask(action: Callable[[], int], keep: int = FIRST - 1) -> int:
+def ask(action: Callable[[], int], keep: Iterable[int] = ()) -> int:
     """Start a child that does something to the mount and exits with what `action` returns; return its pid.
 
-    Of our descriptors it has stdio and `keep`.
+    Of our descriptors it has stdio and those in `keep`.
     """
     pid = os.fork()
     if pid:
         return pid
     status = _FAILED
     try:
-        os.closerange(FIRST, keep)
-        os.closerange(max(keep + 1, FIRST), LAST)
+        close_all_but(keep)
         status = action()
     except OSError as error:
         status = _FAILED + (error.errno or 0)
     finally:
         os._exit(status)
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor but stdio and those in `keep`."""
+    start = FIRST
+    for fd in sorted(fd for fd in keep if fd >= FIRST):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, LAST)
 
 
 def result(pid: int) -> int:
@@ -53,42 +60,6 @@ def result(pid: int) -> int:
         code = status - _FAILED or errno.EIO
         raise OSError(code, os.strerror(code))
     return status
-
-
-class RootShower:
-    """A child that is ready to stat the root, so that the kernel knows its owner.
-
-    Until the kernel has asked once it takes root for the owner, and refuses a person's chmod of the mountpoint by
-    itself. Mostly a client's first look makes it ask. To stat the root for that is only the last resort: while it is
-    being asked for, the mount is in use, and who unmounts a mount that was just made would find it busy.
-    """
-
-    def __init__(self, mountpoint: bytes) -> None:
-        """Start the child, which is cheap as long as the server is small."""
-        heard, self._said = os.pipe2(os.O_CLOEXEC)
-
-        def look() -> int:
-            if os.read(heard, 1):
-                os.stat(mountpoint)
-            return GONE
-
-        self._pid = ask(look, heard)
-        os.close(heard)
-
-    def close(self, *, show: bool = False) -> None:
-        """Have the child stat the root, or end without."""
-        said, self._said = self._said, -1
-        if said >= 0:
-            if show:
-                with suppress(BrokenPipeError):
-                    os.write(said, b"x")
-            os.close(said)
-
-    def reap(self) -> None:
-        """Wait for the child; to be called when the mount has ended."""
-        self.close()
-        with suppress(OSError):
-            result(self._pid)
 
 
 def leave(mountpoint: bytes) -> int:

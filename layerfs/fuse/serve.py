@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Final
 
 from layerfs.errors import LayerfsError
 from layerfs.fuse import mount_child
+from layerfs.fuse.companion import Companion
 from layerfs.fuse.config import ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device
 from layerfs.fuse.handshake import Wanted, negotiate
@@ -23,6 +24,7 @@ from layerfs.fuse.prelude import Prelude
 from layerfs.fuse.space import Space, is_nearly_full
 from layerfs.sys.later import put_off
 from layerfs.sys.limits import lift_limits
+from layerfs.sys.namespaces import Namespace, unshare
 from layerfs.union.union import Union
 
 SERVER: Final = "layerfs.fuse.server"
@@ -30,25 +32,32 @@ _ABORTED: Final = "somebody wrote to /sys/fs/fuse/connections/*/abort, or the ke
 SWITCH: Final = 100e-6  # seconds; how soon the importing thread lets go of the interpreter (its default: 5 ms)
 
 
-def serve(fd: int, union: Union, config: ServeConfig, beside: Callable[[], None] | None = None) -> None:
+def serve(
+    fd: int,
+    union: Union,
+    config: ServeConfig,
+    beside: Callable[[], None] | None = None,
+    orphaned: Callable[[], None] | None = None,
+) -> None:
     """Serve `union` on a mounted /dev/fuse descriptor until it is unmounted, or a signal has it unmounted.
 
     Owns `fd` and `union`. To be called once in a process, in its main thread; `beside` is called in another one once
-    requests are answered. Raises Unsupported when the kernel is too old.
+    requests are answered. With `orphaned`, a mount that ends during the import has the process killed, so that the
+    layers are free at once; it is called then, in a child. Raises Unsupported when the kernel is too old.
     """
     _be_a_server()
-    device, shower = Device(fd), None
+    device, companion = Device(fd), None
     try:
         with ExitStack() as undo:
             undo.callback(union.close)
             undo.callback(device.close)  # first: whoever asks must hear that nobody answers
             full = is_nearly_full(union)
             agreed = negotiate(fd, Wanted.of(union.options, read_only=config.read_only, nearly_full=full))
-            shower = mount_child.RootShower(config.mountpoint)
+            companion = Companion(fd, config.mountpoint, orphaned)
             listings = Listings()
             prelude = Prelude(union, listings)
             _answer_during_import(prelude, device, beside, debug=config.debug)
-            shower.close(show=not prelude.has_shown_root)
+            companion.close(show=not prelude.has_shown_root)
             undo.pop_all()
         from layerfs.fuse.server import serve_union
 
@@ -57,11 +66,21 @@ def serve(fd: int, union: Union, config: ServeConfig, beside: Callable[[], None]
         if error.errno != errno.ENODEV:  # unmounted while we started
             raise
     finally:
-        if shower is not None:
-            shower.reap()
+        if companion is not None:
+            companion.reap()
         _forget_pending()
     if mount_child.clear_dead_mount(config.mountpoint):
         raise LayerfsError("the kernel ended the connection, and what was not written back is lost", _ABORTED)
+
+
+def _let_go_of_layers(keep: int) -> None:
+    """Give this thread a descriptor table of its own, with stdio and `keep`: its end, if we are killed, may come late.
+
+    Where a sandbox forbids that (Docker's default seccomp profile), the layers are free when the thread has ended.
+    """
+    with suppress(OSError):
+        unshare(Namespace.FILES)
+        mount_child.close_all_but({keep})
 
 
 def _be_a_server() -> None:
@@ -90,6 +109,7 @@ def _answer_during_import(prelude: Prelude, device: Device, beside: Callable[[],
         try:
             if beside is not None:
                 beside()
+            _let_go_of_layers(imported)
             import_module(SERVER)
         except BaseException as error:
             failures.append(error)

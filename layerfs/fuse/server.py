@@ -1,7 +1,7 @@
 """The life of one server: handshake, loop, and a way out that leaves no mount and loses no write.
 
 Nothing but the end of the session ends it: unmounted by somebody (the device says ENODEV), or by us on a signal that
-would kill us. A child unmounts (outside.py), while the loop goes on answering: umount(2) writes back what is dirty,
+would kill us. A child unmounts (mount_child.py), while the loop goes on answering: umount(2) writes back what is dirty,
 through us.
 """
 

@@ -198,9 +198,11 @@ class Server:
             device, self._device = self._device, -1
             if process.foreground:  # else there is nobody who would see a line before that
                 start_logging(process, record.log)
-            serve(device, self._union, config, partial(_answered, process, record))
-            if process.log is not None:
-                _log().info("unmounted: the server ends")
+            # In the foreground the exit status says how it ended, and a volatile upper has a mark that goes then.
+            waited_for = process.foreground or self._request.union.volatile
+            orphaned = None if waited_for else partial(_orphaned, process, record)
+            serve(device, self._union, config, partial(_answered, process, record), orphaned)
+            _tell_end(process)
         except LayerfsError as error:
             _log().error("%s (%s)", error.message, error.hint)
             raise
@@ -266,6 +268,19 @@ def _answered(process: Process, record: registry.Record) -> None:
         from layerfs.sys.notify import notify
 
         notify("READY=1")
+
+
+def _orphaned(process: Process, record: registry.Record) -> None:
+    """Do in a child what a server would have done at its end, had it not been killed as it started."""
+    if process.log is not None:
+        start_logging(process, record.log)
+    registry.remove(record)
+    _tell_end(process)
+
+
+def _tell_end(process: Process) -> None:
+    if process.log is not None:
+        _log().info("unmounted: the server ends")
 
 
 def start_logging(process: Process, log: bytes | None) -> None:

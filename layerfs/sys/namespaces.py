@@ -20,8 +20,9 @@ _READY = b"r"
 
 
 class Namespace(IntFlag):
-    """The kinds of namespaces that unshare(2) makes (linux/sched.h)."""
+    """The kinds of namespaces that unshare(2) makes (linux/sched.h), and the table of descriptors."""
 
+    FILES = 0x00000400  # the calling thread's
     MOUNT = 0x00020000
     USER = 0x10000000
     PID = 0x20000000

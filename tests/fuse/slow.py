@@ -2,11 +2,12 @@
 
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -18,16 +19,26 @@ from layerfs.sys.mounts import unmount
 from tests.union.box import Box
 
 NAMES = 500  # more than one READDIRPLUS holds
+Mount = TypeVar("Mount", bound="Slow")
 
 
 class Slow:
     """A mount whose server is in its prelude until `imported`."""
 
-    def __init__(self, box: Box, target: Path, imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        box: Box,
+        target: Path,
+        imported: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        orphaned: Callable[[], None] | None = None,
+        server: str = "tests.fuse.slowly",
+    ) -> None:
         target.mkdir()
+        self._orphaned = orphaned
         self.target, self._imported = target, imported
         monkeypatch.setenv("LAYERFS_TEST_IMPORTED", os.fspath(imported))
-        monkeypatch.setattr(serve, "SERVER", "tests.fuse.slowly")
+        monkeypatch.setattr(serve, "SERVER", server)
         self._device = attach(os.fsencode(target), AttachOptions())
         self.pid = os.fork()
         if self.pid == 0:
@@ -37,7 +48,7 @@ class Slow:
 
     def _serve(self, box: Box) -> NoReturn:
         try:
-            serve.serve(self._device, box.union, ServeConfig(os.fsencode(self.target)))
+            serve.serve(self._device, box.union, ServeConfig(os.fsencode(self.target)), orphaned=self._orphaned)
             os._exit(0)
         finally:
             sys.stderr.flush()
@@ -53,8 +64,16 @@ class Slow:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
+def abort(device: int) -> None:
+    """Have the kernel end the connection of a mount, given its st_dev, as root may."""
+    control = Path("/sys/fs/fuse/connections")
+    if not (control / str(device)).exists():
+        subprocess.run(["mount", "-t", "fusectl", "none", str(control)], check=True)
+    (control / str(device) / "abort").write_text("1")
+
+
 @contextmanager
-def running(mount: Slow) -> Iterator[Slow]:
+def running(mount: Mount) -> Iterator[Mount]:
     """End a mount's server, whatever became of it."""
     try:
         yield mount

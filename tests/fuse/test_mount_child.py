@@ -26,6 +26,26 @@ def test_a_child_holds_no_descriptor_of_the_server(tmp_path: Path) -> None:
     assert set((tmp_path / "seen").read_text().split()) <= {"0", "1", "2", "3", "4"}  # the file, and the listing
 
 
+def test_a_child_keeps_what_it_is_told_to_keep() -> None:
+    told, tell = os.pipe()
+    other, unused = os.pipe()
+
+    def look() -> int:
+        os.write(tell, b"x")
+        for fd in (other, unused):
+            try:
+                os.fstat(fd)
+                return mount_child.DETACHED
+            except OSError:
+                pass
+        return mount_child.GONE
+
+    assert mount_child.result(mount_child.ask(look, {told, tell})) == mount_child.GONE
+    assert os.read(told, 2) == b"x"
+    for fd in (told, tell, other, unused):
+        os.close(fd)
+
+
 def test_what_a_child_says_and_what_ends_it_is_heard() -> None:
     assert mount_child.result(mount_child.ask(lambda: mount_child.DETACHED)) == mount_child.DETACHED
 
@@ -48,22 +68,3 @@ def test_a_child_that_is_killed_is_an_error() -> None:
 def test_what_is_no_mount_is_not_cleared(tmp_path: Path) -> None:
     assert not mount_child.clear_dead_mount(os.fsencode(tmp_path))
     assert not mount_child.clear_dead_mount(os.fsencode(tmp_path / "gone"))
-
-
-@pytest.mark.parametrize("show", [True, False])
-def test_the_root_is_shown_only_where_that_is_asked_for(tmp_path: Path, show: bool) -> None:
-    target = tmp_path / "target"
-    target.mkdir()
-    shower = mount_child.RootShower(os.fsencode(target))
-    os.rmdir(target)  # so that a stat fails
-    shower.close(show=show)
-    if show:
-        with pytest.raises(FileNotFoundError):
-            mount_child.result(shower._pid)
-    else:
-        assert mount_child.result(shower._pid) == mount_child.GONE
-    shower.reap()  # there is nobody to wait for any more
-
-
-def test_a_shower_that_nobody_asks_ends_with_the_server(tmp_path: Path) -> None:
-    mount_child.RootShower(os.fsencode(tmp_path)).reap()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuse.slow import abort
 from tests.host import PROJECT
 
 PATIENCE = 20  # s
@@ -250,11 +251,7 @@ def test_an_aborted_connection_ends_the_server_and_clears_the_mountpoint(
 ) -> None:
     require("root")
     served = start()
-    device = os.stat(served.mount).st_dev
-    control = Path("/sys/fs/fuse/connections")
-    if not (control / str(device)).exists():
-        subprocess.run(["mount", "-t", "fusectl", "none", str(control)], check=True)
-    (control / str(device) / "abort").write_text("1")
+    abort(os.stat(served.mount).st_dev)
     served.end()
 
 
