@@ -68,7 +68,7 @@ python_packages() {
     case $purpose in test | bench) project=".[$(extras)]" ;; *) project=. ;; esac
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --config-settings editable_mode=compat --editable "$project" </dev/null  # a plain path: its import hook takes 15 ms
-    .venv/bin/python -m compileall -q layerfs  # whoever may not write here would compile at every start
+    .venv/bin/python -m compileall -q layerfs snapshotters  # whoever may not write here would compile at every start
     printf '%s\n' "$key" >".venv/.layerfs-$(extras)"
 }
 

@@ -25,7 +25,7 @@ from layerfs.sys import dirs
 from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.sys.idmap import mapped_tree, namespace_of
 from layerfs.sys.namespaces import trusted_xattrs
-from layerfs.sys.overlay import detached_overlay
+from layerfs.sys.overlay import try_overlay
 from layerfs.union.options import UnionOptions
 
 FS = b"/fs"
@@ -51,8 +51,7 @@ class OverlayDriver:
             for path in (place, lower, upper, work):
                 os.mkdir(path, 0o700)
             os.setxattr(upper, f"{'trusted' if self._trusted else 'user'}.overlay.layerfs", b"")
-            with detached_overlay(Stack((lower,), upper, work), place, self._words[True]):
-                pass
+            try_overlay(Stack((lower,), upper, work), place, self._words[True])
         except OSError as error:
             raise _unsupported(error, self._root) from error
         finally:

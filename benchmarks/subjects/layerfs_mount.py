@@ -59,10 +59,12 @@ class LayerfsMount(Plain):
 
 @once
 def compile_package() -> None:
-    """Write the byte code of layerfs."""
+    """Write the byte code of layerfs and of its snapshot drivers."""
     import layerfs
+    import snapshotters
 
-    compileall.compile_dir(Path(layerfs.__file__).parent, quiet=2)
+    for package in (layerfs, snapshotters):
+        compileall.compile_dir(Path(str(package.__file__)).parent, quiet=2)
 
 
 def program() -> str:

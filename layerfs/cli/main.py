@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layerfs.cli.guard import guard as guard
 from layerfs.sys.later import put_off
 
 if TYPE_CHECKING:
     import argparse
+
+QUICK: Final = ("mount", "snapshot")  # verbs that take a well-formed line apart without argparse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,12 +76,11 @@ def _open_standard() -> None:
 
 def _run(words: list[str]) -> int:
     """Parse the command line with the parser of its one verb, and run that."""
-    if words[:1] == ["mount"]:
-        from layerfs.cli import mount
-
-        quick = mount.quick(words[1:])
+    if words and words[0] in QUICK:
+        module = import_module(f"layerfs.cli.{words[0]}")
+        quick = module.quick(words[1:])
         if quick is not None:
-            return mount.run(quick)
+            return int(module.run(quick))
     gc.enable()
     from layerfs.cli.parser import GROUPS, VERBS, build_parser, parser_of
 

@@ -11,7 +11,7 @@ from layerfs.lowers.kinds import is_image
 from layerfs.model import Driver, Stack
 from layerfs.mounts.kernel import explain, refuse_markless, words_for
 from layerfs.sys import dirs
-from layerfs.sys.overlay import detached_overlay, layer_syntax
+from layerfs.sys.overlay import layer_syntax, try_overlay
 from layerfs.union.options import UnionOptions
 
 _BASE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -56,8 +56,7 @@ def try_kernel(stack: Stack, words: tuple[str, ...]) -> None:
             if stack.upper is not None:
                 stack = Stack(stack.lowers, scratch + b"/upper", scratch + b"/work")
                 refuse_markless(scratch, words)
-            with detached_overlay(stack, scratch + b"/place", words):
-                pass
+            try_overlay(stack, scratch + b"/place", words)
     except OSError as error:
         raise explain(error, stack) from error
 

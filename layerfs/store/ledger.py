@@ -6,7 +6,12 @@ sleep and try again, which lets the unlucky starve. A writer's transaction is ov
 it is written and not synced: what must be on disk calls `sync`, which syncs the log for all that were before it.
 
 A process that is killed leaves a transaction that never was. After a power cut the ledger is as it was at some moment
-at or after the last `sync`. Moving the log into the file needs syncs, so a thread of its own does that.
+at or after the last `sync`. Moving the log into the file needs syncs, so a thread of its own does that, and who closes
+the ledger leaves a short log where it is.
+
+SQLite moves and removes the log when the last connection closes, which it finds out by POSIX locks. These are lost as
+soon as a process closes any descriptor of the file (fcntl_locking(2)), and not known after fork(2). So each open ledger
+has a lock of its own on the same bytes, which belongs to an open file: who closes is never the last one for SQLite.
 """
 
 import errno
@@ -16,18 +21,21 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final
 
 from layerfs.errors import Corrupt, LayerfsError, Unsupported
 from layerfs.store.schema import APPLICATION, MIGRATIONS
+from layerfs.sys.locks import share_bytes
 
 NAME: Final = b"ledger.db"
 LOCK: Final = b"ledger.lock"
 LOG: Final = b"-wal"
 PATIENCE: Final = 60.0  # s for a lock that SQLite itself wants; only recovery after a crash takes one for long
 FULL_LOG: Final = 256  # transactions of this process from which on their log is moved into the file: 4 MiB or less
+LONG_LOG: Final = 1 << 20  # bytes from which on who closes the ledger moves it; who opens it reads that much, in 2 ms
+_SHARED: Final = (0x40000002, 510)  # the bytes that all who use the file share, and who is alone locks (os_unix.c)
 MOST_IDS: Final = 64  # numbers that a process takes at once; what it does not use is lost
 
 
@@ -67,24 +75,28 @@ class Ledger:
         self._take = 1
         self._written = 0  # transactions since the log was moved into the file
         self._mover: threading.Thread | None = None
-        self._lock = os.open(os.path.join(root, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
+        with ExitStack() as opened:
+            self._lock = _open_file(os.path.join(root, LOCK))
+            opened.callback(os.close, self._lock)
+            self._file = _open_file(self._path)
+            opened.callback(os.close, self._file)
             with _explained(self._path):
                 self._writer = self._open()
-        except BaseException:
-            os.close(self._lock)
-            raise
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Close it; nobody may be using it any more."""
         if self._mover:
             self._mover.join()
-        if self._writer.total_changes:  # else there is nothing to move that others have not moved, or will move
+        if self._log_size() > LONG_LOG:
             self._move_log()
+            with self._turns, self._turn_of_process():
+                self._move_log()  # what others have written meanwhile
+                self._cut_log()
         for connection in (*self._idle, self._writer):
             connection.close()
         self._idle.clear()
-        os.close(self._lock)
+        self._opened.close()
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -116,7 +128,7 @@ class Ledger:
 
     def sync(self) -> None:
         """Return when all that was committed by now outlasts a power cut."""
-        with suppress(FileNotFoundError):  # the last one who closed the ledger moved the log into the file, and synced
+        with suppress(FileNotFoundError):  # nothing was written yet
             _sync(self._path + LOG, os.O_RDWR)
         _sync(self._root, os.O_RDONLY | os.O_DIRECTORY)
 
@@ -144,10 +156,10 @@ class Ledger:
             return self._idle.pop()
         return self._connect()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, patience: float = PATIENCE) -> sqlite3.Connection:
         path = "file:" + _quoted(self._path) + "?mode=rw"
         connection = sqlite3.connect(
-            path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True
+            path, timeout=patience, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True
         )
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -160,12 +172,12 @@ class Ledger:
 
     def _open(self) -> sqlite3.Connection:
         """Return the writer's connection to a ledger of this layerfs's tables, made or brought forward if need be."""
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         connection = self._connect()
         try:
             if _version(connection) != len(MIGRATIONS):
                 with self._turn_of_process():
                     _migrate(connection)
+            share_bytes(self._file, *_SHARED)
         except BaseException:
             connection.close()
             raise
@@ -184,16 +196,29 @@ class Ledger:
         """Move the log into the file, and sync that before the log can be written from its beginning again.
 
         SQLite calls fdatasync(2), which without a journal does not bring the file's new size to the disk. As long as
-        somebody reads by the log, nobody begins it anew.
+        somebody reads by the log, nobody begins it anew. What keeps us from it is logged, and it is tried again later.
         """
-        with suppress(sqlite3.Error), self.read() as reader:  # it is tried again after the next transaction
-            reader.one("SELECT value FROM facts WHERE name = 'next'")
-            connection = self._connect()
-            try:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            finally:
-                connection.close()
-            _sync(self._path, os.O_RDWR)
+        try:
+            with self.read() as reader:
+                reader.one("SELECT value FROM facts WHERE name = 'next'")
+                with closing(self._connect()) as connection:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                os.fsync(self._file)
+        except (OSError, LayerfsError) as error:
+            import logging
+
+            logging.getLogger(__name__).warning("the log of the ledger cannot be moved into it: %s", error)
+
+    def _cut_log(self) -> None:
+        """Give back what a log takes that was moved, unless somebody reads by it."""
+        with suppress(sqlite3.Error), closing(self._connect(patience=0)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _log_size(self) -> int:
+        try:
+            return os.stat(self._path + LOG).st_size
+        except FileNotFoundError:
+            return 0
 
 
 class _Turns:
@@ -261,6 +286,10 @@ def _quoted(path: bytes) -> str:
     """Return a path as a URI has it (RFC 3986; urllib takes longer to import than a transaction)."""
     plain = b"/._-~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in path)
+
+
+def _open_file(path: bytes) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _sync(path: bytes, flags: int) -> None:

@@ -50,6 +50,20 @@ def lock_number(fd: int, number: int) -> bool:
     return True
 
 
+def share_bytes(fd: int, start: int, length: int) -> None:
+    """Share a lock on bytes of a file with whoever else shares it, for as long as this open file lasts.
+
+    (An open file description lock, fcntl_locking(2), of which POSIX locks by the same process are strangers too.)
+    Nothing on a filesystem without locks. Raises BlockingIOError if somebody has the bytes alone.
+    """
+    how = struct.pack("@hhqqi", fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, how)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
 def lock_file(path: bytes, *, wait: bool = True, shared: bool = False) -> int:
     """Return a descriptor that holds a file's flock(2) until it is closed; the file is made, 0600, if need be.
 

@@ -28,6 +28,7 @@ from layerfs.sys.namespaces import with_own_mounts
 SOURCE = b"layerfs"
 DATA_LIMIT = os.sysconf("SC_PAGE_SIZE") - 1  # bytes; copy_mount_options() in fs/namespace.c, the NUL not counted
 _FLOATING = b"/proc/self/fd/"
+VOLATILE = "volatile"
 
 
 class LayerSyntax(Enum):
@@ -145,6 +146,23 @@ def detached_overlay(
         yield mount
     finally:
         os.close(mount)
+
+
+def try_overlay(stack: Stack, place: bytes, options: tuple[str, ...]) -> None:
+    """Make an overlay that nobody sees, and let it go. Raises OSError if the kernel refuses it; `place` as above.
+
+    The upper must be one of ours for this try. When an overlay that is not volatile goes, the kernel syncs all of its
+    upper's filesystem (ovl_sync_fs): seconds where others have written much. Kernels before 5.10 have no volatile ones.
+    """
+    if stack.upper is not None and VOLATILE not in options:
+        try:
+            with detached_overlay(stack, place, (*options, VOLATILE)):
+                return
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    with detached_overlay(stack, place, options):
+        pass
 
 
 def _make_anyhow(stack: Stack, place: bytes, options: tuple[str, ...], flags: int, syntax: LayerSyntax) -> int:

@@ -1,8 +1,11 @@
 """The ledger: transactions, several processes and threads, versions, and what is said of a damaged one."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,57 @@ def test_log_is_moved_into_the_file_when_it_is_long(
     assert ledger._mover is not None
     ledger._mover.join()
     assert (scratch / "ledger.db").stat().st_size > 50 * 1000  # what the log held when the mover began, at least
+
+
+OTHER = "import os, sys; from layerfs.store.ledger import Ledger; Ledger(os.fsencode(sys.argv[1])).close()"
+
+
+@pytest.mark.parametrize("lets_go", ["file was synced", "ledger was opened twice"])
+def test_log_is_not_taken_away_by_another_process_that_closes(ledger: Ledger, scratch: Path, lets_go: str) -> None:
+    """Both let go of SQLite's own locks: the other one then removed the log, and what was written later was lost."""
+    if lets_go == "file was synced":
+        ledger._move_log()
+    else:
+        Ledger(os.fsencode(scratch)).close()
+    subprocess.run([sys.executable, "-c", OTHER, scratch], check=True)
+    add(ledger, "later")
+    with closing(Ledger(os.fsencode(scratch))) as again:
+        assert count(again) == 1
+
+
+def test_who_closes_a_short_log_waits_for_no_disk(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Ledger(os.fsencode(scratch))) as made:
+        add(made, "a")
+        monkeypatch.setattr(made, "_move_log", lambda: pytest.fail("it was moved"))
+    log = scratch / "ledger.db-wal"
+    assert log.stat().st_size > 0
+    with closing(Ledger(os.fsencode(scratch))) as again:
+        assert count(again) == 1
+
+
+def test_long_log_is_moved_and_cut_by_who_closes(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerfs.store.ledger.LONG_LOG", 50_000)
+    with closing(Ledger(os.fsencode(scratch))) as made:
+        for number in range(100):
+            add(made, "x" * 1000 + str(number))
+    assert (scratch / "ledger.db-wal").stat().st_size == 0
+    with closing(Ledger(os.fsencode(scratch))) as again:
+        assert count(again) == 100
+
+
+def test_log_that_cannot_be_moved_stays_and_is_told_of(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    add(ledger, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        ledger._move_log()
+    assert "cannot be moved into it: [Errno 28] No space left" in caplog.text
+    caplog.clear()
+    assert count(ledger) == 1
 
 
 def test_ledger_is_closed_to_others(ledger: Ledger, scratch: Path) -> None:

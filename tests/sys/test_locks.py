@@ -3,13 +3,14 @@
 import errno
 import fcntl
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from layerfs.sys import locks
-from layerfs.sys.locks import NO_LOCKS, in_use, lock_file, try_lock, unused, use, use_beside
+from layerfs.sys.locks import NO_LOCKS, in_use, lock_file, share_bytes, try_lock, unused, use, use_beside
 from tests.host import Person, require
 
 
@@ -94,3 +95,17 @@ def test_other_errors_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(OSError, match="Input/output"):
         try_lock(0)
+
+
+def test_shared_bytes_keep_who_wants_them_alone_away_whatever_else_is_closed(scratch: Path) -> None:
+    """A POSIX lock would be gone as soon as the file is closed once more."""
+    path = scratch / "file"
+    path.touch()
+    first, second = os.open(path, os.O_RDWR), os.open(path, os.O_RDWR)
+    share_bytes(first, 7, 10)
+    share_bytes(second, 7, 10)
+    os.close(second)
+    asked = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 7)"
+    assert b"BlockingIOError" in subprocess.run([sys.executable, "-c", asked, path], capture_output=True).stderr
+    os.close(first)
+    subprocess.run([sys.executable, "-c", asked, path], check=True)
