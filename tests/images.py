@@ -2,19 +2,16 @@
 
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-PATIENCE = 10.0  # s
-TIMEOUT = 60  # s
+from tests.waiting import PATIENCE
 
 
 def make_image(image: Path, tree: Path, *words: str) -> Path:
     """Pack a directory with mksquashfs; whiteouts, owners and xattrs are kept."""
     quiet = ["-noappend", "-quiet", "-no-progress", "-processors", "1"]
-    subprocess.run(["mksquashfs", tree, image, *quiet, *words], check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
+    subprocess.run(["mksquashfs", tree, image, *quiet, *words], check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
     return image
 
 
@@ -38,11 +35,3 @@ def servers_below(place: Path) -> list[int]:
             if any(word.startswith(os.fsencode(place) + b"/") for word in words):
                 found.append(int(pid))
     return found
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Return once something is true; fail when it does not become so."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)

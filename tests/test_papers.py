@@ -12,6 +12,7 @@ from layerfs.cli.parser import VERBS
 from layerfs.spec.options import known_options
 from tests.host import BIN, PROJECT, Person, require
 from tests.test_house import text, tracked
+from tests.waiting import PATIENCE
 
 
 def rooms() -> set[str]:
@@ -114,7 +115,7 @@ def test_make_targets_in_the_papers_exist() -> None:
 def test_man_pages_say_what_their_papers_say(scratch: Path) -> None:
     """`make man` writes docs/man. Releases of go-md2man differ in their requests, so only words are compared."""
     require("go-md2man")
-    subprocess.run(["sh", PROJECT / ".make/man.sh", scratch], check=True, timeout=60)
+    subprocess.run(["sh", PROJECT / ".make/man.sh", scratch], check=True, timeout=PATIENCE)
     for page in ("layerfs.1", "layerfs-mount.1"):
         written = text(f"docs/man/{page}")
         assert _words(written) == _words((scratch / page).read_text()), "run `make man`"

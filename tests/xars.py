@@ -4,8 +4,7 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 
 from layerfs.xar.header import make_header
 from tests.host import BIN, Person
+from tests.waiting import PATIENCE, wait_until
 
-TIMEOUT = 60  # s
 UUID = "8f583eae"
 
 
@@ -34,14 +33,14 @@ def make_xar(
         (tree / name).write_text(text)
         (tree / name).chmod(0o755 if text.startswith("#!") else 0o644)
     command = ["mksquashfs", str(tree), str(image), "-noappend", "-quiet", "-no-progress", "-processors", "1"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
     mount_root = None if root is None else str(root)
     header = make_header(uuid=uuid, version="1", target=target, dependencies=depends, mount_root=mount_root)
     draft.write_bytes(header + image.read_bytes())
     draft.chmod(0o755)
     os.replace(draft, path)
     image.unlink()
-    subprocess.run(["rm", "-r", tree], check=True, timeout=TIMEOUT)
+    subprocess.run(["rm", "-r", tree], check=True, timeout=PATIENCE)
     return path
 
 
@@ -81,7 +80,7 @@ class Desk:
             text=True,
             capture_output=True,
             check=False,
-            timeout=TIMEOUT,
+            timeout=PATIENCE,
             cwd=around["cwd"],
             env=around["env"] | dict(env or {}),
         )
@@ -107,7 +106,7 @@ class Desk:
     def read(self, path: Path) -> str:
         """Return a file's text as this person sees it: nobody else may enter their mounts."""
         command = self.person.command(["cat", path]) if self.person else ["cat", str(path)]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT).stdout
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=PATIENCE).stdout
 
     def server(self, mountpoint: Path) -> int:
         """Return the process that serves a mount."""
@@ -128,7 +127,7 @@ class Desk:
         for path, _, pid in self._servers():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            until(lambda pid=pid: not Path(f"/proc/{pid}/exe").exists())  # type: ignore[misc]
+            wait_until(lambda pid=pid: not Path(f"/proc/{pid}/exe").exists())  # type: ignore[misc]
             path.unlink(missing_ok=True)
 
     def mounts(self) -> list[Path]:
@@ -136,14 +135,6 @@ class Desk:
         with open("/proc/self/mountinfo") as table:
             points = [Path(line.split()[4]) for line in table]
         return [point for point in points if self.root in point.parents]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, and fail when it does not come true."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @contextmanager

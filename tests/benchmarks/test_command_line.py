@@ -13,10 +13,11 @@ from benchmarks.model import BenchError, Scale
 from benchmarks.options import parser, plan
 from benchmarks.subjects import QUICK_IMAGES, all_subjects, chosen
 from tests.host import BIN, PROJECT
+from tests.waiting import PATIENCE
 
 
 def words_of(command: Sequence[str | Path]) -> str:
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
 
 
 def test_every_question_says_what_it_asks() -> None:

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import report, targets
 from benchmarks.records import Record, Results
 from tests.benchmarks.samples import head, sample
+from tests.waiting import PATIENCE
 
 SUBJECTS = {"kernel-overlay": 1.0, "fuse-overlayfs-1.10": 8.0, "layerfs-fuse": 4.0, "<odd & name>": 2.0}
 CHROMIUM = (
@@ -92,7 +93,7 @@ def test_html_page_loads_nothing_from_outside(written: Path) -> None:
 
 def chromium(profile: Path, *arguments: str) -> str:
     command = [*CHROMIUM, f"--user-data-dir={profile}", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
 
 
 def test_a_real_browser_shows_tables_and_plots(written: Path, scratch: Path, require: Callable[..., None]) -> None:

@@ -14,9 +14,9 @@ from tests.cli.images import Shop
 from tests.cli.scene import rootless as rootless
 from tests.cli.scene import scene as scene
 from tests.host import BIN, Person, require
+from tests.waiting import PATIENCE
 from tests.xars import Desk, a_desk
 
-TIMEOUT = 30  # s
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -44,7 +44,7 @@ class Place:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a program of ours in `base` and return how it ended."""
         command = [str(BIN / program), *map(str, words)]
-        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": TIMEOUT, "cwd": self.base}
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE, "cwd": self.base}
         if self.person is not None:
             return self.person.run(command, check=False, env=env, **{k: v for k, v in options.items() if k != "text"})
         environment = {**os.environ, **(env or {})}

@@ -11,6 +11,7 @@ from typing import Any
 from tests.host import BIN, require
 from tests.oci.image import Made
 from tests.oci.tars import END, directory, file, symlink
+from tests.waiting import PATIENCE
 
 PASSWD = b"root:x:0:0::/root:/bin/sh\nme:x:7:8::/home/me:/bin/sh\n"
 
@@ -41,7 +42,8 @@ class Shop:
     def run(self, *words: str | Path, check: bool = True, **options: Any) -> "subprocess.CompletedProcess[str]":
         env = os.environ | {"LAYERFS_ROOT": str(self.place / "store")}
         command = [str(BIN / "layerfs"), *map(str, words)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False, **options)
+        options = {"timeout": PATIENCE} | options
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
         assert not check or done.returncode == 0, done.stderr
         return done
 

@@ -1,10 +1,10 @@
 """`layerfs run` on a small stack, as root and as a person, by the kernel and by FUSE."""
 
+import itertools
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import pytest
 
 from tests.conftest import mounts_below
 from tests.host import BIN, Person, require
+from tests.waiting import PATIENCE
 
-PATIENCE = 30  # s until what must happen is given up
 APPLETS = ("sh", "ls", "cat", "id", "rm", "mkdir", "rmdir", "mv", "sleep", "tty", "stat", "ps", "env", "kill", "grep")
+_times = itertools.count()
 NEEDS = {"root": ("root", "kernel overlay"), "person": ("userns overlay", "subids")}
 
 
@@ -99,11 +100,9 @@ def rootless(scratch: Path, person: Person) -> Scene:
     return make_scene(scratch, person)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    patience = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < patience, "it did not happen"
-        time.sleep(0.01)
+def a_long_time() -> str:
+    """Return seconds to sleep that no other test sleeps, so that its processes are found by their command line."""
+    return str(10**8 + os.getpid() % 1_000_000 * 1000 + next(_times))
 
 
 def processes(*command: str) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 from layerfs.cli import bench
 from layerfs.errors import NotFound
 from tests.host import PROJECT
+from tests.waiting import PATIENCE
 
 
 def test_what_the_harness_lacks_is_said_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +32,8 @@ def test_the_verb_is_not_offered_where_the_harness_is_not_installed(scratch: Pat
     shown, refused = (
         subprocess.run(
             [sys.executable, "-c", program, word],
-            cwd=scratch, env={"PYTHONPATH": str(scratch)}, capture_output=True, text=True, check=False, timeout=60,
+            cwd=scratch, env={"PYTHONPATH": str(scratch)},
+            capture_output=True, text=True, check=False, timeout=PATIENCE,
         )
         for word in ("--help", "bench")
     )  # fmt: skip

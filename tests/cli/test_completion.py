@@ -9,8 +9,8 @@ from layerfs.cli import xar
 from layerfs.cli.completion import SHELLS, mount_options
 from layerfs.spec.options import known_options
 from tests.host import BIN, require
+from tests.waiting import PATIENCE
 
-TIMEOUT = 30  # s
 CASES = [
     ("um", ["umount"]),
     ("mount --dr", ["--driver"]),
@@ -26,7 +26,7 @@ CASES = [
 
 def script(shell: str) -> str:
     words = [str(BIN / "layerfs"), "completion", shell]
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def directory(scratch: Path) -> Path:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_is_one_that_the_shell_can_read(shell: str) -> None:
     require(shell)
-    done = subprocess.run([shell, "-n"], input=script(shell), text=True, check=False, timeout=TIMEOUT)
+    done = subprocess.run([shell, "-n"], input=script(shell), text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0
 
 
@@ -57,7 +57,7 @@ def test_bash_completes(typed: str, offered: list[str], directory: Path) -> None
     ask = f"COMP_WORDS=(layerfs {typed}); COMP_CWORD={len(words)}; _shtab_layerfs"
     probe = ask + "; printf '%s\\n' \"${COMPREPLY[@]}\""
     command = ["bash", "-c", f"{script('bash')}\n{probe}"]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.split() == offered
 
 
@@ -67,7 +67,7 @@ def test_fish_completes(typed: str, offered: list[str], directory: Path) -> None
     command = ["fish", "--no-config", "-c", f"{script('fish')}\ncomplete -C 'layerfs {typed}'"]
     environment = {"HOME": str(directory), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=True
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     assert [line.partition("\t")[0].rstrip("/") for line in done.stdout.splitlines()] == offered
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import TIMEOUT, Place
+from tests.cli.conftest import Place
 from tests.host import require
+from tests.waiting import PATIENCE
 
 CHANGED = """\
 D /dir
@@ -75,12 +76,12 @@ def test_fuse_overlayfss_upper_is_understood(place: Place) -> None:
     build_layers(place)
     (place.base / "work").mkdir()
     text = "lowerdir=top:bottom,upperdir=upper,workdir=work"
-    subprocess.run(["/usr/bin/fuse-overlayfs", "-o", text, "mnt"], check=True, cwd=place.base, timeout=TIMEOUT)
+    subprocess.run(["/usr/bin/fuse-overlayfs", "-o", text, "mnt"], check=True, cwd=place.base, timeout=PATIENCE)
     shutil.rmtree(place.mnt / "gone")
     (place.mnt / "touched").write_text("new")
     shutil.rmtree(place.mnt / "redone")
     (place.mnt / "redone").mkdir()
-    subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
+    subprocess.run(["umount", place.mnt], check=True, timeout=PATIENCE)
     assert place.do("diff", "upper", *lowers(place)) == "D /gone\nD /redone/before\nM /touched\n"
 
 

@@ -14,14 +14,14 @@ from layerfs.sys.mountprobe import MOUNT_PROBES
 from layerfs.sys.probe import PROBES, Area, Feature
 from tests.conftest import mounts_below
 from tests.host import BIN, Person, require
+from tests.waiting import PATIENCE
 
 COMMAND = [str(BIN / "layerfs"), "doctor"]
-TIMEOUT = 60  # s
 
 
 def run(*words: str | Path, before: list[str] | None = None) -> "subprocess.CompletedProcess[str]":
     command = [*(before or []), *COMMAND, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 def features(said: str) -> dict[str, dict[str, Any]]:
@@ -97,7 +97,7 @@ def test_host_without_fuse_and_without_root_is_told_so(person: Person) -> None:
         "sh",
         *person.command([*COMMAND, "--json", "--dir", person.home]),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT, cwd=person.home)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=person.home)
     assert done.returncode == 1
     assert json.loads(done.stdout)["can"] == {"kernel": False, "fuse": False, "run": True}
     fuse = features(done.stdout)["FUSE: FUSE mounts"]
@@ -117,7 +117,7 @@ def test_missing_device_has_its_remedy(person: Person) -> None:
         "sh",
         *person.command([*COMMAND, "--json", "--dir", person.home]),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT, cwd=person.home)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=person.home)
     device = features(done.stdout)["FUSE: /dev/fuse"]
     assert (device["present"], device["detail"]) == (False, "there is no /dev/fuse")
     assert device["remedy"] == "as root: modprobe fuse; in a container: --device /dev/fuse"

@@ -9,13 +9,12 @@ import pytest
 from layerfs import __version__
 from layerfs.cli.parser import VERBS
 from tests.host import BIN, PROJECT, Person, require
-
-TIMEOUT = 30  # s
+from tests.waiting import PATIENCE
 
 
 def run(*words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     command = [str(BIN / "layerfs"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, input=stdin)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, input=stdin)
 
 
 def test_the_version_is_printed() -> None:
@@ -65,7 +64,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         executable="/bin/bash",
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=PATIENCE,
         check=True,
     )
     assert done.stderr == ""
@@ -83,7 +82,7 @@ assert inspect.isfunction(_hurry) and "ast" in sys.modules
 import inspect as again
 assert again.signature(_hurry) and again is not inspect
 """
-    subprocess.run([sys.executable, "-S", "-c", code], check=True, timeout=TIMEOUT, cwd=PROJECT)
+    subprocess.run([sys.executable, "-S", "-c", code], check=True, timeout=PATIENCE, cwd=PROJECT)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
@@ -91,14 +90,14 @@ def test_closed_standard_streams_are_no_matter(closed: str, tmp_path: Path) -> N
     (tmp_path / "tree").mkdir()
     for words in ("xar build tree -o a.xar", "xar verify a.xar", "xar graph a.xar", "status"):
         command = ["sh", "-c", f"exec {BIN / 'layerfs'} {words} {closed}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=tmp_path)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_is_run_finds_closed_streams_closed() -> None:
     program = "import os; from layerfs.cli import main; main._hurry(); os.execlp('ls', 'ls', '/proc/self/fd')"
     command = ["sh", "-c", f'exec {sys.executable} -c "{program}" <&- 2>&-']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.split() == ["0", "1"]  # 0 is how `ls` reads that directory
 
 

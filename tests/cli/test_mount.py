@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,9 @@ from layerfs.cli import mount as mount_verb
 from layerfs.cli.parser import build_parser
 from layerfs.mounts.registry import birth
 from layerfs.sys.mounts import mountinfo
-from tests.cli.conftest import TIMEOUT, Place
+from tests.cli.conftest import Place
 from tests.host import BIN, PROJECT, require
+from tests.waiting import PATIENCE, wait_until
 
 MERGED = {"both": "top", "top": "top", "bottom": "bottom"}
 
@@ -27,14 +26,6 @@ def read(place: Path) -> dict[str, str]:
 
 def is_mounted(place: Path) -> bool:
     return any(info.target == os.fsencode(place) for info in mountinfo())
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return when a condition holds."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def look(place: Place) -> dict[str, str]:
@@ -161,7 +152,7 @@ def test_the_work_directory_is_made_beside_the_upper(place: Place) -> None:
 
 
 def test_an_upper_that_is_a_mount_needs_its_work_directory_named(place: Place) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place.upper], check=True, timeout=TIMEOUT)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place.upper], check=True, timeout=PATIENCE)
     done = place.run("mount", "top", "mnt", "--upper", "upper")
     assert done.returncode == 1
     assert "--work" in done.stderr
@@ -184,7 +175,7 @@ def test_the_server_holds_no_end_of_the_callers_pipes_and_none_of_its_descriptor
     os.set_inheritable(said, True)
     try:
         command = [str(BIN / "layerfs"), "mount", "top", "bottom", "mnt", "--driver", "fuse"]
-        subprocess.run(command, check=True, capture_output=True, close_fds=False, timeout=TIMEOUT, cwd=place.base)
+        subprocess.run(command, check=True, capture_output=True, close_fds=False, timeout=PATIENCE, cwd=place.base)
     finally:
         os.close(said)
     with open(heard, "rb") as ear:
@@ -199,7 +190,7 @@ def test_the_server_holds_no_end_of_the_callers_pipes_and_none_of_its_descriptor
 def test_a_caller_without_stdio_gets_its_mount_too(place: Place) -> None:
     """Descriptor 0 became the device, and then /dev/null."""
     line = f"{BIN}/layerfs mount top bottom mnt --driver fuse <&- >&- 2>&-"
-    subprocess.run(["sh", "-c", line], check=True, cwd=place.base, timeout=TIMEOUT)
+    subprocess.run(["sh", "-c", line], check=True, cwd=place.base, timeout=PATIENCE)
     assert read(place.mnt) == MERGED
 
 
@@ -218,7 +209,7 @@ def test_a_signal_ends_the_server_and_leaves_nothing(place: Place, number: signa
     (place.mnt / "new").write_text("new")
     pid = place.status()["pid"]
     os.kill(pid, number)
-    wait_for(lambda: birth(pid) == 0)
+    wait_until(lambda: birth(pid) == 0)
     assert not is_mounted(place.mnt)
     assert place.status() == {}
     assert (place.upper / "new").read_text() == "new"
@@ -228,7 +219,7 @@ def test_a_killed_server_is_shown_dead_and_cleaned_away(either: Place) -> None:
     either.mount("--driver", "fuse")
     look(either)
     os.kill(either.status()["pid"], signal.SIGKILL)
-    wait_for(lambda: either.status()["health"] == "dead")
+    wait_until(lambda: either.status()["health"] == "dead")
     again = either.run("mount", *either.layers, either.mnt, "--driver", "fuse")
     assert "server is dead (hint: layerfs umount" in again.stderr
     either.do("umount", either.mnt)
@@ -241,12 +232,12 @@ def test_a_killed_server_is_shown_dead_and_cleaned_away(either: Place) -> None:
 def test_in_the_foreground_the_command_lasts_as_long_as_the_mount(place: Place) -> None:
     command = [str(BIN / "layerfs"), *"mount -f --driver fuse".split(), *map(str, place.layers), str(place.mnt)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as server:
-        wait_for(lambda: is_mounted(place.mnt))
+        wait_until(lambda: is_mounted(place.mnt))
         assert read(place.mnt) == MERGED
-        wait_for(lambda: place.status() != {})
+        wait_until(lambda: place.status() != {})
         assert place.status()["pid"] == server.pid
         place.do("umount", place.mnt)
-        assert server.wait(TIMEOUT) == 0
+        assert server.wait(PATIENCE) == 0
 
 
 def test_a_server_that_cannot_start_takes_the_mount_away(place: Place) -> None:
@@ -254,8 +245,8 @@ def test_a_server_that_cannot_start_takes_the_mount_away(place: Place) -> None:
     broken.mkdir()
     (broken / "trio.py").write_text("raise RuntimeError('broken on purpose')")
     place.do("mount", *place.layers, place.mnt, "--driver", "fuse", "--log", "log", env={"PYTHONPATH": str(broken)})
-    wait_for(lambda: not is_mounted(place.mnt))
-    wait_for(lambda: place.status() == {})
+    wait_until(lambda: not is_mounted(place.mnt))
+    wait_until(lambda: place.status() == {})
     assert "broken on purpose" in (place.base / "log").read_text()
 
 
@@ -314,7 +305,7 @@ main.main(sys.argv[1:])
 """
     words = [sys.executable, "-S", "-c", code, "mount", "--driver", "fuse", "top", "mnt"]
     done = subprocess.run(
-        words, capture_output=True, text=True, cwd=place.base, timeout=TIMEOUT, env={"PYTHONPATH": _python_path()}
+        words, capture_output=True, text=True, cwd=place.base, timeout=PATIENCE, env={"PYTHONPATH": _python_path()}
     )
     assert (done.stdout.splitlines()[:1], done.stderr) == (["[]"], "")
 
@@ -348,7 +339,7 @@ def test_options_are_listed(place: Place, program: str) -> None:
 def in_the_foreground(place: Place, *words: str | Path) -> "subprocess.Popen[bytes]":
     command = [BIN / "layerfs", "mount", "-f", "--driver=fuse", *words, *place.layers, place.mnt]
     server = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE)
-    wait_for(lambda: place.status().get("pid") == server.pid)
+    wait_until(lambda: place.status().get("pid") == server.pid)
     return server
 
 
@@ -360,16 +351,16 @@ def test_what_a_crash_left_is_cleared_away_by_the_next_one_in_the_foreground(pla
     with in_the_foreground(place) as second:
         assert read(place.mnt) == MERGED
         place.do("umount", place.mnt)
-        assert second.wait(TIMEOUT) == 0
+        assert second.wait(PATIENCE) == 0
     assert not is_mounted(place.mnt)
 
 
 def test_a_log_that_was_asked_for_tells_of_start_and_end(place: Place) -> None:
     log = place.base / "server.log"
     with in_the_foreground(place, "--log", log) as server:
-        wait_for(lambda: log.stat().st_size > 0)
+        wait_until(lambda: log.stat().st_size > 0)
         place.do("umount", place.mnt)
-        assert server.wait(TIMEOUT) == 0
+        assert server.wait(PATIENCE) == 0
     lines = log.read_text().splitlines()
     assert f"serving '{place.mnt}', 2 layers: asked for by --driver=fuse" in lines[0]
     assert lines[-1].endswith("unmounted: the server ends")

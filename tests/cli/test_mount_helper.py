@@ -8,9 +8,10 @@ import pytest
 
 from layerfs import __version__
 from layerfs.sys.mounts import MountInfo, mountinfo
-from tests.cli.conftest import TIMEOUT, Place
-from tests.cli.test_mount import MERGED, look, read, wait_for
+from tests.cli.conftest import Place
+from tests.cli.test_mount import MERGED, look, read
 from tests.host import BIN, require
+from tests.waiting import PATIENCE, wait_until
 
 HELPER = "layerfs-mount"
 
@@ -23,7 +24,7 @@ def mount_fuse(place: Place, options: str) -> "subprocess.CompletedProcess[str]"
     """Run mount(8), which runs mount.fuse3, which runs the helper (PROGRAM#SOURCE: it need not be on root's PATH)."""
     require("mount.fuse3")
     command = ["mount", "-t", "fuse3", "-o", options, f"{BIN / HELPER}#source", str(place.mnt)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.parametrize("word", ["--version", "-V"])
@@ -43,8 +44,8 @@ def test_podmans_form_mounts_with_its_odd_options_and_symlinks(either: Place) ->
     either.do("-o", text, either.mnt, program=HELPER)
     assert look(either) == MERGED
     assert either.status()["driver"] == "fuse"
-    subprocess.run(["fusermount3", "-u", either.mnt], check=True, timeout=TIMEOUT)
-    wait_for(lambda: either.status() == {})
+    subprocess.run(["fusermount3", "-u", either.mnt], check=True, timeout=PATIENCE)
+    wait_until(lambda: either.status() == {})
 
 
 def test_lowers_alone_are_mounted_read_only(place: Place) -> None:
@@ -59,7 +60,7 @@ def test_mount_fuse3s_form_works_in_an_empty_environment(place: Place) -> None:
     text = "rw,lowerdir=top:bottom,upperdir=upper,workdir=work,dev,suid"
     (place.base / "work").mkdir()
     command = [str(BIN / HELPER), "somewhere", str(place.mnt), "-o", text]
-    subprocess.run(command, check=True, cwd=place.base, env={}, timeout=TIMEOUT)
+    subprocess.run(command, check=True, cwd=place.base, env={}, timeout=PATIENCE)
     assert read(place.mnt) == MERGED
     info = mounted(place.mnt)
     assert (info.type, info.source) == (b"fuse.layerfs", b"somewhere")
@@ -75,8 +76,8 @@ def test_mount_runs_it_as_a_fuse_program(place: Place) -> None:
     assert read(place.mnt) == MERGED
     assert mounted(place.mnt).source == b"source"
     assert {b"noatime", b"nodev"} <= set(mounted(place.mnt).options)
-    subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
-    wait_for(lambda: place.status() == {})
+    subprocess.run(["umount", place.mnt], check=True, timeout=PATIENCE)
+    wait_until(lambda: place.status() == {})
 
 
 def test_mount_reports_a_failure(place: Place) -> None:
@@ -129,10 +130,10 @@ def test_ids_are_shown_as_the_mapping_says(place: Place) -> None:
 def test_in_the_foreground_it_lasts_as_long_as_the_mount(place: Place, word: str) -> None:
     command = [str(BIN / HELPER), word, "-o", "lowerdir=top:bottom", "mnt"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=place.base) as server:
-        wait_for(lambda: place.status().get("health") == "serving")
+        wait_until(lambda: place.status().get("health") == "serving")
         assert read(place.mnt) == MERGED
-        subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
-        _, said = server.communicate(timeout=TIMEOUT)
+        subprocess.run(["umount", place.mnt], check=True, timeout=PATIENCE)
+        _, said = server.communicate(timeout=PATIENCE)
         assert server.returncode == 0
         assert bool(said) is (word == "-d")
 

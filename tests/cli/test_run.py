@@ -11,9 +11,10 @@ import pytest
 
 from layerfs.errors import Unsupported
 from layerfs.mounts import sandbox
-from tests.cli.scene import PATIENCE, Scene, processes, wait_until
+from tests.cli.scene import Scene, a_long_time, processes
 from tests.conftest import a_scratch
 from tests.host import BIN, require
+from tests.waiting import PATIENCE, wait_until
 
 
 def test_command_starts_in_the_merged_tree_and_writes_reach_no_layer(scene: Scene) -> None:
@@ -90,8 +91,9 @@ def test_command_that_cannot_be_run_has_one_sentence(rootless: Scene, command: s
 
 
 def test_background_processes_end_with_the_command(scene: Scene) -> None:
-    assert scene.shell("sleep 98765 & echo started") == ["started"]
-    assert processes("sleep", "98765") == []
+    seconds = a_long_time()
+    assert scene.shell(f"sleep {seconds} & echo started") == ["started"]
+    assert processes("sleep", seconds) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
@@ -105,11 +107,12 @@ def test_signals_reach_the_command(scene: Scene, number: signal.Signals) -> None
 
 
 def test_killed_caller_takes_everything_along(rootless: Scene) -> None:
-    with rootless.start("--", "sleep", "98764") as process:
-        wait_until(lambda: processes("sleep", "98764") != [])
+    seconds = a_long_time()
+    with rootless.start("--", "sleep", seconds) as process:
+        wait_until(lambda: processes("sleep", seconds) != [])
         process.kill()
         process.wait(PATIENCE)
-        wait_until(lambda: processes("sleep", "98764") == [])
+        wait_until(lambda: processes("sleep", seconds) == [])
     assert len(os.listdir(rootless.place / "tmp")) == 1
     rootless.shell("true")
     assert os.listdir(rootless.place / "tmp") == []  # the next one swept up

@@ -12,8 +12,9 @@ import pytest
 from layerfs.model import Stack
 from layerfs.mounts.sandbox import environment, with_upper
 from layerfs.sys.child import DEFAULT_PATH
-from tests.cli.scene import PATIENCE, Scene, processes, wait_until
+from tests.cli.scene import Scene, a_long_time, processes
 from tests.host import require
+from tests.waiting import PATIENCE, wait_until
 
 
 class Terminal:
@@ -62,10 +63,11 @@ class Terminal:
 
 @pytest.mark.parametrize("words", [(), ("--root",)])
 def test_interrupt_key_reaches_the_command_once(rootless: Scene, words: tuple[str, ...]) -> None:
-    script = "trap 'echo caught' INT; echo up; sleep 98763; echo after; sleep 0.3; exit 9"
+    seconds = a_long_time()
+    script = f"trap 'echo caught' INT; echo up; sleep {seconds}; echo after; sleep 0.3; exit 9"
     with Terminal(rootless, *words, "--", "sh", "-c", script) as terminal:
         terminal.expect(b"up")
-        wait_until(lambda: processes("sleep", "98763") != [])
+        wait_until(lambda: processes("sleep", seconds) != [])
         terminal.type(b"\x03")
         terminal.expect(b"caught")
         terminal.expect(b"after")
@@ -77,14 +79,15 @@ def test_stop_key_and_job_control_work_in_a_shell(rootless: Scene) -> None:
     require("bash")
     with Terminal(rootless, "--", "bash", "--norc", "--noprofile", "-i") as terminal:
         terminal.expect(b"# ")
-        terminal.type(b"sleep 98762\n")
-        wait_until(lambda: state_of("sleep", "98762") == "S+")
+        seconds = a_long_time()
+        terminal.type(f"sleep {seconds}\n".encode())
+        wait_until(lambda: state_of("sleep", seconds) == "S+")
         terminal.type(b"\x1a")
         terminal.expect(b"Stopped")
         terminal.type(b"fg\n")
-        wait_until(lambda: state_of("sleep", "98762") == "S+")
+        wait_until(lambda: state_of("sleep", seconds) == "S+")
         terminal.type(b"\x03")
-        wait_until(lambda: processes("sleep", "98762") == [])
+        wait_until(lambda: processes("sleep", seconds) == [])
         terminal.type(b"exit 4\n")
         assert terminal.end() == 4
 
@@ -96,9 +99,10 @@ def state_of(*command: str) -> str:
 
 
 def test_closed_terminal_ends_the_command(rootless: Scene) -> None:
-    with Terminal(rootless, "--", "sleep", "98761"):
-        wait_until(lambda: processes("sleep", "98761") != [])
-    assert processes("sleep", "98761") == []
+    seconds = a_long_time()
+    with Terminal(rootless, "--", "sleep", seconds):
+        wait_until(lambda: processes("sleep", seconds) != [])
+    assert processes("sleep", seconds) == []
 
 
 def test_terminal_has_a_name_in_the_tree(rootless: Scene) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.host import BIN
+from tests.waiting import PATIENCE
 
 
 def serve(place: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     command: list[str | Path] = [BIN / "layerfs", "serve", "--root", place / "store", "--address", place / "s.sock"]
-    return subprocess.run([*command, *words], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*command, *words], capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("program", ["containerd-1", "containerd-2", "buildkitd", "nerdctl"])

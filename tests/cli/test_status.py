@@ -10,16 +10,16 @@ import pytest
 from layerfs.cli.status import _span
 from layerfs.mounts.health import MEANINGS
 from layerfs.mounts.registry import birth
-from tests.cli.conftest import TIMEOUT, Place, make_place
-from tests.cli.test_mount import wait_for
+from tests.cli.conftest import Place, make_place
 from tests.host import BIN, Person, require
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize("driver", ["fuse", "kernel"])
 def test_a_mount_is_shown_with_driver_reason_layers_and_server(place: Place, driver: str) -> None:
     place.mount("--driver", driver, "-o", "noexec")
     shown = place.status()
-    assert shown.pop("uptime") < TIMEOUT
+    assert shown.pop("uptime") < PATIENCE
     assert shown.pop("started") > 0
     pid = shown.pop("pid")
     assert birth(pid) if driver == "fuse" else pid is None
@@ -61,7 +61,7 @@ def test_a_narrow_terminal_loses_nothing(place: Place) -> None:
     place.mount("--driver", "fuse")
     command = f"stty cols 60; {BIN}/layerfs status"
     done = subprocess.run(
-        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, timeout=TIMEOUT, check=True
+        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     lines = done.stdout.splitlines()
     assert str(place.mnt) in [line.split()[0] for line in lines if line.strip()]
@@ -91,7 +91,7 @@ def test_one_mount_is_shown_in_full_and_its_health_is_the_exit_status(place: Pla
     for word in ("serving", "fuse", *map(str, place.layers), str(place.upper)):
         assert word in shown
     os.kill(place.status()["pid"], signal.SIGKILL)
-    wait_for(lambda: place.status()["health"] == "dead")
+    wait_until(lambda: place.status()["health"] == "dead")
     assert place.run("status", "mnt").returncode == 1
 
 
@@ -114,10 +114,10 @@ def test_a_server_that_does_not_answer_is_silent_and_hangs_nobody(place: Place) 
 
 def test_what_somebody_else_unmounted_is_gone_from_a_server_and_unmounted_from_the_kernel(place: Place) -> None:
     place.mount("--driver", "fuse")
-    subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
-    wait_for(lambda: place.status() == {})
+    subprocess.run(["umount", place.mnt], check=True, timeout=PATIENCE)
+    wait_until(lambda: place.status() == {})
     place.mount("--driver", "kernel")
-    subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
+    subprocess.run(["umount", place.mnt], check=True, timeout=PATIENCE)
     assert place.status()["health"] == "unmounted"
     assert place.run("status", "mnt").returncode == 1
     place.do("umount", "mnt")
@@ -137,12 +137,12 @@ def test_somebody_elses_mount_is_shown_as_far_as_it_can_be_seen(place: Place, pe
 
 def test_a_mount_of_another_namespace_is_elsewhere(place: Place) -> None:
     require("unshare")
-    script = "layerfs mount top mnt --driver fuse && sleep 60"
+    script = "layerfs mount top mnt --driver fuse && sleep 300"
     path = f"{BIN}:{os.environ['PATH']}"
     command = ["unshare", "--mount", "sh", "-c", script]
     with subprocess.Popen(command, cwd=place.base, env={**os.environ, "PATH": path}, start_new_session=True) as holder:
         try:
-            wait_for(lambda: place.status() != {})
+            wait_until(lambda: place.status() != {})
             assert place.status()["health"] == "elsewhere"
             refused = place.run("umount", "mnt")
             assert refused.returncode == 1
@@ -150,7 +150,7 @@ def test_a_mount_of_another_namespace_is_elsewhere(place: Place) -> None:
         finally:
             pid = place.status()["pid"]
             os.kill(pid, signal.SIGTERM)
-            wait_for(lambda: birth(pid) == 0)
+            wait_until(lambda: birth(pid) == 0)
             os.killpg(holder.pid, signal.SIGTERM)
     assert place.status() == {}
 

@@ -9,9 +9,10 @@ import pytest
 from layerfs.errors import NotReady
 from layerfs.mounts import removal
 from layerfs.mounts.registry import birth
-from tests.cli.conftest import TIMEOUT, Place, make_place
-from tests.cli.test_mount import MERGED, is_mounted, read, wait_for
+from tests.cli.conftest import Place, make_place
+from tests.cli.test_mount import MERGED, is_mounted, read
 from tests.host import require
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize("driver", ["fuse", "kernel"])
@@ -36,7 +37,7 @@ def test_a_busy_mount_is_left_alone_unless_lazily(place: Place, driver: str) -> 
         assert not is_mounted(place.mnt)
         assert file.read() == "top"
         assert place.status().get("health") == ("detached" if driver == "fuse" else None)
-    wait_for(lambda: place.status() == {})
+    wait_until(lambda: place.status() == {})
 
 
 @pytest.mark.parametrize("driver", ["fuse", "kernel"])
@@ -48,7 +49,7 @@ def test_a_lazy_unmount_writes_back_what_is_open(place: Place, driver: str) -> N
     place.do("umount", "-l", "mnt")
     assert (place.upper / "new").read_bytes() == b"written"
     os.close(fd)
-    wait_for(lambda: place.status() == {})
+    wait_until(lambda: place.status() == {})
 
 
 def test_several_mounts_are_unmounted_in_one_go(place: Place) -> None:
@@ -103,7 +104,7 @@ def test_a_server_that_does_not_answer_is_unmounted_lazily_without_waiting(place
         assert not is_mounted(place.mnt)
     finally:
         os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: birth(pid) == 0)
+    wait_until(lambda: birth(pid) == 0)
     assert place.status() == {}
 
 
@@ -136,7 +137,7 @@ def test_somebody_elses_mount_is_refused(either: Place) -> None:
 
 def test_what_earlier_mounts_left_in_the_registry_is_cleared_too(place: Place) -> None:
     place.mount("--driver", "kernel")
-    subprocess.run(["umount", place.mnt], check=True, timeout=TIMEOUT)
+    subprocess.run(["umount", place.mnt], check=True, timeout=PATIENCE)
     place.mount("--driver", "fuse")
     place.do("umount", "mnt")
     assert place.status() == {}
@@ -147,7 +148,7 @@ def test_a_copy_in_another_mount_namespace_is_named(place: Place, monkeypatch: p
     """A container that starts takes copies of all mounts with it; the server then serves those."""
     monkeypatch.setattr(removal, "PATIENCE", 0.2)
     place.mount("--driver", "fuse")
-    with subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec sleep 300"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.read(1)
         try:
@@ -156,4 +157,4 @@ def test_a_copy_in_another_mount_namespace_is_named(place: Place, monkeypatch: p
             assert place.status()["health"] == "detached"
         finally:
             holder.terminate()
-    wait_for(lambda: place.status() == {})
+    wait_until(lambda: place.status() == {})

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from layerfs.cli import xar as verb
-from tests.cli.xars import TIMEOUT, run
 from tests.cli.xars import place as place
+from tests.cli.xars import run
 from tests.host import BIN
+from tests.waiting import PATIENCE
 from tests.xar.readers import lines_of, xar
 
 
@@ -23,7 +24,7 @@ def test_only_the_part_that_is_asked_for_is_imported(place: Path) -> None:
     program = "import sys; from layerfs.cli.main import main; main(['xar', 'verify', 'app.xar']); print(*sys.modules)"
     words = [str(BIN / "python"), "-c", program]
     loaded = subprocess.run(
-        words, capture_output=True, text=True, check=True, cwd=place, timeout=TIMEOUT
+        words, capture_output=True, text=True, check=True, cwd=place, timeout=PATIENCE
     ).stdout.split()
     assert "layerfs.cli.xar_verify" in loaded
     assert {f"layerfs.cli.xar_{part}" for part in verb.PARTS if part != "verify"}.isdisjoint(loaded)

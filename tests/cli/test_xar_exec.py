@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.host import BIN
-from tests.xars import Desk, until
+from tests.waiting import PATIENCE, wait_until
+from tests.xars import Desk
 
-PATIENCE = 30  # s
 SOON = "0.4"  # s without use
 TELL = '#!/bin/sh\nfor word; do echo "<$word>"; done\n'
 Call = tuple[str, tuple[str, ...]]  # a program of ours, and its first words
@@ -111,10 +111,10 @@ def test_a_running_program_keeps_its_mount(desk: Desk) -> None:
         (where,) = desk.mounts()
         # An unused mount of the same patience that is made later, and goes, tells that the time has passed.
         clock = desk.mount(desk.xar("clock.xar", {"run": TELL}), "--timeout", SOON)
-        until(lambda: clock not in desk.mounts())
+        wait_until(lambda: clock not in desk.mounts())
         assert desk.mounts() == [where]
         assert process.communicate("\n", timeout=PATIENCE)[0] == "in time"
-    until(lambda: desk.mounts() == [])
+    wait_until(lambda: desk.mounts() == [])
 
 
 def test_only_the_mounts_root_is_inherited(persons_desk: Desk) -> None:

@@ -3,15 +3,17 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.host import BIN, require
-from tests.xars import Desk, make_xar, until
+from tests.waiting import PATIENCE, wait_until
+from tests.xars import Desk, make_xar
 
 CALLERS = 16
-PATIENCE = 30  # s
 SOON = "0.4"  # s without use
 FILES = {"hello": "hello\n", "run": '#!/bin/sh\ncat "${0%/*}/hello"\n'}
 
@@ -56,7 +58,7 @@ def test_what_a_crash_left_is_cleared_away_by_the_next_mount(persons_desk: Desk)
     first = persons_desk.mount(persons_desk.xar("a.xar", FILES))
     pid = persons_desk.server(first)
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{pid}/exe").exists())
+    wait_until(lambda: not Path(f"/proc/{pid}/exe").exists())
     second = persons_desk.mount(persons_desk.xar("b.xar", FILES))
     assert persons_desk.mounts() == [second]
     assert sorted(leftovers(persons_desk)) == [second.name, f"{second.name}.lock"]
@@ -65,36 +67,48 @@ def test_what_a_crash_left_is_cleared_away_by_the_next_mount(persons_desk: Desk)
 def test_an_unused_mount_goes_and_leaves_nothing(desk: Desk) -> None:
     xar = desk.xar("a.xar", FILES)
     where = desk.mount(xar, "--timeout", SOON)
-    until(lambda: desk.mounts() == [] and leftovers(desk) == [])
+    wait_until(lambda: desk.mounts() == [] and leftovers(desk) == [])
     assert desk.mount(xar) == where
 
 
 def test_the_environment_says_when_it_is_unused(persons_desk: Desk) -> None:
     xar = persons_desk.xar("a.xar", FILES)
     persons_desk.do("-m", xar, program="xarexec_fuse", env={"XAR_MOUNT_TIMEOUT": SOON})
-    until(lambda: persons_desk.mounts() == [])
+    wait_until(lambda: persons_desk.mounts() == [])
 
 
 USES = {
-    "a working directory": 'cd "$1" && echo ready && read _',
+    "a working directory": 'cd "$1" && test -e hello && echo ready && read _',
     "an open file": 'exec 5<"$1/hello" && echo ready && read _',
 }
 
 
+@contextmanager
+def in_use(desk: Desk, script: str) -> Iterator[tuple[Path, str]]:
+    """Mount, and run a script that uses the mount; yield where, and its patience: longer where the script came late."""
+    xar = desk.xar("a.xar", FILES)
+    for soon in (SOON, "4", "40"):
+        where = desk.mount(xar, "--timeout", soon)
+        words = ["sh", "-c", script, "sh", str(where)]
+        command = desk.person.command(words) if desk.person else words
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **desk.around) as user:
+            assert user.stdout
+            if user.stdout.readline() == "ready\n":
+                yield where, soon
+                user.communicate("\n", timeout=PATIENCE)
+                return
+    pytest.fail("nobody could use the mount before it went")
+
+
 @pytest.mark.parametrize("script", USES.values(), ids=USES)
 def test_a_mount_in_use_stays(script: str, desk: Desk) -> None:
-    where = desk.mount(desk.xar("a.xar", FILES), "--timeout", SOON)
-    words = ["sh", "-c", script, "sh", str(where)]
-    command = desk.person.command(words) if desk.person else words
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, **desk.around) as user:
-        assert user.stdout and user.stdout.readline() == "ready\n"
+    with in_use(desk, script) as (where, soon):
         # An unused mount of the same patience that is made later, and goes, tells that the time has passed.
-        clock = desk.mount(desk.xar("clock.xar", FILES), "--timeout", SOON)
-        until(lambda: clock not in desk.mounts())
+        clock = desk.mount(desk.xar("clock.xar", FILES), "--timeout", soon)
+        wait_until(lambda: clock not in desk.mounts())
         assert desk.mounts() == [where]
-        user.communicate("\n", timeout=PATIENCE)
-    until(lambda: desk.mounts() == [])
+    wait_until(lambda: desk.mounts() == [])
 
 
 def test_two_files_with_one_uuid_show_each_its_own(persons_desk: Desk) -> None:

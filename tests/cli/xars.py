@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.host import BIN
+from tests.waiting import PATIENCE
 
-TIMEOUT = 30  # s
 EPOCH = "1514764800"
 
 
@@ -16,7 +16,7 @@ def run(*words: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
     command = [str(BIN / "layerfs"), "xar", *map(str, words)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH, "COLUMNS": "80"}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=cwd, env=environment
+        command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=cwd, env=environment
     )
 
 

@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from layerfs.snapshots.library import Store, open_store
 from layerfs.snapshots.snapshotter import Snapshotter
 from tests.host import require
 from tests.oracle.trees import Tree, read_tree
+from tests.waiting import wait_until
 
-PATIENCE = 30  # s until what must happen is given up
 BTRFS_SIZE = 256 << 20  # bytes; mkfs.btrfs wants more than 109 MiB
 THIRD_PARTY = Path(__file__).parent / "package"
 DRIVERS = ("overlay", "fuse", "btrfs", "xar", "copying")
@@ -95,14 +94,6 @@ def is_packing(root: Path) -> bool:
         if os.fsencode(root) in words and b"snapshotters.xar" in words:
             return True
     return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what must happen."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.01)
 
 
 def a_btrfs(place: Path) -> Path:

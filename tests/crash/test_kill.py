@@ -16,7 +16,8 @@ import pytest
 
 from tests.oracle.subjects import Place, Subject, release
 from tests.oracle.trees import Layer, differences, file, hardlink, read_tree
-from tests.semantics.mounted import Mounted, opened, read, servers, wait_until
+from tests.semantics.mounted import Mounted, opened, read, servers
+from tests.waiting import PATIENCE, wait_until
 
 FILES = 60
 SIZE = 300_000  # bytes; a copy-up that a kill can meet
@@ -97,7 +98,7 @@ def crash(union: Mounted, storm: Storm, after: float) -> set[int]:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not servers(union), "the server's end")
     done |= set(_rest(near))
-    worker.join(30)
+    worker.join(PATIENCE)
     near.close()
     detach(union)
     return done
@@ -125,7 +126,7 @@ def detach(union: Mounted) -> None:
     if union.is_root:
         release(union.root)
     else:
-        subprocess.run(["fusermount3", "-u", "-z", os.fsdecode(union.root)], check=False, timeout=30)
+        subprocess.run(["fusermount3", "-u", "-z", os.fsdecode(union.root)], check=False, timeout=PATIENCE)
 
 
 def check(union: Mounted, storm: Storm, done: set[int]) -> None:

@@ -14,8 +14,7 @@ import grpc
 
 from layerfs.daemon.messages import SERVICES, SNAPSHOTS, full_name, message
 from tests.host import BIN
-
-PATIENCE = 60.0  # s
+from tests.waiting import PATIENCE
 
 
 class Served:

@@ -10,8 +10,9 @@ import pytest
 
 from layerfs.daemon.activation import inherited
 from layerfs.errors import InvalidArgument
-from tests.daemon.client import PATIENCE, Client, code_of
+from tests.daemon.client import Client, code_of
 from tests.host import BIN
+from tests.waiting import PATIENCE
 
 # What systemd does: descriptor 3 listens, LISTEN_PID is who is to take it.
 START = """

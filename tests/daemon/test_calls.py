@@ -8,6 +8,7 @@ import grpc
 
 from layerfs.daemon.calls import Call, Pools
 from tests.daemon.client import Client, Served, code_of
+from tests.waiting import PATIENCE
 
 
 def test_a_call_knows_when_nobody_waits() -> None:
@@ -52,7 +53,7 @@ def test_an_unknown_method_and_a_bad_message_are_errors(served: Served, client: 
     for method, data in (("Nosuch", b""), ("Stat", b"\xff\xff\xff")):
         call = client.channel.unary_unary(f"/containerd.services.snapshots.v1.Snapshots/{method}")
         try:
-            call(data, timeout=30)
+            call(data, timeout=PATIENCE)
         except grpc.RpcError as error:
             assert isinstance(error, grpc.Call)
             assert error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)

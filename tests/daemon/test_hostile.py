@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from layerfs.daemon.messages import SNAPSHOTS, message
-from tests.daemon.client import PATIENCE, Client, Served, code_of
+from tests.daemon.client import Client, Served, code_of
+from tests.waiting import PATIENCE
 
 KEYS = int(os.environ.get("LAYERFS_KEYS", "10000"))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -12,8 +12,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from tests.daemon.client import PATIENCE, Client, Served, code_of, serving
+from tests.daemon.client import Client, Served, code_of, serving
 from tests.host import BIN
+from tests.waiting import PATIENCE
 
 
 def test_health_and_reflection_answer(client: Client) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.client import Client, Served, code_of
+from tests.waiting import PATIENCE
 
 
 def test_the_life_of_a_snapshot(client: Client) -> None:
@@ -112,5 +113,5 @@ def test_what_was_answered_outlives_a_kill(served: Served, client: Client) -> No
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_daemon_that_is_asked_to_end_ends_well(served: Served, number: signal.Signals) -> None:
     served.process.send_signal(number)
-    assert served.process.wait(60) == 0
+    assert served.process.wait(PATIENCE) == 0
     assert not served.address.exists()

@@ -5,18 +5,17 @@ import hashlib
 import io
 import json
 import os
-import socket
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import mounts_below
-from tests.daemon.client import PATIENCE, Served, connects, serving
+from tests.daemon.client import Served, connects, serving
 from tests.host import BIN
+from tests.waiting import PATIENCE, wait_until
 
 IMAGE = "localhost/box:1"
 CONFIG = """version = 2
@@ -39,15 +38,6 @@ CRI = """
 """
 APPLETS = "cat find ls mkdir mv rm sh sleep touch true"
 Entry = bytes | str | None  # a file's bytes, a symlink's target, a directory
-
-
-def until(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """Wait until something is so, and return it."""
-    end = time.monotonic() + patience
-    while not (found := what()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 def layer(files: Mapping[str, Entry]) -> bytes:
@@ -144,8 +134,8 @@ class Containerd:
         with open(self.place / "c.log", "ab") as log:
             command = ["containerd", "--config", str(self.place / "c.toml")]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
-        until(lambda: connects(self.socket))
-        until(lambda: self.attempt("version").returncode == 0)
+        wait_until(lambda: connects(self.socket))
+        wait_until(lambda: self.attempt("version").returncode == 0)
         return self.process
 
     def kill(self) -> None:
@@ -181,7 +171,7 @@ class Containerd:
     def delete(self, found: str) -> None:
         """End a container and remove it, by its id."""
         self.attempt("tasks", "kill", "--signal", "KILL", found)
-        until(lambda: self.attempt("containers", "delete", found).returncode == 0)
+        wait_until(lambda: self.attempt("containers", "delete", found).returncode == 0)
 
     def snapshots(self) -> list[str]:
         """The keys that containerd knows."""
@@ -211,34 +201,3 @@ def a_containerd(place: Path, snapshotter: str, *, cri: bool = False) -> Iterato
         containerd = Containerd(place, daemon, snapshotter, cri=cri)
         held.callback(containerd.close)
         yield containerd
-
-
-def a_port() -> int:
-    """A port of loopback that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((host, port)) == 0
-
-
-@contextmanager
-def a_registry(place: Path) -> Iterator[str]:
-    """A registry on loopback; yields HOST:PORT."""
-    address = f"127.0.0.1:{a_port()}"
-    (place / "registry").mkdir()
-    storage = {"filesystem": {"rootdirectory": f"{place}/registry"}}
-    config = {"version": 0.1, "storage": storage, "http": {"addr": address}}
-    (place / "registry.yml").write_text(json.dumps(config))
-    with open(place / "registry.log", "wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(place / "registry.yml")], stdout=log, stderr=log)
-    try:
-        host, _, port = address.partition(":")
-        until(lambda: _listens(host, int(port)))
-        yield address
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import grpc
 
-from tests.daemon.client import PATIENCE
 from tests.e2e.containerd import Containerd
+from tests.waiting import PATIENCE
 
 NAMESPACE = "k8s.io"  # of all that this service does
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.host import require
+from tests.waiting import wait_until
 
 from .people import Kind
-from .stage import Stage, kill, until
+from .stage import Stage, kill
 
 FUSE_OVERLAYFS = Path("/usr/bin/fuse-overlayfs")
 BUSYBOX = Path("/bin/busybox")
@@ -91,7 +92,7 @@ class Engine:
         if pause.exists():
             pid = int(pause.read_text())
             kill(pid)
-            until(lambda: not Path(f"/proc/{pid}").exists(), "podman's pause process is still there")
+            wait_until(lambda: not Path(f"/proc/{pid}").exists(), "podman's pause process is still there")
 
 
 def _facts(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Sequence[object]:

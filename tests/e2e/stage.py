@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.host import BIN, Person, find_person, require
+from tests.waiting import PATIENCE, wait_until
 
 from . import manifest
 from .manifest import Facts
@@ -22,8 +22,6 @@ from .people import HOLDER, Kind, inside
 Tree = Mapping[str, "str | bytes | Path | Tree | None"]
 Environment = Mapping[str, str]
 NOTHING: Environment = {}
-PATIENCE = 10.0  # seconds until a condition that must come true is given up
-TIMEOUT = 120.0  # seconds for one command; a mount that hangs must not hang the tests
 LAYERFS, LAYERFS_MOUNT = BIN / "layerfs", BIN / "layerfs-mount"
 
 
@@ -74,7 +72,7 @@ class Stage:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=TIMEOUT,
+            timeout=PATIENCE,
             umask=0o022,
             check=False,
         )
@@ -138,7 +136,7 @@ class Stage:
         """Unmount as any user would, and wait until the server has gone: its upper is then complete."""
         self.attached.remove(union)
         self.run(*(("fusermount3", "-u") if self.kind is Kind.USER else ("umount",)), union.merged)
-        until(lambda: not processes_naming(union.merged), f"the server of {union.merged} is still there")
+        wait_until(lambda: not processes_naming(union.merged), f"the server of {union.merged} is still there")
 
     def remount(self, union: Union) -> None:
         self.detach(union)
@@ -153,7 +151,7 @@ class Stage:
         """Unmount what was mounted, and find nothing left of it, once servers have ended whose mount a script took."""
         for union in self.attached[::-1]:
             self.detach(union)
-        until(lambda: not self.leftovers(), f"something is left below {self.root}")
+        wait_until(lambda: not self.leftovers(), f"something is left below {self.root}")
 
     def leftovers(self) -> list[str]:
         """Mounts below this directory, and processes that were told about it."""
@@ -167,7 +165,7 @@ class Stage:
             subprocess.run(["umount", "-l", path], check=False)
         for pid in processes_naming(self.root):
             kill(pid)
-        until(lambda: not processes_naming(self.root), f"processes survive in {self.root}")
+        wait_until(lambda: not processes_naming(self.root), f"processes survive in {self.root}")
         shutil.rmtree(self.root)
 
 
@@ -208,11 +206,3 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def until(condition: Callable[[], bool], complaint: str) -> None:
-    """Wait for a condition, and fail with a complaint when it does not come true."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, complaint
-        time.sleep(0.01)

@@ -9,8 +9,10 @@ import pytest
 
 from tests.conftest import mounts_below
 from tests.e2e import cri
-from tests.e2e.containerd import IMAGE, Containerd, a_containerd, a_registry, archive, packed_digests, until
+from tests.e2e.containerd import IMAGE, Containerd, a_containerd, archive, packed_digests
 from tests.host import BIN
+from tests.oci.registries import docker_registry
+from tests.waiting import wait_until
 
 NEEDS = ("root", "fuse", "containerd", "ctr", "runc", "docker-registry", "mkfs.btrfs")
 
@@ -43,8 +45,8 @@ def remove_all(containerd: Containerd) -> None:
         containerd.delete(name)
     for name in containerd.ctr("images", "list", "--quiet").split():
         containerd.ctr("images", "remove", "--sync", name)
-    until(lambda: containerd.snapshots() == [])
-    until(lambda: containerd.directories() == [])
+    wait_until(lambda: containerd.snapshots() == [])
+    wait_until(lambda: containerd.directories() == [])
     assert mounts_below(containerd.place / "state") == []
 
 
@@ -96,12 +98,12 @@ def test_what_a_container_changed_becomes_a_layer(containerd: Containerd) -> Non
 
 
 def test_a_pull_fetches_and_unpacks_what_was_pushed(containerd: Containerd) -> None:
-    with a_registry(containerd.place) as registry:
+    with docker_registry(containerd.place) as registry:
         name = f"{registry}/box:1"
         containerd.ctr("images", "tag", IMAGE, name)
         containerd.ctr("images", "push", "--plain-http", name)
         containerd.ctr("images", "remove", "--sync", name, IMAGE)
-        until(lambda: containerd.snapshots() == [])
+        wait_until(lambda: containerd.snapshots() == [])
         containerd.ctr("images", "pull", "--plain-http", "--snapshotter", containerd.snapshotter, name)
         containerd.ctr("images", "tag", name, IMAGE)
         assert containerd.run("pulled", "/bin/cat", "/l1/f") == "1"
@@ -109,7 +111,11 @@ def test_a_pull_fetches_and_unpacks_what_was_pushed(containerd: Containerd) -> N
 
 def test_layers_that_the_store_holds_are_neither_fetched_nor_unpacked(snapshotter: str, scratch: Path) -> None:
     """By the kubelet's service, as ctr 1.6 asks for no remote snapshots; again after containerd forgot the image."""
-    with a_containerd(scratch, snapshotter, cri=True) as containerd, a_registry(scratch) as registry:
+    with a_containerd(scratch, snapshotter, cri=True) as containerd, docker_registry(scratch) as registry:
+
+        def is_bare() -> bool:
+            return len(cri.ctr(containerd, "snapshots", "--snapshotter", snapshotter, "ls").splitlines()) == 1
+
         name = f"{registry}/box:1"
         containerd.ctr("images", "import", "--no-unpack", archive(scratch / "image.tar"))
         containerd.ctr("images", "tag", IMAGE, name)
@@ -126,4 +132,4 @@ def test_layers_that_the_store_holds_are_neither_fetched_nor_unpacked(snapshotte
             run = ("run", "--rm", "--snapshotter", snapshotter, name, containerd.id("remote"))
             assert cri.ctr(containerd, *run, "/bin/cat", "/d/a", "/l7/f") == "a7"
             cri.ctr(containerd, "images", "remove", "--sync", *cri.ctr(containerd, "images", "list", "-q").split())
-            until(lambda: len(cri.ctr(containerd, "snapshots", "--snapshotter", snapshotter, "ls").splitlines()) == 1)
+            wait_until(is_bare)

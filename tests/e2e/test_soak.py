@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.containerd import Containerd, a_containerd, archive, until
+from tests.e2e.containerd import Containerd, a_containerd, archive
 from tests.e2e.test_containerd import remove_all
+from tests.waiting import wait_until
 
 NEEDS = ("root", "fuse", "containerd", "ctr", "runc")
 COUNT = int(os.environ.get("LAYERFS_SOAK", "40"))
@@ -63,7 +64,7 @@ def work(containerd: Containerd, number: int) -> None:
         done = containerd.attempt("run", *how, "localhost/box:1", containerd.id(next(tries)), "/bin/sh", "-euc", script)
         return done.returncode == 0
 
-    until(once)
+    wait_until(once)
 
 
 def test_a_soak_leaves_nothing_behind(containerd: Containerd) -> None:
@@ -82,4 +83,4 @@ def test_a_soak_leaves_nothing_behind(containerd: Containerd) -> None:
                 each.result()
             assert containerd.exec("lasting", "cat /mine") == "here\n"
     remove_all(containerd)
-    until(lambda: held(containerd.place) == before)
+    wait_until(lambda: held(containerd.place) == before)

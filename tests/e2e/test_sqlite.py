@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 from .stage import Stage
 
 WRITERS, ROWS = 4, 25
@@ -13,7 +15,7 @@ WRITER = """
 import sqlite3, sys
 
 NEEDS = ("sqlite3",)
-connection = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+connection = sqlite3.connect(sys.argv[1], timeout=120, isolation_level=None)
 for number in range(int(sys.argv[3])):
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT INTO rows(writer, number) VALUES (?, ?)", (sys.argv[2], number))
@@ -44,7 +46,8 @@ def test_concurrent_writers_of_a_lower_database_lose_no_row(stage: Stage, journa
         for number in range(WRITERS)
     ]
     try:
-        assert [(writer.communicate(timeout=60)[1], writer.returncode) for writer in writers] == [(b"", 0)] * WRITERS
+        said = [writer.communicate(timeout=PATIENCE)[1] for writer in writers]
+        assert (said, [writer.returncode for writer in writers]) == ([b""] * WRITERS, [0] * WRITERS)
     finally:
         for writer in writers:
             writer.kill()

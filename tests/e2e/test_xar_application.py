@@ -20,9 +20,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_until
+
 from .conftest import performance
 from .people import Kind
-from .stage import LAYERFS, Stage, mounts_below, processes_naming, until
+from .stage import LAYERFS, Stage, mounts_below, processes_naming
 from .wheels import unpack
 
 NEEDS = ("fuse", "person")
@@ -120,7 +122,7 @@ def built() -> Iterator[Application]:
         for pid in processes_naming(stage.root):  # a copy in another mount namespace, of another test, keeps a server
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        until(lambda: not processes_naming(stage.root), "the server of a shared mount is still there")
+        wait_until(lambda: not processes_naming(stage.root), "the server of a shared mount is still there")
 
 
 @pytest.fixture

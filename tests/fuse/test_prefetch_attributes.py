@@ -9,10 +9,11 @@ from layerfs.fuse import prefetch_attributes
 from layerfs.fuse.prefetch_attributes import PROBE, AttributePrefetch
 from layerfs.union.inodes import Directory
 from tests.fuse.conftest import FILES
+from tests.waiting import PATIENCE
 
 
 def _looked_at(seen: list[bytes], count: int) -> list[bytes]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while len(seen) < count:
         assert time.monotonic() < deadline, seen
         time.sleep(0.001)
@@ -50,5 +51,5 @@ def test_advice_that_comes_too_late_ends_no_thread(root: Directory, monkeypatch:
     monkeypatch.setattr(prefetch_attributes, "_stat", gone)
     looking = AttributePrefetch()
     looking.fetch(root, sorted(root.names()))
-    assert all(done.acquire(timeout=20) for _ in range(FILES))
+    assert all(done.acquire(timeout=PATIENCE) for _ in range(FILES))
     assert all(thread.is_alive() for thread in looking._threads)

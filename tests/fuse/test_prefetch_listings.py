@@ -15,6 +15,7 @@ from layerfs.union.inodes import Directory
 from layerfs.union.listing import Listing
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
+from tests.waiting import PATIENCE
 
 LAYERS = 12
 
@@ -59,7 +60,7 @@ def test_helper_holds_only_the_roots_and_its_pipe(union: Union) -> None:
     with closing(ListingPrefetch(union.trees)) as prefetch:
         prefetch._start()
         table = Path(f"/proc/{prefetch._children[0]}/fd")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while len(list(table.iterdir())) > LAYERS + 1:
             assert time.monotonic() < deadline, [os.readlink(fd) for fd in table.iterdir()]
 

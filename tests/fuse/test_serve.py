@@ -11,8 +11,7 @@ import pytest
 
 from layerfs.sys.mounts import unmount
 from tests.fuse.slow import Slow
-
-PATIENCE = 20  # s
+from tests.waiting import PATIENCE
 
 
 def test_told_to_end_during_the_import_the_server_unmounts(slow: Slow) -> None:

@@ -14,8 +14,8 @@ from layerfs.fuse.space import ENOUGH, Space, is_nearly_full
 from tests.host import BIN, require
 from tests.oracle.trees import file
 from tests.union.box import Box
+from tests.waiting import PATIENCE
 
-PATIENCE = 60  # s
 BLOCK = b"x" * (64 << 10)
 
 

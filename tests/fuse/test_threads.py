@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from layerfs.fuse import threads
+from tests.waiting import PATIENCE
 
 
 class Idle:
@@ -77,7 +78,7 @@ async def test_a_cancelled_caller_waits_for_the_end() -> None:
     go, done = threading.Event(), []
 
     def work() -> None:
-        go.wait(20)
+        go.wait(PATIENCE)
         done.append("work")
 
     async def caller() -> None:

@@ -19,6 +19,7 @@ import pytest
 from tests.conftest import a_scratch
 from tests.host import BIN
 from tests.host import require as require_feature
+from tests.waiting import PATIENCE
 
 NAMES = 150_000  # in one directory
 SIZE = 2 << 30  # bytes of one file
@@ -26,7 +27,6 @@ DATA = 768 << 20  # bytes of it that are no hole
 ANSWERS = 10  # at least; guessed
 MOST = 0.8  # of the time that the first client's request takes; guessed
 FAIR = 1.0  # s; a shorter wait is no fault, whatever it is a part of; guessed
-TIMEOUT = 120  # s
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,12 @@ def mount(base: Path, scratch: Path) -> Iterator[Path]:
     for name in ("upper", "work", "mount"):
         (base / name).mkdir(exist_ok=True)
     stack: list[str | Path] = [base / "lower", base / "mount", "--upper", base / "upper", "--work", base / "work"]
-    subprocess.run([BIN / "layerfs", "mount", "--driver", "fuse", *stack], check=True, timeout=TIMEOUT)
+    subprocess.run([BIN / "layerfs", "mount", "--driver", "fuse", *stack], check=True, timeout=PATIENCE)
     (base / "mount/else/absent").exists()
     try:
         yield base / "mount"
     finally:
-        subprocess.run([BIN / "layerfs", "umount", base / "mount"], check=True, timeout=TIMEOUT)
+        subprocess.run([BIN / "layerfs", "umount", base / "mount"], check=True, timeout=PATIENCE)
         subprocess.run(["rm", "-rf", base / "upper", base / "work"], check=True)
 
 
@@ -95,7 +95,7 @@ def first(program: str, path: Path) -> Iterator[Callable[[], None]]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as client:
 
         def go() -> None:
-            client.communicate("go\n", timeout=TIMEOUT)
+            client.communicate("go\n", timeout=PATIENCE)
             assert client.returncode == 0
 
         yield go
@@ -151,11 +151,11 @@ def test_a_client_that_is_killed_ends_its_copy(mount: Path, base: Path) -> None:
         return any(name.isdigit() for name in os.listdir(base / "work/work"))
 
     client = subprocess.Popen([sys.executable, "-c", OPEN, mount / "file"])
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + PATIENCE
     while not copying():
         assert time.monotonic() < deadline
     client.send_signal(signal.SIGKILL)
-    assert client.wait(TIMEOUT) == -signal.SIGKILL
+    assert client.wait(PATIENCE) == -signal.SIGKILL
     while copying():
         assert time.monotonic() < deadline
     if not (base / "upper/file").exists():  # else the copy was quicker

@@ -16,6 +16,7 @@ from layerfs.lowers.squash import SquashLower
 from layerfs.pysquashfs import Image
 from layerfs.union import opened
 from tests.host import require
+from tests.waiting import PATIENCE
 
 BLOCK = 4096  # bytes; -b of the images here, the smallest there is
 
@@ -24,7 +25,7 @@ def pack(tree: Path, *options: str) -> bytes:
     """The image of a directory, beside it."""
     image = tree.with_suffix(".sqfs")
     words = ["-noappend", "-quiet", "-no-progress", "-b", str(BLOCK), *options]
-    subprocess.run(["mksquashfs", tree, image, *words], check=True, capture_output=True, timeout=60)
+    subprocess.run(["mksquashfs", tree, image, *words], check=True, capture_output=True, timeout=PATIENCE)
     return os.fsencode(image)
 
 

@@ -18,8 +18,8 @@ from layerfs.union.union import Union
 from layerfs.xar.header import make_header
 from tests.host import require
 from tests.images import make_image
+from tests.waiting import PATIENCE
 
-TIMEOUT = 60  # s
 INSIDE = 12_345  # bytes before an image that is a part of another file; AppImages align to nothing
 
 
@@ -37,11 +37,11 @@ def device(image: Path) -> Iterator[bytes]:
     """A block device that shows the image."""
     require("root", "losetup")
     command = ["losetup", "--find", "--show", "--read-only", str(image)]
-    name = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT).stdout.strip()
+    name = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=PATIENCE).stdout.strip()
     try:
         yield os.fsencode(name)
     finally:
-        subprocess.run(["losetup", "--detach", name], check=True, timeout=TIMEOUT)
+        subprocess.run(["losetup", "--detach", name], check=True, timeout=PATIENCE)
 
 
 def names(path: bytes, offset: int | None = None) -> list[bytes]:

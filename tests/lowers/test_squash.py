@@ -20,6 +20,7 @@ from layerfs.union.union import Union
 from tests.host import require
 from tests.oracle.trees import Kind, Layer, Node, build, directory, file, symlink
 from tests.union.box import Box
+from tests.waiting import PATIENCE
 
 BLOCK = 4096  # bytes; -b of the images here, the smallest there is
 
@@ -31,7 +32,7 @@ def pack(tree: Path, *options: str) -> bytes:
     """The image of a directory, beside it."""
     image = tree.with_suffix(".sqfs")
     words = ["-noappend", "-quiet", "-no-progress", "-b", str(BLOCK), *options]
-    subprocess.run(["mksquashfs", tree, image, *words], check=True, capture_output=True, timeout=60)
+    subprocess.run(["mksquashfs", tree, image, *words], check=True, capture_output=True, timeout=PATIENCE)
     return os.fsencode(image)
 
 
@@ -111,7 +112,7 @@ def test_attributes_are_those_of_the_kernels_squashfs(tree: Path) -> None:
     os.utime(tree / "d", (5, 7))
     image, mounted = pack(tree), tree.parent / "mounted"
     mounted.mkdir()
-    subprocess.run(["mount", "-t", "squashfs", "-o", "loop,ro", image, mounted], check=True, timeout=30)
+    subprocess.run(["mount", "-t", "squashfs", "-o", "loop,ro", image, mounted], check=True, timeout=PATIENCE)
     fields = ("ino", "mode", "nlink", "uid", "gid", "rdev", "size", "blocks", "mtime_ns", "ctime_ns")
     with closing(lower_of(image)) as lower:
         for name in map(os.fsencode, os.listdir(mounted)):

@@ -17,9 +17,9 @@ from layerfs.xar.header import make_header
 from tests.conftest import mounts_below
 from tests.e2e.manifest import Facts
 from tests.host import BIN, PROJECT, Person, require
-from tests.images import loops_below, make_image, servers_below, wait_until
+from tests.images import loops_below, make_image, servers_below
+from tests.waiting import PATIENCE, wait_until
 
-TIMEOUT = 60  # s
 TIME = 1_600_000_000  # s; squashfs keeps whole seconds
 LAYERS = ("top", "middle", "low", "bottom")  # directory, image, directory, XAR
 FILES = {
@@ -62,9 +62,8 @@ class Place:
     def start(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run a program of the virtual environment; a person does so in the namespaces they are in."""
         command = [str(word) for word in words]
-        return subprocess.run(
-            command, cwd=self.base, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=self.environment()
-        )
+        around: dict[str, Any] = {"cwd": self.base, "env": self.environment(), "timeout": PATIENCE}
+        return subprocess.run(command, capture_output=True, text=True, check=False, **around)
 
     def environment(self) -> dict[str, str]:
         own = self.person.environment() if self.person else dict(os.environ)

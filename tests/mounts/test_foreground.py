@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.host import BIN
-from tests.images import wait_until
 from tests.oracle.subjects import abort
+from tests.waiting import PATIENCE, wait_until
 
-PATIENCE = 20  # s
 Start = Callable[..., "Foreground"]
 
 

@@ -22,9 +22,10 @@ from layerfs.xar.header import NotImage
 from tests.conftest import mounts_below
 from tests.e2e.manifest import manifest
 from tests.host import BIN
-from tests.images import loops_below, wait_until
-from tests.mounts.stacks import CHANGES, KILLED, TIMEOUT, Place, clean, facts, spoil
+from tests.images import loops_below
+from tests.mounts.stacks import CHANGES, KILLED, Place, clean, facts, spoil
 from tests.mounts.stacks import place as place
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize("driver", ["kernel", "auto"])
@@ -45,7 +46,7 @@ def test_what_is_written_over_images_is_what_is_written_over_directories(place: 
     for number, stack in enumerate((place.directories, place.stack)):
         (upper,) = place.new(f"upper{number}")
         place.do("mount", *stack, place.mnt, "--upper", upper, "--driver=kernel")
-        subprocess.run(["sh", "-ec", CHANGES, "sh", str(place.mnt)], check=True, timeout=TIMEOUT)
+        subprocess.run(["sh", "-ec", CHANGES, "sh", str(place.mnt)], check=True, timeout=PATIENCE)
         seen.append((facts(manifest(str(place.mnt)), "mtime"), place.do("diff", place.mnt)))
         place.do("umount", place.mnt)
     assert seen[0][0] == seen[1][0]
@@ -85,7 +86,7 @@ def test_stacks_mounted_at_once_by_many_processes(place: Place) -> None:
     points = place.new(*(f"mnt{number}" for number in range(8)))
     start = [str(BIN / "layerfs"), "mount", "--driver=kernel", *map(str, place.stack)]
     running = [subprocess.Popen([*start, str(point)], stderr=subprocess.PIPE) for point in points]
-    assert [(process.communicate(timeout=TIMEOUT)[1], process.returncode) for process in running] == [(b"", 0)] * 8
+    assert [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in running] == [(b"", 0)] * 8
     assert len(loops_below(place.base)) == 16
     for point in points:
         assert (point / "file").read_text() == "middle"
@@ -206,7 +207,7 @@ def test_an_image_inside_a_file_is_mounted_from_its_offset(place: Place, driver:
     for image, words in {Path(place.images[0]): (), part: ("-o", f"offset={before}")}.items():
         upper, *_ = place.new(f"upper-{image.name}-{driver}-{before}")
         place.do("mount", image, place.mnt, "--upper", upper, f"--driver={driver}", *words)
-        subprocess.run(["sh", "-ec", "echo new >new; rm file", "sh"], cwd=place.mnt, check=True, timeout=TIMEOUT)
+        subprocess.run(["sh", "-ec", "echo new >new; rm file", "sh"], cwd=place.mnt, check=True, timeout=PATIENCE)
         expected[image] = facts(manifest(str(place.mnt)), "mtime"), place.do("diff", place.mnt)
         place.do("umount", place.mnt)
     assert expected[part] == expected[Path(place.images[0])]
@@ -224,7 +225,7 @@ def test_an_offset_without_an_image_is_refused(place: Place, driver: str) -> Non
 def test_a_block_device_is_a_layer(place: Place, driver: str) -> None:
     """It was called neither a directory nor an image."""
     command = ["losetup", "--find", "--show", "--read-only", str(place.images[0])]
-    device = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT).stdout.strip()
+    device = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=PATIENCE).stdout.strip()
     try:
         place.do("mount", place.images[0], place.mnt, f"--driver={driver}")
         expected = facts(manifest(str(place.mnt)))
@@ -233,4 +234,4 @@ def test_a_block_device_is_a_layer(place: Place, driver: str) -> None:
         assert facts(manifest(str(place.mnt))) == expected
         place.do("umount", place.mnt)
     finally:
-        subprocess.run(["losetup", "--detach", device], check=True, timeout=TIMEOUT)
+        subprocess.run(["losetup", "--detach", device], check=True, timeout=PATIENCE)

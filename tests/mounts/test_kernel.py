@@ -22,6 +22,7 @@ from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptio
 from layerfs.union.union import Union
 from tests.conftest import mounts_below
 from tests.host import BIN, Person, require
+from tests.waiting import PATIENCE
 
 REFUSED = {
     "uidmapping": UnionOptions(uid_map=(IdRange(0, 1000, 1),)),
@@ -322,5 +323,5 @@ def test_three_hundred_layers_mount_through_the_command_line(scratch: Path) -> N
         (layer / layer.name[-9:]).touch()
     (scratch / "merged").mkdir()
     command = [str(BIN / "layerfs"), "mount", "--driver=kernel", *map(str, layers), str(scratch / "merged")]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=PATIENCE)
     assert len(os.listdir(scratch / "merged")) == 300

@@ -17,6 +17,7 @@ from layerfs.sys.mounts import MountFlag
 from layerfs.union.options import UnionOptions
 from tests.conftest import mounts_below
 from tests.host import require
+from tests.waiting import PATIENCE
 
 ASKED = """
 import os, sys
@@ -48,7 +49,7 @@ def test_a_mount_is_recorded_with_who_asked_and_its_device_is_the_servers_alone(
     for name in ("lower", "lower/entry", "target"):
         (scratch / name).mkdir()
     command = [sys.executable, "-c", ASKED, str(scratch / "lower"), str(scratch / "target"), driver, asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     why = asked or f"driver={driver} was asked for"
     assert done.stdout.splitlines() == [f"{driver} {why} [b'entry']", "[]"]
 

@@ -15,7 +15,7 @@ from layerfs.spec.options import MountRequest
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 from tests.host import BIN
-from tests.images import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 
 def test_told_to_end_at_once_a_mount_in_the_foreground_goes(scratch: Path, require: Callable[..., None]) -> None:
@@ -27,7 +27,7 @@ def test_told_to_end_at_once_a_mount_in_the_foreground_goes(scratch: Path, requi
     server = subprocess.Popen([BIN / "layerfs", "mount", "-f", "--driver=fuse", scratch / "lower", mount])
     wait_until(lambda: f" {mount} " in Path("/proc/self/mounts").read_text(), "the mount")
     server.terminate()
-    assert server.wait(20) == 0
+    assert server.wait(PATIENCE) == 0
     assert not os.path.ismount(mount)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from layerfs.errors import InvalidArgument, LayerfsError
 from layerfs.mounts.starter import Ready, spell, start_forked
+from tests.waiting import PATIENCE
 
 
 def children() -> set[int]:
@@ -80,7 +81,7 @@ def serve(ready):
 pid = start_forked(serve, "the server of a test")
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == "1\n"
     assert "the server of a test ended by a bug" in done.stderr
     assert "ZeroDivisionError: late" in done.stderr

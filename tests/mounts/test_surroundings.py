@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.host import BIN, find_person
+from tests.waiting import PATIENCE
 
-PATIENCE = 30  # s
 SIZE = 3 << 20  # bytes; more than the limits below allow
 ROUNDS = 12
 MOUNT = 'exec "$1" mount --driver fuse "$2/lower" "$2/m" --upper "$2/upper" --work "$2/work"'

@@ -9,9 +9,9 @@ import pytest
 
 from layerfs.model import Driver
 from tests.host import BIN
-from tests.images import wait_until
 from tests.mounts.stacks import CHANGES, KILLED, Place, clean, facts, spoil
 from tests.mounts.stacks import theirs as theirs
+from tests.waiting import wait_until
 
 LOOK = f"{sys.executable} -m tests.e2e.manifest"
 
@@ -66,7 +66,7 @@ def test_server_ends_with_the_overlay_and_with_the_namespace(theirs: Place, end:
 
 def test_overlay_whose_server_was_killed_is_dead_and_can_be_unmounted(theirs: Place) -> None:
     kill = """pid=$(layerfs status --json mnt | sed -n 's/.*"pid": \\([0-9]*\\).*/\\1/p'); kill -9 $pid
-        while kill -0 $pid 2> /dev/null; do :; done; layerfs status --json mnt > after || true; layerfs umount mnt
+        while grep -qs '^State:.[^ZX]' /proc/$pid/status; do :; done; layerfs status --json mnt > after || true; layerfs umount mnt
         layerfs status --json"""
     said = theirs.script(f'layerfs mount --driver=kernel "$@" mnt; {kill}', *theirs.stack)
     assert ours(theirs, said) == []
@@ -84,7 +84,7 @@ def test_server_of_images_keeps_no_other_mount(theirs: Place) -> None:
     """It lives in a copy of the mount namespace: the copy of a mount would keep that alive after its unmount."""
     theirs.new("other")
     text = """layerfs mount --driver=fuse low other; layerfs mount --driver=kernel "$@" mnt
-        timeout 10 layerfs umount other; cat mnt/file; layerfs status --json"""
+        timeout 100 layerfs umount other; cat mnt/file; layerfs status --json"""
     said = theirs.script(text, *theirs.stack)
     assert said.startswith("middle")
     assert ours(theirs, said.removeprefix("middle")) == [theirs.mnt]

@@ -2,12 +2,12 @@
 
 import itertools
 import json
+import os
 import re
 import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,39 +16,70 @@ from typing import Any
 
 from tests.host import require
 from tests.oci.image import digest
+from tests.waiting import wait_until
 
 CONFIG = """\
 version: 0.1
 log: {level: error, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: ROOT}, delete: {enabled: true}}
-http: {addr: "127.0.0.1:PORT"}
+http: {addr: "ADDRESS"}
 """
 
 
-def free_port() -> int:
+def free_address() -> tuple[str, int]:
+    """Return an address that nobody else uses: a port of 127.0.0.1 can be taken before its program listens there."""
+    second, third, fourth = os.urandom(3)
+    host = f"127.{second % 254 + 1}.{third}.{fourth % 254 + 1}"
     with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
+        made.bind((host, 0))
+        return host, int(made.getsockname()[1])
 
 
 @contextmanager
 def docker_registry(place: Path, extra: str = "") -> Iterator[str]:
     """Run docker-registry and give its host and port."""
     require("docker-registry")
-    port = free_port()
-    (place / "registry.yml").write_text(CONFIG.replace("ROOT", str(place / "data")).replace("PORT", str(port)) + extra)
+    host, port = free_address()
+    config = CONFIG.replace("ROOT", str(place / "registry")).replace("ADDRESS", f"{host}:{port}")
+    (place / "registry.yml").write_text(config + extra)
     with (place / "registry.log").open("w") as log:
         program = subprocess.Popen(["docker-registry", "serve", place / "registry.yml"], stdout=log, stderr=log)
     try:
-        while True:
-            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert program.poll() is None, (place / "registry.log").read_text()
-            time.sleep(0.02)
-        yield f"127.0.0.1:{port}"
+        wait_until(lambda: program.poll() is not None or _listens(host, port), "the registry")
+        assert program.poll() is None, (place / "registry.log").read_text()
+        yield f"{host}:{port}"
     finally:
         program.terminate()
         program.wait()
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+class Server(ThreadingHTTPServer):
+    """A server whose end waits for no client: connections that are kept alive are shut down."""
+
+    daemon_threads = False  # server_close waits for them
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        for connection in list(self._connections):
+            with suppress(OSError):  # its thread closes it just now
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
 
 class Naughty:
@@ -76,9 +107,7 @@ class Naughty:
 
             do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = _any
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = False  # server_close waits for them
-        Handler.timeout = 1
+        self.server = Server(Handler)
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"

@@ -7,6 +7,7 @@ import pytest
 from layerfs.oci.digest import digest_of
 from layerfs.oci.documents import Descriptor
 from layerfs.oci.parallel import WORKERS, for_each_blob
+from tests.waiting import PATIENCE
 
 
 def blob(size: int) -> Descriptor:
@@ -21,7 +22,7 @@ def test_each_digest_is_handled_once_the_largest_first() -> None:
 
 
 def test_blobs_are_handled_side_by_side() -> None:
-    together = threading.Barrier(WORKERS, timeout=60)
+    together = threading.Barrier(WORKERS, timeout=PATIENCE)
 
     def wait(_: Descriptor) -> None:
         together.wait()

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import PATIENCE
+
 LAYERFS = Path(sys.executable).with_name("layerfs")
 MOUNT_TIMEOUT = 30  # s
 _MS_REMOUNT, _MNT_DETACH = 32, 2
@@ -90,7 +92,7 @@ def release(target: bytes) -> None:
     if device is None:
         return
     with suppress(subprocess.TimeoutExpired):
-        done = subprocess.run(["umount", os.fsdecode(target)], capture_output=True, timeout=20, check=False)
+        done = subprocess.run(["umount", os.fsdecode(target)], capture_output=True, timeout=PATIENCE, check=False)
         if done.returncode == 0:
             return
     abort(target)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.subjects import DRIVERS, a_subject, is_packing, wait_until
+from tests.contract.subjects import DRIVERS, a_subject, is_packing
 from tests.host import require
 from tests.oracle.chains import Run
+from tests.waiting import wait_until
 
 SEEDS = (1, 2, 3)
 

@@ -14,6 +14,7 @@ from tests.oracle.operations import Actor, Operation
 from tests.oracle.plain import DECIDED_BY_THE_UNION, FOLLOWING, OPERATIONS, UnionActor
 from tests.oracle.subjects import Place, Subject, forget, release
 from tests.oracle.trees import Kind, Layer, Marks, Tree, build, differences, prune
+from tests.waiting import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -339,6 +340,6 @@ def _packed(place: Place, *, mount: bool) -> Place:
 
 
 def _run(*command: str | bytes) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
     if done.returncode:
         raise AssertionError(f"{command!r}: {done.stderr.decode()}")

@@ -26,10 +26,10 @@ from typing import Any, Self
 from tests.conftest import mounts_below
 from tests.host import PROJECT
 from tests.powercut.server import Record, records
+from tests.waiting import PATIENCE
 
 SIZE = 48 << 20  # bytes; ext4 gives itself a journal of 4 MiB
 SECTOR = 4096  # bytes that a disk writes in whole or not at all; with 512 a torn superblock ends ext4 itself
-TIMEOUT = 60  # s
 MKFS = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", "-O", "^resize_inode"),
     "ext4, no journal": ("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0", "-O", "^has_journal"),
@@ -103,7 +103,7 @@ class Disk:
         finally:
             for point in mounts_below(self.place / "served"):
                 _run("umount", point)
-            server.wait(TIMEOUT)
+            server.wait(PATIENCE)
 
     def position(self) -> int:
         """How much has reached the disk: the length of the log [bytes]."""
@@ -135,7 +135,7 @@ class Disk:
         root.mkdir(exist_ok=True)
         self._write_image(image, at, chance)
         if self.kind == "ext2" or "^has_journal" in self._mkfs:  # what init does before it mounts one after a crash
-            subprocess.run(["e2fsck", "-fy", image], capture_output=True, check=False, timeout=TIMEOUT)
+            subprocess.run(["e2fsck", "-fy", image], capture_output=True, check=False, timeout=PATIENCE)
         promised = tuple(promise.fact for promise in self._promises if promise.kept <= at)
         begun = tuple(promise.fact for promise in self._promises if promise.begun < at < promise.kept)
         with _mounted(image, root, self.kind):
@@ -181,4 +181,4 @@ def _mounted(image: Path, root: Path, kind: str) -> Iterator[None]:
 
 
 def _run(*words: str | Path) -> None:
-    subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=PATIENCE)

@@ -10,9 +10,10 @@ import pytest
 from layerfs.snapshots.library import Store, open_store
 from layerfs.snapshots.maintenance import check
 from layerfs.snapshots.snapshotter import Snapshotter
-from tests.contract.subjects import THIRD_PARTY, is_packing, wait_until
+from tests.contract.subjects import THIRD_PARTY, is_packing
 from tests.host import BIN, require
 from tests.powercut.disk import Cut, Disk
+from tests.waiting import wait_until
 
 ROUNDS = 4
 CUTS = 12  # guessed so that each test takes 10 s

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.host import BIN
-from tests.powercut.disk import TIMEOUT, Cut, Disk
+from tests.powercut.disk import Cut, Disk
+from tests.waiting import PATIENCE
 
 SIZE = 20_000  # bytes of each lower file: some pages
 ROUNDS = 4  # how often each change is made, each time to another file
@@ -38,7 +39,7 @@ def settle_directory(path: Path) -> None:
 
 
 def settle_filesystem(path: Path) -> None:
-    subprocess.run(["sync", "--file-system", path], check=True, timeout=TIMEOUT)
+    subprocess.run(["sync", "--file-system", path], check=True, timeout=PATIENCE)
 
 
 def replace(path: Path) -> None:
@@ -128,7 +129,7 @@ class Upper:
 
     @staticmethod
     def run(*words: str | Path) -> None:
-        subprocess.run([BIN / "layerfs", *words], check=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT)
+        subprocess.run([BIN / "layerfs", *words], check=True, stdin=subprocess.DEVNULL, timeout=PATIENCE)
 
     def states(self, cut: Cut) -> dict[str, State]:
         with self.mounted(cut.root) as root:

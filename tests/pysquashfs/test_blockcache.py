@@ -5,10 +5,11 @@ import threading
 import pytest
 
 from layerfs.pysquashfs.blockcache import BlockCache
+from tests.waiting import PATIENCE
 
 
 def wait_for(event: threading.Event) -> None:
-    assert event.wait(10), "waited in vain"
+    assert event.wait(PATIENCE), "waited in vain"
 
 
 def test_a_block_is_loaded_once_however_many_threads_ask() -> None:
@@ -103,5 +104,5 @@ def test_forgetting_an_image_waits_for_what_is_being_loaded_and_spares_the_other
     forgetting.join(0.05)
     assert forgetting.is_alive()
     go.set()
-    forgetting.join(10)
+    forgetting.join(PATIENCE)
     assert cache.peek((0, 0, 9)) is None and cache.peek((1, 0, 9)) == b"other" and cache.size == len(b"other")

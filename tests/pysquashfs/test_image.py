@@ -18,6 +18,7 @@ import pytest
 from layerfs.pysquashfs import Image, SquashfsError
 from tests.host import PROJECT, require
 from tests.pysquashfs.images import Tree, make_image, prose, seen_in_image
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_closing_while_others_read_harms_nobody(packed: Path) -> None:
             list(image.walk())
             image.close()
             for reader in readers:
-                reader.result(timeout=30)
+                reader.result(timeout=PATIENCE)
 
 
 def test_threads_see_what_one_sees(packed: Path, content: Tree) -> None:
@@ -145,7 +146,7 @@ def test_threads_see_what_one_sees(packed: Path, content: Tree) -> None:
 
 def python(*arguments: str, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=30, env=env
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE, env=env
     )
     assert (done.stderr, done.returncode) == ("", 0)
     return done.stdout
@@ -281,7 +282,7 @@ def test_block_device_holds_an_image(packed: Path, content: Tree) -> None:
         with Image(device) as image:
             assert seen_in_image(image) == content
     finally:
-        subprocess.run(["losetup", "--detach", device], check=True, timeout=30)
+        subprocess.run(["losetup", "--detach", device], check=True, timeout=PATIENCE)
 
 
 def test_importing_the_reader_is_cheap() -> None:

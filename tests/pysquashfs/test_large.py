@@ -13,6 +13,7 @@ import pytest
 from layerfs.pysquashfs import Compressor, FileSpec, Image, Piece, WriteOptions, write_image, write_tree
 from tests.host import require
 from tests.pysquashfs.images import make_image, mounted, noise, seen_in_directory, seen_in_image
+from tests.waiting import PATIENCE
 
 NAMES = 100_000
 LINE = b"layerfs 0123456789\n"
@@ -192,5 +193,5 @@ def test_lists_of_blocks_of_any_length_are_written(compressed: bool, scratch: Pa
         assert [piece.offset for piece in image.stored_pieces(hole.ref)] == [5 << 20, (9 << 30) - 4096]
         assert image.read(hole.ref, (9 << 30) - 12, 12) == b"\0\0island\0\0\0\0"
     command = ["unsquashfs", "-d", str(scratch / "out"), str(scratch / "image"), "long"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
     assert (scratch / "out/long").read_bytes() == data

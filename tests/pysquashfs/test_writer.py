@@ -23,6 +23,7 @@ from tests.pysquashfs.write_facts import (
     facts_wanted,
     mounted,
 )
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -327,7 +328,7 @@ def test_the_smallest_metadata_are_read_by_unsquashfs(compressor: Compressor, tm
     """lz4 made 5 bytes of the 4 in the table of owners, which unsquashfs took for damage."""
     require("unsquashfs")
     write_image(tmp_path / "image", [FileSpec(b"f", stat.S_IFREG)], WriteOptions(compressor=compressor))
-    listed = subprocess.run(["unsquashfs", "-l", tmp_path / "image"], capture_output=True, text=True, timeout=60)
+    listed = subprocess.run(["unsquashfs", "-l", tmp_path / "image"], capture_output=True, text=True, timeout=PATIENCE)
     assert listed.stdout.split() == ["squashfs-root", "squashfs-root/f"]
 
 
@@ -343,5 +344,5 @@ def test_a_table_of_xattrs_makes_their_absence_no_error(scratch: Path) -> None:
         with mounted_image(scratch / "image", scratch / reader, with_=reader) as place:
             assert os.listxattr(place / "f") == []
     command = ["unsquashfs", "-d", str(scratch / "out"), str(scratch / "image")]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
     assert os.listxattr(scratch / "out/f") == []

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from layerfs.pysquashfs import FileSpec, Image
+from tests.waiting import PATIENCE
 
 FILE, DIRECTORY, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 Xattrs = tuple[tuple[bytes, bytes], ...]
-TIMEOUT = 60  # s, for a program
 
 
 class Facts(NamedTuple):
@@ -33,7 +33,7 @@ class Facts(NamedTuple):
 
 def run(*command: str | Path) -> None:
     """Run a program to its end; what it says is the failure."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
 

@@ -21,9 +21,10 @@ import pytest
 from tests.conftest import mounts_below
 from tests.host import find_person, require
 from tests.oracle.subjects import abort
-from tests.semantics.mounted import Mounted, servers, wait_until
+from tests.semantics.mounted import Mounted, servers
+from tests.waiting import PATIENCE, wait_until
 
-LIMIT = 120  # s
+LIMIT = 200  # s; more than a wait (tests/waiting.py), less than pytest's own limit
 _FORK = multiprocessing.get_context("fork")
 _CLONE_NEWNS, _MS_PRIVATE, _MNT_DETACH = 0x20000, 1 << 18 | 1 << 14, 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -74,7 +75,7 @@ def _result_of(target: Any, item: pytest.Function, limit: float) -> str:
             abort(_union_of(item).root)
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
-            child.join(10)
+            child.join(PATIENCE)
     return problem
 
 

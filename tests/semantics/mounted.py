@@ -3,7 +3,6 @@
 import ctypes
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,9 @@ import pytest
 from tests.host import BIN
 from tests.oracle.subjects import mount_device
 from tests.oracle.trees import Layer, Marks, Tree, build, read_tree
+from tests.waiting import PATIENCE
 
 _libc = ctypes.CDLL(None, use_errno=True)
-PATIENCE = 20.0  # s, until a condition that must come true is given up
 
 
 class Mounted:
@@ -65,7 +64,7 @@ class Mounted:
         """Run `layerfs` to the end, whatever comes out."""
         command = [str(BIN / "layerfs"), *words]
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
 
     def unmount(self) -> None:
@@ -156,13 +155,6 @@ def error_of(action: Callable[..., object], *arguments: object, **named: object)
     except OSError as error:
         return error.errno or -1
     return 0
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
 
 
 def cpu_time(union: Mounted) -> float:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.oracle.subjects import release
 from tests.oracle.trees import directory, file
-from tests.semantics.mounted import Mounted, append, error_of, opened, read, servers, wait_until, write
+from tests.semantics.mounted import Mounted, append, error_of, opened, read, servers, write
+from tests.waiting import wait_until
 
 _FORK = multiprocessing.get_context("fork")
 

@@ -10,9 +10,10 @@ import pytest
 from layerfs.errors import NotReady
 from layerfs.sys.mounts import mountinfo
 from snapshotters import xar
-from tests.contract.subjects import Subject, a_subject, is_packing, wait_until
+from tests.contract.subjects import Subject, a_subject, is_packing
 from tests.crash.steps import killed_at
 from tests.host import BIN
+from tests.waiting import wait_until
 
 
 @pytest.fixture

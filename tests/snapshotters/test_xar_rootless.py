@@ -14,7 +14,7 @@ with layerfs.open_store("store") as store:
     with layerfs.mounted(snapshots.prepare("key", "base"), "at"):
         os.unlink("at/a"); open("at/b", "a").write("2")
     snapshots.commit("top", "key")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not all(snapshots.layer(name).path.endswith(b".xar") for name in ("base", "top")):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -21,6 +21,7 @@ from layerfs.spec.options import (
 from layerfs.sys.mounts import MountFlag
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
 from tests.host import require
+from tests.waiting import PATIENCE
 
 
 def union(**fields: object) -> MountOptions:
@@ -226,7 +227,8 @@ def test_ids_are_mapped_in_the_direction_of_fuse_overlayfs(scratch: Path) -> Non
     (lower / "file").touch()
     os.chown(lower / "file", 3, 3)
     text = f"lowerdir={lower},uidmapping=0:1000:10,gidmapping=0:2000:10"
-    subprocess.run(["/usr/bin/fuse-overlayfs", "-o", text, mountpoint], check=True, timeout=20, capture_output=True)
+    command: list[str | Path] = ["/usr/bin/fuse-overlayfs", "-o", text, mountpoint]
+    subprocess.run(command, check=True, timeout=PATIENCE, capture_output=True)
     shown = (mountpoint / "file").stat()
     (uids,), (gids,) = parse([text.encode()]).union.uid_map, parse([text.encode()]).union.gid_map
     assert (shown.st_uid, shown.st_gid) == (3 - uids.outside + uids.inside, 3 - gids.outside + gids.inside)

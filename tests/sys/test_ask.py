@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.sys.ask import ask
+from tests.waiting import PATIENCE
 
 
 def refuse() -> None:
@@ -48,7 +49,7 @@ print(ask([partial(os.open, sys.argv[1], os.O_RDONLY)], 0.1), flush=True)
 os._exit(0)
 """
     command = [sys.executable, "-c", program, str(fifo)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == "[None]\n"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.sys.child import CANNOT_RUN, NOT_FOUND, as_shell, candidates, reason, status_of
+from tests.waiting import PATIENCE
 
 WAITS = """
 import os, signal, sys
@@ -39,7 +40,7 @@ def test_exit_status_is_a_shells() -> None:
 
 def test_status_and_output_of_the_command_come_through() -> None:
     with start("sh", "-c", "echo said; exit 7") as process:
-        assert (process.stdout and process.stdout.read(), process.wait(timeout=20)) == ("said\n", 7)
+        assert (process.stdout and process.stdout.read(), process.wait(timeout=PATIENCE)) == ("said\n", 7)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
@@ -48,7 +49,7 @@ def test_signals_of_other_processes_reach_the_command(number: signal.Signals) ->
     with start("sh", "-c", script) as process:
         assert line(process) == "up\n"
         process.send_signal(number)
-        assert (line(process), process.wait(timeout=20)) == ("got\n", 5)
+        assert (line(process), process.wait(timeout=PATIENCE)) == ("got\n", 5)
 
 
 def test_command_starts_with_the_callers_mask_and_pythons_ignored_signals_at_their_default() -> None:
@@ -62,7 +63,7 @@ def test_command_starts_with_the_callers_mask_and_pythons_ignored_signals_at_the
 def test_status_survives_a_caller_that_ignores_sigchld() -> None:
     """A parent that ignores SIGCHLD hands that on, and the kernel then throws children's statuses away."""
     with start("sh", "-c", "exit 3", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)) as process:
-        assert process.wait(timeout=20) == 3
+        assert process.wait(timeout=PATIENCE) == 3
 
 
 def test_command_is_looked_for_on_the_path() -> None:

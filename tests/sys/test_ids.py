@@ -6,6 +6,7 @@ import sys
 
 from layerfs.sys.ids import outside_id
 from tests.host import PROJECT, require
+from tests.waiting import PATIENCE
 
 
 def test_in_the_initial_namespace_an_id_is_itself() -> None:
@@ -18,6 +19,6 @@ def test_root_of_a_namespace_is_who_made_it() -> None:
     command = ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", "unshare", "--user", "--map-root-user"]
     done = subprocess.run(
         [*command, sys.executable, "-c", program],
-        cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=True, timeout=30,
+        cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.stdout.split() == ["4321", "5"]  # 5 has no mapping: nothing is known of it

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.waiting import PATIENCE
+
 PROGRAM = """
 import sys
 from layerfs.sys.later import put_off
@@ -14,5 +16,5 @@ print(colorsys.rgb_to_hsv(0, 0, 0), sys.modules["colorsys"].__spec__ is not None
 
 
 def test_a_module_that_was_put_off_is_imported_when_something_is_asked_of_it() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout.splitlines() == ["False module", "(0.0, 0.0, 0) True"]

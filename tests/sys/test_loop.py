@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -18,7 +19,8 @@ from layerfs.sys.loop import device_of, mount_image
 from layerfs.sys.mountprobe import apart, enter_as_root
 from tests.conftest import mounts_below
 from tests.host import PROJECT, require
-from tests.images import loops_below, make_image, wait_until
+from tests.images import loops_below, make_image
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.mounts
 
@@ -75,13 +77,10 @@ def test_offset_that_direct_io_cannot_have_is_read_through_the_cache(image: Path
 
 
 def test_file_on_a_filesystem_without_direct_io_is_mounted(image: Path) -> None:
-    with open("/dev/shm/layerfs-test-image", "wb") as copy:
-        try:
-            copy.write(image.read_bytes())
-            copy.flush()
-            assert look(mount_image(os.fsencode(copy.name), 0)) == "content"
-        finally:
-            os.unlink(copy.name)
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as copy:
+        copy.write(image.read_bytes())
+        copy.flush()
+        assert look(mount_image(os.fsencode(copy.name), 0)) == "content"
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"hsqs" + b"\xff" * 8192])
@@ -133,7 +132,7 @@ for _ in range(10):
 def test_processes_at_once_do_not_take_each_others_devices(image: Path) -> None:
     command = [sys.executable, "-c", AT_ONCE, str(image)]
     running = [subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE) for _ in range(6)]
-    assert [(process.communicate(timeout=60)[1], process.returncode) for process in running] == [(b"", 0)] * 6
+    assert [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in running] == [(b"", 0)] * 6
 
 
 def test_device_that_another_took_first_is_passed_over(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.host import Person
+from tests.waiting import PATIENCE
 
 HIDDEN = """
 import os, sys
@@ -31,7 +32,7 @@ def test_nobody_of_ones_own_looks_at_a_hidden_process(person: Person) -> None:
 def test_a_process_names_itself() -> None:
     program = "from layerfs.sys.prctl import hide, set_name; hide(); set_name(b'a name')"
     program += "; print(open('/proc/self/comm').read())"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout.strip() == "a name"
 
 
@@ -48,7 +49,7 @@ if child == 0:
 os.read(heard, 1)
 print(child, flush=True)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE)
     child = int(done.stdout)
     try:
         fd = os.pidfd_open(child)

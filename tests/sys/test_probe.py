@@ -16,6 +16,7 @@ from layerfs.sys.overlay import mount_overlay
 from layerfs.sys.probe import PROBES, Absent, Area, Feature, Probe, State, scratch_in
 from tests.conftest import mounts_below
 from tests.host import require
+from tests.waiting import PATIENCE
 
 ALL = {probe.name: probe for probe in (*PROBES, *MOUNT_PROBES)}
 
@@ -144,7 +145,7 @@ def test_squashfs_image_mounts_and_its_loop_device_is_free_again(place: bytes) -
     feature = ALL["squashfs mounts"].run(place)
     if not feature.present:
         pytest.skip(f"host lacks squashfs mounts: {feature.detail}")
-    patience = time.monotonic() + 10  # the device is let go when the child's namespace has been taken down
+    patience = time.monotonic() + PATIENCE  # the device is let go when the child's namespace has been taken down
     while not attached_loops() <= before:
         assert time.monotonic() < patience
         time.sleep(0.01)

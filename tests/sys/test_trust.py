@@ -10,9 +10,9 @@ import pytest
 
 from layerfs.sys.trust import LINKS, Untrusted, walk
 from tests.host import Person, require
+from tests.waiting import PATIENCE
 
 OTHER = 4711  # somebody who is neither root nor whoever runs the tests
-TIMEOUT = 60  # s
 
 
 @pytest.fixture
@@ -144,5 +144,5 @@ def test_a_filesystem_that_another_user_serves_proves_nothing(served: Path) -> N
 
 @pytest.mark.mounts
 def test_a_filesystem_of_root_s_is_a_step_like_any_other(place: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place / "a"], check=True, timeout=TIMEOUT)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place / "a"], check=True, timeout=PATIENCE)
     assert reached(place / "a/c", make=0o755) == place / "a/c"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.union.box import Tree
+from tests.waiting import PATIENCE
 
 
 @contextmanager
@@ -21,11 +22,11 @@ def overlay(
     if upper is not None and work is not None:
         words += [f"upperdir={os.fsdecode(upper)}", f"workdir={os.fsdecode(work)}"]
     stack = ",".join([*words, *([options] if options else [])])
-    subprocess.run(["mount", "-i", "-t", "overlay", "overlay", "-o", stack, str(merged)], check=True, timeout=30)
+    subprocess.run(["mount", "-i", "-t", "overlay", "overlay", "-o", stack, str(merged)], check=True, timeout=PATIENCE)
     try:
         yield os.fsencode(merged)
     finally:
-        subprocess.run(["umount", str(merged)], check=True, timeout=30)
+        subprocess.run(["umount", str(merged)], check=True, timeout=PATIENCE)
 
 
 def tree_of(root: bytes) -> Tree:

@@ -25,6 +25,7 @@ from layerfs.union.options import OverrideStat, RedirectDir, UnionOptions
 from layerfs.union.setid import Who
 from layerfs.union.union import Union
 from tests.host import require
+from tests.waiting import PATIENCE
 
 SECRET = b"the canary's own words"
 SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else list(range(60))
@@ -320,7 +321,7 @@ def test_hostile_images_harm_nothing(scratch: Path, seed: int, caplog: pytest.Lo
         if is_file(path) and path.lstat().st_size > 1 << 21:
             os.truncate(path, 1 << 21)
     command = ["mksquashfs", str(foe.roots[0]), str(image), "-noappend", "-quiet", "-no-progress", *plain]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     data = bytearray(image.read_bytes())
     for _ in range(foe.random.randint(0, 12)):
         data[foe.random.randrange(96, len(data))] = foe.random.randrange(256)

@@ -21,10 +21,8 @@ from layerfs.xar.package import opened
 from layerfs.xar.verify import verify
 from tests.e2e.manifest import manifest
 from tests.host import require
+from tests.waiting import PATIENCE
 from tests.xar.readers import accepting
-
-TIMEOUT = 60  # s
-
 
 EPOCH = 1_500_000_000
 
@@ -87,7 +85,7 @@ def test_the_image_is_what_the_reference_builder_asks_mksquashfs_for(scratch: Pa
     make(application(scratch))
     command = ["unsquashfs", "-s", "-o", "4096"]
     said = subprocess.run(
-        [*command, scratch / "app.xar"], capture_output=True, text=True, check=True, timeout=TIMEOUT
+        [*command, scratch / "app.xar"], capture_output=True, text=True, check=True, timeout=PATIENCE
     ).stdout
     for line in ("Compression zstd", "Block size 262144", "Inodes are uncompressed", "Data is compressed"):
         assert line in said
@@ -112,7 +110,7 @@ def test_the_same_input_gives_the_same_bytes_wherever_it_lies_and_whoever_owns_i
     _, first = make(tree, target="bin/app")
     other = scratch / "elsewhere/x"
     other.parent.mkdir()
-    subprocess.run(["cp", "-a", tree, other], check=True, timeout=TIMEOUT)
+    subprocess.run(["cp", "-a", tree, other], check=True, timeout=PATIENCE)
     if os.geteuid() == 0:
         os.chown(other / "lib/data", 1000, 1000)
     assert make(other, target="bin/app")[1] == first
@@ -259,7 +257,7 @@ def test_a_build_that_is_killed_leaves_no_trace(scratch: Path) -> None:
     tree = application(scratch)
     program = "import os, signal, sys; from layerfs.xar.builder import Recipe, build; "
     program += "build(Recipe((b'tree',), b'app.xar'), lambda done, total: os.kill(os.getpid(), signal.SIGKILL))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tree.parent, check=False, timeout=TIMEOUT)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tree.parent, check=False, timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL
     assert os.listdir(scratch) == ["tree"]
 
@@ -270,7 +268,7 @@ def test_a_full_disk_is_named_by_the_output(scratch: Path) -> None:
     tree = application(scratch)
     (scratch / "small").mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs"]
-    subprocess.run([*words, scratch / "small"], check=True, timeout=TIMEOUT)
+    subprocess.run([*words, scratch / "small"], check=True, timeout=PATIENCE)
     output = os.fsencode(scratch / "small/app.xar")
     with pytest.raises(OSError) as caught:
         make(tree, output=output)

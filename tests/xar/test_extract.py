@@ -19,10 +19,8 @@ from layerfs.xar.package import opened
 from tests.e2e.manifest import Facts, manifest
 from tests.host import BIN, Person, require
 from tests.images import make_image
+from tests.waiting import PATIENCE
 from tests.xar.forgery import Forgery, directory, file, overlapping, symlink
-
-TIMEOUT = 60  # s
-
 
 NOISE = os.urandom(300_000)
 
@@ -108,7 +106,7 @@ def test_root_gets_what_unsquashfs_gets(compression: str, scratch: Path) -> None
         ["unsquashfs", "-no-progress", "-d", scratch / "theirs", image],
         check=True,
         capture_output=True,
-        timeout=TIMEOUT,
+        timeout=PATIENCE,
     )
     assert manifest(str(scratch / "ours")) == manifest(str(scratch / "theirs"))
     links = ("nlink", "same as")  # mksquashfs makes two of a symlink with two names
@@ -210,7 +208,7 @@ def test_a_deep_tree_comes_out(scratch: Path) -> None:
     entries = [directory(b"/".join([b"d"] * depth)) for depth in range(1, 1100)]
     write_image(scratch / "image", [directory(b""), *entries, file(entries[-1].path + b"/f")])
     assert take_out(scratch / "image", scratch / "out") == Outcome(entries=1100)
-    subprocess.run(["rm", "-r", scratch / "out"], check=True, timeout=TIMEOUT)  # too deep for shutil
+    subprocess.run(["rm", "-r", scratch / "out"], check=True, timeout=PATIENCE)  # too deep for shutil
 
 
 def test_hard_links_in_a_directory_that_closes_itself_become_copies(person: Person, scratch: Path) -> None:
@@ -304,7 +302,7 @@ def test_a_full_disk_is_the_end_and_not_an_omission(scratch: Path) -> None:
     write_image(scratch / "image", [directory(b""), file(b"a", NOISE), file(b"b", NOISE)])
     (scratch / "small").mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs"]
-    subprocess.run([*words, scratch / "small"], check=True, timeout=TIMEOUT)
+    subprocess.run([*words, scratch / "small"], check=True, timeout=PATIENCE)
     with pytest.raises(OSError) as caught:
         take_out(scratch / "image", scratch / "small/out")
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, os.fsencode(scratch / "small/out"))

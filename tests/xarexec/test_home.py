@@ -12,10 +12,9 @@ from layerfs.sys import private
 from layerfs.xarexec import home
 from layerfs.xarexec.home import find_home, locked
 from tests.host import require
+from tests.waiting import PATIENCE, wait_until
 from tests.xarexec.conftest import home_in
-from tests.xars import until
 
-PATIENCE = 20  # s
 NOBODY = 65534
 
 
@@ -152,7 +151,7 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(root: Path) -> None:
         assert os.stat(path + home.LOCK).st_mode & 0o777 == 0o600
         waiter = threading.Thread(target=wait)
         waiter.start()
-        until(_somebody_waits)
+        wait_until(_somebody_waits)
         home.remove_mountpoint(path)
     waiter.join(PATIENCE)
     assert seen == [True]

@@ -12,6 +12,7 @@ import pytest
 from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.xarexec.xarfile import examine
 from tests.host import require
+from tests.waiting import PATIENCE
 from tests.xarexec.conftest import home_in, place_of
 
 NAMESPACE = os.stat("/proc/self/ns/mnt").st_ino
@@ -74,7 +75,7 @@ def test_callers_that_do_not_end_together_share_no_mount(
     path = xar("a.xar")
     words = ["unshare", "--pid", "--fork", sys.executable, "-c", PLACE, str(path)]
     require("root")
-    inside = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    inside = subprocess.run(words, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.strip()
     assert "-pid-" in inside
     assert inside != str(place_of(path))
     real, group = open, tmp_path / "cgroup"
