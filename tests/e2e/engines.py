@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from layerfs.mounts.registry import birth
 from tests.host import require
 from tests.waiting import wait_until
 
@@ -92,7 +93,7 @@ class Engine:
         if pause.exists():
             pid = int(pause.read_text())
             kill(pid)
-            wait_until(lambda: not Path(f"/proc/{pid}").exists(), "podman's pause process is still there")
+            wait_until(lambda: birth(pid) == 0, "podman's pause process is still there")
 
 
 def _facts(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Sequence[object]:
