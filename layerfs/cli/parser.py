@@ -12,7 +12,7 @@ WORK_TREE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 # The harness lies beside the package in the project's work tree, and is not installed.
 _BENCH: Final = ("bench",) if os.path.exists(f"{WORK_TREE}/benchmarks/__main__.py") else ()
 VERBS: Final = (
-    *("mount", "umount", "status", "diff", "run", "image", "pull", "push", "cp", "xar", "plan"),
+    *("mount", "umount", "status", "diff", "run", "image", "pull", "push", "cp", "xar", "plan", "pack"),
     *("cache", "snapshot", "store", "serve", "doctor"),
     *_BENCH,
     "completion",

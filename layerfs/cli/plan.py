@@ -3,20 +3,19 @@
 import argparse
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from layerfs.cli.sources import opened
 from layerfs.cli.table import columns
 from layerfs.errors import WrongUsage
 from layerfs.plan.cost import LAYER_PRICE, MOVE_PRICE, Prices
 from layerfs.plan.document import describe, read_previous
-from layerfs.plan.dotfile import read_dot
-from layerfs.plan.dpkg import read_dpkg
-from layerfs.plan.graph import Graph
-from layerfs.plan.jsonfile import read_graph, read_history, with_history
+from layerfs.plan.jsonfile import read_history, with_history
 from layerfs.plan.planner import make_plan
+from layerfs.plan.record import source_of
+from layerfs.plan.sources import parse_words
 from layerfs.plan.units import make_units
-from layerfs.spec.options import absolute
 from layerfs.sys.terminal import json_text, one_line
 
 DESCRIPTION: Final = """\
@@ -26,6 +25,8 @@ together share a layer, large ones that rarely change lie apart from small ones 
   FILE.json     a graph, as docs/plan.md describes it
   dot:FILE      a build graph, as bazel query --output=graph prints it; --sizes says where the outputs lie
   dpkg:ROOT     the Debian packages of a root filesystem; their changelogs tell how often they change
+  oci:REF       the same of an image, which is pulled if the store does not have it
+  python:PREFIX the distributions of a Python environment
   xar:FILE...   XARs and all that they depend on
 
 The layers are printed in the order of the stack: in the text the topmost first, in JSON the bottom first."""
@@ -64,43 +65,22 @@ def run(arguments: argparse.Namespace) -> int:
         price = getattr(arguments, name)
         if not (math.isfinite(price) and 0 <= price <= 1e15):
             raise WrongUsage(f"--{name.replace('_', '-')} is {price}", "give a number that is 0 or more")
-    graph = _graph(arguments.source, arguments.sizes)
+    words = parse_words(arguments.source, arguments.sizes, os.getcwdb())
+    with opened(words) as source:
+        graph, packable = source.graph, source.tree is not None
     if arguments.history is not None:
         graph = with_history(graph, read_history(os.fsencode(arguments.history)))
     units = make_units(graph)
     before = read_previous(os.fsencode(arguments.previous), units) if arguments.previous is not None else ()
     prices = Prices(arguments.layer_price, arguments.move_price, before)
-    shown = describe(units, make_plan(units, arguments.k, prices), arguments.k, prices)
+    found = make_plan(units, arguments.k, prices)
+    shown = describe(units, found, arguments.k, prices, source_of(words) if packable else None)
     text = json_text(shown) + "\n"
     if arguments.output is not None:
         with open(arguments.output, "w", encoding="utf-8") as file:
             file.write(text)
     print(text if arguments.json else "\n".join(map(one_line, _lines(shown))) + "\n", end="")
     return 0
-
-
-def _graph(sources: Sequence[str], sizes: str | None) -> Graph:
-    kind, colon, rest = sources[0].partition(":")
-    if kind not in ("dot", "dpkg", "xar") or not colon:
-        kind, rest = "json", sources[0]
-    if kind == "xar":
-        return _xars([rest, *(source.removeprefix("xar:") for source in sources[1:])])
-    if len(sources) > 1:
-        raise WrongUsage(f"{sources[1]} is a source too many", "only xar: takes several files")
-    if (sizes is None) == (kind == "dot"):
-        raise WrongUsage("--sizes belongs to dot:FILE, which needs it", "say where the outputs of the graph lie")
-    if sizes is not None:
-        return read_dot(os.fsencode(rest), os.fsencode(sizes))
-    return read_dpkg(os.fsencode(rest)) if kind == "dpkg" else read_graph(os.fsencode(rest))
-
-
-def _xars(files: Sequence[str]) -> Graph:
-    from layerfs.plan.xars import read_xars
-    from layerfs.store.cache import Cache
-    from layerfs.xar.search import Search
-
-    cwd = os.getcwdb()
-    return read_xars([absolute(os.fsencode(file), cwd) for file in files], Search.from_environment(Cache.all))
 
 
 def _lines(shown: Mapping[str, Any]) -> Iterator[str]:

@@ -14,8 +14,10 @@ from layerfs.plan.units import Units, chance_of
 FORMAT: Final = "layerfs plan 1"
 
 
-def describe(units: Units, plan: Sequence[int], k: int, prices: Prices) -> dict[str, Any]:
-    """Return a plan as a JSON object; docs/plan.md says what its keys mean."""
+def describe(
+    units: Units, plan: Sequence[int], k: int, prices: Prices, source: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a plan as a JSON object; docs/plan.md says what its keys mean. source: where the files are."""
     weights = units.weights()
     sizes, changes = layer_sizes(units, plan), layer_weights(units, plan)
     inside: dict[int, list[int]] = {layer: [] for layer in sizes}
@@ -38,6 +40,7 @@ def describe(units: Units, plan: Sequence[int], k: int, prices: Prices) -> dict[
     return {
         "format": FORMAT,
         "graph": units.graph.name,
+        **({"source": dict(source)} if source is not None else {}),
         "k": k,
         "bytes": units.graph.size,
         "expected_bytes": round(expected_bytes(units, plan)),
@@ -66,9 +69,7 @@ def _modules(
 ) -> list[dict[str, Any]]:
     why = _why(units, unit, weights, plan, prices)
     modules = [units.graph.modules[number] for number in units.members[unit]]
-    return [
-        {"name": m.name, "version": m.version, "bytes": m.size, "files": m.files, "why": why} for m in modules
-    ]
+    return [{"name": m.name, "version": m.version, "bytes": m.size, "files": m.files, "why": why} for m in modules]
 
 
 def _why(units: Units, unit: int, weights: Sequence[float], plan: Sequence[int], prices: Prices) -> str:
@@ -104,24 +105,24 @@ def read_previous(path: bytes, units: Units) -> tuple[int, ...]:
     in both.
     """
     shown = os.fsdecode(path)
-    placed = _placed(shown, read_json(path))
+    layer_of = placed(shown, read_json(path))
     names = {module.name for module in units.graph.modules}
-    both = len(names & placed.keys())
-    if 2 * both < min(len(names), len(placed)) or not both:
-        stranger = min(placed.keys() - names, default="")
+    both = len(names & layer_of.keys())
+    if 2 * both < min(len(names), len(layer_of)) or not both:
+        stranger = min(layer_of.keys() - names, default="")
         what = f": {units.graph.name} has no module {stranger}" if stranger else ""
         raise InvalidArgument(f"{shown} is a plan for another graph{what}", "give the previous plan of this graph")
     before = []
     for group in units.members:
         shares: dict[int, int] = {}
         for module in (units.graph.modules[number] for number in group):
-            if module.name in placed:
-                shares[placed[module.name]] = shares.get(placed[module.name], 0) + module.size + 1
+            if module.name in layer_of:
+                shares[layer_of[module.name]] = shares.get(layer_of[module.name], 0) + module.size + 1
         before.append(max(shares, key=lambda layer: (shares[layer], -layer)) if shares else -1)
     return tuple(before)
 
 
-def _placed(shown: str, document: Mapping[str, Any]) -> dict[str, int]:
+def placed(shown: str, document: Mapping[str, Any]) -> dict[str, int]:
     """Return the layer of each module of a plan."""
     layers = document.get("layers")
     if document.get("format") != FORMAT or not isinstance(layers, list):

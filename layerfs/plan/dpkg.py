@@ -1,84 +1,65 @@
-"""The Debian packages of a root filesystem, which is a stranger's: nothing in it is run, and no symlink is followed.
+"""The Debian packages of a root filesystem, which is a stranger's: nothing of it is run, no symlink leads out of it.
 
-Read are dpkg's status (names, versions, sizes, dependencies), its lists of files, and the changelogs in usr/share/doc.
-Packages that are built from one source change together. A source's chance to change within a month is the share of
-months that have an entry in its changelog, from the oldest that counts (`YEARS` before the newest of all) to the newest
-of all. A binary package is not rebuilt because one that it depends on changed.
+Read are dpkg's status (names, versions, dependencies), its lists of files and diversions, and the changelogs in
+usr/share/doc. Packages that are built from one source change together. A source's chance to change within a month is
+estimated from the months that have an entry in its changelog (`rates`). A binary package is not rebuilt because one
+that it depends on changed.
 """
 
-import errno
 import os
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
 from layerfs.errors import InvalidArgument, NotFound
+from layerfs.oci.view import View
 from layerfs.plan.deb822 import months, paragraphs, relations
-from layerfs.plan.graph import PROBABILITY, Graph, Module, make_graph
-from layerfs.sys.dirs import open_beneath, open_regular
+from layerfs.plan.graph import PROBABILITY, Module
+from layerfs.plan.tree import Claims, Places, content
 
 YEARS: Final = 5
 _STATUS: Final = 256 << 20  # bytes
 _LIST: Final = 64 << 20
 _CHANGELOG: Final = 4 << 20  # of each changelog, which has the newest entries first
-_ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)  # ESTALE: no regular file
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 _SOURCE: Final = re.compile(r"\s*([^\s(]+)")
+_COMPILED: Final = re.compile(rb"(.+/)?__pycache__/([^/]+)\.cpython-[0-9]+(?:\.opt-[12])?\.pyc")
+_DATABASE: Final = b"var/lib/dpkg/"
 
 _Fields = Mapping[str, str]
 
 
-def read_dpkg(root: bytes) -> Graph:
-    """Return the graph of the installed packages; an architecture is added to a name that several have."""
-    shown = os.fsdecode(root)
-    with _opened(root) as fd:
-        text = _content(fd, b"var/lib/dpkg/status", _STATUS)
-        if text is None:
-            raise NotFound(f"{shown} has no dpkg database", "name the root directory of a Debian system")
-        packages = [found for found in paragraphs(text) if _installed(found)]
-        names = _names(packages)
-        providers = _providers(packages, names)
-        seen: set[str] = set()
-        modules = [_module(fd, found, name, providers, seen) for found, name in zip(packages, names, strict=True)]
-        return make_graph(f"dpkg:{shown}", _with_chances(fd, packages, modules))
+def read_dpkg(view: View, shown: str) -> tuple[list[Module], Claims]:
+    """Return the installed packages, and their files; an architecture is added to a name that several have.
+
+    Sizes are those that the status has. Raises NotFound for a tree without a dpkg database, InvalidArgument.
+    """
+    text = _content(view, _DATABASE + b"status", _STATUS)
+    if text is None:
+        raise NotFound(f"{shown} has no dpkg database", "name the root directory of a Debian system")
+    packages = [found for found in paragraphs(text) if _installed(found)]
+    names = _names(packages)
+    providers = _providers(packages, names)
+    modules = [_module(found, name, providers) for found, name in zip(packages, names, strict=True)]
+    return list(_with_chances(view, packages, modules)), _claims(view, packages, names)
 
 
-@contextmanager
-def _opened(root: bytes) -> Iterator[int]:
-    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _content(root: int, path: bytes, most: int, *, packed: bool = False) -> str | None:
+def _content(view: View, path: bytes, most: int, *, packed: bool = False) -> str | None:
     """Return at most `most` bytes of a regular file, uncompressed if it is packed by gzip; None if there is none."""
-    place, _, name = path.rpartition(b"/")
-    try:
-        directory = open_beneath(root, place, os.O_PATH | os.O_DIRECTORY)
-        try:
-            fd = open_regular(directory, name, os.O_RDONLY)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        raise
-    with open(fd, "rb") as file:
-        content = file.read(most + 1)
-    if not packed and len(content) > most:
+    data = content(view, path, most + 1)
+    if data is None:
+        return None
+    if not packed and len(data) > most:
         raise InvalidArgument(f"{os.fsdecode(path)} has more than {most} bytes", "this is no sound root filesystem")
     if packed:
         try:
-            content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, most)
+            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, most)
         except zlib.error:
             return None  # no changelog that can be read: the chance is guessed
-    return content.decode(errors="replace")
+    return data.decode(errors="surrogateescape")
 
 
 def _installed(fields: _Fields) -> bool:
@@ -106,7 +87,7 @@ def _providers(packages: Sequence[_Fields], names: Iterable[str]) -> dict[str, s
     return found
 
 
-def _module(root: int, fields: _Fields, name: str, providers: Mapping[str, str], seen: set[str]) -> Module:
+def _module(fields: _Fields, name: str, providers: Mapping[str, str]) -> Module:
     size = fields.get("Installed-Size", "0")
     if not re.fullmatch(r"-?[0-9]{1,15}", size):
         raise InvalidArgument(f"package {name} has an Installed-Size that is no number", "see var/lib/dpkg/status")
@@ -117,34 +98,67 @@ def _module(root: int, fields: _Fields, name: str, providers: Mapping[str, str],
         name,
         int(size) * 1024,
         fields.get("Version", ""),
-        _count_files(root, fields, seen),
+        0,
         tuple(dict.fromkeys(answer for answer in answers if answer and answer != name)),
         source=source[1] if source else fields["Package"],
         rebuilds=False,
     )
 
 
-def _count_files(root: int, fields: _Fields, seen: set[str]) -> int:
-    """Count the files of a package; what was seen in the list of another package is that one's."""
-    plain = fields["Package"]
-    for name in (f"{plain}:{fields.get('Architecture', '')}", plain):
-        if "/" in name or "\0" in name:
-            continue
-        text = _content(root, b"var/lib/dpkg/info/" + os.fsencode(name) + b".list", _LIST)
-        if text is not None:
-            paths = set(text.split("\n")) - {"", "/."}
-            files = paths - {path.rpartition("/")[0] for path in paths} - seen
-            seen |= files
-            return len(files)
-    return 0
+def _claims(view: View, packages: Sequence[_Fields], names: Sequence[str]) -> Claims:
+    """Return whose files are whose: those of its list, what dpkg notes of it, and what was compiled from them.
+
+    What several packages list belongs to the first of them, by name.
+    """
+    places, diverted = Places(view), _diversions(view)
+    notes = _notes(view)
+    files: dict[bytes, str] = {}
+    for fields, name in sorted(zip(packages, names, strict=True), key=lambda pair: pair[1]):
+        plain = fields["Package"]
+        for label in (f"{plain}:{fields.get('Architecture', '')}", plain):
+            if label not in notes:
+                continue
+            for note in notes[label]:
+                files.setdefault(_DATABASE + b"info/" + note, name)
+            for path in (_content(view, _DATABASE + b"info/" + os.fsencode(label) + b".list", _LIST) or "").split("\n"):
+                away, by = diverted.get(path, ("", ""))
+                raw = os.fsencode(away if away and by != plain else path)
+                if raw.strip(b"/.") and b"\0" not in raw:
+                    files.setdefault(places.real(raw), name)
+            break
+    return Claims(_Compiled(files))
 
 
-def _with_chances(root: int, packages: Sequence[_Fields], modules: Iterable[Module]) -> Iterator[Module]:
+class _Compiled(dict[bytes, str]):
+    """Owners of files; what Python compiled from a file has its owner."""
+
+    def get(self, path: bytes, default: str | None = None) -> str | None:  # type: ignore[override]
+        found = super().get(path)
+        if found is None and b"__pycache__" in path and (match := _COMPILED.fullmatch(path)):
+            found = super().get((match[1] or b"") + match[2] + b".py")
+        return found or default
+
+
+def _notes(view: View) -> dict[str, list[bytes]]:
+    """Return the names of dpkg's own files about each package, by how that is called there."""
+    found: dict[str, list[bytes]] = {}
+    for name in sorted(view.names(_DATABASE + b"info")):
+        found.setdefault(os.fsdecode(name).rpartition(".")[0], []).append(name)
+    return found
+
+
+def _diversions(view: View) -> dict[str, tuple[str, str]]:
+    """Return where paths were diverted to, and by which package: its own file keeps the path."""
+    lines = (_content(view, _DATABASE + b"diversions", _LIST) or "").split("\n")
+    return {path: (to, by) for path, to, by in zip(lines[::3], lines[1::3], lines[2::3], strict=False)}
+
+
+def _with_chances(view: View, packages: Sequence[_Fields], modules: Iterable[Module]) -> Iterator[Module]:
     """Yield modules with the chances that the changelogs of their sources tell."""
     listed = list(modules)
     entries: dict[str, set[int]] = {}
     for fields, module in zip(packages, listed, strict=True):
-        if module.source not in entries and (found := _entries(root, fields["Package"])):
+        if module.source not in entries and (found := _entries(view, fields["Package"])):
             entries[module.source] = found
     newest = max(map(max, entries.values()), default=0)
     for module in listed:
@@ -153,11 +167,11 @@ def _with_chances(root: int, packages: Sequence[_Fields], modules: Iterable[Modu
         yield replace(module, chance=(len(found) + 0.5) / (12 * YEARS + 1) if known else PROBABILITY)
 
 
-def _entries(root: int, package: str) -> set[int]:
+def _entries(view: View, package: str) -> set[int]:
     """Return the months in a package's changelog."""
     place = b"usr/share/doc/" + os.fsencode(package)
     for name in (b"changelog.Debian.gz", b"changelog.gz"):
-        text = _content(root, place + b"/" + name, _CHANGELOG, packed=True)
+        text = _content(view, place + b"/" + name, _CHANGELOG, packed=True)
         if text and (found := set(months(text))):
             return found
     return set()

@@ -5,11 +5,12 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from layerfs.errors import InvalidArgument
 from layerfs.plan.graph import PROBABILITY, Graph, Module, make_graph
+from layerfs.plan.tree import Claims
 
 TEXT: Final = 512 << 20  # bytes of a file that is read whole
 _NUMBER: Final = (int, float)
@@ -43,22 +44,57 @@ def read_json(path: bytes) -> Mapping[str, Any]:
     return found
 
 
-def read_graph(path: bytes) -> Graph:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A graph in a file; where its files are, and whose, if the file says so."""
+
+    name: str
+    modules: tuple[Module, ...]
+    root: bytes | None
+    claims: Claims
+
+
+def read_graph(path: bytes) -> Written:
     """Return the graph in a JSON file, as docs/plan.md describes it."""
     shown = os.fsdecode(path)
     document = read_json(path)
     listed = document.get("modules")
     if not isinstance(listed, list):
         raise InvalidArgument(f"{shown} has no list of modules", 'it is an object with the key "modules"')
-    name = document.get("name", shown)
-    return make_graph(name if isinstance(name, str) else shown, [_module(shown, entry) for entry in listed])
+    name, root = document.get("name", shown), document.get("root")
+    if root is not None and (not isinstance(root, str) or not root or "\0" in root):
+        raise InvalidArgument(f"{shown} has a root that is no path", "it is where the files of the modules are")
+    return Written(
+        name if isinstance(name, str) else shown,
+        tuple(_module(shown, entry) for entry in listed),
+        None if root is None else os.path.join(os.path.dirname(os.path.abspath(path)), os.fsencode(root)),
+        _claims(shown, listed, rooted=root is not None),
+    )
+
+
+def _claims(where: str, listed: Iterable[Mapping[str, Any]], *, rooted: bool) -> Claims:
+    """Return the paths that modules name; of one that several name it is the first by name."""
+    below: dict[bytes, str] = {}
+    for entry in sorted(listed, key=lambda entry: str(entry["name"])):
+        paths = entry.get("paths", [])
+        name = entry["name"]
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise InvalidArgument(f"module {name} of {where} has paths that are no list of paths", "see docs/plan.md")
+        if paths and not rooted:
+            raise InvalidArgument(f"module {name} has paths, but {where} has no root", 'say where they are: "root"')
+        for path in paths:
+            parts = [part for part in path.split("/") if part not in ("", ".")]
+            if ".." in parts or "\0" in path:
+                raise InvalidArgument(f"module {name} of {where} has the path {path}", "it lies below the root")
+            below.setdefault(os.fsencode("/".join(parts)), name)
+    return Claims(below=below)
 
 
 def _module(where: str, entry: Any) -> Module:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise InvalidArgument(f"a module of {where} is no object with a name", "see docs/plan.md for what is read")
     name = entry["name"]
-    if "bytes" not in entry:
+    if "bytes" not in entry and "paths" not in entry:
         raise InvalidArgument(f"module {name} of {where} has no bytes", "say how large it is")
     unknown = sorted(set(entry) - _KEYS)
     if unknown:
@@ -79,7 +115,7 @@ def _module(where: str, entry: Any) -> Module:
 
 
 _KEYS: Final = frozenset(
-    ("name", "version", "digest", "bytes", "files", "depends", "probability", "source", "rebuilds")
+    ("name", "version", "digest", "bytes", "files", "depends", "probability", "source", "rebuilds", "paths")
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Place
-from tests.xar.packages import DIAMOND, fakes
+from tests.xar.packages import DIAMOND, reals
 
 MODULES: list[dict[str, Any]] = [
     {"name": "base", "bytes": 50_000_000, "probability": 0.01},
@@ -60,16 +60,23 @@ def test_a_history_decides(place: Place) -> None:
 
 
 def test_xars_dot_and_dpkg_are_sources(place: Place) -> None:
-    fakes(place.base, DIAMOND)
+    reals(place.base, DIAMOND)
     shown = json.loads(place.do("plan", "xar:a.xar", "b.xar", "-k", "3", "--json"))
-    assert sorted(m["name"] for layer in shown["layers"] for m in layer["modules"]) == [f"{n}.xar" for n in "abcdef"]
+    names = sorted(m["name"] for layer in shown["layers"] for m in layer["modules"])
+    assert names == ["(unowned)", *(f"{n}.xar" for n in "abcdef")]
+    assert shown["source"] == {"kind": "xar", "what": str(place.base / "a.xar"), "more": [str(place.base / "b.xar")]}
     (place.base / "graph.dot").write_text('digraph g {\n"//a:b" -> "//a:c"\n}\n')
     (place.base / "a").mkdir()
     (place.base / "a/c").write_text("c")
-    assert json.loads(place.do("plan", "dot:graph.dot", "--sizes", ".", "-k", "3", "--json"))["bytes"] == 1
-    (place.base / "var/lib/dpkg").mkdir(parents=True)
-    (place.base / "var/lib/dpkg/status").write_text("Package: a\nStatus: install ok installed\nInstalled-Size: 3\n")
-    assert json.loads(place.do("plan", "dpkg:.", "-k", "3", "--json"))["bytes"] == 3072
+    sizes = module_sizes(place.do("plan", "dot:graph.dot", "--sizes", ".", "-k", "3", "--json"))
+    assert sizes == {"//a:b": 0, "//a:c": 1, "(unowned)": 128}
+    (place.base / "r/var/lib/dpkg").mkdir(parents=True)
+    (place.base / "r/var/lib/dpkg/status").write_text("Package: a\nStatus: install ok installed\nInstalled-Size: 3\n")
+    assert module_sizes(place.do("plan", "dpkg:r", "-k", "3", "--json"))["a"] == 3072
+
+
+def module_sizes(text: str) -> dict[str, int]:
+    return {m["name"]: m["bytes"] for layer in json.loads(text)["layers"] for m in layer["modules"]}
 
 
 REFUSED: dict[str, tuple[list[dict[str, Any]], list[str], int, str]] = {

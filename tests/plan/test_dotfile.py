@@ -1,13 +1,14 @@
 """Build graphs as bazel prints them."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from layerfs.errors import InvalidArgument
-from layerfs.plan.dotfile import read_dot
-from layerfs.plan.graph import Graph
+from layerfs.plan.graph import Module
+from layerfs.plan.sources import Words
+from layerfs.plan.tree import UNOWNED
+from tests.plan.scenes import opened_source
 
 PRINTED = r"""digraph mygraph {
   node [shape=box];
@@ -20,15 +21,15 @@ PRINTED = r"""digraph mygraph {
 """
 
 
-def read(scratch: Path, text: str) -> Graph:
+def read(scratch: Path, text: str) -> list[Module]:
     (scratch / "graph.dot").write_text(text)
     (scratch / "out").mkdir(exist_ok=True)
-    return read_dot(os.fsencode(scratch / "graph.dot"), os.fsencode(scratch / "out"))
+    with opened_source(Words("dot", str(scratch / "graph.dot"), sizes=str(scratch / "out"))) as source:
+        return [module for module in source.graph.modules if module.name != UNOWNED]
 
 
 def test_nodes_with_several_labels_are_several_modules(scratch: Path) -> None:
-    graph = read(scratch, PRINTED)
-    assert {module.name: module.depends for module in graph.modules} == {
+    assert {module.name: module.depends for module in read(scratch, PRINTED)} == {
         "//app:main": ("//lib:one", "//lib:two"),
         "//lib:one": ("@zlib//:z",),
         "//lib:two": ("@zlib//:z",),
@@ -43,13 +44,13 @@ def test_sizes_are_those_of_the_outputs_and_no_symlink_is_followed(scratch: Path
     (scratch / "big").write_bytes(b"0" * 1000)
     (scratch / "out/lib/two").symlink_to(scratch / "big")
     (scratch / "out/lib/one/link").symlink_to("..")
-    found = {module.name: (module.size, module.files) for module in read(scratch, PRINTED).modules}
-    assert found == {"//app:main": (10, 1), "//lib:one": (7, 2), "//lib:two": (0, 0), "@zlib//:z": (5, 1)}
+    found = {module.name: (module.size, module.files) for module in read(scratch, PRINTED)}
+    assert found == {"//app:main": (10, 1), "//lib:one": (7, 3), "//lib:two": (0, 1), "@zlib//:z": (5, 1)}
 
 
 def test_a_label_leads_nowhere_else(scratch: Path) -> None:
     (scratch / "secret").write_text("secret")
-    assert read(scratch, 'digraph {\n"//..:secret"\n}').modules[0].size == 0
+    assert read(scratch, 'digraph {\n"//..:secret"\n}')[0].size == 0
 
 
 @pytest.mark.parametrize(

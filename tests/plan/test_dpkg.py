@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import NotFound
-from layerfs.plan.dpkg import YEARS, read_dpkg
-from layerfs.plan.graph import PROBABILITY
+from layerfs.plan.dpkg import YEARS
+from layerfs.plan.graph import PROBABILITY, Graph
+from layerfs.plan.sources import Words
+from layerfs.plan.tree import UNOWNED
+from tests.plan.scenes import opened_source
 
 STATUS = """\
 Package: app
@@ -38,6 +41,16 @@ Status: deinstall ok config-files
 """
 
 
+def graph_of(root: Path) -> Graph:
+    with opened_source(Words("dpkg", str(root))) as source:
+        return source.graph
+
+
+def owners_of(root: Path) -> dict[bytes, str]:
+    with opened_source(Words("dpkg", str(root))) as source:
+        return dict(source.tree.owners) if source.tree else {}
+
+
 def trailers(*dates: str) -> bytes:
     return gzip.compress("".join(f" -- A <a@b>  Mon, {date} 10:00:00 +0000\n" for date in dates).encode())
 
@@ -49,6 +62,9 @@ def root(scratch: Path) -> Path:
     (root / "var/lib/dpkg/status").write_text(STATUS)
     (root / "var/lib/dpkg/info/app.list").write_text("/.\n/usr\n/usr/app\n/usr/common\n")
     (root / "var/lib/dpkg/info/libc6.list").write_text("/.\n/usr\n/usr/common\n/usr/libc\n")
+    for path, size in {"usr/app": 5, "usr/common": 7}.items():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_bytes(b"0" * size)
     for package in ("app", "libc6"):
         (root / "usr/share/doc" / package).mkdir(parents=True)
     (root / "usr/share/doc/app/changelog.Debian.gz").write_bytes(trailers("2 Mar 2024", "1 Mar 2024", "1 Jan 2024"))
@@ -56,18 +72,48 @@ def root(scratch: Path) -> Path:
 
 
 def test_packages_are_modules_with_sources_and_dependencies(root: Path) -> None:
-    graph = read_dpkg(os.fsencode(root))
-    found = {m.name: (m.size, m.version, m.files, m.depends, m.source) for m in graph.modules}
+    found = {m.name: (m.files, m.version, m.depends, m.source) for m in graph_of(root).modules}
     assert found == {
-        "app": (10240, "1", 2, ("libc6", "postfix"), "suite"),
-        "libc6": (102400, "2", 1, ("libgcc",), "libc6"),
-        "libgcc": (0, "", 0, ("libc6",), "libgcc"),
-        "postfix": (0, "", 0, (), "suite"),
+        "app": (3, "1", ("libc6", "postfix"), "suite"),
+        "libc6": (1, "2", ("libgcc",), "libc6"),
+        "libgcc": (0, "", ("libc6",), "libgcc"),
+        "postfix": (0, "", (), "suite"),
+        UNOWNED: (2, "", (), ""),
     }
 
 
+def test_sizes_are_those_of_files_that_are_there_and_what_several_list_counts_once(root: Path) -> None:
+    sizes = {m.name: m.size for m in graph_of(root).modules}
+    listed = (root / "var/lib/dpkg/info/app.list").stat().st_size
+    assert sizes["app"] == 5 + 7 + listed
+    assert owners_of(root)[b"usr/common"] == owners_of(root)[b"var/lib/dpkg/info/app.list"] == "app"
+    (root / "var/lib/dpkg/info/libc6.list").unlink()
+    assert {m.name: m.size for m in graph_of(root).modules}["libc6"] == 102400  # what the status says
+
+
+def test_lists_are_followed_along_links_diversions_and_compilers(root: Path) -> None:
+    info = root / "var/lib/dpkg/info"
+    (root / "usr/lib/__pycache__").mkdir(parents=True)
+    (root / "lib").symlink_to("usr/lib")
+    for name in (
+        "lib/one.py",
+        "lib/sh",
+        "lib/sh.distrib",
+        "lib/__pycache__/one.cpython-311.pyc",
+        "lib/__pycache__/x.pyc",
+    ):
+        (root / "usr" / name).write_text("")
+    (info / "app.list").write_text("/.\n/lib\n/lib/one.py\n/lib/sh\n/../../etc/passwd\n")
+    (info / "libc6.list").write_text("/lib/sh\n")
+    (root / "var/lib/dpkg/diversions").write_text("/lib/sh\n/lib/sh.distrib\nlibc6\n")
+    owners = owners_of(root)
+    assert owners[b"usr/lib/one.py"] == owners[b"usr/lib/__pycache__/one.cpython-311.pyc"] == "app"
+    assert (owners[b"usr/lib/sh.distrib"], owners[b"usr/lib/sh"]) == ("app", "libc6")
+    assert owners[b"usr/lib/__pycache__/x.pyc"] == UNOWNED
+
+
 def test_changelogs_say_how_often_a_source_changes(root: Path) -> None:
-    chances = {module.name: module.chance for module in read_dpkg(os.fsencode(root)).modules}
+    chances = {module.name: module.chance for module in graph_of(root).modules}
     assert chances["app"] == chances["postfix"] == 2.5 / (12 * YEARS + 1)
     assert chances["libc6"] == PROBABILITY
 
@@ -79,18 +125,18 @@ def test_links_and_damage_in_a_root_lead_nowhere(root: Path, scratch: Path) -> N
     (root / "usr/share/doc/app/changelog.Debian.gz").write_bytes(b"\x1f\x8b no gzip")
     (root / "var/lib/dpkg/info/app.list").unlink()
     os.mkfifo(root / "var/lib/dpkg/info/app.list")
-    modules = read_dpkg(os.fsencode(root)).modules
+    modules = [module for module in graph_of(root).modules if module.name != UNOWNED]
     assert {module.chance for module in modules} == {PROBABILITY}
-    assert modules[0].files == 0
+    assert modules[0].files == 1  # the pipe
 
 
 def test_the_same_package_of_two_architectures_is_two_modules(root: Path) -> None:
     twin = "\nPackage: libc6\nStatus: install ok installed\nArchitecture: i386\n"
     (root / "var/lib/dpkg/status").write_text(STATUS.replace("Version: 2", "Version: 2\nArchitecture: amd64") + twin)
-    names = [module.name for module in read_dpkg(os.fsencode(root)).modules]
-    assert names == ["app", "libc6:amd64", "libc6:i386", "libgcc", "postfix"]
+    names = [module.name for module in graph_of(root).modules]
+    assert names == [UNOWNED, "app", "libc6:amd64", "libc6:i386", "libgcc", "postfix"]
 
 
 def test_a_tree_without_dpkg_is_refused(scratch: Path) -> None:
     with pytest.raises(NotFound, match="has no dpkg database"):
-        read_dpkg(os.fsencode(scratch))
+        graph_of(scratch)

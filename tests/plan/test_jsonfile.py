@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from layerfs.errors import InvalidArgument
-from layerfs.plan.graph import Module
+from layerfs.plan.graph import Module, make_graph
 from layerfs.plan.jsonfile import read_graph, read_history, with_history
+from layerfs.plan.tree import Claims
 
 
 def written(scratch: Path, document: Any) -> bytes:
@@ -25,6 +26,7 @@ def test_all_keys_are_read(scratch: Path) -> None:
     }  # fmt: skip
     graph = read_graph(written(scratch, {"name": "g", "modules": [whole, {"name": "b", "bytes": 0, "digest": "d"}]}))
     assert graph.name == "g"
+    assert (graph.root, graph.claims) == (None, Claims())
     assert graph.modules == (Module("a", 5, "1", 2, ("b",), 0.5, "s", False), Module("b", 0, "d"))
 
 
@@ -40,6 +42,10 @@ def test_all_keys_are_read(scratch: Path) -> None:
         ({"modules": [{"name": "a", "bytes": "1"}]}, "module a of .* has bytes of a wrong type"),
         ({"modules": [{"name": "a", "bytes": True}]}, "module a of .* has bytes of a wrong type"),
         ({"modules": [{"name": "a", "bytes": 1, "depends": [1]}]}, "module a of .* has depends"),
+        ({"modules": [{"name": "a", "paths": ["x"]}]}, "module a has paths, but .* has no root"),
+        ({"root": "r", "modules": [{"name": "a", "paths": ["a/../../x"]}]}, "has the path a/../../x"),
+        ({"root": "r", "modules": [{"name": "a", "paths": [1]}]}, "has paths that are no list"),
+        ({"root": 1, "modules": []}, "has a root that is no path"),
         ({"modules": [{"name": "a", "bytes": 1, "dependz": []}]}, "module a of .* has an unknown key: dependz"),
     ],
 )
@@ -55,9 +61,16 @@ def test_a_fifo_is_refused_at_once(scratch: Path) -> None:
 
 
 def test_a_history_replaces_the_chances(scratch: Path) -> None:
-    graph = read_graph(written(scratch, {"modules": [{"name": "a", "bytes": 1}, {"name": "b", "bytes": 1}]}))
+    graph = make_graph("g", [Module("a", 1), Module("b", 1)])
     builds = read_history(written(scratch, {"builds": [["a"], ["a", "gone"], []]}))
     assert [module.chance for module in with_history(graph, builds).modules] == [2.5 / 4, 0.5 / 4]
+
+
+def test_paths_say_where_the_files_are(scratch: Path) -> None:
+    modules = [{"name": "b", "paths": ["./x//y", "z"]}, {"name": "a", "bytes": 1, "paths": ["z", "."]}]
+    found = read_graph(written(scratch, {"root": "r", "modules": modules}))
+    assert found.root == os.fsencode(scratch / "r")
+    assert found.claims.below == {b"x/y": "b", b"z": "a", b"": "a"}
 
 
 @pytest.mark.parametrize("document", [{}, {"builds": []}, {"builds": ["a"]}, {"builds": [[1]]}])

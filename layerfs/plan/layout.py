@@ -1,0 +1,92 @@
+"""The layers of a plan as an OCI image, in a directory that is an OCI layout."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from layerfs.oci.digest import Digest, digest_of
+from layerfs.oci.documents import CONFIG, IMAGE_NAME, INDEX, MANIFEST, REF_NAME, Json, dump_json
+from layerfs.oci.export import LAYOUT
+from layerfs.oci.pack import MEDIA_TYPES, Packer
+from layerfs.oci.platforms import host_platform
+from layerfs.oci.write import write_tar
+from layerfs.plan.contents import Contents
+from layerfs.pysquashfs.target import replacing
+
+COMPRESSION: Final = "gzip"
+BLOBS: Final = b"blobs/sha256"
+RECIPE: Final = b"oci gzip"
+_CREATED: Final = "1970-01-01T00:00:00Z"  # of no build: the same layers are the same image
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A layer in a layout: its own digest and length [bytes], and the digest of its tar."""
+
+    digest: Digest
+    size: int
+    diff_id: Digest
+
+
+def begin(directory: bytes) -> None:
+    """Make an empty directory ready to take blobs."""
+    os.makedirs(os.path.join(directory, BLOBS))
+
+
+def place(directory: bytes, digest: Digest) -> bytes:
+    """Return where a blob is."""
+    return os.path.join(directory, BLOBS, digest[7:].encode())
+
+
+def write_blob(directory: bytes, contents: Contents) -> Blob:
+    """Write a layer's tar, compressed, under its digest. Raises NotReady, Corrupt, OSError."""
+    draft = os.path.join(directory, b".layer")
+    with replacing(draft) as fd:
+        with open(fd, "wb", closefd=False) as file:
+            packer = Packer(file.write, COMPRESSION)
+            write_tar(contents.items(), packer.write)
+            packer.finish()
+        os.fchmod(fd, 0o644)
+    os.rename(draft, place(directory, packer.packed.digest))
+    return Blob(packer.packed.digest, packer.packed.size, packer.unpacked.digest)
+
+
+def finish(directory: bytes, blobs: Sequence[Blob], whys: Sequence[str], name: str, run: Json) -> Digest:
+    """Write config, manifest and, last, the index; return the digest of the manifest. `run`: how the image is run."""
+    here = host_platform()
+    history = [{"created": _CREATED, "created_by": f"layerfs pack: {why}"} for why in whys]
+    config: dict[str, Any] = {
+        "created": _CREATED,
+        "architecture": here.architecture,
+        "os": here.os,
+        "config": dict(run),
+        "rootfs": {"type": "layers", "diff_ids": [blob.diff_id for blob in blobs]},
+        "history": history,
+    }
+    kind = MEDIA_TYPES[COMPRESSION]
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": _document(directory, CONFIG, dump_json(config)),
+        "layers": [{"mediaType": kind, "digest": blob.digest, "size": blob.size} for blob in blobs],
+    }
+    entry = _document(directory, MANIFEST, dump_json(manifest))
+    entry["annotations"] = {IMAGE_NAME: name, REF_NAME: name}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
+    _write(os.path.join(directory, b"oci-layout"), LAYOUT)
+    _write(os.path.join(directory, b"index.json"), dump_json(index))
+    return digest_of(dump_json(manifest))
+
+
+def _document(directory: bytes, kind: str, data: bytes) -> dict[str, Any]:
+    digest = digest_of(data)
+    _write(place(directory, digest), data)
+    return {"mediaType": kind, "digest": digest, "size": len(data)}
+
+
+def _write(path: bytes, data: bytes) -> None:
+    with replacing(path) as fd:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.fchmod(fd, 0o644)

@@ -1,0 +1,248 @@
+"""Layers built from a plan; one whose contents an earlier pack or the package cache has is taken from there."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from layerfs.errors import AlreadyExists, InvalidArgument, NotReady
+from layerfs.oci.digest import Digest, parse_digest
+from layerfs.oci.documents import Json
+from layerfs.plan import images, layout
+from layerfs.plan.contents import Contents, Slice, slices
+from layerfs.plan.record import LayerRecord, PlanRead, Record, compare, read_record, write_record
+from layerfs.plan.sources import Source
+from layerfs.plan.tree import Tree
+from layerfs.pysquashfs import WriteOptions
+from layerfs.pysquashfs.target import replacing
+from layerfs.store.cache import Cache
+from layerfs.store.entry import CacheEntry
+from layerfs.store.intake import add
+from layerfs.sys import dirs
+from layerfs.sys.copy import copy_data
+from layerfs.xar.digest import trusted
+
+FORMATS: Final = ("xar", "squashfs", "oci")
+SUFFIXES: Final = {"xar": ".xar", "squashfs": ".sqfs", "oci": ""}
+
+Told = Callable[[int, int], None]  # layers done, of how many
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is to be made: `output` a new directory, or None; `cache` where packages also go, or None.
+
+    name: what file names begin with, of an image its name. run: how an image is run.
+    """
+
+    format: str = "xar"
+    output: bytes | None = None
+    previous: bytes | None = None
+    cache: Cache | None = None
+    name: str | None = None
+    level: int | None = None
+    run: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer that was packed; `origin` is `built`, `previous` or `cache`; `cached`: the cache had it already."""
+
+    record: LayerRecord
+    origin: str
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """All layers, bottom first, where the topmost one is, and the xattrs (path, name) that images cannot hold."""
+
+    layers: tuple[Layer, ...]
+    top: bytes
+    name: str
+    dropped: tuple[tuple[bytes, bytes], ...]
+
+
+def pack(plan: PlanRead, source: Source, wishes: Wishes, told: Told = lambda done, total: None) -> Packed:
+    """Build the layers of a plan. Raises InvalidArgument, AlreadyExists, NotReady, Unsupported, OSError.
+
+    What was made of the output is removed again if anything is wrong.
+    """
+    tree = source.tree
+    if tree is None:
+        raise InvalidArgument(
+            f"it is not known where the files of {source.graph.name} are",
+            'say it: "root" of the graph, "paths" of modules',
+        )
+    compare(plan, source.graph)
+    before = read_record(wishes.previous) if wishes.previous is not None else None
+    with _output(wishes) as directory:
+        packing = _Packing(plan, tree, wishes, directory, before)
+        return packing.run(told)
+
+
+@contextmanager
+def _output(wishes: Wishes) -> Iterator[bytes]:
+    """Give the directory to pack into: a new one that stays if all is well, or a scratch one before the cache."""
+    if wishes.output is None:
+        place = os.environ.get("TMPDIR") or "/var/tmp"  # /tmp may be in memory
+        with tempfile.TemporaryDirectory(prefix="layerfs-pack-", dir=place) as scratch:
+            yield os.fsencode(scratch)
+        return
+    shown = os.fsdecode(wishes.output)
+    if os.path.lexists(wishes.output) and (not os.path.isdir(wishes.output) or os.listdir(wishes.output)):
+        raise AlreadyExists(f"{shown} is there, and is no empty directory", f"pack beside it: --previous {shown}")
+    made = not os.path.isdir(wishes.output)
+    os.makedirs(wishes.output, exist_ok=True)
+    try:
+        yield wishes.output
+    except BaseException:
+        fd = os.open(wishes.output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            dirs.empty(fd)
+        finally:
+            os.close(fd)
+        if made:
+            os.rmdir(wishes.output)
+        raise
+
+
+class _Packing:
+    """One pack: which layers are there already, and what was made."""
+
+    def __init__(self, plan: PlanRead, tree: Tree, wishes: Wishes, directory: bytes, before: Record | None) -> None:
+        self._plan, self._tree, self._wishes, self._directory, self._before = plan, tree, wishes, directory, before
+        self._old = {}
+        if before is not None and before.format == wishes.format:
+            named = wishes.format != "oci"
+            self._old = {(layer.file if named else "", layer.contents): layer for layer in before.layers}
+        default = before.name if before is not None else "layer"
+        self._name = wishes.name if wishes.name is not None else default
+        self._dropped: list[tuple[bytes, bytes]] = []
+        self._held = ExitStack()
+        self._latest = WriteOptions().latest()  # SOURCE_DATE_EPOCH
+
+    def run(self, told: Told) -> Packed:
+        pieces = slices(self._tree, self._plan.layers)
+        names = images.names_of([piece.id for piece in pieces], self._name, SUFFIXES[self._wishes.format])
+        if self._wishes.format == "oci":
+            layout.begin(self._directory)
+        layers: list[Layer] = []
+        with self._held:
+            for number, (piece, name) in enumerate(zip(pieces, names, strict=True)):
+                told(number, len(pieces))
+                below = tuple(names[-2::-1]) if piece.topmost and self._wishes.format == "xar" else ()
+                layer = self._layer(piece, name, images.Form(self._wishes.format == "xar", below, self._wishes.level))
+                layers.append(self._cached(layer, layers))
+            records = tuple(layer.record for layer in layers)
+            top = os.path.join(self._directory, os.fsencode(records[-1].file))
+            if self._wishes.format == "oci":
+                blobs = [layout.Blob(_sha256_of(each.sha256), each.bytes, _sha256_of(each.diff_id)) for each in records]
+                layout.finish(self._directory, blobs, self._plan.whys, self._name, self._wishes.run)
+                top = self._directory
+            write_record(self._directory, Record(self._wishes.format, self._name, records))
+        return Packed(tuple(layers), top, self._name, tuple(self._dropped))
+
+    def _contents(self, piece: Slice, recipe: bytes) -> Contents:
+        return Contents(self._tree, piece, recipe, self._latest)
+
+    def _layer(self, piece: Slice, name: str, form: images.Form) -> Layer:
+        recipe = layout.RECIPE if self._wishes.format == "oci" else form.recipe
+        digest = self._contents(piece, recipe).drain()
+        if self._wishes.format == "oci":
+            return self._blob(piece, digest, recipe)
+        path = os.path.join(self._directory, os.fsencode(name))
+        origin = self._found(name, digest, path)
+        if not origin:
+            contents = self._contents(piece, recipe)
+            images.write_layer(path, contents, form, digest, lambda *what: self._dropped.append(what))
+            self._check(contents, digest)
+        sha256, size = _digest(path)
+        return Layer(LayerRecord(piece.id, digest, name, sha256, size), origin or "built", False)
+
+    def _blob(self, piece: Slice, digest: str, recipe: bytes) -> Layer:
+        old = self._old.get(("", digest))
+        if old is not None and self._copied(old, layout.place(self._directory, _sha256_of(old.sha256))):
+            return Layer(LayerRecord(piece.id, digest, old.file, old.sha256, old.bytes, old.diff_id), "previous", False)
+        contents = self._contents(piece, recipe)
+        blob = layout.write_blob(self._directory, contents)
+        self._check(contents, digest)
+        file = os.fsdecode(layout.BLOBS) + "/" + blob.digest[7:]
+        record = LayerRecord(piece.id, digest, file, blob.digest[7:], blob.size, blob.diff_id[7:])
+        return Layer(record, "built", False)
+
+    def _check(self, contents: Contents, digest: str) -> None:
+        """Compare what was packed with what was looked at before."""
+        if contents.digest != digest:
+            raise NotReady("a file changed while it was packed", "pack a tree that nobody writes to")
+
+    def _found(self, name: str, digest: str, path: bytes) -> str:
+        """Take a layer from an earlier pack or from the cache, and say from where; empty if neither has it."""
+        old = self._old.get((name, digest))
+        if old is not None and self._copied(old, path):
+            return "previous"
+        entry = self._in_cache(name, digest)
+        if entry is None:
+            return ""
+        _copy(entry.path, path)
+        return "cache"
+
+    def _copied(self, old: LayerRecord, path: bytes) -> bool:
+        """Copy a file of the earlier pack; tell whether it was the one that its record says."""
+        assert self._wishes.previous is not None
+        source = os.path.join(self._wishes.previous, os.fsencode(old.file))
+        if not os.path.isfile(source):
+            return False
+        _copy(source, path)
+        if _digest(path) == (old.sha256, old.bytes):
+            return True
+        os.unlink(path)
+        return False
+
+    def _in_cache(self, name: str, digest: str) -> CacheEntry | None:
+        """Return the sound entry of a layer with some contents, kept from being evicted."""
+        if self._wishes.cache is None:
+            return None
+        for entry in self._wishes.cache.versions(os.fsencode(name)):
+            if entry.version == images.version_of(digest):
+                self._held.callback(os.close, self._wishes.cache.hold(entry))
+                self._wishes.cache.checked(entry)
+                return entry
+        return None
+
+    def _cached(self, layer: Layer, below: list[Layer]) -> Layer:
+        """Add a layer to the cache; the topmost one comes last, and means the others as they are now."""
+        if self._wishes.cache is None:
+            return layer
+        path = os.path.join(self._directory, os.fsencode(layer.record.file))
+        topmost = layer.record.id == self._plan.layers[-1][0]
+        depends = {each.record.file: each.record.sha256 for each in below} if topmost else {}
+        added = add(self._wishes.cache, path, depends)
+        self._held.callback(os.close, added.held)
+        return Layer(layer.record, layer.origin, not added.stored)
+
+
+def _sha256_of(digits: str) -> Digest:
+    return parse_digest(f"sha256:{digits}")
+
+
+def _copy(source: bytes, path: bytes) -> None:
+    """Copy a file, by a reflink where the filesystem can."""
+    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        st = os.fstat(fd)
+        with replacing(path) as target:
+            copy_data(fd, target, st.st_size)
+            os.fchmod(target, 0o755 if path.endswith(b".xar") else 0o644)
+    finally:
+        os.close(fd)
+
+
+def _digest(path: bytes) -> tuple[str, int]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return trusted(fd), os.fstat(fd).st_size
+    finally:
+        os.close(fd)

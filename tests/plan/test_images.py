@@ -1,0 +1,50 @@
+"""A layer as an image, read back."""
+
+import os
+from pathlib import Path
+
+from layerfs.plan.contents import Contents, slices
+from layerfs.plan.images import Form, names_of, version_of, write_layer
+from layerfs.plan.tree import UNOWNED
+from layerfs.xar.package import opened
+from tests.plan.scenes import opened_source
+from tests.plan.trees import make_house, words_of
+
+LAYERS = [(0, ["lib", "app", "words", UNOWNED])]
+
+
+def written(graph: Path, path: Path, form: Form) -> list[tuple[bytes, bytes]]:
+    dropped: list[tuple[bytes, bytes]] = []
+    with opened_source(words_of(graph)) as source:
+        assert source.tree is not None
+        piece = slices(source.tree, LAYERS)[0]
+        digest = Contents(source.tree, piece, form.recipe).drain()
+        contents = Contents(source.tree, piece, form.recipe)
+        write_layer(os.fsencode(path), contents, form, digest, lambda *what: dropped.append(what))
+        assert contents.digest == digest
+    return dropped
+
+
+def test_a_xar_holds_the_tree_and_its_version_is_the_contents(scratch: Path) -> None:
+    graph = make_house(scratch)
+    form = Form(xar=True, depends=("b.xar", "a.xar"), level=1)
+    written(graph, scratch / "x.xar", form)
+    with opened(os.fsencode(scratch / "x.xar")) as package:
+        assert package.header is not None
+        assert package.header.dependencies == ("b.xar", "a.xar")
+        found = dict(package.image.walk())
+        one = found[b"lib/one"]
+        assert package.image.read(one.ref, 0, one.size) == (scratch / "src/lib/one").read_bytes()
+        assert found[b"etc/empty"].mode & 0o7777 == 0o700
+        assert found[b"lib/deep/two"].ref == one.ref
+    assert len(package.header.version) > 30
+
+
+def test_a_bare_image_has_no_header(scratch: Path) -> None:
+    written(make_house(scratch), scratch / "x.sqfs", Form(xar=False, level=1))
+    assert (scratch / "x.sqfs").read_bytes()[:4] == b"hsqs"
+
+
+def test_names_and_versions() -> None:
+    assert names_of([3, 0], "app", ".xar") == ["app-3.xar", "app-0.xar"]
+    assert version_of("00" * 15 + "ff" + "11" * 16) == "255"

@@ -1,0 +1,121 @@
+"""Layers built from a plan, taken from an earlier pack, or from the cache."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerfs.errors import AlreadyExists, InvalidArgument, Unsupported
+from layerfs.plan.cost import Prices
+from layerfs.plan.document import describe
+from layerfs.plan.pack import Packed, Wishes, pack
+from layerfs.plan.planner import make_plan
+from layerfs.plan.record import read_plan, source_of
+from layerfs.plan.units import make_units
+from layerfs.store.cache import Cache
+from tests.plan.scenes import opened_source
+from tests.plan.trees import make_house, words_of
+
+
+@pytest.fixture
+def house(scratch: Path) -> Path:
+    graph = make_house(scratch)
+    with opened_source(words_of(graph)) as source:
+        units = make_units(source.graph)
+    prices = Prices(layer=0)
+    shown = describe(units, make_plan(units, 4, prices), 4, prices, source_of(words_of(graph)))
+    assert len(shown["layers"]) == 4
+    (scratch / "plan.json").write_text(json.dumps(shown))
+    return scratch
+
+
+def packed(house: Path, output: str | None = None, **wishes: Any) -> Packed:
+    plan = read_plan(os.fsencode(house / "plan.json"))
+    assert plan.words is not None
+    with opened_source(plan.words) as source:
+        return pack(plan, source, Wishes(output=(output and os.fsencode(house / output)) or None, level=1, **wishes))
+
+
+def origins(found: Packed) -> list[str]:
+    return [layer.origin for layer in found.layers]
+
+
+def files(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("form", ["xar", "squashfs", "oci"])
+def test_the_same_tree_gives_the_same_bytes_and_one_change_one_layer(house: Path, form: str) -> None:
+    first = packed(house, "one", format=form)
+    assert origins(first) == ["built"] * 4
+    assert origins(packed(house, "two", format=form)) == ["built"] * 4
+    assert files(house / "one") == files(house / "two")
+    with open(house / "src/lib/one", "r+b") as file:
+        file.write(b"changed")
+    third = packed(house, "three", format=form, previous=os.fsencode(house / "one"))
+    assert sorted(origins(third)) == ["built", "previous", "previous", "previous"]
+    packed(house, "four", format=form)
+    assert files(house / "three") == files(house / "four")
+    same = [a.record == b.record for a, b in zip(first.layers, third.layers, strict=True)]
+    assert same == [origin == "previous" for origin in origins(third)]
+
+
+def test_a_damaged_file_of_the_previous_pack_is_built_again(house: Path) -> None:
+    packed(house, "one")
+    victim = next((house / "one").glob("layer-0.*"))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    second = packed(house, "two", previous=os.fsencode(house / "one"))
+    assert {layer.record.file: layer.origin for layer in second.layers}["layer-0.xar"] == "built"
+    assert origins(second).count("previous") == 3
+
+
+def test_the_cache_keeps_layers_and_gives_them_back(house: Path) -> None:
+    cache = Cache(os.fsencode(house / "cache"))
+    first = packed(house, cache=cache)
+    assert [(layer.origin, layer.cached) for layer in first.layers] == [("built", False)] * 4
+    with open(house / "src/lib/one", "r+b") as file:
+        file.write(b"changed")
+    second = packed(house, "out", cache=cache)
+    assert sorted((layer.origin, layer.cached) for layer in second.layers) == [("built", False)] + [("cache", True)] * 3
+    top = second.layers[-1].record
+    entry = cache.get(os.fsencode(top.file), top.sha256)
+    assert entry is not None
+    assert entry.depends == {layer.record.file: layer.record.sha256 for layer in second.layers[:-1]}
+
+
+def test_names_stay_those_of_the_previous_pack(house: Path) -> None:
+    packed(house, "one", name="app")
+    second = packed(house, "two", previous=os.fsencode(house / "one"))
+    assert origins(second) == ["previous"] * 4
+    assert all(layer.record.file.startswith("app-") for layer in second.layers)
+
+
+def test_a_pack_that_fails_leaves_nothing(house: Path) -> None:
+    (house / "full").mkdir()
+    (house / "full/x").write_text("x")
+    with pytest.raises(AlreadyExists, match="is there, and is no empty directory"):
+        packed(house, "full")
+    assert files(house / "full") == {"x": b"x"}
+    plan = json.loads((house / "plan.json").read_text())
+    plan["layers"][0]["modules"].append({"name": "more"})
+    (house / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(InvalidArgument, match="has the module more, which house does not have"):
+        packed(house, "none")
+    assert not (house / "none").exists()
+    (house / "empty").mkdir()
+    del plan["layers"][0]["modules"][-1]
+    (house / "plan.json").write_text(json.dumps(plan))
+    (house / "src/etc/void").write_bytes(b"")  # in the topmost layer, which comes last
+    os.setxattr(house / "src/etc/void", "user.overlay.whiteout", b"y")
+    with pytest.raises(Unsupported, match="/etc/void has an overlay's mark"):
+        packed(house, "empty")
+    assert list((house / "empty").iterdir()) == []
+
+
+def test_a_graph_without_a_root_cannot_be_packed(house: Path) -> None:
+    graph = house / "graph.json"
+    graph.write_text(json.dumps({"name": "house", "modules": [{"name": "a", "bytes": 1}]}))
+    with pytest.raises(InvalidArgument, match="it is not known where the files of house are"):
+        packed(house, "none")
