@@ -54,7 +54,7 @@ _SUPER_FLAGS = {
 }
 
 
-class _MountAttr(ctypes.Structure):
+class MountAttr(ctypes.Structure):
     """struct mount_attr (linux/mount.h)."""
 
     _fields_ = (
@@ -150,7 +150,12 @@ def clone_tree(path: bytes, *, recursive: bool = False) -> int:
 
 def set_attributes(mount: int, flags: int, *, recursive: bool = False) -> None:
     """Set flags (RDONLY, NOSUID ...) on a mount, private to this place."""
-    what = _MountAttr(attr_set=attributes(flags), propagation=MountFlag.PRIVATE)
+    what = MountAttr(attr_set=attributes(flags), propagation=MountFlag.PRIVATE)
+    set_mount_attr(mount, what, recursive=recursive)
+
+
+def set_mount_attr(mount: int, what: MountAttr, *, recursive: bool = False) -> None:
+    """Call mount_setattr(2) on a mount, given by its descriptor; `recursive`: on all that is mounted below it, too."""
     at = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     call(_MOUNT_SETATTR, mount, b"", at, what, ctypes.sizeof(what))
 

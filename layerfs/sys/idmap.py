@@ -4,17 +4,14 @@ The mapping is that of a user namespace, which a program makes that is started f
 such as a daemon, must not fork.
 """
 
-import ctypes
 import os
 import sys
 from contextlib import suppress
 from typing import Final
 
-from layerfs.sys.fsmount import AT_EMPTY_PATH, AT_RECURSIVE, clone_tree
-from layerfs.sys.libc import call
+from layerfs.sys.fsmount import MountAttr, clone_tree, set_mount_attr
 from layerfs.value import value
 
-_MOUNT_SETATTR: Final = 442
 _IDMAP: Final = 0x00100000  # MOUNT_ATTR_IDMAP (linux/mount.h)
 _PROGRAM: Final = """
 import ctypes, os
@@ -33,17 +30,6 @@ class IdRun:
     count: int
 
 
-class _MountAttr(ctypes.Structure):
-    """struct mount_attr (linux/mount.h)."""
-
-    _fields_ = (
-        ("attr_set", ctypes.c_uint64),
-        ("attr_clr", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("userns_fd", ctypes.c_uint64),
-    )
-
-
 def mapped_tree(path: bytes, namespace: int) -> int:
     """Return the descriptor of a mount, nowhere yet, of a directory with the owners that a user namespace gives them.
 
@@ -51,8 +37,7 @@ def mapped_tree(path: bytes, namespace: int) -> int:
     """
     mount = clone_tree(path)
     try:
-        what = _MountAttr(attr_set=_IDMAP, userns_fd=namespace)
-        call(_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | AT_RECURSIVE, what, ctypes.sizeof(what))
+        set_mount_attr(mount, MountAttr(attr_set=_IDMAP, userns_fd=namespace), recursive=True)
     except BaseException:
         os.close(mount)
         raise

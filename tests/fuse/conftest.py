@@ -1,6 +1,7 @@
 """A directory of small files, as a union has it; a mount that is still in its prelude."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.oracle.trees import directory, file
 from tests.union.box import Box
 
 FILES = 60
+Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
@@ -38,3 +40,11 @@ def slow(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     os.setxattr(scratch / "l2/low", "user.word", b"value")
     with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
         yield mount
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """The kernel's end and the device's."""
+    kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with kernel, device:
+        yield kernel, device

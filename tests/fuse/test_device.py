@@ -2,24 +2,13 @@
 
 import errno
 import os
-import socket
-from collections.abc import Iterator
 
 import pytest
 
 from layerfs.fuse import wire
 from layerfs.fuse.device import Device, Introduction
 from layerfs.fuse.wire import INIT_REQUEST, REPLY_HEADER, ROOM, Flag, Opcode
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """The kernel's end and the device's."""
-    kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with kernel, device:
-        yield kernel, device
+from tests.fuse.conftest import Pair
 
 
 def test_requests_come_until_the_event(pair: Pair) -> None:

@@ -4,24 +4,15 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from layerfs.errors import Unsupported
 from layerfs.fuse.handshake import ALWAYS, ROOM_FOR_INIT, Wanted, negotiate
 from layerfs.fuse.wire import INIT_REPLY, INIT_REQUEST, REPLY_HEADER, REQUEST_HEADER, Flag, Flag2, Opcode
+from tests.fuse.conftest import Pair
 
 EVERYTHING = 0x7FFFFFFF
-Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """The kernel's end and the device's."""
-    kernel, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with kernel, device:
-        yield kernel, device
 
 
 def init(

@@ -3,7 +3,6 @@
 import errno
 import os
 import random
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,37 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.lowers.kinds import open_tree
 from layerfs.lowers.squash import SquashLower
 from layerfs.pysquashfs import Image
 from layerfs.union import opened
-from tests.host import require
-from tests.waiting import PATIENCE
-
-BLOCK = 4096  # bytes; -b of the images here, the smallest there is
-
-
-def pack(tree: Path, *options: str) -> bytes:
-    """The image of a directory, beside it."""
-    image = tree.with_suffix(".sqfs")
-    words = ["-noappend", "-quiet", "-no-progress", "-b", str(BLOCK), *options]
-    subprocess.run(["mksquashfs", tree, image, *words], check=True, capture_output=True, timeout=PATIENCE)
-    return os.fsencode(image)
-
-
-def lower_of(image: bytes) -> SquashLower:
-    """An image as the first lower."""
-    lower = open_tree(image, 1)
-    assert isinstance(lower, SquashLower)
-    return lower
-
-
-@pytest.fixture
-def tree(scratch: Path) -> Path:
-    require("mksquashfs")
-    place = scratch / "tree"
-    place.mkdir()
-    return place
+from tests.lowers.packing import BLOCK, lower_of, pack
 
 
 def read(tree: SquashLower, name: bytes, offset: int, size: int) -> bytes:

@@ -11,36 +11,18 @@ from unittest.mock import Mock
 import pytest
 
 from layerfs.lowers.kinds import open_tree
-from layerfs.lowers.squash import SquashLower
 from layerfs.model import Stack
 from layerfs.pysquashfs import FileSpec, Image, write_image
 from layerfs.union.attrs import Change
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 from tests.host import require
+from tests.lowers.packing import lower_of, pack
 from tests.oracle.trees import Kind, Layer, Node, build, directory, file, symlink
 from tests.union.box import Box
 from tests.waiting import PATIENCE
 
-BLOCK = 4096  # bytes; -b of the images here, the smallest there is
-
-
 PLAIN = ("-noI", "-noD", "-noF", "-noX")
-
-
-def pack(tree: Path, *options: str) -> bytes:
-    """The image of a directory, beside it."""
-    image = tree.with_suffix(".sqfs")
-    words = ["-noappend", "-quiet", "-no-progress", "-b", str(BLOCK), *options]
-    subprocess.run(["mksquashfs", tree, image, *words], check=True, capture_output=True, timeout=PATIENCE)
-    return os.fsencode(image)
-
-
-def lower_of(image: bytes) -> SquashLower:
-    """An image as the first lower."""
-    lower = open_tree(image, 1)
-    assert isinstance(lower, SquashLower)
-    return lower
 
 
 class Packed(Box):
@@ -51,12 +33,7 @@ class Packed(Box):
         return Union.open(Stack(lowers, self.stack.upper, self.stack.work), self.options, open_tree=open_tree)
 
 
-@pytest.fixture
-def tree(scratch: Path) -> Path:
-    require("mksquashfs")
-    place = scratch / "tree"
-    place.mkdir()
-    return place
+
 
 
 GONE = Node(Kind.WHITEOUT)

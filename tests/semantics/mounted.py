@@ -139,15 +139,6 @@ def acting_as(uid: int, gid: int | None = None, groups: Sequence[int] = ()) -> I
         os.setgroups([])
 
 
-@contextmanager
-def umask(mask: int) -> Iterator[None]:
-    old = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(old)
-
-
 def error_of(action: Callable[..., object], *arguments: object, **named: object) -> int:
     """The errno that an action fails with; 0 if it does not."""
     try:

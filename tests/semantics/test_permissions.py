@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from layerfs.sys.dirs import umask
 from tests.oracle.trees import Marks, build, directory, file
-from tests.semantics.mounted import Mounted, acting_as, append, error_of, opened, read, root_only, umask, write
+from tests.semantics.mounted import Mounted, acting_as, append, error_of, opened, read, root_only, write
 
 ME, YOU, GROUP = 1000, 1001, 2000
 NOBODY = 2**32 - 1

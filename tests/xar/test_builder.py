@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import xxhash
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.pysquashfs import Compressor, Image, SquashfsError
-from layerfs.xar.builder import Built, Recipe, build
+from layerfs.xar.builder import Recipe, build
 from layerfs.xar.extract import Wishes, extract
 from layerfs.xar.header import Header
 from layerfs.xar.package import opened
@@ -22,45 +21,8 @@ from layerfs.xar.verify import verify
 from tests.e2e.manifest import manifest
 from tests.host import require
 from tests.waiting import PATIENCE
+from tests.xar.application import EPOCH, application, make, recipe
 from tests.xar.readers import accepting
-
-EPOCH = 1_500_000_000
-
-
-@pytest.fixture(autouse=True)
-def _no_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-
-
-def application(place: Path) -> Path:
-    """A tree with a program in it, all of one age."""
-    tree = place / "tree"
-    (tree / "bin").mkdir(parents=True)
-    (tree / "lib/sub").mkdir(parents=True)
-    (tree / "bin/app").write_text("#!/bin/sh\necho hello\n")
-    (tree / "bin/app").chmod(0o755)
-    (tree / "bin/also").symlink_to("../lib/../bin/app")
-    os.link(tree / "bin/app", tree / "bin/hard")
-    (tree / "bin/out").symlink_to("/bin/sh")
-    (tree / "bin/up").symlink_to("../../x")
-    (tree / "bin/round").symlink_to("round")
-    (tree / "bin/gone").symlink_to("nowhere")
-    (tree / "lib/data").write_bytes(os.urandom(600_000))
-    (tree / "lib/sub/text").write_text("text\n" * 1000)
-    for path in [*tree.rglob("*"), tree]:
-        os.utime(path, (0, EPOCH), follow_symlinks=False)
-    return tree
-
-
-def recipe(tree: Path, **changes: object) -> Recipe:
-    plain = Recipe((os.fsencode(tree),), os.fsencode(tree.parent / "app.xar"))
-    return replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def make(tree: Path, **changes: object) -> tuple[Built, bytes]:
-    wanted = recipe(tree, **changes)
-    built = build(wanted)
-    return built, Path(os.fsdecode(wanted.output)).read_bytes()
 
 
 @pytest.mark.parametrize("compressor", [*map(Compressor, (1, 4, 5, 6)), None])
