@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 PARTS: Final = {
     "import": "image_files", "export": "image_files", "ls": "image_show", "inspect": "image_show",
     "history": "image_show", "verify": "image_show", "rm": "image_names", "tag": "image_names", "mount": "image_run",
-    "run": "image_run", "commit": "image_commit",
+    "run": "image_run", "commit": "image_commit", "cache": "image_cache",
 }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class Diffs:
         if info.kind is not Kind.ACTIVE:
             raise InvalidArgument(f"snapshot {key} is not active", "layers are applied to active snapshots")
         digest = parse_digest(request.diff.digest)
-        place = snapshotter.layer(key)
+        place = snapshotter.writable_layer(key)
         with ExitStack() as held:
             root = os.open(place.path, _DIRECTORY)
             held.callback(os.close, root)

@@ -51,7 +51,7 @@ def copy(
     """
     if snapshotter.stat(target).kind is not Kind.ACTIVE:
         raise NotReady(f"snapshot {target} is not active", "prepare one on top of it")
-    own = snapshotter.layer(target)
+    own = snapshotter.writable_layer(target)
     stack = snapshotter.stack(target).lowers
     form = FORMS[own.form]
     if not os.path.isdir(own.path):

@@ -130,7 +130,7 @@ class Unpacking:
         self, key: str, number: int, chain: list[Digest], diff_id: Digest, before: Future[None] | None
     ) -> Applied:
         layer = self.image.manifest.layers[number]
-        own = self.snapshotter.layer(key)
+        own = self.snapshotter.writable_layer(key)
         form = FORMS[own.form]
         with ExitStack() as held:
 

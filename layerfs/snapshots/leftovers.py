@@ -12,7 +12,8 @@ from typing import Final
 
 from layerfs.errors import LayerfsError
 from layerfs.snapshots.library import Store
-from layerfs.snapshots.snapshotter import REF, Snapshotter
+from layerfs.snapshots.sharing import REF
+from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.info import Info, Kind
 from layerfs.sys.locks import lock_file
 

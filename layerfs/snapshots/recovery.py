@@ -64,8 +64,9 @@ def _settle(snapshotter: "Snapshotter") -> None:
 class Survey:
     """What directories and rows say of each other.
 
-    `again` are active snapshots and views whose directory is gone, which can be made again; `lost` are committed ones,
-    for which nothing can be done; `strays` are the numbers of directories that belong to no snapshot.
+    `again` are active snapshots and views whose directory is gone, which can be made again; `lost` are committed ones
+    and those that share a committed one's, for which nothing can be done; `strays` are the numbers of directories that
+    belong to no snapshot.
     """
 
     again: tuple[Row, ...]
@@ -96,7 +97,7 @@ def _survey(snapshotter: "Snapshotter", db: Transaction) -> Survey:
     found = [rows.by_id(db, owners[place]) for place in sorted(owners.keys() - there)]
     missing = [row for row in found if row is not None]
     return Survey(
-        again=tuple(row for row in missing if row.kind is not Kind.COMMITTED),
-        lost=tuple(row for row in missing if row.kind is Kind.COMMITTED),
+        again=tuple(row for row in missing if row.kind is not Kind.COMMITTED and not row.is_staged),
+        lost=tuple(row for row in missing if row.kind is Kind.COMMITTED or row.is_staged),
         strays=tuple(sorted(there - owners.keys())),
     )

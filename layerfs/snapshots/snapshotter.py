@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
+from layerfs.snapshots import sharing
 from layerfs.snapshots.driver import NOTHING, Capability, Driver, Form, Kind, LayerPlace, Snapshot
+from layerfs.snapshots.sharing import labels_alone
 from layerfs.snapshots.validate import checked_key, checked_labels, updated_labels
 from layerfs.store import rows
 from layerfs.store.info import Info, Usage
@@ -38,8 +40,6 @@ from layerfs.value import replace
 
 if TYPE_CHECKING:
     from layerfs.snapshots.filters import Filter
-
-REF = "containerd.io/snapshot.ref"
 
 
 class Snapshotter:
@@ -95,45 +95,46 @@ class Snapshotter:
         with self.ledger.read() as db:
             row, base = self._to_commit(db, info, key)
             snapshot = self.seen(db, row)
-        with self._while_there(key, row.id):
-            if not volatile:
-                sync_filesystem(snapshot.directory)
-            usage = self.driver.usage(snapshot)
+        usage = row.usage if row.is_staged else self._settled(key, row, snapshot, volatile=volatile)
         with self.places.working():
-            with self._write() as db:
+            with self.writing() as db:
                 again, base = self._to_commit(db, info, key)
                 if again.id != row.id:
                     raise NotFound(f"snapshot {key} was removed and made again meanwhile")
                 now = time.time_ns()
-                rows.commit(db, row.id, replace(info, created=now, updated=now), base, usage)
+                alone = labels_alone(row.info.labels) if base != row.parent and not row.is_staged else {}
+                labels = {**info.labels, **alone}
+                rows.commit(db, row.id, replace(info, labels=labels, created=now, updated=now), base, usage)
+                if row.is_staged:
+                    rows.seal(db, [row.id])
             if not volatile:
                 self.ledger.sync()
-            self.seal(row.id)
+            if not row.is_staged:
+                self.seal(row.id)
+
+    def _settled(self, key: str, row: Row, snapshot: Snapshot, *, volatile: bool) -> Usage:
+        """Have what a snapshot holds on disk, and return what it takes."""
+        with self._while_there(key, row.id):
+            if not volatile:
+                sync_filesystem(snapshot.directory)
+            return self.driver.usage(snapshot)
 
     def adopt(self, name: str, ref: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> bool:
         """Add a committed snapshot that shares the content of one that is there, and tell whether one is.
 
-        That is one whose label REF is `ref`, or whose name ends in it (all of it, or behind a slash), and which stands
-        on the same content as `parent`. Raises NotFound, AlreadyExists, InvalidArgument, as `prepare`.
+        Which that is, `layerfs.snapshots.sharing` says. Raises NotFound, AlreadyExists, InvalidArgument, as `prepare`.
         """
-        now = time.time_ns()
-        info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels), now, now)
-        number = self.ledger.take_id()
-        with self._write() as db:
-            base = self._to_make(db, info)
-            below = rows.place_of(db, base)
-            found = [row for row in rows.alike(db, self.name, ref, REF) if rows.place_of(db, row.parent) == below]
-            if not found:
-                return False
-            rows.share(db, self.name, number, info, base, found[0].place, found[0].usage)
-        self.ledger.sync()
-        return True
+        return sharing.adopt(self, name, ref, parent, labels)
+
+    def stage(self, key: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
+        """Add an active snapshot that holds its layer already; see `layerfs.snapshots.sharing`."""
+        return sharing.stage(self, key, labels)
 
     def remove(self, key: str) -> None:
         """Remove a snapshot that has no children; what it took is given back by `cleanup`."""
         row = None
         try:
-            with self._write() as db:
+            with self.writing() as db:
                 row = self._require(db, key)
                 if rows.has_children(db, row.id):
                     raise NotReady(f"snapshot {key} has children", "remove them first")
@@ -152,7 +153,7 @@ class Snapshotter:
 
     def update(self, info: Info, *fields: str) -> Info:
         """Change labels and return what is known then: all of them, or those that `labels.NAME` fields name."""
-        with self._write() as db:
+        with self.writing() as db:
             row = self._require(db, info.name)
             labels = checked_labels(updated_labels(row.info.labels, info.labels, fields))
             rows.replace_labels(db, row.id, labels)
@@ -179,7 +180,7 @@ class Snapshotter:
         """Return what a snapshot itself takes: as it is now while active, else as it was at commit."""
         with self.ledger.read() as db:
             row = self._require(db, key)
-            if row.kind is not Kind.ACTIVE:
+            if row.kind is not Kind.ACTIVE or row.is_staged:
                 return row.usage
             snapshot = self.seen(db, row)
         with self._while_there(key, row.id):
@@ -204,8 +205,16 @@ class Snapshotter:
         return burnt
 
     def layer(self, key: str) -> LayerPlace:
-        """Return where a snapshot has its own content, for who fills or reads it without mounting."""
+        """Return where a snapshot has its own content, for who reads it without mounting."""
         return self.driver.layer(self._snapshot(key).directory)
+
+    def writable_layer(self, key: str) -> LayerPlace:
+        """Return where an active snapshot has its own content, for who fills it without mounting. Raises NotReady."""
+        with self.ledger.read() as db:
+            row = self._require(db, key)
+        if row.kind is not Kind.ACTIVE or row.is_staged:
+            raise NotReady(f"snapshot {key} is not active, or holds its layer already", "prepare one on top of it")
+        return self.driver.layer(self.places.place(row.place))
 
     def stack(self, key: str) -> Stack:
         """Return the layers of which a snapshot consists, its own on top, to be read."""
@@ -235,11 +244,11 @@ class Snapshotter:
     def flush(self) -> None:
         """Note in the ledger what was sealed; what is not noted is sealed again by the next who opens the store."""
         if self._sealed:
-            with self._write():
+            with self.writing():
                 pass
 
     @contextmanager
-    def _write(self) -> Iterator[Transaction]:
+    def writing(self) -> Iterator[Transaction]:
         """Begin a transaction of the ledger, and note on the way what was sealed."""
         sealed = self._sealed[:]
         with self.ledger.write() as db:
@@ -261,17 +270,17 @@ class Snapshotter:
         now = time.time_ns()
         info = Info(checked_key(key), kind, parent, checked_labels(labels), now, now)
         with self.ledger.read() as db:
-            base = self._to_make(db, info)
+            base = self.to_make(db, info)
             parents = self._above(db, base)
         number = self._number()
         with self.places.making(number) as staged:
             try:
                 self.driver.create(Snapshot(number, kind, staged, parents, info.labels))
             except Exception:
-                with self._write() as db:  # who is removing the parent now, if it was that, is done then
+                with self.writing() as db:  # who is removing the parent now, if it was that, is done then
                     self._demand_same(db, info, base)
                 raise
-            with self._write() as db:
+            with self.writing() as db:
                 self._demand_same(db, info, base)
                 rows.insert(db, self.name, number, info, base)
                 self.places.publish(number)
@@ -284,7 +293,7 @@ class Snapshotter:
             raise LayerfsError(f"the driver {self.name} returns no mounts, but {mounts!r}"[:200], "tell who wrote it")
         return mounts
 
-    def _to_make(self, db: Transaction, info: Info) -> int:
+    def to_make(self, db: Transaction, info: Info) -> int:
         """Return the id of the parent of a snapshot that may be made; 0 for none."""
         base = self._parent(db, info.parent, InvalidArgument)
         if rows.exists(db, self.name, info.name):
@@ -297,14 +306,14 @@ class Snapshotter:
         try:
             yield
         except Exception:
-            with self._write() as db:
+            with self.writing() as db:
                 if self._require(db, key).id != number:
                     raise NotFound(f"snapshot {key} was removed and made again meanwhile") from None
             raise
 
     def _demand_same(self, db: Transaction, info: Info, base: int) -> None:
         """Raise NotFound or AlreadyExists if a snapshot may not be made on this parent any more."""
-        if self._to_make(db, info) != base:
+        if self.to_make(db, info) != base:
             raise NotFound(f"parent {info.parent} was removed and made again meanwhile")
 
     def _to_commit(self, db: Transaction, info: Info, key: str) -> tuple[Row, int]:
@@ -345,7 +354,8 @@ class Snapshotter:
     def seen(self, db: Transaction, row: Row) -> Snapshot:
         """Return a snapshot as its driver sees it."""
         parents = self._above(db, row.parent)
-        return Snapshot(row.place, row.kind, self.places.place(row.place), parents, row.info.labels)
+        kind = Kind.VIEW if row.is_staged else row.kind  # its directory is also another's
+        return Snapshot(row.place, kind, self.places.place(row.place), parents, row.info.labels)
 
     def _above(self, db: Transaction, number: int) -> tuple[bytes, ...]:
         """Return the directories of a snapshot and its parents; 0 has none."""

@@ -26,6 +26,11 @@ class Row:
     info: Info
     usage: Usage
 
+    @property
+    def is_staged(self) -> bool:
+        """Tell whether it is active and its directory is another's, so that nobody may write to it."""
+        return self.kind is Kind.ACTIVE and self.place != self.id
+
 
 @value
 class Where:
@@ -92,6 +97,16 @@ def alike(db: Transaction, driver: str, ref: str, label: str) -> list[Row]:
             UNION SELECT id FROM snapshots WHERE driver = ? AND {TAIL} = ?
         ) ORDER BY s.id""",
         *(driver, label, ref, driver, ref),
+    )
+    return [_row(columns, {}) for columns in found]
+
+
+def labelled(db: Transaction, driver: str, label: str, content: str) -> list[Row]:
+    """Return the committed snapshots that have a label of this content."""
+    found = db.all(
+        f"SELECT {_COLUMNS} {_FROM} WHERE s.driver = ? AND s.kind = 3"
+        " AND s.id IN (SELECT snapshot FROM labels WHERE name = ? AND value = ?) ORDER BY s.id",
+        *(driver, label, content),
     )
     return [_row(columns, {}) for columns in found]
 

@@ -1,5 +1,6 @@
 """Debian's containerd with layerfs as its snapshotter: images, containers under runc, kills, nothing left behind."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -109,27 +110,55 @@ def test_a_pull_fetches_and_unpacks_what_was_pushed(containerd: Containerd) -> N
         assert containerd.run("pulled", "/bin/cat", "/l1/f") == "1"
 
 
+def pushed(containerd: Containerd, registry: str) -> str:
+    """Push the image, and have containerd forget it; return its name."""
+    name = f"{registry}/box:1"
+    containerd.ctr("images", "import", "--no-unpack", archive(containerd.place / "image.tar"))
+    containerd.ctr("images", "tag", IMAGE, name)
+    containerd.ctr("images", "push", "--plain-http", name)
+    containerd.ctr("images", "remove", "--sync", name, IMAGE)
+    return name
+
+
+def layerfs(*words: str | Path) -> None:
+    subprocess.run([BIN / "layerfs", *words], check=True, capture_output=True)
+
+
+def pull_without_layers(containerd: Containerd, name: str) -> None:
+    """Pull and run an image as the kubelet does, without a layer being fetched; then have containerd forget it."""
+    cri.pull(containerd.socket, name)
+    assert not set(packed_digests()) & set(cri.ctr(containerd, "content", "list", "--quiet").split())
+    run = ("run", "--rm", "--snapshotter", containerd.snapshotter, name, containerd.id("remote"))
+    assert cri.ctr(containerd, *run, "/bin/cat", "/d/a", "/l7/f") == "a7"
+    cri.ctr(containerd, "images", "remove", "--sync", *cri.ctr(containerd, "images", "list", "-q").split())
+    listing = ("snapshots", "--snapshotter", containerd.snapshotter, "ls")
+    wait_until(lambda: len(cri.ctr(containerd, *listing).splitlines()) == 1)
+
+
 def test_layers_that_the_store_holds_are_neither_fetched_nor_unpacked(snapshotter: str, scratch: Path) -> None:
     """By the kubelet's service, as ctr 1.6 asks for no remote snapshots; again after containerd forgot the image."""
     with a_containerd(scratch, snapshotter, cri=True) as containerd, docker_registry(scratch) as registry:
-
-        def is_bare() -> bool:
-            return len(cri.ctr(containerd, "snapshots", "--snapshotter", snapshotter, "ls").splitlines()) == 1
-
-        name = f"{registry}/box:1"
-        containerd.ctr("images", "import", "--no-unpack", archive(scratch / "image.tar"))
-        containerd.ctr("images", "tag", IMAGE, name)
-        containerd.ctr("images", "push", "--plain-http", name)
-        containerd.ctr("images", "remove", "--sync", name, IMAGE)
-        command: list[str | Path] = [BIN / "layerfs", "image", "import", scratch / "image.tar"]
-        options: list[str | Path] = ["--root", scratch / "store", "--snapshotter", snapshotter.removeprefix("layerfs-")]
-        subprocess.run([*command, *options], check=True, capture_output=True)
+        name = pushed(containerd, registry)
+        driver = snapshotter.removeprefix("layerfs-")
+        layerfs("image", "import", scratch / "image.tar", "--root", scratch / "store", "--snapshotter", driver)
         held = containerd.directories()
         for _ in range(2):
-            cri.pull(containerd.socket, name)
-            assert not set(packed_digests()) & set(cri.ctr(containerd, "content", "list", "--quiet").split())
+            pull_without_layers(containerd, name)
             assert set(containerd.directories()) == set(held)
-            run = ("run", "--rm", "--snapshotter", snapshotter, name, containerd.id("remote"))
-            assert cri.ctr(containerd, *run, "/bin/cat", "/d/a", "/l7/f") == "a7"
-            cri.ctr(containerd, "images", "remove", "--sync", *cri.ctr(containerd, "images", "list", "-q").split())
-            wait_until(is_bare)
+
+
+@pytest.mark.parametrize("snapshotter", ["overlay", "xar"], indirect=True)
+def test_layers_that_the_package_cache_holds_are_not_fetched(
+    snapshotter: str, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come from another store on the host, which is gone when containerd asks."""
+    monkeypatch.setenv("LAYERFS_CACHE", str(scratch / "cache"))
+    with a_containerd(scratch, snapshotter, cri=True) as containerd, docker_registry(scratch) as registry:
+        name = pushed(containerd, registry)
+        other = ("--root", scratch / "other", "--snapshotter", "overlay")
+        layerfs("image", "import", scratch / "image.tar", *other)
+        layerfs("image", "cache", IMAGE, *other)
+        shutil.rmtree(scratch / "other")
+        for _ in range(2):
+            pull_without_layers(containerd, name)
+            wait_until(lambda: containerd.directories() == [])

@@ -1,0 +1,86 @@
+"""Snapshots that share the directory of one that is there, for layers that need be neither fetched nor unpacked.
+
+    adopt   adds a committed snapshot that shares the content of another
+    stage   adds an active snapshot that holds its content already: its mounts are read-only, nobody may fill it, and
+            its commit changes the ledger alone
+
+A ChainID names the content of a layer on top of certain others, so its layer can be shared wherever that ChainID is
+wanted. A DiffID names a tar, and what a tar becomes may depend on the layers below (links into them, directories that
+it does not mention). So a layer is shared by its DiffID only if it was unpacked without regard to any other, which is
+so where it was prepared without a parent and put on top of one at its commit (layerfs.snapshots.rebase).
+"""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from layerfs.model import Mount
+from layerfs.snapshots.driver import NOTHING, Capability, Kind
+from layerfs.snapshots.rebase import PARENT_CHAIN
+from layerfs.snapshots.validate import checked_key, checked_labels
+from layerfs.store import rows
+from layerfs.store.info import Info
+from layerfs.store.ledger import Transaction
+from layerfs.store.rows import Row
+
+if TYPE_CHECKING:
+    from layerfs.snapshots.snapshotter import Snapshotter
+
+REF: Final = "containerd.io/snapshot.ref"  # the ChainID
+DIFF_ID: Final = "containerd.io/snapshot/diff-id"
+ALONE: Final = "layerfs.snapshot.alone"  # the DiffID of a layer that was unpacked without regard to others
+
+
+def adopt(snapshotter: "Snapshotter", name: str, ref: str, parent: str, labels: Mapping[str, str] = NOTHING) -> bool:
+    """Add a committed snapshot that shares the content of one that is there, and tell whether one is.
+
+    That is one whose label REF is `ref`, or whose name ends in it (all of it, or behind a slash), and which stands on
+    the same content as `parent`; or one that has the label DIFF_ID's layer and was unpacked alone. Raises NotFound,
+    AlreadyExists, InvalidArgument, as `Snapshotter.prepare`.
+    """
+    now = time.time_ns()
+    info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels), now, now)
+    number = snapshotter.ledger.take_id()
+    with snapshotter.writing() as db:
+        base = snapshotter.to_make(db, info)
+        below = rows.place_of(db, base)
+        alike = (row for row in rows.alike(db, snapshotter.name, ref, REF) if rows.place_of(db, row.parent) == below)
+        found = next(alike, None) or (_alone(db, snapshotter, labels) if base else None)
+        if found is None:
+            return False
+        rows.share(db, snapshotter.name, number, info, base, found.place, found.usage)
+    snapshotter.ledger.sync()
+    return True
+
+
+def stage(snapshotter: "Snapshotter", key: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
+    """Add an active snapshot that holds the layer which the labels name, and return its mounts; none without one.
+
+    Only for a layer that will be put on top of its parent at its commit. Raises AlreadyExists.
+    """
+    if Capability.REBASE not in snapshotter.capabilities or PARENT_CHAIN not in labels:
+        return ()
+    now = time.time_ns()
+    info = Info(checked_key(key), Kind.ACTIVE, "", checked_labels(labels), now, now)
+    number = snapshotter.ledger.take_id()
+    with snapshotter.writing() as db:
+        snapshotter.to_make(db, info)
+        ref = labels.get(REF, "")
+        alike = rows.alike(db, snapshotter.name, ref, REF) if ref else []
+        found = alike[0] if alike else _alone(db, snapshotter, labels)
+        if found is None:
+            return ()
+        rows.share(db, snapshotter.name, number, info, 0, found.place, found.usage)
+    return snapshotter.mounts(key)
+
+
+def labels_alone(before: Mapping[str, str]) -> dict[str, str]:
+    """Return what is noted of a layer that was prepared with these labels, without a parent, and gets one now."""
+    return {ALONE: before[DIFF_ID]} if PARENT_CHAIN in before and DIFF_ID in before else {}
+
+
+def _alone(db: Transaction, snapshotter: "Snapshotter", labels: Mapping[str, str]) -> Row | None:
+    """Return a snapshot with the layer of a DiffID that was unpacked alone."""
+    diff_id = labels.get(DIFF_ID, "")
+    found = rows.labelled(db, snapshotter.name, ALONE, diff_id) if diff_id else []
+    return found[0] if found else None
