@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+from layerfs.oci.platforms import host_platform
 from layerfs.snapshots.driver import Capability
 
 Drivers = Iterable[tuple[str, frozenset[Capability]]]
@@ -28,9 +29,11 @@ _DIFF: Final = """\
 [plugins."io.containerd.service.v1.diff-service"]
   default = ["layerfs-diff", "walking"]
 # For `ctr image pull` without --local, and for `ctr image import` likewise:
+"""
+_UNPACK: Final = """\
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-  platform = "linux/amd64"
-  snapshotter = "layerfs"
+  platform = "{platform}"
+  snapshotter = "{name}"
   differ = "layerfs-diff"
 """
 _BUILDKIT: Final = """\
@@ -56,14 +59,22 @@ def configuration(program: str, address: str, drivers: Drivers) -> str:
         return _NERDCTL
     second = program == "containerd-2"
     head = _CONTAINERD.format(versions="2.x" if second else "1.6 and 1.7", version=3 if second else 2)
-    return head + _plugins(address, list(drivers), capable=second) + (_DIFF.format(address=address) if second else "")
+    known = list(drivers)
+    best = known[0][1] if known else frozenset()
+    named = [("layerfs", best), *((f"layerfs-{word}", able) for word, able in known)]
+    return head + _plugins(address, named, capable=second) + (_unpacking(address, named) if second else "")
 
 
-def _plugins(address: str, drivers: list[tuple[str, frozenset[Capability]]], *, capable: bool) -> str:
-    best = drivers[0][1] if drivers else frozenset()
+def _plugins(address: str, named: list[tuple[str, frozenset[Capability]]], *, capable: bool) -> str:
     parts = []
-    for name, capabilities in [("layerfs", best), *((f"layerfs-{word}", able) for word, able in drivers)]:
+    for name, capabilities in named:
         parts.append(_PLUGIN.format(name=name, address=address))
         words = ", ".join(f'"{capability.value}"' for capability in sorted(capabilities, key=lambda c: c.value))
         parts.append(_CAPABLE.format(words=words) if words and capable else "")
     return "".join(parts)
+
+
+def _unpacking(address: str, named: list[tuple[str, frozenset[Capability]]]) -> str:
+    here = host_platform()
+    platform = "/".join(filter(None, (here.os, here.architecture, here.variant)))
+    return _DIFF.format(address=address) + "".join(_UNPACK.format(platform=platform, name=name) for name, _ in named)

@@ -1,6 +1,8 @@
 """containerd's content store, as the diff service needs it: a blob read as a stream, and one written.
 
-The daemon is a client here, of the socket in `containerd =` of its configuration.
+The daemon is a client here, of the socket in `containerd =` of its configuration. What is written is kept by a lease of
+an hour: containerd does not tell a diff plugin the lease of the client that asks, and its collector would take the blob
+before that client has made it part of an image.
 """
 
 import os
@@ -8,20 +10,24 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import grpc
 
-from layerfs.daemon.messages import CONTENT, EMPTY, message
+from layerfs.daemon.messages import CONTENT, EMPTY, LEASES, message
 from layerfs.errors import AlreadyExists, LayerfsError, NotFound, Unsupported
 
 PIECE: Final = 1 << 20  # bytes of one message
 QUEUE: Final = 4  # messages that wait to be sent
 PATIENCE: Final = 5.0  # s for gRPC to take the last one
+KEPT: Final = timedelta(hours=1)  # for a client to name in an image what was written
+EXPIRE: Final = "containerd.io/gc.expire"
 _STAT, _WRITE, _COMMIT = range(3)
 _SERVICE: Final = f"/{CONTENT}.Content/"
 _ReadRequest, _ReadResponse = message(CONTENT, "ReadContentRequest"), message(CONTENT, "ReadContentResponse")
 _WriteRequest, _WriteResponse = message(CONTENT, "WriteContentRequest"), message(CONTENT, "WriteContentResponse")
+_CreateRequest, _CreateResponse = message(LEASES, "CreateRequest"), message(LEASES, "CreateResponse")
 _AbortRequest, _Empty = message(CONTENT, "AbortRequest"), message(CONTENT, EMPTY)
 
 
@@ -33,7 +39,7 @@ class ContentStore:
         self._guard = threading.Lock()
         self._channel: grpc.Channel | None = None
 
-    def _call(self, kind: str, name: str, asked: Any, answered: Any) -> Any:
+    def _call(self, kind: str, name: str, asked: Any, answered: Any, service: str = _SERVICE) -> Any:
         if not self._address:
             raise Unsupported("no containerd is configured", "set `containerd`, or use containerd's own differ")
         with self._guard:
@@ -41,7 +47,7 @@ class ContentStore:
                 self._channel = grpc.insecure_channel(f"unix:{os.path.abspath(self._address)}")
         make = getattr(self._channel, kind)
         return make(
-            _SERVICE + name, request_serializer=asked.SerializeToString, response_deserializer=answered.FromString
+            service + name, request_serializer=asked.SerializeToString, response_deserializer=answered.FromString
         )
 
     @contextmanager
@@ -61,7 +67,8 @@ class ContentStore:
         call = self._call("stream_stream", "Write", _WriteRequest, _WriteResponse)
         writing = Writing(ref)
         with _explained():
-            answers = call(writing.requests(), metadata=_metadata(namespace))
+            metadata = (*_metadata(namespace), ("containerd-lease", self._lease(namespace)))
+            answers = call(writing.requests(), metadata=metadata)
             try:
                 writing.answers = answers
                 yield writing
@@ -70,6 +77,13 @@ class ContentStore:
                 answers.cancel()
                 self._abort(namespace, ref)
                 raise
+
+    def _lease(self, namespace: str) -> str:
+        """Have a lease that ends by itself, and return its name."""
+        call = self._call("unary_unary", "Create", _CreateRequest, _CreateResponse, f"/{LEASES}.Leases/")
+        end = (datetime.now(UTC) + KEPT).strftime("%Y-%m-%dT%H:%M:%SZ")
+        name = f"layerfs-{os.urandom(8).hex()}"
+        return str(call(_CreateRequest(id=name, labels={EXPIRE: end}), metadata=_metadata(namespace)).lease.id)
 
     def _abort(self, namespace: str, ref: str) -> None:
         call = self._call("unary_unary", "Abort", _AbortRequest, _Empty)

@@ -1,8 +1,8 @@
 """The messages and services of containerd's API that layerfs speaks, built from tables when the daemon starts.
 
-Field names and numbers are containerd's (api/services/snapshots/v1, api/services/diff/v1, api/services/content/v1,
-api/types). A table is shorter than generated code, needs no compiler of protocol buffers at build time, and no module
-named `types`. The descriptors are in a pool of their own, so that a program may import containerd's stubs as well.
+Field names and numbers are containerd's (api/services/{snapshots,diff,content,leases}/v1, api/types). A table is
+shorter than generated code, needs no compiler of protocol buffers at build time, and no module named `types`. The
+descriptors are in a pool of their own, so that a program may import containerd's stubs as well.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 SNAPSHOTS: Final = "containerd.services.snapshots.v1"
 DIFF: Final = "containerd.services.diff.v1"
 CONTENT: Final = "containerd.services.content.v1"
+LEASES: Final = "containerd.services.leases.v1"
 TYPES: Final = "containerd.types"
 
 _SCALARS: Final = {"string": 9, "bytes": 12, "int64": 3, "int32": 5, "bool": 8}  # FieldDescriptorProto.Type
@@ -82,6 +83,11 @@ _CONTENT_FILE: Final = {
     ),
     "AbortRequest": ("1 ref string",),
 }  # fmt: skip
+_LEASES_FILE: Final = {
+    "Lease": ("1 id string", "2 created_at google.protobuf.Timestamp", "3 labels map string"),
+    "CreateRequest": ("1 id string", "3 labels map string"),
+    "CreateResponse": (f"1 lease {LEASES}.Lease",),
+}
 _ENUMS: Final = {
     SNAPSHOTS: ("KIND", "Kind", ("UNKNOWN", "VIEW", "ACTIVE", "COMMITTED")),
     CONTENT: ("ACTION", "WriteAction", ("STAT", "WRITE", "COMMIT")),
@@ -112,6 +118,7 @@ SERVICES: Final[Mapping[str, Methods]] = {
         "Write": ("WriteContentRequest", "WriteContentResponse", True, True),
         "Abort": ("AbortRequest", EMPTY, False, False),
     },
+    f"{LEASES}.Leases": {"Create": ("CreateRequest", "CreateResponse", False, False)},
 }
 
 
@@ -183,6 +190,7 @@ def _build() -> descriptor_pool.DescriptorPool:
         ("snapshots", SNAPSHOTS, _SNAPSHOTS_FILE),
         ("diff", DIFF, _DIFF_FILE),
         ("content", CONTENT, _CONTENT_FILE),
+        ("leases", LEASES, _LEASES_FILE),
     ):
         path = f"{base}/services/{part}/v1/{part}.proto"
         pool.AddSerializedFile(_file(path, package, table, (*google, types)).SerializeToString())

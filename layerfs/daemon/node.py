@@ -31,6 +31,7 @@ class Node:
         self.default = default
         root = re.escape(os.fsdecode(store.root))
         self._snapshot = re.compile(rf"{root}/drivers/([^/,:]+)/snapshots/(\d{{1,18}})(?=[/,:]|$)")
+        self._inner = re.compile(rf"({root}/drivers/[^/,:]+/snapshots/\d{{1,18}})/[^/,:]*")
 
     def snapshotter(self, name: str) -> Snapshotter:
         """Return the snapshotter of a request. Raises NotFound for a name that is none, Unsupported."""
@@ -43,10 +44,11 @@ class Node:
         return self.store.snapshotter(driver)
 
     def shown_by(self, mounts: tuple[Mount, ...]) -> tuple[Snapshotter, str]:
-        """Return the snapshot that has exactly these mounts, by its snapshotter and its key.
+        """Return the snapshot that has these mounts, by its snapshotter and its key.
 
-        What a client says is only used to find a candidate. Raises Unsupported for mounts that are not ours:
-        containerd then asks its next differ.
+        What a client says is only used to find a candidate. A layer that was packed since the client got the mounts is
+        now in another file of the same snapshot; that is no difference. Raises Unsupported for mounts that are not
+        ours: containerd then asks its next differ.
         """
         for driver, number in self._named_in(mounts):
             if driver not in registry.names():
@@ -66,12 +68,16 @@ class Node:
         found = [(driver, int(number)) for word in words for driver, number in self._snapshot.findall(word)]
         return list(dict.fromkeys(found))[:512]
 
-    @staticmethod
-    def _has(snapshotter: Snapshotter, key: str, mounts: tuple[Mount, ...]) -> bool:
+    def _has(self, snapshotter: Snapshotter, key: str, mounts: tuple[Mount, ...]) -> bool:
         try:
-            return snapshotter.mounts(key) == mounts
+            return self._shape(snapshotter.mounts(key)) == self._shape(mounts)
         except LayerfsError:  # a committed one has none, or it went meanwhile
             return False
+
+    def _shape(self, mounts: tuple[Mount, ...]) -> list[tuple[str, ...]]:
+        """Return mounts as words, with snapshots' directories in place of what is in them."""
+        words = ((mount.type, mount.target, mount.source, *mount.options) for mount in mounts)
+        return [tuple(self._inner.sub(r"\1", word) for word in mount) for mount in words]
 
     def numbers(self) -> dict[str, Numbers]:
         """Return the numbers of each driver that has snapshots."""

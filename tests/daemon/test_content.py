@@ -4,26 +4,28 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from layerfs.daemon.content import ContentStore
-from layerfs.daemon.messages import CONTENT, EMPTY, message
+from layerfs.daemon.content import EXPIRE, ContentStore
+from layerfs.daemon.messages import CONTENT, EMPTY, LEASES, message
 from layerfs.errors import LayerfsError, NotFound, Unsupported
 
 BLOB = bytes(range(256)) * 20_000
 
 
 class Store:
-    """Blobs in memory, behind the three methods that the daemon calls."""
+    """Blobs in memory, behind the four methods that the daemon calls."""
 
     def __init__(self) -> None:
         self.blobs = {f"sha256:{hashlib.sha256(BLOB).hexdigest()}": BLOB}
         self.labels: dict[str, dict[str, str]] = {}
         self.namespaces: set[str] = set()
+        self.leases: set[str] = set()
 
     def read(self, request: Any, context: Any) -> Iterator[Any]:
         self.namespaces.add(dict(context.invocation_metadata())["containerd-namespace"])
@@ -33,7 +35,15 @@ class Store:
         for start in range(0, len(blob), 1 << 20):
             yield message(CONTENT, "ReadContentResponse")(offset=start, data=blob[start : start + (1 << 20)])
 
+    def create(self, request: Any, context: Any) -> Any:
+        end = datetime.fromisoformat(request.labels[EXPIRE])
+        assert timedelta(minutes=50) < end - datetime.now(UTC) < timedelta(minutes=70)
+        self.leases.add(request.id)
+        return message(LEASES, "CreateResponse")(lease={"id": request.id})
+
     def write(self, requests: Any, context: Any) -> Iterator[Any]:
+        """Only under a lease, without which containerd's collector may take a blob at once."""
+        assert dict(context.invocation_metadata())["containerd-lease"] in self.leases
         data = b""
         for request in requests:
             assert request.offset == len(data)
@@ -64,7 +74,11 @@ def serving(store: Store, address: Path) -> Iterator[None]:
             store.abort, message(CONTENT, "AbortRequest").FromString, lambda m: m.SerializeToString()
         ),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"{CONTENT}.Content", handlers),))
+    create = grpc.unary_unary_rpc_method_handler(
+        store.create, message(LEASES, "CreateRequest").FromString, lambda m: m.SerializeToString()
+    )
+    services = {f"{CONTENT}.Content": handlers, f"{LEASES}.Leases": {"Create": create}}
+    server.add_generic_rpc_handlers(tuple(grpc.method_handlers_generic_handler(*each) for each in services.items()))
     server.add_insecure_port(f"unix:{address}")
     server.start()
     try:

@@ -5,6 +5,7 @@ import pytest
 from layerfs.daemon.node import Node
 from layerfs.errors import NotFound, Unsupported
 from layerfs.model import Mount
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("name", ["layerfs-overlay", "overlay"])
@@ -35,6 +36,17 @@ def test_mounts_lead_to_their_snapshot(node: Node, driver: str) -> None:
     assert (found.name, key) == (snapshotter.name, "b c:d")
     with pytest.raises(Unsupported):
         node.shown_by(first)
+
+
+def test_mounts_lead_to_their_snapshot_when_what_is_below_was_packed_meanwhile(node: Node) -> None:
+    snapshotter = node.snapshotter("layerfs-xar")
+    snapshotter.prepare("a")
+    snapshotter.commit("base", "a")
+    wait_until(lambda: snapshotter.layer("base").path.endswith(b".xar"))
+    (mount,) = snapshotter.prepare("b", "base")
+    before = tuple(word.replace("layer.xar", "fs") for word in mount.options)
+    assert before != mount.options
+    assert node.shown_by((Mount(mount.type, mount.source, before),)) == (snapshotter, "b")
 
 
 def test_mounts_that_only_look_like_ours_are_not(node: Node) -> None:

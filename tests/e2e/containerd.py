@@ -18,7 +18,7 @@ from tests.host import BIN
 from tests.waiting import PATIENCE, wait_until
 
 IMAGE = "localhost/box:1"
-CONFIG = """version = 2
+CONFIG = """version = {version}
 root = "{place}/root"
 state = "{place}/state"
 disabled_plugins = [{disabled}]
@@ -111,18 +111,29 @@ def archive(path: Path) -> Path:
     return path
 
 
-class Containerd:
-    """A containerd with our daemon as its snapshotter. `ctr` runs its command line."""
+def print_config(daemon: Served, program: str) -> str:
+    """What `layerfs serve` says that a program's configuration needs."""
+    command: list[str | Path] = [BIN / "layerfs", "serve", "--print-config", program, "--address", daemon.address]
+    return subprocess.run([*command, "--root", daemon.store], capture_output=True, text=True, check=True).stdout
 
-    def __init__(self, place: Path, daemon: Served, snapshotter: str, *, cri: bool = False) -> None:
+
+class Containerd:
+    """A containerd with our daemon as its snapshotter. `ctr` runs its command line.
+
+    peers: a directory with the programs of containerd 2.x; without one Debian's 1.6 is meant.
+    """
+
+    def __init__(
+        self, place: Path, daemon: Served, snapshotter: str, *, cri: bool = False, peers: Path | None = None
+    ) -> None:
         self.place = place
         self.daemon = daemon
         self.snapshotter = snapshotter
-        self._environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}  # for mount.fuse3: layerfs-mount
+        before = f"{peers}:{BIN}" if peers else f"{BIN}"  # that is for mount.fuse3: layerfs-mount
+        self.environment = os.environ | {"PATH": f"{before}:{os.environ['PATH']}"}
         disabled = ", ".join(f'"{name}"' for name in DISABLED[int(cri) :])
-        command: list[str | Path] = [BIN / "layerfs", "serve", "--print-config", "--address", daemon.address]
-        done = subprocess.run([*command, "--root", daemon.store], capture_output=True, text=True, check=True)
-        text = CONFIG.format(place=place, disabled=disabled) + done.stdout
+        printed = print_config(daemon, "containerd-2" if peers else "containerd-1")
+        text = CONFIG.format(version=3 if peers else 2, place=place, disabled=disabled) + printed
         (place / "c.toml").write_text(text + (CRI.format(snapshotter=snapshotter) if cri else ""))
         self.process = self.start()
 
@@ -133,7 +144,7 @@ class Containerd:
     def start(self) -> "subprocess.Popen[bytes]":
         with open(self.place / "c.log", "ab") as log:
             command = ["containerd", "--config", str(self.place / "c.toml")]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
         wait_until(lambda: connects(self.socket))
         wait_until(lambda: self.attempt("version").returncode == 0)
         return self.process
@@ -146,7 +157,7 @@ class Containerd:
     def attempt(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
         command = ["ctr", "--address", str(self.socket), *map(str, words)]
         return subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=self._environment
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment
         )
 
     def ctr(self, *words: str | Path) -> str:
@@ -194,10 +205,13 @@ class Containerd:
 
 
 @contextmanager
-def a_containerd(place: Path, snapshotter: str, *, cri: bool = False) -> Iterator[Containerd]:
+def a_containerd(
+    place: Path, snapshotter: str, *, cri: bool = False, peers: Path | None = None
+) -> Iterator[Containerd]:
     """A containerd and a daemon while the block lasts, with the kubelet's service where `cri`."""
     with ExitStack() as held:
-        daemon = held.enter_context(serving(place))
-        containerd = Containerd(place, daemon, snapshotter, cri=cri)
+        served = ("--containerd", str(place / "c.sock")) if peers else ()  # 1.6 knows no diff plugins
+        daemon = held.enter_context(serving(place, *served))
+        containerd = Containerd(place, daemon, snapshotter, cri=cri, peers=peers)
         held.callback(containerd.close)
         yield containerd

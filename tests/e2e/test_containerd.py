@@ -18,16 +18,21 @@ from tests.waiting import wait_until
 NEEDS = ("root", "fuse", "containerd", "ctr", "runc", "docker-registry", "mkfs.btrfs")
 
 
+def on_btrfs(place: Path) -> None:
+    """Put the store of a place on a filesystem of its own."""
+    with open(place / "disk", "wb") as disk:
+        disk.truncate(1 << 30)
+    subprocess.run(["mkfs.btrfs", "-q", place / "disk"], check=True)
+    subprocess.run(["mount", "-o", "loop", place / "disk", place / "store"], check=True)
+    (place / "store").chmod(0o700)
+
+
 @pytest.fixture(params=["overlay", "fuse", "xar", "btrfs"])
 def snapshotter(request: pytest.FixtureRequest, scratch: Path) -> str:
     """Each snapshotter's name; for btrfs the store is on a filesystem of its own."""
     (scratch / "store").mkdir(mode=0o700)
     if request.param == "btrfs":
-        with open(scratch / "disk", "wb") as disk:
-            disk.truncate(1 << 30)
-        subprocess.run(["mkfs.btrfs", "-q", scratch / "disk"], check=True)
-        subprocess.run(["mount", "-o", "loop", scratch / "disk", scratch / "store"], check=True)
-        (scratch / "store").chmod(0o700)
+        on_btrfs(scratch)
     return f"layerfs-{request.param}"
 
 
@@ -93,7 +98,7 @@ def test_what_a_container_changed_becomes_a_layer(containerd: Containerd) -> Non
     command = ["ctr", "--address", str(containerd.socket), "snapshots", "--snapshotter", containerd.snapshotter]
     tar = containerd.place / "made.tar"
     with open(tar, "wb") as file:
-        subprocess.run([*command, "diff", containerd.id("made")], stdout=file, check=True, env=containerd._environment)
+        subprocess.run([*command, "diff", containerd.id("made")], stdout=file, check=True, env=containerd.environment)
     names = subprocess.run(["tar", "-tf", tar], capture_output=True, text=True, check=True).stdout.split()
     assert {".wh.l2", "d/.wh.a", "d/new"} <= set(names)
 

@@ -31,7 +31,7 @@ def test_containers_run_without_root(person: Person) -> None:
     person.owns(place)
     disabled = ", ".join(f'"{name}"' for name in DISABLED)
     config = place / "c.toml"
-    config.write_text(CONFIG.format(place=place, disabled=disabled))
+    config.write_text(CONFIG.format(version=2, place=place, disabled=disabled))
     os.chown(config, person.uid, person.gid)
     image: Path = archive(person.home / "image.tar")
     image.chmod(0o644)
