@@ -52,12 +52,20 @@ class FileData(pyfuse3.Operations):
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_TRUNC:
             await self._copy_ups.ensure(inode, ctx.pid)
+        if flags & os.O_TRUNC:
+            await self._cut(inode, 0)
         node = self.union.open_file(inode, flags)
         if flags & os.O_TRUNC and ctx.uid:
             self.union.drop_sxid(inode, who_is(ctx, self.union.attributes(inode).st_gid))
         if not node.preloaded and self._pages is not None and not node.is_upper:
             self._preload(node, self._pages)
         return self._opened(inode, flags, ctx)
+
+    async def _cut(self, ino: int, size: int) -> None:
+        """Shorten a large file of the upper in a thread: a filesystem frees 300 MB in 100 ms."""
+        with self.union.cutting(ino, size) as fd:
+            if fd is not None:
+                await threads.run(os.ftruncate, fd, size)
 
     def _preload(self, node: File, pages: PageCache) -> None:
         """Give the kernel a small lower file's data with its first open.

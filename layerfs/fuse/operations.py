@@ -28,6 +28,7 @@ from layerfs.fuse.callers import caller_of, who_is
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.copying import check_client
 from layerfs.fuse.filedata import FileData
+from layerfs.fuse.freeing import Freeing
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.loading import Loading
 from layerfs.fuse.pagecache import PageCache
@@ -36,6 +37,7 @@ from layerfs.fuse.prefetch_listings import ListingPrefetch
 from layerfs.fuse.reply import blank_entry, guard, reply_bare
 from layerfs.fuse.space import Space
 from layerfs.fuse.syncing import Syncing
+from layerfs.union import opened
 from layerfs.union.acl import ACCESS_ACL
 from layerfs.union.attrs import ACLS, Change
 from layerfs.union.inodes import Directory, Node
@@ -59,6 +61,8 @@ class Operations(FileData):
         syncing = Syncing(union, sync=config.sync, dirsync=config.dirsync)
         super().__init__(union, pages, syncing, space or Space(union, matters=False))
         union.watch(self._changed)
+        self._freeing = Freeing()
+        union.close_by(self._freeing.close_last)
         self._listing_prefetch = ListingPrefetch(union.trees)
         union.read_with(self._listing_prefetch.together)
         self._loading = Loading(union, self._listing_prefetch)
@@ -72,6 +76,8 @@ class Operations(FileData):
     def close(self) -> None:
         """End the helpers."""
         self._listing_prefetch.close()
+        self.union.close_by(opened.close)
+        self._freeing.close()
 
     def _changed(self, ino: int) -> None:
         """Hear of a node that the server has changed by itself."""
@@ -186,6 +192,8 @@ class Operations(FileData):
         if fields.update_ctime and self.union.is_idle(inode, change):
             return self._fill(inode, self.union.attributes(inode))
         await self._copy_ups.ensure(inode, ctx.pid, change.size)
+        if change.size is not None:
+            await self._cut(inode, change.size)
         st = self.union.set_attributes(inode, change)
         await self._syncing.after_setting(inode)
         return self._fill(inode, st)
@@ -277,9 +285,13 @@ class Operations(FileData):
         await self._loading.parents(parent)
         await self._loading.victim(parent, name)
         self.union.rmdir(parent, name)
-        if (clear := self.union.clearing()) is not None:  # 100,000 whiteouts take a second
-            await threads.run(clear)
+        await self._clear()
         await self._syncing.after_change(parent)
+
+    async def _clear(self) -> None:
+        """Clear away the directory that was removed: 100,000 whiteouts take a second."""
+        if (clear := self.union.clearing()) is not None:
+            await threads.run(clear)
 
     async def rename(
         self, parent: InodeT, name: bytes, to: InodeT, new: bytes, flags: int, ctx: RequestContext
@@ -290,4 +302,5 @@ class Operations(FileData):
             check_client(ctx.pid)  # what was copied so far does no harm
             await self._copy_ups.ensure(file.ino, ctx.pid)
             await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
+        await self._clear()
         await self._syncing.after_change(parent, to)

@@ -166,7 +166,7 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         staged.discard()
         return
     linked = staged.st.st_nlink > 1 and ov.upper.links.works
-    _copy_metadata(ov, staged.tree, staged.ref, staged.target, staged.st)
+    copy_metadata(ov, staged.tree, staged.ref, staged.target, staged.st)
     copy = target.stat(staged.target)
     if linked or staged.st.st_nlink < 2:  # without an index the names of a hard link are files of their own from now on
         ov.keep_number(staged.target, copy.st_ino, node.ino)
@@ -305,7 +305,7 @@ def _become_anonymous(ov: Writable, staged: Staged) -> None:
     staged.close()
 
 
-def _copy_metadata(ov: Writable, tree: Tree, source: Ref, path: dirs.Target, st: Attributes) -> None:
+def copy_metadata(ov: Writable, tree: Tree, source: Ref, path: dirs.Target, st: Attributes) -> None:
     """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
 
     What lends rights to those who run a program (setuid, setgid, capabilities) is given only with the owner: a layer is
@@ -376,7 +376,7 @@ def _copy_up_one(ov: Writable, node: Directory, parent: Directory, above: Part) 
         os.mkdir(name, 0o700, dir_fd=scratch)
         try:
             path = dirs.path_of(scratch, name)
-            _copy_metadata(ov, parts.top.tree, parts.top.tree.reach_dir(fd), path, st)
+            copy_metadata(ov, parts.top.tree, parts.top.tree.reach_dir(fd), path, st)
             copy = target.stat(path)
             _publish(ov, above, lambda at: dirs.move(scratch, name, at, node.name))
         except BaseException:

@@ -6,17 +6,22 @@ need not be a thousand of ours.
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
 
 from layerfs.sys import target
 from layerfs.union import opened
 from layerfs.union.copyup import copy_up, needs_copy_up
 from layerfs.union.inodes import File
 from layerfs.union.layers import Part
+from layerfs.union.lookup import attributes
 from layerfs.union.metacopy import complete, data_of, open_seen
 from layerfs.union.opened import Handle
 from layerfs.union.orphans import anchor
 from layerfs.union.state import Overlay, Writable
+
+MUCH: Final = 4 << 20  # bytes; to free less takes a filesystem no longer than a thread hop; guessed
 
 
 def handle_of(ov: Overlay, node: File) -> Handle:
@@ -166,6 +171,38 @@ def restore_mtime(node: File, fd: int) -> None:
     if known is not None and known != now.st_mtime_ns:
         with suppress(OSError):  # EPERM: somebody else's file, which a plain user's server may only write to
             target.utime(fd, now.st_atime_ns, known)
+
+
+@contextmanager
+def cutting(ov: Writable, node: File, size: int) -> Iterator[int | None]:
+    """Hold a file of the upper open for writing that is to lose MUCH or more; yields None for any other."""
+    if not node.is_regular or needs_copy_up(node) or attributes(ov, node).st_size < size + MUCH:
+        yield None
+        return
+    ov.files.admit()
+    extra = node.opened()
+    extra.opens += 1
+    extra.mtime_ns = None
+    try:
+        fd = writable_fd(ov, node)
+        extra.busy += 1
+        try:
+            yield fd
+        finally:
+            extra.busy -= 1
+    finally:
+        release(ov, node)
+
+
+def open_to_sync(ov: Overlay, node: File) -> int | None:
+    """Open a regular file of the upper, for fsync(2) only; None for anything else, and for what we may not open."""
+    if not node.is_regular or node.part is None or not node.part.is_upper:
+        return None
+    try:
+        handle = node.part.tree.open(ov.fd(node.part), node.name, os.O_RDONLY)
+    except PermissionError:
+        return None
+    return handle if isinstance(handle, int) else None
 
 
 def truncate(ov: Writable, node: File, size: int) -> None:

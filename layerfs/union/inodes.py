@@ -222,12 +222,13 @@ class Table:
     """Every node that is remembered, by number. A directory outlives its FORGET as long as a child needs it."""
 
     __slots__ = (
-        "_evicting", "_files", "_fresh", "_handles", "_owned", "_parked", "_parked_names", "_peak", "nodes",
-        "parked_limit",
+        "_evicting", "_files", "_fresh", "_handles", "_owned", "_parked", "_parked_names", "_peak", "close_last",
+        "nodes", "parked_limit",
     )  # fmt: skip
 
     def __init__(self, handles: Handles, files: "Pool") -> None:
         self.nodes: dict[int, Node] = {}
+        self.close_last: Callable[[Handle], None] = opened.close  # a front end may know a better time
         self.parked_limit = PARKED_NAMES
         self._parked: OrderedDict[Directory, int] = OrderedDict()
         self._parked_names = 0
@@ -358,11 +359,13 @@ class Table:
     def _release_file(self, node: File, extra: Opened) -> None:
         extra.close_retired()
         if extra.data is not None:
-            opened.close(extra.data)
+            self.close_last(extra.data)
             extra.data = None
             self._files.remove(node)
         self._files.let_go(node)
-        extra.unpin()
+        if extra.pinned is not None:
+            self.close_last(extra.pinned)
+            extra.pinned = None
         extra.forget_kept()
         for parent, _ in extra.aliases:
             parent.children -= 1

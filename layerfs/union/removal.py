@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from layerfs.sys import dirs
-from layerfs.union.copyup import copy_up_directory, cover_link, lower_part
+from layerfs.union.copyup import copy_metadata, copy_up_directory, cover_link, lower_part
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part, Parts, Tree
 from layerfs.union.listing import Listing, Whiteout
@@ -17,8 +17,8 @@ from layerfs.union.lookup import attributes, drop_name, lookup
 from layerfs.union.mutate import fail
 from layerfs.union.orphans import hold
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.replace import directory_by_whiteout, make_file_whiteout, put_whiteout
-from layerfs.union.state import Attributes, Writable
+from layerfs.union.replace import NO_FLAG, directory_by_whiteout, make_file_whiteout, put_whiteout
+from layerfs.union.state import FEW, Attributes, Writable
 from layerfs.union.whiteout import has_file_form
 
 
@@ -142,6 +142,55 @@ def _is_alive(tree: Tree, fd: int) -> bool:
     except OSError:  # ENOENT, ESTALE
         return False
     return True
+
+
+@contextmanager
+def emptied(ov: Writable, at: int, name: bytes, target: Directory) -> Iterator[None]:
+    """Make a directory of the upper that shows nothing truly empty, so that a rename(2) may replace it.
+
+    Opaque first, so that emptying it shows nothing either. Many whiteouts are not removed one by one: an empty
+    directory that is alike in all else takes the place, and what it replaces is thrown away after that rename.
+    """
+    own = target.upper()
+    if own is None:
+        yield
+        return
+    fd, count = ov.fd(own), len(listing_of(ov, target).whiteouts)
+    replaced = _put_empty_directory(ov, at, name, fd) if count > FEW else None
+    if replaced is None:
+        ov.upper.marks.set_opaque(dirs.held(fd), fd)
+        dirs.empty(fd)
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        dirs.move(ov.upper.work.fd, replaced, at, name, dirs.RENAME_EXCHANGE)
+        dirs.remove(ov.upper.work.fd, replaced)
+        raise
+    ov.upper.work.discard(replaced, count)
+
+
+def _put_empty_directory(ov: Writable, at: int, name: bytes, old: int) -> bytes | None:
+    """Exchange the directory `old` with an empty, opaque one; return its name in the scratch directory.
+
+    None where the upper's filesystem cannot exchange, or what makes a directory opaque is a file in it.
+    """
+    if not ov.upper.marks.xattrs:
+        return None
+    scratch, tree, temporary = ov.upper.work.fd, ov.upper.tree, ov.upper.work.name()
+    os.mkdir(temporary, 0o700, dir_fd=scratch)
+    try:
+        path = dirs.path_of(scratch, temporary)
+        ov.upper.marks.set_opaque(path)
+        copy_metadata(ov, tree, tree.reach_dir(old), path, tree.stat_dir(old))
+        dirs.move(scratch, temporary, at, name, dirs.RENAME_EXCHANGE)
+    except BaseException as error:
+        dirs.remove(scratch, temporary)
+        if isinstance(error, OSError) and error.errno in NO_FLAG:
+            return None
+        raise
+    return temporary
 
 
 def _remove_upper_directory(ov: Writable, at: int, listing: Listing, name: bytes, *, whiteout: bool) -> bytes | None:

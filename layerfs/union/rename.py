@@ -8,7 +8,7 @@ is no moment in which the lower shines through. What can fail comes before that 
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up_directory
@@ -19,7 +19,7 @@ from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import drop_name, lookup
 from layerfs.union.mutate import fail, note_made
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.removal import mark_removed, note_removed, pin, second_handle
+from layerfs.union.removal import emptied, mark_removed, note_removed, pin, second_handle
 from layerfs.union.replace import NO_FLAG, hidden, make_file_whiteout, move_leaving_whiteout, put_whiteout
 from layerfs.union.state import Writable
 from layerfs.union.whiteout import NAME_MAX, has_file_form, is_marker_name
@@ -141,8 +141,9 @@ def _replace(ov: Writable, move: Move) -> None:
         held = stack.enter_context(second_handle(ov, target)) if isinstance(target, Directory) else None
         at, at_new = ov.fd(from_part), ov.fd(to_part)
         if isinstance(source, Directory):
-            _prepare_directory(ov, source, target, hidden=hidden or new in listing.whiteouts)
-        _rename_upper(ov, at, at_new, move, whiteout=shadowed)
+            _keep_apart(ov, source, hidden=hidden or new in listing.whiteouts)
+        with emptied(ov, at_new, new, target) if isinstance(target, Directory) else nullcontext():
+            _rename_upper(ov, at, at_new, move, whiteout=shadowed)
         if isinstance(target, Directory) and held is not None:
             mark_removed(ov, target, held)
     old.removed(name, shadowed=shadowed)
@@ -154,16 +155,11 @@ def _replace(ov: Writable, move: Move) -> None:
         keep_beside(ov, source, to_part, new)
 
 
-def _prepare_directory(ov: Writable, source: Directory, target: Node | None, *, hidden: bool) -> None:
-    """Keep a moved directory from merging with what the lowers have at its new name, and make that name free for it."""
+def _keep_apart(ov: Writable, source: Directory, *, hidden: bool) -> None:
+    """Keep a moved directory from merging with what the lowers have at its new name."""
     part = copy_up_directory(ov, source)
     if hidden and not parts_of(ov, source).lowers:
         seal(ov, part, source)
-    own = target.upper() if isinstance(target, Directory) else None
-    if own is not None:  # it shows nothing, but holds whiteouts: opaque first, so that emptying it shows nothing either
-        fd = ov.fd(own)
-        ov.upper.marks.set_opaque(dirs.held(fd), fd)
-        dirs.empty(fd)
 
 
 def _rename_upper(ov: Writable, at: int, at_new: int, move: Move, *, whiteout: bool) -> None:

@@ -4,7 +4,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from layerfs.errors import InvalidArgument
@@ -115,6 +115,10 @@ class Union:
     def watch(self, changed: Callable[[int], None]) -> None:
         """Have a front end told each number whose attributes changed although nobody asked for that."""
         self._ov.changed = changed
+
+    def close_by(self, close: Callable[[Handle], None]) -> None:
+        """Have a front end close the last handle of a removed file: its filesystem frees the blocks then."""
+        self._ov.table.close_last = close
 
     def _writable(self) -> Writable:
         """Return what changes need; EROFS where there is no upper."""
@@ -377,14 +381,11 @@ class Union:
 
     def open_to_sync(self, ino: int) -> int | None:
         """Open a regular file of the upper, for fsync(2) only; None for anything else, and for what we may not open."""
-        node = self.file(ino)
-        if not node.is_regular or node.part is None or not node.part.is_upper:
-            return None
-        try:
-            handle = node.part.tree.open(self._ov.fd(node.part), node.name, os.O_RDONLY)
-        except PermissionError:
-            return None
-        return handle if isinstance(handle, int) else None
+        return data.open_to_sync(self._ov, self.file(ino))
+
+    def cutting(self, ino: int, size: int) -> AbstractContextManager[int | None]:
+        """Yield a descriptor by which another thread may shorten a file of the upper; None if it is not worth that."""
+        return data.cutting(self._writable(), self.file(ino), size)
 
     def upper_fd(self, ino: int) -> int | None:
         """Return the descriptor of a directory's share of the upper, for fsyncdir; None if it has none."""

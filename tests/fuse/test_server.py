@@ -251,7 +251,6 @@ def test_an_idle_mount_uses_no_cpu(start: Start) -> None:
     served = start()
     os.listdir(served.mount)
 
-
     def is_idle() -> bool:
         before = served.cpu()
         time.sleep(1)  # the condition is that nothing happens; what the start has left to do may still happen before

@@ -9,7 +9,9 @@ import pytest
 
 from layerfs.sys import dirs, libc
 from layerfs.sys.dirs import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
+from layerfs.union import removal
 from layerfs.union.options import RedirectDir, UnionOptions
+from layerfs.union.state import FEW
 from tests.oracle.trees import WHITEOUT, Layer, directory, file, hardlink, symlink
 from tests.union.box import Box, Tree, marks_of
 from tests.union.kernel import overlay, tree_of
@@ -160,6 +162,52 @@ def test_directory_that_was_replaced_shows_nothing_to_those_in_it(scratch: Path)
             box.union.rename(1, b"lf", node.ino, b"x")
 
 
+@pytest.mark.parametrize("exchange", [True, False])
+def test_many_whiteouts_are_not_removed_while_a_rename_waits(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    """100,000 of them stopped everybody for half a second."""
+    lower = {b"full/%d" % number: file(b"") for number in range(FEW + 2)} | {b"moved/file": file(b"1")}
+    emptied: list[int] = []
+    real = dirs.empty
+
+    def empty(fd: int) -> None:
+        emptied.append(fd)
+        real(fd)
+
+    monkeypatch.setattr(dirs, "empty", empty)
+    if not exchange:
+        monkeypatch.setattr(dirs, "move", _without_flags(dirs.move))
+    with Box(scratch, lower, options=FORMS["redirect"]) as box:
+        for name in lower:
+            if name.startswith(b"full/"):
+                box.unlink(name)
+        emptied.clear()
+        with box.node(b"full") as inside:
+            box.rename(b"moved", b"full")
+            assert bool(emptied) != exchange
+            assert box.union.names(inside.ino) == []
+        clear = box.union.clearing()
+        assert (clear is not None) == exchange
+        if clear is not None:
+            clear()
+        assert box.is_clean()
+        expected = {b"full": "dir", b"full/file": b"1"}
+        assert box.tree() == expected
+        assert box.again().tree() == expected
+
+
+def _without_flags(move: Callable[..., None]) -> Callable[..., None]:
+    """Return a rename as a filesystem without flags has it."""
+
+    def plain(at: int, name: bytes, to: int, new: bytes, flags: int = 0) -> None:
+        if flags:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        move(at, name, to, new)
+
+    return plain
+
+
 def test_rename_then_create_again(scratch: Path) -> None:
     with Box(scratch, LOWER, BOTTOM) as box:
         for _ in range(3):
@@ -175,10 +223,12 @@ def test_rename_then_create_again(scratch: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["redirect", "copy"])
+@pytest.mark.parametrize("few", [FEW, 0])
 def test_failing_rename_leaves_tables_and_disk_as_they_were(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch, form: str
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, form: str, few: int
 ) -> None:
     """Each system call of a rename fails once; then everything is still there, and the next attempt succeeds."""
+    monkeypatch.setattr(removal, "FEW", few)
     for step in range(1, 40):
         place = scratch / str(step)
         place.mkdir()
