@@ -57,7 +57,11 @@ def survey(timeout: float = TIMEOUT) -> list[MountState]:
     All of them are asked at once, in a child: an answer that never comes must hang nobody.
     """
     mounted = {info.id: info for info in mountinfo()}
-    recorded = [(record, _mount_of(record, mounted)) for record in registry.records()]
+    newest = registry.current()
+    recorded = [
+        (record, _mount_of(record, mounted) if newest.get(record.mount_id) == record else None)
+        for record in registry.records()
+    ]
     ours = {info.id for _, info in recorded if info is not None}
     strangers = [info for info in mounted.values() if info.type == FUSE_TYPE and info.id not in ours]
     asked = [info for record, info in recorded if info is not None and record.alive] + strangers

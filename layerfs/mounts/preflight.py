@@ -50,8 +50,8 @@ def record_at(mountpoint: bytes) -> Record | None:
     if _mount_of(mountpoint) == _mount_of(os.path.dirname(mountpoint)):
         return None  # nothing is mounted there, as nearly always
     number = _mount_of(mountpoint)
-    found = (record for record in registry.records() if record.mount_id == number)
-    return next((record for record in found if record.mountpoint == mountpoint), None)
+    record = registry.current().get(number)
+    return record if record is not None and record.mountpoint == mountpoint else None
 
 
 def _mount_of(path: bytes) -> int:

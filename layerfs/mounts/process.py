@@ -30,7 +30,7 @@ LOG_SIZE: Final = 1 << 20  # bytes of a log that nobody asked for, kept twice: a
 
 @value
 class Process:
-    """How the server runs. Without `log` [absolute] warnings go to a small file beside the registry's record."""
+    """How the server runs. Without `log` [absolute] warnings go to the host's log, or a file beside the record."""
 
     foreground: bool = False
     debug: bool = False
@@ -247,7 +247,13 @@ def redirect_stdio(log: int | None) -> None:
 
 
 def _default_log(record: registry.Record) -> bytes | None:
-    return _beside_records(b"%d.log" % record.mount_id)
+    """Return a file for warnings: that of a mount that is gone and had the same id, else there would be ever more."""
+    path = _beside_records(b"%d.log" % record.mount_id)
+    if path is None or not os.path.exists(path):
+        return path
+    former = registry.current().get(record.mount_id)
+    in_use = former is not None and former.alive and former.log == path
+    return _beside_records(registry.key(record) + b".log") if in_use else path
 
 
 def _beside_records(name: bytes) -> bytes | None:
@@ -284,7 +290,10 @@ def _tell_end(process: Process) -> None:
 
 
 def start_logging(process: Process, log: bytes | None) -> None:
-    """Send what is logged to stderr where that is somewhere, else to a file that only a first line creates."""
+    """Send what is logged to stderr where that is somewhere, else to the host's log.
+
+    Where there is none it goes to the file `log`, which only a first line creates.
+    """
     import logging
 
     from layerfs.sys.logform import LINE, Printable, private_file
@@ -297,4 +306,12 @@ def start_logging(process: Process, log: bytes | None) -> None:
             os.unlink(log)
         handler = private_file(os.fsdecode(log), LOG_SIZE)
     handler.setFormatter(Printable(LINE))
+    if not process.foreground and not process.log:
+        handler = _host_log(handler)
     logging.basicConfig(level=logging.DEBUG if process.debug else logging.INFO, handlers=[handler], force=True)
+
+
+def _host_log(otherwise: "logging.Handler") -> "logging.Handler":
+    from layerfs.sys.hostlog import HostLog
+
+    return HostLog(otherwise)

@@ -1,8 +1,10 @@
 """What layerfs has mounted here: one small JSON file for each mount, in a runtime directory.
 
 A hint, never the truth: what is mounted is in mountinfo, who is alive in /proc. `layerfs.mounts.health` crosses them.
-Entries are named by mount id, which no two mounts have at once (proc_pid_fdinfo(5)); a file that a crash left behind
-is overwritten by the next mount with that id, or removed by `layerfs umount`.
+Entries are named by mount id, which no two mounts have at once (proc_pid_fdinfo(5)), and by when the mount was made:
+the kernel gives an id again while the server of the mount that had it still writes back, or serves a copy elsewhere.
+Of two records with one id the newer is the mount's. The older goes once its server does; `layerfs umount` removes what
+a crash left.
 """
 
 import os
@@ -18,6 +20,7 @@ from layerfs.sys.private import runtime_directories, runtime_directory
 from layerfs.value import fields_of, value
 
 SUFFIX: Final = b".json"
+MICROSECONDS: Final = 1_000_000  # in a second
 STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 22 of proc_pid_stat(5)
 
 
@@ -108,13 +111,13 @@ def save(record: Record) -> None:
     """Write a record, whole or not at all."""
     from json import dumps  # not needed by those who only ask
 
-    write_whole(_path(runtime_directory(), record.mount_id), dumps(_to_json(record)).encode())
+    write_whole(_path(runtime_directory(), record), dumps(_to_json(record)).encode())
 
 
 def remove(record: Record) -> None:
-    """Remove a record, unless the file is by now another mount's."""
+    """Remove a record."""
     for directory in runtime_directories():
-        path = _path(directory, record.mount_id)
+        path = _path(directory, record)
         if _load(path) == record:
             with suppress(FileNotFoundError):
                 os.unlink(path)
@@ -133,13 +136,18 @@ def records() -> list[Record]:
     return sorted(_records(), key=lambda record: record.started)
 
 
+def current() -> dict[int, Record]:
+    """Return the recorded mounts of this user by their ids, whoever had those before."""
+    return {record.mount_id: record for record in records()}
+
+
 def prune() -> None:
     """Remove records of mounts that are gone, having been unmounted past us or after their server's crash."""
     mounted = {info.id for info in mountinfo()}
-    here = namespace()
+    here, newest = namespace(), current()
     for record in records():
         gone = record.namespace == here if record.pid == 0 else not record.alive
-        if gone and record.mount_id not in mounted:
+        if gone and (record.mount_id not in mounted or newest.get(record.mount_id, record) != record):
             remove(record)
 
 
@@ -150,8 +158,13 @@ def _records() -> Iterator[Record]:
                 yield record
 
 
-def _path(directory: bytes, number: int) -> bytes:
-    return os.path.join(directory, b"%d" % number + SUFFIX)
+def key(record: Record) -> bytes:
+    """Return a name that no other mount's record ever has."""
+    return b"%d-%d" % (record.mount_id, record.started * MICROSECONDS)
+
+
+def _path(directory: bytes, record: Record) -> bytes:
+    return os.path.join(directory, key(record) + SUFFIX)
 
 
 def _load(path: bytes) -> Record | None:

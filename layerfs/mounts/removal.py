@@ -31,7 +31,7 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
     if info is None:
         _forget(mountpoint, recorded)
         return
-    record = next((record for record in recorded if record.mount_id == info.id), None)
+    record = next((record for record in reversed(recorded) if record.mount_id == info.id), None)
     if record is None:
         _refuse_others(info)
     server = _open_server(record)

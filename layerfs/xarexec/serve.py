@@ -104,7 +104,7 @@ def _sweep(new: bytes) -> None:
     home = os.path.dirname(new)
     namespace = b"-ns-%d" % registry.namespace()
     mounted = {info.target: info.id for info in mountinfo()}
-    dead = {(record.mountpoint, record.mount_id) for record in registry.records() if not record.alive}
+    dead = {(record.mountpoint, record.mount_id) for record in registry.current().values() if not record.alive}
     for name in os.listdir(home):
         if name.endswith(MEMO):
             _forget(os.path.join(home, name))

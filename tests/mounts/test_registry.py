@@ -51,7 +51,7 @@ def test_an_entry_without_upper_and_log_comes_back_as_it_was() -> None:
 
 def test_a_saved_entry_leaves_no_draft(runtime: Path) -> None:
     registry.save(RECORD)
-    assert [path.name for path in runtime.iterdir()] == ["4242.json"]
+    assert [path.name for path in runtime.iterdir()] == ["4242-1500000.json"]
 
 
 def test_entries_are_listed_oldest_first() -> None:
@@ -59,6 +59,29 @@ def test_entries_are_listed_oldest_first() -> None:
     registry.save(newer)
     registry.save(RECORD)
     assert registry.records() == [RECORD, newer]
+
+
+def test_a_mount_that_got_the_id_of_one_that_is_still_served_has_its_own_entry() -> None:
+    """It overwrote the other's: `status` did not know a server that still wrote back."""
+    successor = replace(RECORD, started=2.5)
+    registry.save(successor)
+    registry.save(RECORD)
+    assert registry.records() == [RECORD, successor]
+    assert registry.current() == {4242: successor}
+    registry.prune()
+    assert registry.records() == [RECORD, successor]
+    registry.remove(RECORD)
+    assert registry.records() == [successor]
+
+
+def test_what_had_the_id_of_a_mount_before_and_has_no_server_is_pruned() -> None:
+    mounted = mountinfo()[0].id
+    dead = replace(RECORD, born=RECORD.born + 1, mount_id=mounted)
+    successor = replace(RECORD, started=2.5, mount_id=mounted)
+    for record in (dead, successor):
+        registry.save(record)
+    registry.prune()
+    assert registry.records() == [successor]
 
 
 def test_removing_takes_the_entry_and_never_its_successor() -> None:
