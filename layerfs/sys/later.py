@@ -21,6 +21,21 @@ class _Later(ModuleType):
         return getattr(module, name)
 
 
+class Later:
+    """A module of ours under the name that its import would give: imported when something is first asked of it.
+
+    What was asked for once stays here as an attribute, so the next use costs what a module's attribute costs.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.__dict__["_name"] = name
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(import_module(self._name), name)
+        self.__dict__[name] = found
+        return found
+
+
 def put_off(*names: str) -> None:
     """Have modules imported no sooner than something is asked of them; those that are there already stay."""
     for name in names:

@@ -5,28 +5,35 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from layerfs.errors import InvalidArgument
 from layerfs.model import Stack
 from layerfs.sys import libc
-from layerfs.union import attrs, data, mutate, opened, removal
-from layerfs.union.attrs import Change
-from layerfs.union.copyup import Staged, adopt, needs_copy_up
+from layerfs.sys.later import Later
+from layerfs.union import opened
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
 from layerfs.union.lookup import attributes, lookup
-from layerfs.union.mutate import Caller
 from layerfs.union.opened import Handle
 from layerfs.union.opening import Opener, open_stack
 from layerfs.union.options import UnionOptions
 from layerfs.union.orphans import anchor
 from layerfs.union.readdir import listing_of, load_stepwise, parts_of
-from layerfs.union.rename import renaming
 from layerfs.union.setid import Who, drop_at_write
 from layerfs.union.state import Attributes, Job, Overlay, Writable
 from layerfs.union.validate import validate
 from layerfs.union.work import end_volatile
+
+if TYPE_CHECKING:
+    from layerfs.union import attrs, copyup, data, mutate, removal, rename
+    from layerfs.union.attrs import Change
+    from layerfs.union.copyup import Staged
+    from layerfs.union.mutate import Caller
+else:  # a mount is opened, and answers looks, without what reads and changes files: 12 modules
+    attrs, copyup, data, mutate, removal, rename = (
+        Later(f"layerfs.union.{name}") for name in ("attrs", "copyup", "data", "mutate", "removal", "rename")
+    )
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -188,16 +195,16 @@ class Union:
         return attributes(self._ov, self._ov.node(ino))
 
     @_with_room
-    def set_attributes(self, ino: int, change: Change) -> Attributes:
+    def set_attributes(self, ino: int, change: "Change") -> Attributes:
         """Change attributes; the file is copied up first."""
         return attrs.set_attributes(self._writable(), self._ov.node(ino), change)
 
-    def is_idle(self, ino: int, change: Change) -> bool:
+    def is_idle(self, ino: int, change: "Change") -> bool:
         """Tell whether a change says nothing new: the kernel flushes the times it keeps after each unlink and rename.
 
         Of a lower file without a name only the kernel shows times; they are not worth copying it up.
         """
-        if change != Change(mtime_ns=change.mtime_ns, who=change.who):
+        if change != attrs.Change(mtime_ns=change.mtime_ns, who=change.who):
             return False
         node = self._ov.node(ino)
         if isinstance(node, File) and node.part is None and node.tree.index:
@@ -237,7 +244,7 @@ class Union:
     # Changes
 
     @_with_room
-    def create(self, parent: int, name: bytes, mode: int, caller: Caller) -> File:
+    def create(self, parent: int, name: bytes, mode: int, caller: "Caller") -> File:
         """Make an empty regular file, opened for reading and writing; pair it with `release`."""
         ov = self._writable()
         ov.files.admit()
@@ -246,17 +253,17 @@ class Union:
         return node
 
     @_with_room
-    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: "Caller") -> Node:
         """Make a device, FIFO, socket or regular file."""
         return mutate.mknod(self._writable(), self._ov.directory(parent), name, mode, rdev, caller)
 
     @_with_room
-    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Node:
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: "Caller") -> Node:
         """Make a directory."""
         return mutate.mkdir(self._writable(), self._ov.directory(parent), name, mode, caller)
 
     @_with_room
-    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Node:
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: "Caller") -> Node:
         """Make a symlink."""
         return mutate.symlink(self._writable(), self._ov.directory(parent), name, target, caller)
 
@@ -288,7 +295,7 @@ class Union:
 
     def renaming(self, parent: int, name: bytes, to: int, new: bytes, flags: int = 0) -> Iterator[File]:
         """Rename stepwise: yields each file before it is copied up, so that the caller may copy it in another way."""
-        return renaming(self._writable(), self._ov.directory(parent), name, self._ov.directory(to), new, flags)
+        return rename.renaming(self._writable(), self._ov.directory(parent), name, self._ov.directory(to), new, flags)
 
     # Data
 
@@ -327,22 +334,22 @@ class Union:
 
     def is_large_lower(self, node: File, size: int) -> bool:
         """Tell whether a file would be copied up at its next change, and has at least `size` bytes."""
-        if not node.is_regular or not needs_copy_up(node):
+        if not node.is_regular or not copyup.needs_copy_up(node):
             return False
         return not self.read_only and attributes(self._ov, node).st_size >= size
 
     @_with_room
-    def stage(self, node: File, size: int | None = None) -> Staged | None:
+    def stage(self, node: File, size: int | None = None) -> "Staged | None":
         """Begin a copy-up whose data another thread may copy (`Staged.copy`); None if there is nothing to do.
 
         `size` [bytes] cuts the data short: a truncate is to follow.
         """
         ov = self._writable()
-        return Staged(ov, node, size) if needs_copy_up(node) else None
+        return copyup.Staged(ov, node, size) if copyup.needs_copy_up(node) else None
 
-    def adopt(self, staged: Staged) -> None:
+    def adopt(self, staged: "Staged") -> None:
         """Finish a copy-up: the upper has the file now."""
-        adopt(staged)
+        copyup.adopt(staged)
 
     @_with_room
     def drop_sxid(self, ino: int, who: Who) -> None:

@@ -18,3 +18,20 @@ print(colorsys.rgb_to_hsv(0, 0, 0), sys.modules["colorsys"].__spec__ is not None
 def test_a_module_that_was_put_off_is_imported_when_something_is_asked_of_it() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout.splitlines() == ["False module", "(0.0, 0.0, 0) True"]
+
+
+LATER = """
+import sys
+from layerfs.sys.later import Later
+colorsys = Later("colorsys")
+print("colorsys" in sys.modules, colorsys.rgb_to_hsv(0, 0, 0), "rgb_to_hsv" in vars(colorsys))
+try:
+    colorsys.nothing
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_a_name_of_ours_stands_for_its_module() -> None:
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert done.stdout.splitlines() == ["False (0.0, 0.0, 0) True", "module 'colorsys' has no attribute 'nothing'"]
