@@ -2,7 +2,7 @@
 
 Measured (20 runs, CPU time): 0.02 ms, against 4 ms to import argparse and 3.4 ms to use a parser of `mount`.
 
-It understands well-formed lines only; whoever gets None asks argparse, or shows the usage.
+It understands well-formed lines only. For any other line it returns None; the caller then asks argparse.
 """
 
 import os

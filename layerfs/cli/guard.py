@@ -1,4 +1,4 @@
-"""Whatever goes wrong becomes one line on stderr and an exit status; no traceback reaches a user."""
+"""Errors become one line on stderr and an exit status; no traceback reaches a user."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What a person sees of layers on their way: a bar for each on a terminal, else a line for each that is done."""
+"""Progress of layers for a person: a bar for each layer on a terminal, else a line when each is done."""
 
 import sys
 from collections.abc import Callable

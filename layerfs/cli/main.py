@@ -41,7 +41,7 @@ def xarexec_fuse(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hurry() -> None:
-    """Save a fifth of the start: no garbage is looked for (the server does again), and `inspect` is not imported.
+    """Save a fifth of the start: the garbage collector is off (the server turns it on), `inspect` is not imported.
 
     dataclasses imports it for the signatures of classes without a docstring, which we have none of.
     """
@@ -53,7 +53,7 @@ def _hurry() -> None:
 
 
 def _hear_of_children() -> None:
-    """Undo that the caller ignores SIGCHLD: the status of fusermount3, and of all that we wait for, would be lost."""
+    """Undo that the caller ignores SIGCHLD: the exit status of fusermount3, and of every child, would be lost."""
     import signal
 
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
@@ -61,7 +61,7 @@ def _hear_of_children() -> None:
 
 
 def _open_standard() -> None:
-    """Open /dev/null for what the caller has closed: no file of ours may be taken for it, and printing goes on.
+    """Open /dev/null for closed standard streams, so that no file of ours gets their numbers and printing works.
 
     A program that we become (`xar exec`) finds them closed again.
     """

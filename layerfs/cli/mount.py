@@ -88,7 +88,7 @@ def _usage(message: str) -> NoReturn:
 
 
 def run(arguments: "Arguments") -> int:
-    """Mount, and leave at once: the interpreter's own farewell would cost some milliseconds."""
+    """Mount, and leave by os._exit: the interpreter's own shutdown would cost some milliseconds."""
     if asks_for_help(arguments.options):
         return print_option_help()
     options = parse(os.fsencode(text) for text in arguments.options)

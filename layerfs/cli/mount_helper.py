@@ -4,7 +4,7 @@
     PROGRAM SOURCE TARGET -o OPTIONS                  mount.fuse3: mount -t fuse.layerfs, containerd
     PROGRAM --version
 
-The driver is FUSE unless `-o driver=` says otherwise: whoever calls a FUSE program expects a FUSE mount.
+The driver is FUSE unless `-o driver=` says otherwise: callers of a FUSE program expect a FUSE mount.
 """
 
 import os

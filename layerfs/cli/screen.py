@@ -1,4 +1,4 @@
-"""What a person sees while and after a long piece of work: a bar on a terminal, sizes in units, not too many lines."""
+"""Output for a person during and after long work: a progress bar on a terminal, sizes in units, a few lines."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what is told of progress (done, total); shown on stderr if that is a terminal, and gone at the end."""
+    """Yield a function that is told the progress (done, total). It draws a bar on stderr if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -34,7 +34,7 @@ def size(count: int) -> str:
 
 
 def complain(lines: Sequence[str]) -> None:
-    """Print lines about single files to stderr, the first ones of many."""
+    """Print lines about single files to stderr, at most the first few."""
     for line in lines[:MOST]:
         print(f"layerfs: {one_line(line)}", file=sys.stderr)
     if len(lines) > MOST:

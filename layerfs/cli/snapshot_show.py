@@ -24,7 +24,7 @@ def as_json(info: Info) -> dict[str, Any]:
 
 
 def print_table(infos: Iterable[Info]) -> None:
-    """Print a line for each: name, parent, kind."""
+    """Print a line for each snapshot: name, parent, kind."""
     rows = [("KEY", "PARENT", "KIND"), *((one_line(i.name), one_line(i.parent), i.kind.word) for i in infos)]
     if len(rows) == 1:
         print("there are no snapshots")
@@ -35,7 +35,7 @@ def print_table(infos: Iterable[Info]) -> None:
 
 
 def print_info(info: Info) -> None:
-    """Print all that is known of one."""
+    """Print all that is known of one snapshot."""
     rows = [
         ("name", info.name),
         ("parent", info.parent or "-"),
@@ -49,7 +49,7 @@ def print_info(info: Info) -> None:
 
 
 def print_tree(infos: Iterable[Info]) -> None:
-    """Print each below its parent; one whose parent is not among them stands at the left."""
+    """Print each snapshot below its parent; one whose parent is not listed is not indented."""
     for line in tree_lines(infos):
         print(one_line(line))
 

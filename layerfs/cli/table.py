@@ -1,4 +1,4 @@
-"""Rows for a person: a table where it fits, blocks of lines where a screen is too narrow; nothing is ever cut."""
+"""Rows for a person: a table where it fits, blocks of lines on a narrow screen; nothing is cut."""
 
 import shutil
 import sys

@@ -21,7 +21,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Unmount each in turn, and tell of each that fails; 1 if one did."""
+    """Unmount each path in turn and print each failure; returns 1 if one failed."""
     statuses = [guard(partial(_unmount, mountpoint, arguments.lazy)) for mountpoint in arguments.mountpoints]
     return max(statuses)
 

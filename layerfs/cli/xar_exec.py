@@ -54,7 +54,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: "argparse.Namespace") -> int:
-    """Become the program; the exit status is that of a program that could not be run."""
+    """Become the program by exec; returns an exit status only if it could not be run."""
     from layerfs.cli.xar_mount import seconds
 
     words = args.arguments[1:] if args.arguments[:1] == ["--"] else args.arguments
@@ -135,7 +135,7 @@ def _exec(command: tuple[bytes, ...], environment: dict[bytes, bytes]) -> NoRetu
 
 
 def _pass_on(fd: int) -> None:
-    """Have a descriptor inherited, under a number that scripts do not use."""
+    """Make a descriptor inheritable, under a number that scripts do not use."""
     import fcntl
 
     try:

@@ -39,16 +39,16 @@ class Call:
         self._gone = threading.Event()
 
     def cancel(self) -> None:
-        """Note that nobody waits for the answer any more."""
+        """Note that the client has gone or its deadline has passed."""
         self._gone.set()
 
     def cancelled(self) -> bool:
-        """Tell whether nobody waits for the answer any more."""
+        """Tell whether the client has gone or its deadline has passed."""
         return self._gone.is_set()
 
 
 class Pools:
-    """Threads by what they work for. Names are bounded: what is unknown shares one pool."""
+    """Thread pools by snapshotter name. Names that are not known share one pool, so their number is bounded."""
 
     def __init__(self, known: frozenset[str]) -> None:
         self._known = known
@@ -62,7 +62,7 @@ class Pools:
         return self._pools[name]
 
     def close(self) -> None:
-        """Let the threads end; what they do is finished first."""
+        """End the threads after they have finished what they do."""
         for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
 

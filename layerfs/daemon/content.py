@@ -97,7 +97,7 @@ class ContentStore:
 
 
 class Writing:
-    """A blob that is being sent: pieces wait in a short queue until gRPC's thread takes them."""
+    """A blob that is being sent: pieces wait in a bounded queue until gRPC's thread takes them."""
 
     def __init__(self, ref: str) -> None:
         self._ref = ref
@@ -132,7 +132,7 @@ class Writing:
                 raise
 
     def end(self) -> None:
-        """Let gRPC's thread go, whatever waits for it."""
+        """End gRPC's thread, also if the queue is full."""
         with suppress(queue.Full):
             self._queue.put(None, timeout=PATIENCE)
 

@@ -1,4 +1,4 @@
-"""The store behind the socket: which snapshotter a request means, which snapshot some mounts show, its numbers."""
+"""The store behind the socket: finds the snapshotter of a request and the snapshot of given mounts; counts."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a client sent, read once and within bounds; nothing here is trusted, not even that it is text.
+"""Reading a client's requests within bounds; nothing in them is trusted, not even that it is text.
 
 gRPC bounds a whole message (4 MiB); these bounds keep what is stored, and what a filter may cost, small.
 """

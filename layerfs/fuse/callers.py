@@ -1,4 +1,4 @@
-"""Who asks: what a request says of its caller, and what only /proc knows."""
+"""The caller of a request: what the request says of it, and what only /proc knows."""
 
 from pyfuse3 import RequestContext
 

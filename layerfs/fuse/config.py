@@ -1,4 +1,4 @@
-"""What a FUSE server is told; light to import, since it stands on the way to mount(2)."""
+"""The configuration of a FUSE server; light to import, because each mount waits for it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -33,7 +33,7 @@ class CopyUps:
         self._copiers = trio.CapacityLimiter(COPIERS)
 
     async def ensure(self, ino: int, client: int = 0, size: int | None = None) -> None:
-        """Copy a large lower file up, no further than to `size` [bytes]; small ones are left to whoever changes them.
+        """Copy up a large lower file, at most `size` [bytes] of it; small files are copied up by the change itself.
 
         `client` is the thread that waits for it, 0 if that is unknown. Raises EINTR when it was killed.
         """
@@ -76,7 +76,7 @@ def _copy(staged: Staged, client: int) -> None:
 
 
 def check_client(client: int) -> None:
-    """Raise EINTR where whoever waits for an answer was killed; `client` is 0 if that is unknown."""
+    """Raise EINTR if the client that waits for the answer was killed; `client` is its thread, 0 if unknown."""
     if client and is_killed(client):
         raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
 

@@ -1,6 +1,6 @@
-"""The device, and who reads it next.
+"""The FUSE device, and which of our readers reads it next.
 
-    we, at FUSE_INIT -- the prelude, by hand -- libfuse, for the rest of the mount's life (gate.py says when it reads)
+    we, at FUSE_INIT -- the prelude, by hand -- libfuse, for the rest of the mount's life (event_loop.py)
 
 Only one of them reads at a time, and what one has read and cannot answer the next one gets first: `held`. libfuse needs
 a FUSE_INIT of its own (handshake.py says why), so it begins on a socket on which we play the kernel: there it finds

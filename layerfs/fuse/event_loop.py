@@ -1,4 +1,4 @@
-"""The part of trio that pyfuse3 stands on, made quick: between requests the loop sleeps in our poll(2), not in trio's.
+"""The event loop under pyfuse3, made quick: between requests it sleeps in our poll(2) instead of trio's.
 
 Most of a FUSE round trip in Python is a walk through trio's scheduler. A worker that has answered waits here for the
 device *and* for trio's own epoll descriptor in one poll(2). A request it takes at once, in the same step of the same

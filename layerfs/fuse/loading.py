@@ -1,7 +1,7 @@
 """Loading the listings of directories; others are answered while a large one is read.
 
 A directory of a million names takes seconds. It is read in steps, with a turn for everybody else between two of them.
-Whoever needs the same directory meanwhile waits for it.
+Other requests for the same directory wait until it is loaded.
 """
 
 from collections.abc import AsyncIterator

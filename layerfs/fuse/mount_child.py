@@ -1,4 +1,4 @@
-"""What a server wants of its own mount is asked by a child that has no copy of the device.
+"""Requests of a server to its own mount are made by a child that has no copy of the device.
 
 Whoever asks a mount waits until the server answers, or until the last copy of the device is closed. A thread of the
 server that asks would itself keep the device open: were the server killed at that moment, the thread could not end

@@ -1,4 +1,4 @@
-"""What we tell the kernel unasked: data for its page cache, and attributes that are not true any more.
+"""Notifications to the kernel: data for its page cache, and attributes that are out of date.
 
 libfuse would need a later protocol than we play to it (device.py), so notifications are written to the device by hand.
 """
@@ -27,7 +27,7 @@ class PageCache:
     def changed(self, ino: int) -> None:
         """Have the kernel ask for a node's attributes, and ACLs, when they are needed next.
 
-        Never blocks: no page is touched, and whoever has sent us a request about the node holds its inode.
+        Never blocks: no page is touched, and the request that we are answering holds the node's inode.
         """
         head = wire.notification_header(Notification.INVAL_INODE, wire.INVAL_INODE.size)
         self._tell(head + wire.INVAL_INODE.pack(ino, -1, 0))

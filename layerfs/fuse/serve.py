@@ -84,7 +84,7 @@ def _let_go_of_layers(keep: int) -> None:
 
 
 def _be_a_server() -> None:
-    """Leave behind what came from whoever happened to start us, and hold back what would end us."""
+    """Drop what was inherited from the process that started us, and block the signals that would end us."""
     hold_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, children leave no status
     os.umask(0)  # the kernel has applied the callers'

@@ -1,4 +1,4 @@
-"""The life of one server: handshake, loop, and a way out that leaves no mount and loses no write.
+"""The life of one server: handshake, loop, and an end that leaves no mount and loses no write.
 
 Nothing but the end of the session ends it: unmounted by somebody (the device says ENODEV), or by us on a signal that
 would kill us. A child unmounts (mount_child.py), while the loop goes on answering: umount(2) writes back what is dirty,
@@ -106,7 +106,7 @@ def prepare(config: ServeConfig) -> None:
 
 
 def _was_awaited(record: logging.LogRecord) -> bool:
-    """Drop pyfuse3's complaint that nobody waits for an answer any more: the connection was aborted."""
+    """Ignore pyfuse3's error that a request is no longer awaited: the connection was aborted."""
     return not ("fuse_reply_" in record.msg and record.args == (os.strerror(errno.ENOENT),))
 
 

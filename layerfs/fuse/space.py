@@ -1,4 +1,4 @@
-"""Whether the upper has room for what the kernel has not written back yet.
+"""Tells whether the upper has room for what the kernel has not written back yet.
 
 With the writeback cache write(2) only fills pages; a full upper shows when they are written back, and then only
 fsync(2) and close(2) can tell. So files that are opened where the upper is nearly full are written through

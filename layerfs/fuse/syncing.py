@@ -1,4 +1,4 @@
-"""What is acknowledged as synced is on disk: fsync(2), and the options `sync` and `dirsync`.
+"""fsync(2) and the options `sync` and `dirsync`: what is acknowledged is on disk.
 
 A copy-up renames a file into the upper, and makes directories there. Whoever syncs a file that was just copied up has
 changed the file alone, as far as they know; so the directories that the copy-up has changed are synced with it.

@@ -1,4 +1,4 @@
-"""Byte work leaves the loop here: copy-up data, large reads and writes, fsync.
+"""Threads for what the event loop must not wait for: data of copy-ups, large reads and writes, fsync.
 
 Law: what runs in a thread touches descriptors and bytes, never the union's tables.
 

@@ -1,4 +1,4 @@
-"""`Mount` values made into mounts: the one place for drivers, snapshotters and whoever receives containerd's words.
+"""Mounting `Mount` values: the one place for drivers, snapshotters and clients that receive containerd's mounts.
 
 fuse3.PROGRAM, fuse.PROGRAM   PROGRAM SOURCE TARGET -o OPTIONS is called, which is what mount.fuse3 does; ours is
                               found also where this Python's programs are

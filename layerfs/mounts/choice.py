@@ -65,7 +65,7 @@ def try_kernel(stack: Stack, words: tuple[str, ...]) -> None:
 def _scratch(work: bytes | None) -> Iterator[bytes]:
     """Yield a new directory with `upper`, `work` and `place` in it, within a work directory, and clear it away.
 
-    It is reached by a descriptor: whoever owns the work directory may give its name to another one.
+    It is reached by a descriptor, because the owner of the work directory may exchange it under its name.
     """
     base = os.open(work or os.environb.get(b"TMPDIR", b"/tmp"), _BASE)  # tempfile would cost 10 ms to import
     name = b"layerfs-try-" + os.urandom(8).hex().encode()

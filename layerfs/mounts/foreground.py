@@ -1,4 +1,4 @@
-"""Staying in the foreground beside a mount that needs no server: until it is unmounted, or we are told to unmount it.
+"""Staying in the foreground with a mount that needs no server, until it is unmounted or a signal asks for that.
 
 A supervisor sees one behaviour, whichever driver serves: READY=1 when the mount stands (sd_notify(3)), exit status 0
 when somebody asked for the end, by a signal or by unmounting.

@@ -1,4 +1,4 @@
-"""What is really there: the registry's records crossed with mountinfo, /proc and an answer from the mount itself."""
+"""The health of mounts: the registry's records compared with mountinfo, /proc and an answer of the mount itself."""
 
 import errno
 import os

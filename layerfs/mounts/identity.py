@@ -1,4 +1,4 @@
-"""Who a command is in its tree: what an image's config asks for, taken on after the tree has become the root."""
+"""The identity of a command in its tree (user, groups, environment), assumed after the tree has become the root."""
 
 import errno
 import os

@@ -56,7 +56,7 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
 
 
 def _choose(request: MountRequest) -> tuple[Driver, str]:
-    """Return the driver and why; whoever asks for one does not pay for importing the choice."""
+    """Return the driver and why; `mounts.choice` is imported only if no driver was asked for."""
     if request.driver is not Driver.AUTO:
         return request.driver, request.asked or f"driver={request.driver.value} was asked for"
     from layerfs.mounts.choice import choose

@@ -1,4 +1,4 @@
-"""What the XARs among a stack's layers depend on, put into the stack before it is mounted.
+"""Adding to a stack what the XARs among its layers depend on, before it is mounted.
 
 On the way of every mount: a directory costs one stat(2) here, and only a XAR imports what resolves dependencies.
 """
@@ -66,7 +66,7 @@ def complete(stack: Stack) -> Complete:
 
 
 def _is_package(path: bytes, offset: int | None) -> bool:
-    """Tell whether a layer is a XAR. Whoever opens the layer says what is wrong with one that cannot be looked at."""
+    """Tell whether a layer is a XAR; False for one that cannot be read: opening it later tells what is wrong."""
     try:
         return is_image(path) and look(path, offset).kind is LayerKind.XAR
     except (LayerfsError, OSError):

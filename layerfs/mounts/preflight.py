@@ -1,4 +1,4 @@
-"""What is said before anything is mounted: what stands in the way, in the words of whoever named it."""
+"""Checks before anything is mounted: what stands in the way, with paths as the user gave them."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The process that serves one FUSE mount: detached from whoever started it, recorded, and gone without a trace."""
+"""The process that serves one FUSE mount: detached from its parent, recorded, and nothing left at its end."""
 
 import errno
 import gc
@@ -122,7 +122,7 @@ class Server:
             self._serve(process, record)
 
     def let_go(self) -> None:
-        """Close our copy of the device, which another process serves: if that one dies, whoever asks hears of it."""
+        """Close our copy of the device, which another process serves: if that one dies, clients get an error."""
         os.close(self._device)
         self._device = -1
 

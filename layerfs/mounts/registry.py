@@ -26,7 +26,7 @@ STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 
 
 @value
 class Record:
-    """One recorded mount. `pid` and `born` [clock ticks after boot] name the server for ever; both 0 without one.
+    """One recorded mount. `pid` and `born` [clock ticks after boot] identify the server; both are 0 without one.
 
     FUSE has a server always, the kernel where it serves images below the overlay (`layerfs.mounts.underlay`).
 

@@ -1,4 +1,4 @@
-"""A directory to mount at that nobody has to remove: who dies without clearing away is swept up by the next.
+"""A temporary directory to mount at; one that a killed process left is removed by the next process.
 
 The directory is locked while its mount lasts (processes forked from its owner hold the lock too). Removing one that is
 in use would unmount it: rmdir(2) detaches what other mount namespaces have mounted there.

@@ -1,4 +1,4 @@
-"""Server processes, all started here: by fork from programs of one thread, by exec from programs with more.
+"""Starting server processes: by fork from programs with one thread, by exec from programs with more.
 
     start_forked      the command line: the child goes on with what its parent has opened
     launch_by_exec    a daemon with threads (layerfs.mounts.launch_exec): a fresh interpreter launches, its child serves

@@ -1,4 +1,4 @@
-"""What stands below a kernel overlay where loop devices are refused: one FUSE mount of the merged images, read-only.
+"""The lower of a kernel overlay where loop devices are refused: one read-only FUSE mount of the merged images.
 
     who mounts --+-- makes the overlay, with this mount as its lowest layer, and lets go of it
                  +-- server -- in a mount namespace of its own, which holds neither

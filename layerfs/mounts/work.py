@@ -1,4 +1,4 @@
-"""The work directory of an upper: the one that was named, or the one beside the upper that we choose ourselves."""
+"""The work directory of an upper: the one that was named, or the default one beside the upper."""
 
 import os
 import stat

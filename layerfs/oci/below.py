@@ -1,4 +1,4 @@
-"""The layers below the one that is being applied, as far as its meaning depends on them.
+"""The layers below the one that is being applied: what an entry's meaning can depend on.
 
 What a parent without an entry looks like, whether there is anything to delete, and what a hard link's target holds.
 """

@@ -1,4 +1,4 @@
-"""Who we are to a registry: the files that docker and podman keep, and their credential helpers.
+"""Credentials for registries: the files that docker and podman keep, and their credential helpers.
 
 Looked at in this order: REGISTRY_AUTH_FILE, podman's auth.json, docker's config.json. The most exact entry of the first
 file that has one counts.

@@ -1,6 +1,6 @@
 """A layer from a stream into a directory: the one call that snapshots, the daemon and builds use.
 
-It may be called from any thread, any number at once. Whoever cancels lets `check` raise.
+It may be called from any thread, any number at once. To cancel it, let `check` raise.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """A layer from a snapshot's difference to its parents: the one call that commits, exports and the daemon use.
 
-It may be called from any thread, any number at once. Whoever cancels lets `check` raise.
+It may be called from any thread, any number at once. To cancel it, let `check` raise.
 """
 
 from collections.abc import Callable, Iterator, Sequence

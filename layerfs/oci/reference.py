@@ -1,6 +1,6 @@
 """Names of images: `HOST/REPOSITORY[:TAG][@DIGEST]`, with the grammar that registries have (distribution's reference).
 
-No registry is built in: whoever pulls or pushes names the host, or LAYERFS_REGISTRY does.
+No registry is built in: the name that is pulled or pushed has the host, or LAYERFS_REGISTRY names it.
 """
 
 import os

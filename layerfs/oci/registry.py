@@ -186,7 +186,7 @@ class Registry:
             raise self.refused(response, f"{kind}/{digest}")
 
     def referrers(self, digest: Digest) -> list[Descriptor]:
-        """Return what refers to a manifest: signatures, SBOMs; by the API, or by the tag that stands for it."""
+        """Return what refers to a manifest (signatures, SBOMs): from the referrers API, or from the fallback tag."""
         from layerfs.oci.documents import Index, parse_document
 
         with self.ask("GET", self.path(f"referrers/{digest}"), {"Accept": ACCEPT}) as response:

@@ -1,4 +1,4 @@
-"""A tar written entry by entry: the same entries give the same bytes, for ever.
+"""A tar written entry by entry: the same entries always give the same bytes.
 
 ustar headers, with PAX records where they are too small: long or non-ASCII names, large numbers, xattrs, times with a
 fraction. Owners have no names. Files with large holes are written sparse (PAX 1.0).

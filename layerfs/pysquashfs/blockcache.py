@@ -119,7 +119,7 @@ class BlockCache:
         coming.over.release()
 
     def foresee(self, wanted: list[Job]) -> None:
-        """Have one thread load blocks that will be asked for. Whoever needs one that failed tries again."""
+        """Have one thread load blocks that will be asked for. A block that fails is loaded again when it is needed."""
         if not wanted:
             return
         if len(self._workers) < WORKERS:

@@ -39,7 +39,7 @@ class Places:
         self._return()
 
     def __del__(self) -> None:
-        """Close what is open: whoever has a file of the tree still to read keeps it."""
+        """Close what is open, except what a file that is still to be read needs."""
         for fd in (self._here, self._top):
             if fd >= 0:
                 os.close(fd)

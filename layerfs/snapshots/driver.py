@@ -1,4 +1,4 @@
-"""The contract of a driver: who keeps the bytes of snapshots. Whoever writes a driver needs this file alone.
+"""The contract of a driver, which keeps the bytes of snapshots. The author of a driver needs this file alone.
 
 What a driver is
     A driver turns a snapshot's directory into mounts. It comes by name through the entry-point group

@@ -1,4 +1,4 @@
-"""A store looked after: what is wrong with it, what nobody needs any more, and what it takes."""
+"""Maintenance of a store: checking it, collecting what is not needed, and counting what it takes."""
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -50,7 +50,7 @@ class Tally:
 def check(store: Store, *, repair: bool, progress: Progress = lambda done, total: None) -> list[Fault]:
     """Return all that is wrong with a store; with `repair` what can be mended is.
 
-    What was merely interrupted is no fault: whoever opens a store settles that. A blob whose content differs from its
+    An interrupted step is no fault: opening the store recovers it. A blob whose content differs from its
     digest is moved aside in any case, so that nobody uses it.
     """
     faults = _check_ledger(store)

@@ -1,4 +1,4 @@
-"""What was interrupted, finished or taken back: by whoever opens a store next, and by cleanup.
+"""Recovery: interrupted steps are finished or taken back when a store is opened, and by cleanup.
 
 Killed processes leave a directory that was being made (its lock is free), a removal that the ledger never heard of (the
 directory is in the trash, the row is there), or a commit without its last step. All of them are found without looking

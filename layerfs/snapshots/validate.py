@@ -1,4 +1,4 @@
-"""Keys, names and labels as they arrive from a command line, or from a client that nobody trusts: looked at once.
+"""Validation of keys, names and labels, which may come from a client that is not trusted.
 
 containerd drops a label whose value is empty, wherever one comes from, and so do we.
 """

@@ -1,4 +1,4 @@
-"""What the kernel is told when it mounts FUSE; light to import, since it stands on the way to mount(2)."""
+"""The options of a FUSE mount for the kernel; light to import, because each mount waits for it."""
 
 from layerfs.sys.mounts import MountFlag
 from layerfs.value import value

@@ -1,4 +1,4 @@
-"""What leaves a package cache: the least recently used beyond a bound, quarantine, and what killed processes left.
+"""Eviction from a package cache: the least recently used beyond a bound, quarantine, leftovers of killed processes.
 
 What is in use stays. The owner's processes lock what they use (`layerfs.sys.locks.use`), so an entry that cannot be
 locked alone is in use; a loop device takes no lock, but names its file in /sys; who records mounts says which files

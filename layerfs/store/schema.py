@@ -1,4 +1,4 @@
-"""The tables of the ledger, and how older ones become them: each entry of `MIGRATIONS` is one step forward, for ever.
+"""The tables of the ledger and their migrations: each entry of `MIGRATIONS` is one step forward and never changes.
 
 `PRAGMA user_version` counts the steps that a ledger has behind it. A snapshot keeps its `id` for life, also when its
 key becomes a name, so children refer to the id and a commit changes one row. The expression of an index stays as it is.

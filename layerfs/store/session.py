@@ -1,4 +1,4 @@
-"""Since when a filesystem has been mounted, as far as two moments of it can be told apart."""
+"""The session of a filesystem (boot and mount), to tell whether it was mounted again since."""
 
 import os
 from functools import cache

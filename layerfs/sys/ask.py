@@ -1,4 +1,4 @@
-"""Questions that may never be answered, asked in a child that can be left behind.
+"""Calls that may block for ever (statfs on a dead server), made in a child process that can be abandoned.
 
 A filesystem whose server reads requests and answers none holds whoever asks, beyond the reach of SIGKILL
 (request_wait_answer in fs/fuse/dev.c): a thread that asks keeps its process from ending. The child has nothing of ours

@@ -45,7 +45,7 @@ def mapped_tree(path: bytes, namespace: int) -> int:
 
 
 def namespace_of(uids: tuple[IdRun, ...], gids: tuple[IdRun, ...]) -> int:
-    """Return the descriptor of a user namespace with these maps; whoever is in it is gone. Raises OSError."""
+    """Return the descriptor of a user namespace with these maps, in which no process is left. Raises OSError."""
     told, tell = os.pipe()
     heard, hear = os.pipe()
     actions = [(os.POSIX_SPAWN_DUP2, told, 0), (os.POSIX_SPAWN_DUP2, hear, 1)]

@@ -1,4 +1,4 @@
-"""User ids across user namespaces."""
+"""User ids as they are outside of our user namespace."""
 
 
 def outside_id(uid: int) -> int:

@@ -1,4 +1,4 @@
-"""Imports that are put off: what somebody imports but nobody here asks anything of need not be loaded.
+"""Lazy imports: modules that are loaded when they are first used.
 
 Measured (20 runs, CPU time): `dataclasses` without `inspect` is imported in 1.4 ms instead of 5.1, which every verb but
 `mount` would wait for; a server without `ssl` and `hmac` keeps 5 MB less.
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _Later(ModuleType):
-    """A module that is imported when something is asked of it (importlib's LazyLoader already does for its name)."""
+    """A module that is imported at its first use (importlib's LazyLoader imports already when asked for its name)."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
@@ -22,7 +22,7 @@ class _Later(ModuleType):
 
 
 class Later:
-    """A module of ours under the name that its import would give: imported when something is first asked of it.
+    """A name that stands for a module, which is imported at the first use.
 
     What was asked for once stays here as an attribute, so the next use costs what a module's attribute costs.
     """
@@ -37,6 +37,6 @@ class Later:
 
 
 def put_off(*names: str) -> None:
-    """Have modules imported no sooner than something is asked of them; those that are there already stay."""
+    """Have modules imported at their first use; those that are imported already stay."""
     for name in names:
         sys.modules.setdefault(name, _Later(name))

@@ -24,7 +24,7 @@ def trim_memory() -> None:
 
 
 def lift_limits() -> None:
-    """Let a process that serves others do what the host permits, not what was left to whoever happened to start it."""
+    """Raise the limits of a server to what the host permits; those of its parent do not matter."""
     names = ("AS", "CPU", "DATA", "FSIZE", "NPROC", "RSS")
     for limit in (getattr(resource, f"RLIMIT_{name}") for name in names):
         _lift(limit, resource.RLIM_INFINITY)

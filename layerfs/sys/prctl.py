@@ -1,4 +1,4 @@
-"""What a process says to the kernel about itself (prctl(2))."""
+"""Attributes of this process, set by prctl(2)."""
 
 from layerfs.sys.libc import call
 

@@ -1,4 +1,4 @@
-"""What is on disk when the call returns: a whole filesystem, or the names in one directory."""
+"""Syncing a whole filesystem, or the names in one directory: on disk when the call returns."""
 
 import os
 from typing import Final

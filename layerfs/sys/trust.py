@@ -119,7 +119,7 @@ class _Walker:
         os.chmod(name, mode, dir_fd=self.fd)  # the directory it is in was seen: nobody else can exchange it
 
     def _see(self, fd: int, path: bytes) -> tuple[os.stat_result, int]:
-        """Return the state and the mount of a step that is trusted; whoever serves it is asked only then."""
+        """Return the state and the mount of a step. It is trusted first, because stat may ask a FUSE server."""
         mount = mount_of(fd)
         why = "" if mount == self.mount else _why_not_served(mount, self.owners)
         if not why:

@@ -1,4 +1,4 @@
-"""Whether anybody uses a directory: as a layer of a mount in any mount namespace, or as something that is open."""
+"""Tells whether a directory is in use: as a layer of a mount in any mount namespace, or by an open file."""
 
 import os
 from collections.abc import Iterator

@@ -123,7 +123,7 @@ def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Cha
 
 
 def _override(ov: Writable, path: dirs.Target, uid: int, gid: int, mode: int | None) -> None:
-    """Write owner and mode into the xattr that stands for them."""
+    """Write owner and mode into the override xattr."""
     st = target.stat(path)
     old = ov.owners.stored(ov.upper.tree, path, st)
     bits = stat.S_IMODE(old.st_mode) if mode is None else stat.S_IMODE(mode)

@@ -143,7 +143,7 @@ def needs_copy_up(node: File) -> bool:
 def copy_up(
     ov: Writable, node: File, size: int | None = None, *, keep_open: bool = False, all_names: bool = True
 ) -> None:
-    """Copy a file up, inline: for small files, and for what has no data. `keep_open` for whoever opens it next.
+    """Copy a file up inline: small files, and what has no data. `keep_open` keeps its descriptor for an open.
 
     All known names of a lower hard link become names of the copy; a rename asks for no more than its own.
     """
@@ -257,7 +257,7 @@ def link_upper(ov: Writable, node: File, parent: Directory, name: bytes) -> None
 
 
 def _publish(ov: Writable, part: Part, rename: Callable[[int], None]) -> None:
-    """Move something into an upper directory whose times are not to show it: nothing changed for whoever looks."""
+    """Move something into an upper directory and keep the directory's times: its merged content is the same."""
     at = ov.fd(part)
     before = os.fstat(at)
     try:

@@ -1,4 +1,4 @@
-"""Numbers that layers write into their marks, read within bounds: nonsense is no number, and costs no more than that.
+"""Numbers in the marks of layers, parsed within bounds; anything else is None. Layers are not trusted.
 
 Python's int() takes a sign, blanks, underscores and other scripts' digits, and any length; a layer is a stranger's.
 """

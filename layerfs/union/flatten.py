@@ -1,4 +1,4 @@
-"""Making a merged directory independent of its place, so that it can be renamed.
+"""Flattening a merged directory: what is in its lowers is copied up, so that it can be renamed.
 
 By `overlay.redirect` where the kernel reads it back; else by copying its whole tree into the upper, deepest first.
 That is done stepwise: a caller may let others in between two steps, since each leaves the merged tree as it was.
@@ -121,7 +121,7 @@ def _make_opaque(ov: Writable, node: Directory) -> None:
 
 
 def _drop_whiteouts(fd: int, names: list[bytes]) -> None:
-    """Remove whiteouts without a trace in the directory's times: nothing changed for whoever looks."""
+    """Remove whiteouts and keep the directory's times: its merged content is the same."""
     before = os.fstat(fd)
     for name in names:
         dirs.remove(fd, name)

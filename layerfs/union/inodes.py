@@ -1,4 +1,4 @@
-"""What the kernel knows by number: nodes, the table of them, and the numbers they bear.
+"""What the kernel knows by number: nodes, and the table of nodes by their numbers.
 
 A node's number is its st_ino and its FUSE node id at once. It comes from the object that the layers hold first (for
 what has been copied up: from the lower that it came from), so that copy-up, rename and remount leave it alone.
@@ -102,7 +102,7 @@ class Opened:
         self.aliases: dict[tuple[Directory, bytes], None] = {}  # its names but the one in the node, in order
         self.mtime_ns: int | None = None  # what the kernel knows, while it caches writes
         self.incomplete = False  # the upper has the file, but not at each of its names
-        self.kept_at: KeptAt | None = None  # where a file without a name is found (unnamed.py)
+        self.kept_at: KeptAt | None = None  # where a file without a name is found (orphans.py)
         self.unnamed_in: Tree | None = None  # the tree of a file that has no name any more
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
 

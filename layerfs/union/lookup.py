@@ -48,7 +48,7 @@ def _absent(name: bytes) -> OSError:
 
 
 def node_at(ov: Overlay, parent: Directory, name: bytes) -> Node:
-    """Find the node of a name, as `lookup`, for whoever has no use for its attributes yet."""
+    """Find the node of a name as `lookup` does, without its attributes."""
     where = listing_of(ov, parent).names.get(name)
     if not isinstance(where, Part):
         return lookup(ov, parent, name)[0]

@@ -1,4 +1,4 @@
-"""Whose marks are believed: redirects and metacopies show what their author may not read.
+"""Which marks are trusted. A redirect or metacopy can show what its author may not read.
 
 Kernel overlayfs follows them in trusted.* alone, which only root sets, and in user.* only for whoever mounted with
 `userxattr` (overlayfs.rst, "user xattr").
@@ -17,9 +17,9 @@ from layerfs.value import value
 
 @value
 class MarkTrust:
-    """Whose marks count that show what their author may not read: redirects and metacopies.
+    """The xattr prefixes, and the owner, whose redirects and metacopies are trusted.
 
-    Whoever owns a file, or may write to it, sets user.* on it. trusted.* is root's alone.
+    The owner of a file, and everybody who may write to it, can set user.* on it. trusted.* is root's alone.
     """
 
     prefixes: tuple[str, ...] = OVERLAYS
@@ -34,9 +34,9 @@ ALL: Final = MarkTrust()
 
 
 def mark_trust_of(options: UnionOptions) -> MarkTrust:
-    """Return whose redirects and metacopies count: as in the kernel root's own, or user.* where that is asked for.
+    """Return which redirects and metacopies are trusted: root's (trusted.*) as in the kernel, or user.* if asked for.
 
-    A plain user's mount believes what is the user's alone, since it keeps its own redirects there.
+    A mount of an unprivileged user trusts user.* on that user's own files, since its own redirects are there.
     """
     if options.userxattr:
         return MarkTrust((USER,))

@@ -57,7 +57,7 @@ def keep_staged(ov: Writable, node: File, name: bytes) -> None:
 
 
 def _in_work(ov: Writable, name: bytes) -> KeptAt:
-    """Return where a file in the scratch directory is found again; whoever owns that may exchange it meanwhile."""
+    """Return where a file in the scratch directory is found again, with its identity: its owner may exchange it."""
     work = ov.upper.work.fd
     st = os.lstat(name, dir_fd=work)
 

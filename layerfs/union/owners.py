@@ -51,7 +51,7 @@ class Owners:
             self.identity = False
 
     def _believes(self, st: Attributes) -> bool:
-        """Tell whether an override may say who owns an object: whoever may write to a file may set user.* on it.
+        """Tell whether an override xattr on an object counts: everybody who may write to a file can set user.* on it.
 
         Everywhere if overrides were asked for, else on what only root, or we, may write to (as image stores keep it).
         """

@@ -1,4 +1,4 @@
-"""How many descriptors of files are open at once, and which of them may be closed.
+"""The pool of open file descriptors: how many are open, and which may be closed to make room.
 
 A thousand open files of a container need not be a thousand of ours: what can be opened again is closed when there are
 too many.

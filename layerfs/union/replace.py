@@ -1,4 +1,4 @@
-"""Replacing what is at a name of the upper, so that the lowers never shine through meanwhile.
+"""Replacing what is at a name of the upper atomically: at no moment does the lower name show.
 
 One rename does it where the upper's filesystem has RENAME_EXCHANGE and RENAME_WHITEOUT. Others (FUSE filesystems, NFS)
 say EINVAL. There a file `.wh.NAME` hides the lowers for as long as the name is vacant, so a crash leaves old or new, or

@@ -1,4 +1,4 @@
-"""What stat says of an object: as its layer has it, or with some of it replaced."""
+"""The attributes that stat shows: as the layer has them, or with some replaced."""
 
 import os
 

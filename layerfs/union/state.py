@@ -1,4 +1,4 @@
-"""What one union holds: its trees, its nodes, its scratch directory. The other modules of this room are verbs on it.
+"""The state of one union: its trees, nodes and scratch directory. The other modules of this room are operations on it.
 
 A function that changes something takes a `Writable`, which has an upper; one that only reads takes an `Overlay`.
 """

@@ -1,4 +1,4 @@
-"""What cannot be stacked, said before anything is touched. Both drivers follow these rules.
+"""Rules for stacks, checked before anything is touched. Both drivers follow them.
 
 Directories that are stacked may not be inside each other, as in the kernel's overlayfs (fs/overlayfs/super.c,
 ovl_check_overlapping_layers): that is decided on one filesystem. What is mounted inside a layer is not in the layer,

@@ -1,4 +1,4 @@
-"""The scratch directory of an upper: ours alone, locked, emptied, and marked where the kernel would mark it.
+"""The scratch directory of an upper: only we can write to it; locked, emptied, and marked as the kernel does.
 
     WORK/work      scratch, as kernel overlayfs has it: a real directory of ours, 0700, pinned; whoever owns WORK may
                    rename it, but not enter it. flock(2) on it says that this mount has it: nobody else can open it.
@@ -88,7 +88,7 @@ def upper_in_use(upper: bytes) -> bool:
 
 
 def _open_base(path: bytes) -> int:
-    """Open the work directory itself, which whoever named it has resolved: a symlink was put there since."""
+    """Open the work directory, whose path is already resolved; a symlink that was put there since is refused."""
     try:
         return os.open(path, _OPEN)
     except NotADirectoryError as error:

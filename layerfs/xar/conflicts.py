@@ -1,4 +1,4 @@
-"""Files that two packages of a stack both provide: the upper one is seen, whoever needs the lower one gets another.
+"""Files that two packages of a stack both provide: only the upper one is seen, also by users of the lower one.
 
 Directories merge, and whiteouts are there to hide something, so neither is a conflict; a file over a directory is.
 

@@ -1,4 +1,4 @@
-"""What a file's content is called: XXH3-128 where it must be quick, SHA-256 where somebody might want to deceive.
+"""Digests of a file's content: XXH3-128 where speed matters, SHA-256 where collisions could be forged.
 
 Read in pieces, so that an image of any size takes little memory. 32-bit UUIDs of XAR headers name nothing here.
 """

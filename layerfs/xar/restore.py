@@ -1,4 +1,4 @@
-"""Owner, xattrs, mode and times of what was extracted, as far as they are ours to set."""
+"""Owner, xattrs, mode and times of extracted files, as far as this user may set them."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Where the packages are that a XAR's DEPENDENCIES name. The header has base names only, so places decide.
+"""Finding the packages that a XAR's DEPENDENCIES name. The header has base names only; the search path decides.
 
     1. beside     the directory of the dependant, as it was named and where symlinks lead; for a dependant in a package
                   cache: the very packages that it was added with (`layerfs cache add --deps`)

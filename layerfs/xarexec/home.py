@@ -1,4 +1,4 @@
-"""Where a user's shared mounts are: a directory that nobody else can have filled, below a root open to everybody.
+"""Where a user's shared mounts are: a directory that only this user can have filled, below a root open to everybody.
 
     ROOT/uid-1000/                       0700, this user's, by the id of the initial user namespace
         8f583eae-...-ns-4026531841       a mountpoint of the mount namespace with that inode number; before it -pid-N

@@ -1,4 +1,4 @@
-"""What a XAR depends on, remembered: looking it up anew would cost each start of a program more than all else.
+"""Memos of what a XAR depends on: resolving it again at each start of a program would cost more than all else.
 
 A memo beside the shared mounts holds what was found, and the stamp of everything that could change the answer: the
 files, every directory in which one of them was found or might be (a new file there may be a better answer, or make a

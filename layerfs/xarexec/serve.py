@@ -1,4 +1,4 @@
-"""The beginning and the end of a shared mount: who finds none makes it, and its server leaves when nobody uses it."""
+"""The beginning and the end of a shared mount: the first caller makes it, and its server ends it when it is unused."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ def mount_anew(file: bytes, xar: XarFile, path: bytes, timeout: float) -> bool:
 
 
 def _mount(file: bytes, xar: XarFile, path: bytes, timeout: float) -> bool:
-    """Read strictly what was only glanced at, and mount it; False if it is not what it was."""
+    """Check the XAR's header strictly and mount it; False if the file has changed."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         read_strictly(fd, file)
@@ -65,7 +65,7 @@ def _mount(file: bytes, xar: XarFile, path: bytes, timeout: float) -> bool:
 
 
 def _attachment() -> AttachOptions:
-    """Return how a XAR is attached: its files belong to nobody, and are for whoever runs it, as in the reference.
+    """Return how a XAR is attached: the owners of its files do not restrict the user who runs it, as in the reference.
 
     Root may do everything anyway, and lets the programs in that it starts as other users.
     """
@@ -73,7 +73,7 @@ def _attachment() -> AttachOptions:
 
 
 def leave(path: bytes, unused: Callable[[], bool]) -> bool:
-    """Unmount for a server that has had nothing to do, unless somebody uses the mount or looks at it."""
+    """Unmount an idle server's mount, unless it is in use or its lock is held."""
     try:
         with locked(path, wait=False):
             if not unused():
@@ -115,14 +115,14 @@ def _sweep(new: bytes) -> None:
 
 
 def _forget(memo: bytes) -> None:
-    """Remove an old memo; the XAR it is about may be gone, or is resolved again."""
+    """Remove a memo older than FORGET; the XAR is resolved again if it is still used."""
     with suppress(FileNotFoundError):
         if time.time() - os.stat(memo).st_mtime > FORGET:
             os.unlink(memo)
 
 
 def _clear(path: bytes) -> None:
-    """Remove a mountpoint that is dead or not mounted, unless somebody is at it: then it is theirs now."""
+    """Remove a mountpoint that is dead or not mounted, unless another process holds its lock."""
     try:
         with locked(path, wait=False):
             if not answers(path):

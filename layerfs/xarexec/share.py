@@ -37,7 +37,7 @@ class Shared:
 
 
 def mount(file: bytes, timeout: float = TIMEOUT, *, to_run: bool = False) -> Shared:
-    """Return the mount of a XAR, made if there is none that answers; `timeout` [s] is for one that is made, 0 for ever.
+    """Return the mount of a XAR, made if none answers; a new one goes after `timeout` [s] without use, 0 for never.
 
     Raises what `examine`, `place` and launching raise; InvalidArgument, before anything is mounted, for a XAR without a
     target that is `to_run`.

@@ -63,7 +63,7 @@ def _alone(path: bytes, stamp: Stamp) -> Members:
 
 
 def _glance(fd: int, file: bytes) -> dict[bytes, bytes]:
-    """Return what a XAR's header says, taken at its word: whoever mounts it reads it strictly first."""
+    """Return what a XAR's header says without checking it; it is read strictly before it is mounted."""
     text = os.pread(fd, _HEADER, 0).partition(STOP)[0]
     pairs = (line.split(b'="', 1) for line in text.split(b"\n") if b'="' in line)
     values = {key: value.removesuffix(b'"') for key, value in pairs}
