@@ -21,8 +21,13 @@ class _Later(ModuleType):
         return getattr(module, name)
 
 
+def later(package: str, names: str) -> list["Later"]:
+    """Return a stand-in for each module of a package; `names` are divided by blanks."""
+    return [Later(f"{package}.{name}") for name in names.split()]
+
+
 class Later:
-    """A name that stands for a module, which is imported at the first use.
+    """A stand-in for a module, which is imported at the first use. Any thread may use it.
 
     What was asked for once stays here as an attribute, so the next use costs what a module's attribute costs.
     """

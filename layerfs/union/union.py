@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from layerfs.errors import InvalidArgument
 from layerfs.model import Stack
 from layerfs.sys import libc
-from layerfs.sys.later import Later
+from layerfs.sys.later import later
 from layerfs.union import opened
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
@@ -27,13 +27,8 @@ from layerfs.union.work import end_volatile
 
 if TYPE_CHECKING:
     from layerfs.union import attrs, copyup, data, mutate, removal, rename
-    from layerfs.union.attrs import Change
-    from layerfs.union.copyup import Staged
-    from layerfs.union.mutate import Caller
-else:  # a mount is opened, and answers looks, without what reads and changes files: 12 modules
-    attrs, copyup, data, mutate, removal, rename = (
-        Later(f"layerfs.union.{name}") for name in ("attrs", "copyup", "data", "mutate", "removal", "rename")
-    )
+else:  # a mount is opened, and answers looks, without the 12 modules that read and change files
+    attrs, copyup, data, mutate, removal, rename = later("layerfs.union", "attrs copyup data mutate removal rename")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -195,11 +190,11 @@ class Union:
         return attributes(self._ov, self._ov.node(ino))
 
     @_with_room
-    def set_attributes(self, ino: int, change: "Change") -> Attributes:
+    def set_attributes(self, ino: int, change: "attrs.Change") -> Attributes:
         """Change attributes; the file is copied up first."""
         return attrs.set_attributes(self._writable(), self._ov.node(ino), change)
 
-    def is_idle(self, ino: int, change: "Change") -> bool:
+    def is_idle(self, ino: int, change: "attrs.Change") -> bool:
         """Tell whether a change says nothing new: the kernel flushes the times it keeps after each unlink and rename.
 
         Of a lower file without a name only the kernel shows times; they are not worth copying it up.
@@ -244,7 +239,7 @@ class Union:
     # Changes
 
     @_with_room
-    def create(self, parent: int, name: bytes, mode: int, caller: "Caller") -> File:
+    def create(self, parent: int, name: bytes, mode: int, caller: "mutate.Caller") -> File:
         """Make an empty regular file, opened for reading and writing; pair it with `release`."""
         ov = self._writable()
         ov.files.admit()
@@ -253,17 +248,17 @@ class Union:
         return node
 
     @_with_room
-    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: "Caller") -> Node:
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: "mutate.Caller") -> Node:
         """Make a device, FIFO, socket or regular file."""
         return mutate.mknod(self._writable(), self._ov.directory(parent), name, mode, rdev, caller)
 
     @_with_room
-    def mkdir(self, parent: int, name: bytes, mode: int, caller: "Caller") -> Node:
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: "mutate.Caller") -> Node:
         """Make a directory."""
         return mutate.mkdir(self._writable(), self._ov.directory(parent), name, mode, caller)
 
     @_with_room
-    def symlink(self, parent: int, name: bytes, target: bytes, caller: "Caller") -> Node:
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: "mutate.Caller") -> Node:
         """Make a symlink."""
         return mutate.symlink(self._writable(), self._ov.directory(parent), name, target, caller)
 
@@ -339,7 +334,7 @@ class Union:
         return not self.read_only and attributes(self._ov, node).st_size >= size
 
     @_with_room
-    def stage(self, node: File, size: int | None = None) -> "Staged | None":
+    def stage(self, node: File, size: int | None = None) -> "copyup.Staged | None":
         """Begin a copy-up whose data another thread may copy (`Staged.copy`); None if there is nothing to do.
 
         `size` [bytes] cuts the data short: a truncate is to follow.
@@ -347,7 +342,7 @@ class Union:
         ov = self._writable()
         return copyup.Staged(ov, node, size) if copyup.needs_copy_up(node) else None
 
-    def adopt(self, staged: "Staged") -> None:
+    def adopt(self, staged: "copyup.Staged") -> None:
         """Finish a copy-up: the upper has the file now."""
         copyup.adopt(staged)
 
