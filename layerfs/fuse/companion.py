@@ -91,8 +91,13 @@ def _be_woken_at_once() -> None:
 
 
 def _hurry(process: int) -> None:
-    """Have a process that will need a moment of the processor get it before others, as root may (sched(7))."""
+    """Have a process that will need a moment of the processor get it before others, as root may (sched(7)).
+
+    An autogroup is a session's: one that is shared with others is left alone.
+    """
     with suppress(OSError):
+        if os.getsid(process) != process:
+            return
         with open(f"/proc/{process}/autogroup", "w") as file:
             file.write(str(HIGHEST))
         os.setpriority(os.PRIO_PROCESS, process, HIGHEST)

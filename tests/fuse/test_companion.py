@@ -102,6 +102,17 @@ def test_a_mount_that_ends_during_the_import_has_the_server_killed(mount: Greedy
     _wait_for(called.exists)
 
 
+def test_nobody_else_of_the_servers_session_is_preferred_to_others(mount: Greedy, called: Path) -> None:
+    """A session's autogroup got the highest priority, and two busy loops in it stopped the whole machine."""
+    group = Path("/proc/self/autogroup")
+    before = group.read_text() if group.exists() else ""
+    mount.hold()
+    unmount(os.fsencode(mount.target))
+    os.waitpid(mount.pid, 0)
+    _wait_for(called.exists)
+    assert (group.read_text() if group.exists() else "") == before
+
+
 def test_a_connection_that_is_aborted_during_the_import_leaves_no_dead_mount(mount: Greedy, called: Path) -> None:
     require("root")
     device = os.stat(mount.target).st_dev
