@@ -20,7 +20,7 @@ contents have not changed is not built again: it is taken from the pack before (
 (--cache). The files are read where the plan found them; a tree that has other modules, or other versions of them, is
 refused.
 
-  xar       (default) a XAR for each layer; the topmost one depends on the others: layerfs mount DIR/TOP.xar MOUNTPOINT
+  xar       (default) a XAR for each layer; the topmost one depends on all others: layerfs mount DIR/layer.xar MNT
   squashfs  an image for each layer, for any program that mounts them
   oci       an OCI layout, for layerfs image import DIR and others"""
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")

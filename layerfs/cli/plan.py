@@ -56,6 +56,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="of each byte that leaves its layer of the plan before (default: %(default)s)",
     )
     parser.add_argument("-o", "--output", metavar="PLAN", help="write the plan to this file, as JSON")
+    parser.add_argument("--svg", metavar="FILE", help="draw the layers over the graph into this file")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
 
 
@@ -71,14 +72,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.history is not None:
         graph = with_history(graph, read_history(os.fsencode(arguments.history)))
     units = make_units(graph)
-    before = read_previous(os.fsencode(arguments.previous), units) if arguments.previous is not None else ()
-    prices = Prices(arguments.layer_price, arguments.move_price, before)
+    before = (
+        read_previous(os.fsencode(arguments.previous), units) if arguments.previous is not None else ((), frozenset())
+    )
+    prices = Prices(arguments.layer_price, arguments.move_price, *before)
     found = make_plan(units, arguments.k, prices)
     shown = describe(units, found, arguments.k, prices, source_of(words) if packable else None)
     text = json_text(shown) + "\n"
     if arguments.output is not None:
         with open(arguments.output, "w", encoding="utf-8") as file:
             file.write(text)
+    if arguments.svg is not None:
+        from layerfs.plan.picture import draw
+
+        with open(arguments.svg, "w", encoding="utf-8") as file:
+            file.write(draw(units, shown))
     print(text if arguments.json else "\n".join(map(one_line, _lines(shown))) + "\n", end="")
     return 0
 
@@ -98,8 +106,8 @@ def _lines(shown: Mapping[str, Any]) -> Iterator[str]:
         rows.append([other["name"], f"{other['layers']} layers", _share(shown, other["expected_bytes"]) + note])
     yield "expected bytes per build:"
     yield from (f"  {line}" for line in columns(rows))
-    if shown["moved_bytes"]:
-        yield f"moved since the previous plan: {_size(shown['moved_bytes'])}"
+    if "stays" in str(shown["layers"]) or shown["moved_bytes"]:
+        yield f"sent now: {_size(shown['sent_bytes'])}; moved to another layer: {_size(shown['moved_bytes'])}"
 
 
 def _share(shown: Mapping[str, Any], expected: int) -> str:

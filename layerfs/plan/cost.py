@@ -2,7 +2,10 @@
 
     cost(plan) = sum over layers L of bytes(L) * P(L changes)      expected bytes re-transferred for the next build
                + layer price * number of layers
-               + move price * bytes of the modules that are in another layer than in the previous plan
+               + move price * bytes of the layers that are not as they were in the previous plan
+
+The last line has what is sent now: a layer is not sent if it has the modules that it had, and none of them changed. So
+a module that moves costs both its layers, unless they are sent anyway.
 
 A layer changes when one of its units does: P(L) = 1 - exp(-W), W the weight of all hazards that reach a unit of L, each
 counted once. A plan is here a list of layer numbers, one for each unit; layers of a plan with a previous one keep their
@@ -16,18 +19,22 @@ from typing import Final
 from layerfs.plan.units import Units, chance_of
 
 LAYER_PRICE: Final = 64 << 10  # bytes; guessed: what a layer more costs each mount, in bytes that take as long to fetch
-MOVE_PRICE: Final = 0.1  # for each byte; guessed: a moved byte is sent once, and a plan lives for about ten builds
+MOVE_PRICE: Final = 0.1  # for each byte sent now; a division lives for about ten builds: from 3 to 30 cost the same
 
 Assignment = list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What is charged beside the expected bytes; `before` has the previous layer of each unit, -1 for a new one."""
+    """What is charged beside the expected bytes; `before` has the previous layer of each unit, -1 for a new one.
+
+    `clean` are the previous layers whose modules are all there, unchanged.
+    """
 
     layer: float = LAYER_PRICE
     move: float = MOVE_PRICE
     before: tuple[int, ...] = ()
+    clean: frozenset[int] = frozenset()
 
 
 def layer_weights(units: Units, plan: Sequence[int]) -> dict[int, float]:
@@ -69,7 +76,26 @@ def moved_bytes(units: Units, plan: Sequence[int], before: Sequence[int]) -> int
     return sum(size for layer, old, size in pairs if old >= 0 and layer != old)
 
 
+def same_layers(plan: Sequence[int], prices: Prices) -> set[int]:
+    """Return the layers of a plan that are as they were: they are not sent."""
+    if not prices.before:
+        return set()
+    same = set(prices.clean) & set(plan)
+    for layer, old in zip(plan, prices.before, strict=True):
+        if layer != old:
+            same -= {layer, old}
+    return same
+
+
+def sent_bytes(units: Units, plan: Sequence[int], prices: Prices) -> int:
+    """Return the bytes of the layers that are sent now; 0 if there was no plan before, when all is."""
+    if not prices.before:
+        return 0
+    same = same_layers(plan, prices)
+    return sum(size for layer, size in zip(plan, units.sizes, strict=True) if layer not in same)
+
+
 def cost(units: Units, plan: Sequence[int], prices: Prices) -> float:
     """Return the objective of a plan."""
-    extra = prices.layer * len(set(plan)) + prices.move * moved_bytes(units, plan, prices.before)
+    extra = prices.layer * len(set(plan)) + prices.move * sent_bytes(units, plan, prices)
     return expected_bytes(units, plan) + extra

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from layerfs.errors import InvalidArgument
 from layerfs.plan.baselines import BASELINES
-from layerfs.plan.cost import Prices, cost, expected_bytes, layer_sizes, layer_weights, moved_bytes
+from layerfs.plan.cost import Prices, cost, expected_bytes, layer_sizes, layer_weights, moved_bytes, sent_bytes
 from layerfs.plan.jsonfile import read_json
 from layerfs.plan.planner import LAYERS, stacked
 from layerfs.plan.units import Units, chance_of
@@ -45,6 +45,7 @@ def describe(
         "bytes": units.graph.size,
         "expected_bytes": round(expected_bytes(units, plan)),
         "moved_bytes": moved_bytes(units, plan, prices.before),
+        "sent_bytes": sent_bytes(units, plan, prices) if prices.before else units.graph.size,
         "cost": round(cost(units, plan, prices)),
         "layer_price": prices.layer,
         "move_price": prices.move,
@@ -97,15 +98,18 @@ def _percent(chance: float) -> str:
     return f"{chance:.2%}" if chance < 0.1 else f"{chance:.0%}"
 
 
-def read_previous(path: bytes, units: Units) -> tuple[int, ...]:
-    """Return the layer that each unit had in a plan, -1 for a new one; the plan is a stranger's.
+def read_previous(path: bytes, units: Units) -> tuple[tuple[int, ...], frozenset[int]]:
+    """Return the layer that each unit had in a plan, -1 for a new one, and the layers of which nothing has changed.
+
+    The plan is a stranger's. A module has changed if its version or its bytes are others.
 
     A circle of modules that were in several layers was in the one that had most of its bytes. Raises InvalidArgument
     for what is no plan, and for a plan of another graph: fewer than half of the modules of the smaller of the two are
     in both.
     """
     shown = os.fsdecode(path)
-    layer_of = placed(shown, read_json(path))
+    document = read_json(path)
+    layer_of = placed(shown, document)
     names = {module.name for module in units.graph.modules}
     both = len(names & layer_of.keys())
     if 2 * both < min(len(names), len(layer_of)) or not both:
@@ -119,7 +123,16 @@ def read_previous(path: bytes, units: Units) -> tuple[int, ...]:
             if module.name in layer_of:
                 shares[layer_of[module.name]] = shares.get(layer_of[module.name], 0) + module.size + 1
         before.append(max(shares, key=lambda layer: (shares[layer], -layer)) if shares else -1)
-    return tuple(before)
+    return tuple(before), _clean(document, units)
+
+
+def _clean(document: Mapping[str, Any], units: Units) -> frozenset[int]:
+    now = {module.name: (module.version, module.size) for module in units.graph.modules}
+    return frozenset(
+        layer["id"]
+        for layer in document["layers"]
+        if all(now.get(each["name"]) == (each.get("version", ""), each.get("bytes")) for each in layer["modules"])
+    )
 
 
 def placed(shown: str, document: Mapping[str, Any]) -> dict[str, int]:

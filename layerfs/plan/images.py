@@ -98,5 +98,8 @@ def _fits(path: bytes, name: bytes, dropped: Dropped) -> bool:
 
 
 def names_of(ids: Sequence[int], prefix: str, suffix: str) -> list[str]:
-    """Return the file names of layers: those of a plan that follows another one stay the same."""
-    return [f"{prefix}-{layer}{suffix}" for layer in ids]
+    """Return the file names of layers, bottom first: those of a plan that follows another one stay the same.
+
+    The topmost one, by which people find the others, has no number.
+    """
+    return [*(f"{prefix}-{layer}{suffix}" for layer in ids[:-1]), prefix + suffix]

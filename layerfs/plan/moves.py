@@ -1,7 +1,8 @@
 """A plan improved by moving one unit at a time, as long as that makes it cheaper.
 
-Where no change spreads, what a move saves is known from the two layers' sums. Where changes spread, the whole plan is
-evaluated again for each move that is tried, so only small graphs are improved in this way.
+Where no change spreads, what a move saves is known from the two layers' sums; what is sent now is not looked at. Where
+changes spread, the whole plan is evaluated again for each move that is tried, so only small graphs are improved in this
+way (following.py improves large ones as if their changes did not spread).
 """
 
 from collections.abc import Iterator, Sequence
@@ -72,17 +73,14 @@ def _by_sums(units: Units, plan: Assignment, k: int, prices: Prices) -> Assignme
         moved = 0
         for unit, here in enumerate(plan):
             size, weight = units.sizes[unit], units.own[unit]
-            old = prices.before[unit] if prices.before else -1
             left = (sizes[here] - size) * chance_of(max(0.0, weights[here] - weight))
             saved = sizes[here] * chance_of(weights[here]) - left + (prices.layer if counts[here] == 1 else 0.0)
-            saved += prices.move * size * (old >= 0 and here != old)
             best, gain = here, max(1e-9, saved * 1e-9)
             for layer in sizes:
                 if layer == here:
                     continue
                 more = (sizes[layer] + size) * chance_of(weights[layer] + weight)
                 more -= sizes[layer] * chance_of(weights[layer])
-                more += prices.move * size * (old >= 0 and layer != old)
                 if saved - more > gain:
                     best, gain = layer, saved - more
             if best == here:

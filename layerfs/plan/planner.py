@@ -4,8 +4,8 @@ Where hazards are independent, and small, a layer costs about S * W (its bytes, 
 in the layer with the least s * W + w * S, which is decided by w / s alone: the best layers are segments of the order by
 w / s. So segments of that order are searched exactly (segments.py), and also those of the order by weight; where units
 share sources, of the order in which these stand together; where changes spread to dependants, of the order of
-dependencies. Beside these stand the baselines that respect K, and the previous plan. The cheapest are improved by
-single moves. The work grows with n log n, for a bounded number of layers.
+dependencies. Beside these stand the baselines that respect K, the previous plan, and what follows it (following.py).
+The cheapest are improved by single moves. The work grows with n log n, for a bounded number of layers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from typing import Final
 from layerfs.errors import InvalidArgument
 from layerfs.plan.baselines import BASELINES, by_ratio
 from layerfs.plan.cost import Assignment, Prices, cost, layer_sizes, layer_weights
+from layerfs.plan.following import divide, follow
 from layerfs.plan.moves import improve
 from layerfs.plan.segments import best_segments
 from layerfs.plan.units import Units
@@ -23,21 +24,30 @@ LAYERS: Final = 512  # no plan has more: kernel overlayfs stacks 500
 
 
 def make_plan(units: Units, k: int, prices: Prices) -> Assignment:
-    """Return the layer of each unit. Raises InvalidArgument for a K below 1."""
+    """Return the layer of each unit. Raises InvalidArgument for a K below 1 or above LAYERS."""
     if k < 1:
         raise InvalidArgument(f"a plan has at least one layer, not {k}", "give -k 1 or more")
-    k = min(k, len(units), LAYERS)
+    if k > LAYERS:
+        raise InvalidArgument(f"a plan has at most {LAYERS} layers, not {k}", "kernel overlayfs stacks 500")
+    k = min(k, len(units))
     weights = units.weights()
     found = [align(units, plan, prices.before, k) for plan in _candidates(units, weights, k, prices)]
     costs = [cost(units, plan, prices) for plan in found]
     ranked = sorted(range(len(found)), key=costs.__getitem__)
-    improved = [improve(units, found[number], k, prices) for number in ranked[: 3 if len(units) * k < _MANY else 1]]
-    return min(improved, key=lambda plan: cost(units, plan, prices))
+    best = [found[number] for number in ranked[: 3 if len(units) * k < _MANY else 1]]
+    improved = [improve(units, list(plan), k, prices) for plan in best]
+    return min([*improved, *best], key=lambda plan: cost(units, plan, prices))
 
 
 def _candidates(units: Units, weights: Sequence[float], k: int, prices: Prices) -> Iterator[Assignment]:
     if prices.before and max(prices.before) >= 0:
         yield _kept(units, weights, prices.before, k)
+        yield from follow(units, weights, k, prices)
+    plan = [0] * len(units)
+    for number, layer in enumerate(divide(units, range(len(units)), weights, k, prices.layer)):
+        for unit in layer:
+            plan[unit] = number
+    yield plan
     orders = [by_ratio(units, weights), sorted(range(len(units)), key=lambda u: (weights[u], units.name(u)))]
     if any(units.made):
         orders.append(_by_source(units, weights))

@@ -32,8 +32,8 @@ def _cut(units: Units, order: Sequence[int], weights: Sequence[float], most: int
     """Cut an order into pieces of like bytes and like weight; a unit that has a piece's share stands alone."""
     if len(order) <= most:
         return [[unit] for unit in order]
-    size, weight = max(1, sum(units.sizes)), sum(weights) or 1.0
-    shares = [units.sizes[unit] / size + weights[unit] / weight + 1 / len(units) for unit in order]
+    size, weight = max(1, sum(units.sizes[unit] for unit in order)), sum(weights[unit] for unit in order) or 1.0
+    shares = [units.sizes[unit] / size + weights[unit] / weight + 1 / len(order) for unit in order]
     limit = 6 / most  # the shares add up to 3, and two neighbours have more than the limit
     atoms: list[list[int]] = []
     filled = limit

@@ -84,6 +84,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], list[str], int, str]] = {
     "negative": ([{"name": "a", "bytes": -1}], [], 1, "module a of house has a negative size: -1"),
     "twice": ([{"name": "a", "bytes": 1}] * 2, [], 1, "house has two modules named a"),
     "no layers": (MODULES, ["-k", "0"], 1, "a plan has at least one layer, not 0"),
+    "too many": (MODULES, ["-k", "513"], 1, "a plan has at most 512 layers, not 513"),
     "other": (MODULES, ["--previous", "other.json"], 1, "other.json is a plan for another graph: house has no module"),
     "absent": (MODULES, ["--previous", "absent.json"], 1, "absent.json: No such file or directory"),
     "sizes": (MODULES, ["--sizes", "."], 2, "--sizes belongs to dot:FILE, which needs it"),

@@ -33,9 +33,6 @@ class Packed(Box):
         return Union.open(Stack(lowers, self.stack.upper, self.stack.work), self.options, open_tree=open_tree)
 
 
-
-
-
 GONE = Node(Kind.WHITEOUT)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ def test_a_plan_is_bottom_first_with_reasons_and_alternatives() -> None:
 def test_a_plan_is_read_again_and_new_modules_are_new(scratch: Path) -> None:
     path = scratch / "plan.json"
     path.write_text(json.dumps(describe(units_of(*MODULES), [4, 2], 2, Prices())))
-    assert read_previous(os.fsencode(path), units_of(*MODULES, Module("zero", 0))) == (4, 2, -1)
+    assert read_previous(os.fsencode(path), units_of(*MODULES, Module("zero", 0))) == ((4, 2, -1), frozenset([2, 4]))
+    newer = units_of(replace(MODULES[0], version="2"), MODULES[1])
+    assert read_previous(os.fsencode(path), newer) == ((4, 2), frozenset([2]))
+    assert read_previous(os.fsencode(path), units_of(replace(MODULES[1], depends=()))) == ((2,), frozenset([2]))
     shown = describe(units_of(*MODULES), [4, 4], 2, Prices(before=(4, 2)))
     assert [m["why"].split("; ")[-1] for m in shown["layers"][0]["modules"]] == [
         "stays in its layer",

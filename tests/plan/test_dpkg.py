@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import NotFound
-from layerfs.plan.dpkg import YEARS
+from layerfs.plan.dpkg import YEARS, rate
 from layerfs.plan.graph import PROBABILITY, Graph
 from layerfs.plan.sources import Words
 from layerfs.plan.tree import UNOWNED
@@ -114,8 +114,15 @@ def test_lists_are_followed_along_links_diversions_and_compilers(root: Path) -> 
 
 def test_changelogs_say_how_often_a_source_changes(root: Path) -> None:
     chances = {module.name: module.chance for module in graph_of(root).modules}
-    assert chances["app"] == chances["postfix"] == 2.5 / (12 * YEARS + 1)
+    assert chances["app"] == chances["postfix"] == rate({2024 * 12, 2024 * 12 + 2}, 2024 * 12 + 2)
     assert chances["libc6"] == PROBABILITY
+
+
+def test_what_changed_lately_is_likelier_to_change() -> None:
+    now = 2024 * 12
+    assert rate({now, now - 1}, now) > rate({now - 20, now - 21}, now) > rate(set(), now) > 0
+    assert rate({now - 12 * YEARS - 1, now + 1}, now) == rate(set(), now)
+    assert rate(range(now - 100, now + 1), now) < 1
 
 
 def test_links_and_damage_in_a_root_lead_nowhere(root: Path, scratch: Path) -> None:

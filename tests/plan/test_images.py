@@ -46,5 +46,5 @@ def test_a_bare_image_has_no_header(scratch: Path) -> None:
 
 
 def test_names_and_versions() -> None:
-    assert names_of([3, 0], "app", ".xar") == ["app-3.xar", "app-0.xar"]
+    assert names_of([3, 1, 0], "app", ".xar") == ["app-3.xar", "app-1.xar", "app.xar"]
     assert version_of("00" * 15 + "ff" + "11" * 16) == "255"

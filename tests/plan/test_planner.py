@@ -8,7 +8,7 @@ import pytest
 
 from layerfs.errors import InvalidArgument
 from layerfs.plan.baselines import BASELINES
-from layerfs.plan.cost import Prices, cost, moved_bytes
+from layerfs.plan.cost import Prices, cost, moved_bytes, sent_bytes
 from layerfs.plan.graph import Module, make_graph
 from layerfs.plan.planner import make_plan, stacked
 from layerfs.plan.units import make_units
@@ -38,11 +38,15 @@ def test_the_same_graph_keeps_its_plan_and_a_small_change_moves_little() -> None
     graph = random_graph(3, 100)
     units = make_units(graph)
     plan = make_plan(units, 8, Prices())
-    assert make_plan(units, 8, Prices(before=tuple(plan))) == plan
+    assert make_plan(units, 8, Prices(before=tuple(plan), clean=frozenset(plan))) == plan
     first, *rest = graph.modules
     changed = make_units(make_graph("changed", [replace(first, size=first.size + 1000), *rest]))
-    again = make_plan(changed, 8, Prices(before=tuple(plan)))
+    dirty = plan[next(unit for unit in range(len(units)) if units.name(unit) == first.name)]
+    prices = Prices(before=tuple(plan), clean=frozenset(plan) - {dirty})
+    again = make_plan(changed, 8, prices)
+    assert cost(changed, again, prices) <= cost(changed, plan, prices)
     assert moved_bytes(changed, again, plan) <= graph.size / 20
+    assert sent_bytes(changed, again, prices) <= sent_bytes(changed, plan, prices) * 1.1
 
 
 def test_new_modules_and_fewer_layers_are_taken_in() -> None:
@@ -51,9 +55,9 @@ def test_new_modules_and_fewer_layers_are_taken_in() -> None:
     assert len(set(make_plan(units, 3, Prices(before=before)))) <= 3
 
 
-@pytest.mark.parametrize("k", [0, -1])
-def test_no_layers_are_refused(k: int) -> None:
-    with pytest.raises(InvalidArgument, match="at least one layer"):
+@pytest.mark.parametrize(("k", "said"), [(0, "at least one layer"), (-1, "at least one"), (513, "at most 512 layers")])
+def test_no_layers_and_too_many_are_refused(k: int, said: str) -> None:
+    with pytest.raises(InvalidArgument, match=said):
         make_plan(units_of(Module("a", 1)), k, Prices())
 
 
