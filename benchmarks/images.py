@@ -28,6 +28,7 @@ from layerfs.oci.export import export
 from layerfs.oci.images import Images
 from layerfs.oci.layer import Place, apply_layer
 from layerfs.oci.streams import reader_of
+from layerfs.oci.unpack import chain_ids
 from layerfs.snapshots.library import open_store
 
 NAME = "localhost/measured:1"
@@ -114,22 +115,24 @@ def _default(place: Path) -> Path:
     return place / "layer.tar"
 
 
-def archive_of(place: Path, layers: Sequence[Path]) -> Path:
-    """Make an OCI archive of layers, by our own commits."""
+def archive_of(place: Path, layers: Sequence[Path], name: str = NAME) -> Path:
+    """Make an OCI archive of layers, the lowest first, by our own commits."""
+    diff_ids = []
     with open_store(place / "made") as store:
         snapshots, images = store.snapshotter("overlay"), Images(store)
         parent = ""
-        for number, layer in enumerate(layers):
+        for layer in layers:
             snapshots.prepare("work", parent)
             own = os.open(snapshots.layer("work").path, os.O_RDONLY)
             source = os.open(layer, os.O_RDONLY)
             apply_layer(reader_of(source), Place(own))
             os.close(own)
             os.close(source)
-            done = commit(images, snapshots, "work", NAME, Recipe(created="2026-01-01T00:00:00Z"))
-            parent = done.layer.diff_id if number == 0 else f"layer-{number}"
+            done = commit(images, snapshots, "work", name, Recipe(created="2026-01-01T00:00:00Z"))
+            diff_ids.append(done.layer.diff_id)
+            parent = chain_ids(diff_ids)[-1]
             snapshots.commit(parent, "work")
-        export(images, images.get(NAME), os.fsencode(place / "image.tar"), "oci")
+        export(images, images.get(name), os.fsencode(place / "image.tar"), "oci")
     shutil.rmtree(place / "made")
     return place / "image.tar"
 

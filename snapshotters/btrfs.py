@@ -8,15 +8,15 @@ snapshot takes is what it shares with no other at its commit. The label MAX_SIZE
 
 import os
 
-from layerfs.errors import InvalidArgument, Unsupported
+from layerfs.errors import Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Snapshot, Usage
 from layerfs.snapshots.idmaps import maps_of
+from layerfs.snapshots.quotas import size_of
 from layerfs.spec.overlay import bind_mount
 from layerfs.sys import btrfs
 
 FS = b"fs"
-MAX_SIZE = "containerd.io/snapshot/max-size"  # bytes
 _TRIED = b"try-%d-%s"
 
 
@@ -44,14 +44,15 @@ class BtrfsDriver:
     def create(self, snapshot: Snapshot) -> None:
         """Copy the parent's subvolume, or make an empty one."""
         maps_of(snapshot.labels)
+        size = size_of(snapshot)
         if snapshot.parents:
             source = os.path.join(snapshot.parents[0], FS)
             btrfs.snapshot(source, snapshot.directory, FS, read_only=snapshot.kind is Kind.VIEW)
         else:
             btrfs.create(snapshot.directory, FS)
             os.chmod(os.path.join(snapshot.directory, FS), 0o755)
-        if MAX_SIZE in snapshot.labels and snapshot.kind is Kind.ACTIVE:
-            btrfs.limit(os.path.join(snapshot.directory, FS), _bytes(snapshot.labels[MAX_SIZE]))
+        if size:
+            btrfs.limit(os.path.join(snapshot.directory, FS), size)
 
     def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """Return a bind mount of the subvolume, shifted where labels ask for it."""
@@ -75,9 +76,3 @@ class BtrfsDriver:
     def discard(self, directory: bytes) -> None:
         """Destroy the subvolume with all that were made in it."""
         btrfs.destroy(os.path.join(directory, FS))
-
-
-def _bytes(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) < 2**63:
-        raise InvalidArgument(f'label {MAX_SIZE}: "{text[:64]}" is no number of bytes', "such as 1073741824")
-    return int(text)

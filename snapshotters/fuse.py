@@ -15,6 +15,7 @@ import os
 
 from layerfs.errors import Unsupported
 from layerfs.model import Mount
+from layerfs.snapshots import quotas
 from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
 from layerfs.snapshots.idmaps import maps_of
 from layerfs.snapshots.rebase import is_alone, upper_only
@@ -23,6 +24,7 @@ from layerfs.spec.attach import AttachOptions
 from layerfs.spec.options import MountOptions
 from layerfs.spec.overlay import bind_mount, parse_mount_options
 from layerfs.spec.printing import print_options
+from layerfs.sys import quota
 from layerfs.sys.idmap import IdRun
 from layerfs.sys.mounts import MountFlag
 from layerfs.sys.probe import PROBES
@@ -54,6 +56,7 @@ class FuseDriver:
 
     def create(self, snapshot: Snapshot) -> None:
         """Make an empty layer."""
+        quotas.bound(snapshot)
         make_root(snapshot.directory + FS, snapshot.parents[0] + FS if snapshot.parents else None)
         if self._needs_union(snapshot) and not snapshot.parents:
             os.mkdir(snapshot.directory + EMPTY, 0o755)
@@ -91,7 +94,8 @@ class FuseDriver:
         return usage_of(snapshot.directory + FS)
 
     def discard(self, directory: bytes) -> None:
-        """Do nothing: there are but files and directories."""
+        """Let go of a quota; else there are but files and directories."""
+        quota.forget(directory)
 
     def _needs_union(self, snapshot: Snapshot) -> bool:
         """Tell whether more is to be shown than one directory as it is; only root may show that by a bind mount."""

@@ -16,12 +16,13 @@ import os
 
 from layerfs.errors import Unsupported
 from layerfs.model import Mount, Stack
+from layerfs.snapshots import quotas
 from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
 from layerfs.snapshots.idmaps import IdMaps, maps_of
 from layerfs.snapshots.rebase import is_alone, upper_only
 from layerfs.snapshots.root import make_root
 from layerfs.spec.overlay import bind_mount, kernel_options, overlay_mount
-from layerfs.sys import dirs
+from layerfs.sys import dirs, quota
 from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.sys.idmap import mapped_tree, namespace_of
 from layerfs.sys.namespaces import trusted_xattrs
@@ -59,6 +60,7 @@ class OverlayDriver:
 
     def create(self, snapshot: Snapshot) -> None:
         """Make an empty layer."""
+        quotas.bound(snapshot)
         maps = maps_of(snapshot.labels)
         owner = maps.root() if maps else None
         if maps and snapshot.parents:
@@ -98,7 +100,8 @@ class OverlayDriver:
         return usage_of(snapshot.directory + FS)
 
     def discard(self, directory: bytes) -> None:
-        """Do nothing: there are but files and directories."""
+        """Let go of a quota; else there are but files and directories."""
+        quota.forget(directory)
 
 
 def _words(writable: bool, trusted: bool) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import Final
 
 from layerfs.errors import NotReady, Unsupported
 from layerfs.model import Driver, Mount
+from layerfs.snapshots import quotas
 from layerfs.snapshots.background import Background
 from layerfs.snapshots.driver import (
     GIDS,
@@ -38,7 +39,7 @@ from layerfs.spec.attach import AttachOptions
 from layerfs.spec.options import MountOptions
 from layerfs.spec.overlay import bind_mount, parse_mount_options
 from layerfs.spec.printing import print_options
-from layerfs.sys import dirs
+from layerfs.sys import dirs, quota
 from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.sys.mounts import MountFlag
 from layerfs.sys.namespaces import trusted_xattrs
@@ -79,6 +80,7 @@ class XarDriver:
 
     def create(self, snapshot: Snapshot) -> None:
         """Make an empty layer."""
+        quotas.bound(snapshot)
         refuse_maps(snapshot)
         below = self._used(snapshot, snapshot.parents[0]) if snapshot.parents else None
         make_root(snapshot.directory + FS, below)
@@ -125,7 +127,8 @@ class XarDriver:
         return Usage(os.stat(place).st_blocks * 512, 1) if place.endswith(IMAGE) else usage_of(place)
 
     def discard(self, directory: bytes) -> None:
-        """Let go of the parents' directories."""
+        """Let go of the parents' directories, and of a quota."""
+        quota.forget(directory)
         self._background.unpin(_number(directory))
 
     def _used(self, snapshot: Snapshot, parent: bytes) -> bytes:

@@ -107,8 +107,10 @@ def _hold(snapshotter: "Snapshotter", chain: list[str]) -> str:
         if not os.path.exists(f"/proc/{info.labels[_OWNER]}"):
             with suppress(LayerfsError):
                 snapshotter.remove(info.name)
+    from layerfs.snapshots.leftovers import LOCAL
+
     key = f"run {os.getpid()} {os.urandom(4).hex()}"
-    snapshotter.view(key, chain[-1] if chain else "", {_OWNER: str(os.getpid())})
+    snapshotter.view(key, chain[-1] if chain else "", {_OWNER: str(os.getpid()), LOCAL: "1"})
     return key
 
 
@@ -116,6 +118,7 @@ def _mount(arguments: argparse.Namespace) -> int:
     from layerfs.cli.stacking import find, unpacked
     from layerfs.mounts.apply import mount_all
     from layerfs.oci.images import Images
+    from layerfs.snapshots.leftovers import LOCAL
 
     target = os.path.realpath(os.fsencode(arguments.mountpoint))
     with opened(arguments) as store:
@@ -124,7 +127,7 @@ def _mount(arguments: argparse.Namespace) -> int:
         chain = unpacked(images, find(images, arguments.image), snapshotter)
         key = f"mount {os.fsdecode(target)}"
         _forget(store, snapshotter, key, target)
-        mounts = snapshotter.view(key, chain[-1] if chain else "")
+        mounts = snapshotter.view(key, chain[-1] if chain else "", {LOCAL: "1"})
         try:
             mount_all(mounts, target)
         except BaseException:

@@ -83,11 +83,11 @@ def _snapshotter(store: "Store", arguments: "Arguments") -> "Snapshotter":
 
 
 def _prepare(snapshots: "Snapshotter", arguments: "Arguments") -> int:
-    return _show(snapshots.prepare(arguments.key, arguments.parent, _labels(arguments.label)), arguments)
+    return _show(snapshots.prepare(arguments.key, arguments.parent, _local(arguments.label)), arguments)
 
 
 def _view(snapshots: "Snapshotter", arguments: "Arguments") -> int:
-    return _show(snapshots.view(arguments.key, arguments.parent, _labels(arguments.label)), arguments)
+    return _show(snapshots.view(arguments.key, arguments.parent, _local(arguments.label)), arguments)
 
 
 def _mounts(snapshots: "Snapshotter", arguments: "Arguments") -> int:
@@ -109,7 +109,7 @@ def _show(mounts: tuple[Mount, ...], arguments: "Arguments") -> int:
 
 
 def _commit(snapshots: "Snapshotter", arguments: "Arguments") -> int:
-    labels = _labels(arguments.label)
+    labels = _local(arguments.label)
     snapshots.commit(arguments.name, arguments.key, labels, parent=arguments.parent, volatile=arguments.volatile)
     return 0
 
@@ -197,6 +197,13 @@ def _diff(snapshots: "Snapshotter", arguments: "Arguments") -> int:
 
     print_changes(difference(snapshots, arguments.key, arguments.other), as_json=arguments.json)
     return 0
+
+
+def _local(words: Iterable[str]) -> dict[str, str]:
+    """Return the labels of a snapshot that is made here: a containerd that has this store is not shown it."""
+    from layerfs.snapshots.leftovers import LOCAL
+
+    return {LOCAL: "1"} | _labels(words)
 
 
 def _labels(words: Iterable[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from layerfs.errors import AlreadyExists, LayerfsError, NotFound
 from layerfs.model import Mount
 from layerfs.oci import cached
 from layerfs.snapshots.driver import Capability
+from layerfs.snapshots.leftovers import LOCAL
 from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.sharing import REF
 from layerfs.snapshots.snapshotter import Snapshotter
@@ -73,11 +74,13 @@ def _from_cache(snapshotter: Snapshotter, name: str, ref: str, parent: str, labe
     return True
 
 
-def is_of_an_image(info: Info) -> bool:
-    """Tell whether `layerfs image` made a snapshot: a layer under its ChainID, or one that it is unpacking.
+def is_hidden(info: Info) -> bool:
+    """Tell whether our own command line made a snapshot: for itself, or for an image of the store.
 
     containerd's collector removes all that is listed to it and that it did not make; its own keys are
-    NAMESPACE/NUMBER/KEY. So these are not listed: they belong to the store's images, and go with them.
+    NAMESPACE/NUMBER/KEY. So these are not listed. Layers of images stand under their ChainID, or are being unpacked.
     """
+    if LOCAL in info.labels:
+        return True
     ref = info.labels.get(REF, "")
     return bool(ref) and "/" not in info.name and (info.name == ref or info.name.endswith(f" {ref}"))

@@ -8,7 +8,7 @@ from layerfs.daemon.calls import Call
 from layerfs.daemon.convert import info_of, mounts_of
 from layerfs.daemon.messages import EMPTY, SNAPSHOTS, message
 from layerfs.daemon.node import Node
-from layerfs.daemon.remote import is_of_an_image, prepare_or_adopt
+from layerfs.daemon.remote import is_hidden, prepare_or_adopt
 from layerfs.daemon.requests import filters_of, key_of, labels_of, parent_of, update_of
 from layerfs.store.info import Info
 
@@ -65,7 +65,7 @@ class Snapshots:
     def List(self, request: Any, call: Call) -> Iterator[Any]:
         found = self._node.snapshotter(request.snapshotter).walk(*filters_of(request.filters))
         # All at once: a client that reads slowly must not keep the ledger's reader open.
-        shown = [info for info in found if not is_of_an_image(info)]
+        shown = [info for info in found if not is_hidden(info)]
         return (_Listed(info=map(info_of, batch)) for batch in _batches(shown))
 
     def Usage(self, request: Any, call: Call) -> Any:

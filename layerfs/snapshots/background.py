@@ -19,6 +19,7 @@ from typing import Final
 from layerfs.errors import LayerfsError
 from layerfs.sys.files import write_whole
 from layerfs.sys.locks import lock_file
+from layerfs.sys.scope import in_own_scope
 
 QUEUE: Final = b"queue"
 DONE: Final = b"done"
@@ -47,9 +48,9 @@ class Background:
         if waits and not self._is_at_work():
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
-                words = [sys.executable, "-P", "-m", self._module, os.fsdecode(self._root)]
+                words = in_own_scope([sys.executable, "-P", "-m", self._module, os.fsdecode(self._root)])
                 actions = [(os.POSIX_SPAWN_DUP2, null, number) for number in range(3)]
-                self._worker = os.posix_spawn(sys.executable, words, os.environ, file_actions=actions, setsid=True)
+                self._worker = os.posix_spawn(words[0], words, os.environ, file_actions=actions, setsid=True)
             finally:
                 os.close(null)
 

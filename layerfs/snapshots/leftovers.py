@@ -17,6 +17,7 @@ from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.info import Info, Kind
 from layerfs.sys.locks import lock_file
 
+LOCAL: Final = "layerfs.local"  # made by our own command line, for nobody else: containerd's collector is not shown it
 UNPACKED: Final = "layerfs.image.unpacked"
 HOLD: Final = "snapshot:"
 _LOCK: Final = b"unpacking.lock"

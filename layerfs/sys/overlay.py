@@ -58,6 +58,8 @@ def _try_syntax(context: FsContext) -> LayerSyntax:
             _set_layer(context, b"lowerdir+", b"/", syntax)
             return syntax
         except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # an overlayfs of the old interface (Linux 6.4), which takes any name
+                return LayerSyntax.JOINED
             if error.errno != errno.EINVAL:
                 raise
     return LayerSyntax.JOINED

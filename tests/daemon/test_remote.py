@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from layerfs.daemon.node import Node
-from layerfs.daemon.remote import is_of_an_image, prepare_or_adopt
+from layerfs.daemon.remote import is_hidden, prepare_or_adopt
 from layerfs.errors import AlreadyExists
 from layerfs.oci.cached import keep
+from layerfs.snapshots.leftovers import LOCAL
 from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.sharing import REF
 from layerfs.store.cache import Cache
@@ -107,4 +108,5 @@ def test_a_package_that_is_damaged_is_not_taken(kept: Node, caplog: pytest.LogCa
 )
 def test_containerd_is_not_shown_what_its_collector_would_take_from_an_image(name: str, ref: str, hidden: bool) -> None:
     labels = {REF: ref} if ref else {}
-    assert is_of_an_image(Info(name=name, kind=Kind.COMMITTED, labels=labels)) is hidden
+    assert is_hidden(Info(name=name, kind=Kind.ACTIVE, labels={LOCAL: "1"}))
+    assert is_hidden(Info(name=name, kind=Kind.COMMITTED, labels=labels)) is hidden

@@ -1,14 +1,16 @@
-"""A containerd and a daemon of an unprivileged user, within rootlesskit: import, run, write."""
+"""A containerd and a daemon of an unprivileged user, within rootlesskit: import, push, pull, run, write, commit."""
 
 import os
 from pathlib import Path
 
 from tests.e2e.containerd import CONFIG, DISABLED, IMAGE, archive
 from tests.host import Person
+from tests.oci.registries import docker_registry
 
-NEEDS = ("root", "person", "fuse", "subids", "userns overlay", "rootlesskit", "containerd", "ctr", "runc")
-SCRIPT = """
-place=$1; image=$2
+NEEDS = ("root", "person", "fuse", "subids", "userns overlay", "rootlesskit", "containerd", "ctr", "runc",
+         "docker-registry")  # fmt: skip
+SCRIPT = r"""
+place=$1; image=$2; pushed=$3
 rm -rf /run/containerd  # of this namespace's copy
 layerfs serve --root $place/store --address $place/l.sock --containerd "" 2>$place/l.log & daemon=$!
 layerfs serve --root $place/store --address $place/l.sock --print-config >>$place/c.toml
@@ -17,11 +19,31 @@ trap 'kill $daemon $containerd; wait' EXIT
 ctr="ctr --address $place/c.sock"
 tries=600
 until $ctr version >/dev/null 2>&1; do tries=$((tries - 1)); [ $tries -gt 0 ]; sleep 0.1; done
-how="--rm --cgroup= --cpu-shares=0"  # nobody has given this user cgroups
+how="--cgroup= --cpu-shares=0"  # nobody has given this user cgroups
+end() {
+    $ctr tasks kill --signal KILL $1
+    until $ctr containers delete $1 2>/dev/null; do tries=$((tries - 1)); [ $tries -gt 0 ]; sleep 0.1; done
+}
+$ctr images import --no-unpack $image >/dev/null
+$ctr images tag IMAGE $pushed >/dev/null
+$ctr images push --plain-http $pushed >/dev/null
+$ctr images remove --sync IMAGE $pushed >/dev/null
 for name in overlay fuse xar; do
+    snapshots="$ctr snapshots --snapshotter layerfs-$name"
     $ctr images import --snapshotter layerfs-$name $image >/dev/null
-    $ctr run $how --snapshotter layerfs-$name IMAGE $name /bin/sh -euc "echo $name >/mine; mv /d/a /d/b; cat /mine /d/b"
-    echo
+    script="echo $name >/mine; mv /d/a /d/b; cat /mine /d/b; echo"
+    $ctr run $how --rm --snapshotter layerfs-$name IMAGE $name /bin/sh -euc "$script"
+    $ctr images remove --sync IMAGE >/dev/null
+    $ctr images pull --plain-http --snapshotter layerfs-$name $pushed >/dev/null
+    $ctr run $how --detach --snapshotter layerfs-$name $pushed work-$name /bin/sleep 1000
+    $ctr tasks exec --exec-id x work-$name /bin/sh -euc "rm -r /l2; mv /l4 /l9; echo new >/d/new"
+    echo $($snapshots diff work-$name | tar -tz | grep -E "^(d/new|[.]wh[.].*|l9/.+)$" | sort)
+    end work-$name
+    top=$($snapshots list | sed -n "s/^\(sha256:[0-9a-f]*\) .*Committed.*/\1/p" | head -1)
+    $snapshots prepare kept-$name $top >/dev/null
+    $snapshots commit committed-$name kept-$name
+    $snapshots remove committed-$name
+    $ctr images remove --sync $pushed >/dev/null
 done
 """.replace("IMAGE", IMAGE)
 
@@ -36,6 +58,9 @@ def test_containers_run_without_root(person: Person) -> None:
     image: Path = archive(person.home / "image.tar")
     image.chmod(0o644)
     command: list[str | Path] = ["rootlesskit", "--pidns", "--copy-up=/run", "--state-dir", person.home / "kit"]
-    done = person.run([*command, "sh", "-euc", SCRIPT, "sh", place, image], check=False)
+    with docker_registry(person.home) as registry:
+        arguments: list[str | Path] = ["sh", "-euc", SCRIPT, "sh", place, image, f"{registry}/box:1"]
+        done = person.run([*command, *arguments], check=False, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["overlay", "a", "fuse", "a", "xar", "a"]
+    changed = ".wh.l2 .wh.l4 d/new l9/f"
+    assert done.stdout.splitlines() == [line for name in ("overlay", "fuse", "xar") for line in (name, "a", changed)]
