@@ -20,31 +20,27 @@ ctr="ctr --address $place/c.sock"
 tries=600
 until $ctr version >/dev/null 2>&1; do tries=$((tries - 1)); [ $tries -gt 0 ]; sleep 0.1; done
 how="--cgroup= --cpu-shares=0"  # nobody has given this user cgroups
-end() {
-    $ctr tasks kill --signal KILL $1
-    until $ctr containers delete $1 2>/dev/null; do tries=$((tries - 1)); [ $tries -gt 0 ]; sleep 0.1; done
-}
 $ctr images import --no-unpack $image >/dev/null
 $ctr images tag IMAGE $pushed >/dev/null
 $ctr images push --plain-http $pushed >/dev/null
 $ctr images remove --sync IMAGE $pushed >/dev/null
 for name in overlay fuse xar; do
-    snapshots="$ctr snapshots --snapshotter layerfs-$name"
     $ctr images import --snapshotter layerfs-$name $image >/dev/null
     script="echo $name >/mine; mv /d/a /d/b; cat /mine /d/b; echo"
     $ctr run $how --rm --snapshotter layerfs-$name IMAGE $name /bin/sh -euc "$script"
     $ctr images remove --sync IMAGE >/dev/null
-    $ctr images pull --plain-http --snapshotter layerfs-$name $pushed >/dev/null
-    $ctr run $how --detach --snapshotter layerfs-$name $pushed work-$name /bin/sleep 1000
-    $ctr tasks exec --exec-id x work-$name /bin/sh -euc "rm -r /l2; mv /l4 /l9; echo new >/d/new"
-    echo $($snapshots diff work-$name | tar -tz | grep -E "^(d/new|[.]wh[.].*|l9/.+)$" | sort)
-    end work-$name
-    top=$($snapshots list | sed -n "s/^\(sha256:[0-9a-f]*\) .*Committed.*/\1/p" | head -1)
-    $snapshots prepare kept-$name $top >/dev/null
-    $snapshots commit committed-$name kept-$name
-    $snapshots remove committed-$name
-    $ctr images remove --sync $pushed >/dev/null
 done
+snapshots="$ctr snapshots --snapshotter layerfs-fuse"
+$ctr images pull --plain-http --snapshotter layerfs-fuse $pushed >/dev/null
+$ctr run $how --detach --snapshotter layerfs-fuse $pushed work /bin/sleep 1000
+$ctr tasks exec --exec-id x work /bin/sh -euc "rm -r /l2; mv /l4 /l9; echo new >/d/new"
+echo $($snapshots diff work | tar -tz | grep -E "^(d/new|[.]wh[.].*|l9/.+)$" | sort)
+$ctr tasks kill --signal KILL work
+deleted() { $ctr containers delete --keep-snapshot work 2>/dev/null; }
+until deleted; do tries=$((tries - 1)); [ $tries -gt 0 ]; sleep 0.1; done
+$snapshots commit committed work
+$snapshots prepare again committed >/dev/null
+$snapshots list | grep -E "^(committed|again) " | wc -l
 """.replace("IMAGE", IMAGE)
 
 
@@ -62,5 +58,5 @@ def test_containers_run_without_root(person: Person) -> None:
         arguments: list[str | Path] = ["sh", "-euc", SCRIPT, "sh", place, image, f"{registry}/box:1"]
         done = person.run([*command, *arguments], check=False, timeout=200)
     assert done.returncode == 0, done.stderr
-    changed = ".wh.l2 .wh.l4 d/new l9/f"
-    assert done.stdout.splitlines() == [line for name in ("overlay", "fuse", "xar") for line in (name, "a", changed)]
+    said = [line for name in ("overlay", "fuse", "xar") for line in (name, "a")]
+    assert done.stdout.splitlines() == [*said, ".wh.l2 .wh.l4 d/new l9/f", "2"]
