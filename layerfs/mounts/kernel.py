@@ -10,8 +10,9 @@ import os
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
 from layerfs.model import Stack
+from layerfs.mounts.preflight import UNMOUNT, see_no_overlay
 from layerfs.spec.overlay import USE_FUSE, USERXATTR, kernel_options
-from layerfs.sys.mounts import MountFlag, overlay_upon
+from layerfs.sys.mounts import MountFlag
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.sys.overlay import mount_overlay
 from layerfs.union.options import UnionOptions
@@ -19,7 +20,6 @@ from layerfs.union.validate import validate
 from layerfs.union.work import scratch_in_use, upper_in_use
 
 MAX_LOWERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
-_UNMOUNT = "unmount that first, or take another upper and work directory"
 
 
 def mount_kernel(stack: Stack, options: UnionOptions, mountpoint: bytes, generic_flags: int = MountFlag.NONE) -> None:
@@ -43,6 +43,7 @@ def mount_validated(
     """Do what `mount_kernel` does, wherever the mountpoint is: the kernel does not mind that it is in a layer."""
     try:
         if stack.upper is not None and stack.work is not None:
+            see_no_overlay(stack)
             _refuse_in_use(stack.upper, stack.work)
             refuse_markless(stack.work, words)
         mount_overlay(stack, mountpoint, words, generic_flags)
@@ -54,11 +55,7 @@ def _refuse_in_use(upper: bytes, work: bytes) -> None:
     """Raise NotReady if another mount has the upper or the work directory: without index=on the kernel only warns."""
     for path, in_use in ((upper, upper_in_use(upper)), (work, scratch_in_use(work))):
         if in_use:
-            raise NotReady(f"{os.fsdecode(path)} is in use by another layerfs mount", _UNMOUNT)
-        overlay = overlay_upon(path)
-        if overlay:
-            where = os.fsdecode(overlay.target)
-            raise NotReady(f"{os.fsdecode(path)} is in use by the overlay at {where}", _UNMOUNT)
+            raise NotReady(f"{os.fsdecode(path)} is in use by another layerfs mount", UNMOUNT)
 
 
 def refuse_markless(work: bytes, words: tuple[str, ...]) -> None:

@@ -14,11 +14,11 @@ from layerfs.errors import Unsupported
 from layerfs.fuse.mount import attach
 from layerfs.model import Driver
 from layerfs.mounts import registry
-from layerfs.mounts.preflight import look_ahead, see_that_it_answers
+from layerfs.mounts.preflight import look_ahead, see_no_overlay, see_that_it_answers
 from layerfs.mounts.process import Process, Server, endings_held, hooks_of, log_of, open_descriptors, open_log
 from layerfs.mounts.starter import start_forked
 from layerfs.spec.options import MountRequest, generic_words
-from layerfs.sys.mounts import MountFlag
+from layerfs.sys.mounts import MountFlag, Real
 from layerfs.sys.terminal import warn
 from layerfs.value import replace
 
@@ -32,10 +32,12 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
     """
     inherited = [fd for fd in open_descriptors() if fd != device and fd not in kept]
     if device is not None:
+        parent, name = os.path.split(os.path.abspath(request.mountpoint))  # nobody answers there yet
+        request = replace(request, mountpoint=Real(os.path.join(os.path.realpath(parent), name)))
         _mount_fuse(request, "its device was given to be served", process, inherited, device)
         return
     see_that_it_answers(request.mountpoint)
-    request = replace(request, mountpoint=os.path.realpath(request.mountpoint))
+    request = replace(request, mountpoint=Real(os.path.realpath(request.mountpoint)))
     look_ahead(request, clear_dead=process.foreground)
     driver, why = _choose(request)
     if driver is Driver.KERNEL:
@@ -117,6 +119,7 @@ def _mount_fuse(
         raise Unsupported(
             "strictatime cannot be kept by FUSE: files here change no atime when they are read", "use driver=kernel"
         )
+    see_no_overlay(request.stack)
     with endings_held(), ExitStack() as undo:
         log = None if process.log is None else open_log(process.log)
         if log is not None:

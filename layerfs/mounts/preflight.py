@@ -2,13 +2,17 @@
 
 import errno
 import os
+from typing import Final
 
 from layerfs.errors import AlreadyExists, InvalidArgument, NotFound, NotReady
 from layerfs.fuse.mount import check_mountpoint
+from layerfs.model import Stack
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Record
 from layerfs.spec.options import MountRequest
-from layerfs.sys.mounts import mountinfo, unmount
+from layerfs.sys.mounts import mountinfo, overlay_upon, unmount
+
+UNMOUNT: Final = "unmount that first, or take another upper and work directory"
 
 
 def look_ahead(request: MountRequest, *, clear_dead: bool) -> None:
@@ -70,6 +74,15 @@ def _clear_dead(mountpoint: bytes) -> None:
         if record is not None and not record.alive and any(info.id == record.mount_id for info in mountinfo()):
             unmount(mountpoint, lazy=True)
             registry.remove(record)
+
+
+def see_no_overlay(stack: Stack) -> None:
+    """Raise NotReady if a kernel overlay that can be seen from here has the upper or the work directory."""
+    for path in (stack.upper, stack.work):
+        overlay = None if path is None else overlay_upon(path)
+        if path is not None and overlay is not None:
+            where = os.fsdecode(overlay.target)
+            raise NotReady(f"{os.fsdecode(path)} is in use by the overlay at {where}", UNMOUNT)
 
 
 def see_upper(upper: bytes, named: bytes | None = None) -> None:

@@ -117,6 +117,7 @@ class Server:
         for fd in inherited:
             os.close(fd)
         with self._recorded(process) as record:
+            self._union.claim()  # which names our parent so far
             ready()
             registry.prune()
             self._serve(process, record)

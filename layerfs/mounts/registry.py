@@ -17,11 +17,11 @@ from layerfs.model import Driver, Stack
 from layerfs.sys.files import open_regular, write_whole
 from layerfs.sys.mounts import mountinfo
 from layerfs.sys.private import runtime_directories, runtime_directory
+from layerfs.sys.process_id import birth as birth
 from layerfs.value import fields_of, value
 
 SUFFIX: Final = b".json"
 MICROSECONDS: Final = 1_000_000  # in a second
-STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 22 of proc_pid_stat(5)
 
 
 @value
@@ -85,16 +85,6 @@ def _is_directory(path: bytes) -> bool:
 def namespace() -> int:
     """Return the number of this process's mount namespace."""
     return os.stat("/proc/self/ns/mnt").st_ino
-
-
-def birth(pid: int) -> int:
-    """Return when a process started [clock ticks after boot], 0 if there is none or it is a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            words = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return 0 if words[0] in b"ZX" else int(words[STARTED_FIELD])
 
 
 def mount_id(mountpoint: bytes) -> int:

@@ -13,7 +13,7 @@ from layerfs.mounts.health import FUSE_TYPE, TIMEOUT, owner_of
 from layerfs.mounts.registry import Record
 from layerfs.sys.ask import ask
 from layerfs.sys.files import write_back
-from layerfs.sys.mounts import MountInfo, mountinfo, unmount
+from layerfs.sys.mounts import MountInfo, Real, mountinfo, unmount
 from layerfs.sys.overlay import SOURCE
 
 BUSY_PATIENCE: Final = 1.0  # s; guessed
@@ -40,7 +40,7 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
             _detach(info, record)
         else:
             _see_that_it_answers(info, record)
-            unmount_patiently(mountpoint, lazy=False, real=True)
+            unmount_patiently(Real(mountpoint), lazy=False)
         if server is not None and not lazy:
             _wait(server, info)
     finally:
@@ -94,11 +94,11 @@ def _detach(info: MountInfo, record: Record | None) -> None:
     if answers == [0]:
         ask([partial(write_back, info.target)], PATIENCE)
     if not info.type.startswith(b"fuse"):
-        unmount(info.target, lazy=True, real=True)
+        unmount(Real(info.target), lazy=True)
         return
-    (answer,) = ask([partial(unmount, info.target, lazy=True, real=True)], TIMEOUT)
+    (answer,) = ask([partial(unmount, Real(info.target), lazy=True)], TIMEOUT)
     if answer:
-        unmount(info.target, lazy=True, real=True)  # here, for its words
+        unmount(Real(info.target), lazy=True)  # here, for its words
     elif answer is None and any(there.id == info.id for there in mountinfo()):
         raise _silent(info, record, "cannot be unmounted", "end its server first")
 
@@ -130,12 +130,12 @@ def _open_server(record: Record | None) -> int | None:
     return None
 
 
-def unmount_patiently(mountpoint: bytes, *, lazy: bool, real: bool = False) -> None:
+def unmount_patiently(mountpoint: bytes, *, lazy: bool) -> None:
     """Unmount; what looks into all mounts for a moment, as our own `status` does, is waited for. NotReady if busy."""
     deadline = time.monotonic() + BUSY_PATIENCE
     while True:
         try:
-            unmount(mountpoint, lazy=lazy, real=real)
+            unmount(mountpoint, lazy=lazy)
             return
         except OSError as error:
             if error.errno != errno.EBUSY:

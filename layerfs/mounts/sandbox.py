@@ -13,7 +13,7 @@ When init ends the kernel ends every process below it, and with them the mounts.
 import errno
 import os
 import signal
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,6 +23,7 @@ from layerfs.model import Driver, Stack
 from layerfs.mounts.identity import Identity
 from layerfs.mounts.images import kernel_stack
 from layerfs.mounts.kernel import mount_validated, words_for
+from layerfs.mounts.preflight import see_no_overlay
 from layerfs.mounts.process import ServerHooks
 from layerfs.mounts.starter import Ready, spell, start_forked
 from layerfs.sys import child, fsmount
@@ -30,8 +31,10 @@ from layerfs.sys.files import write_back
 from layerfs.sys.mounts import make_private, unmount
 from layerfs.sys.namespaces import Namespace, enter_user_namespace, unshare
 from layerfs.sys.prctl import die_with_parent, hide
+from layerfs.sys.process_id import speak_for_children
 from layerfs.sys.rootfs import Root, show_own_processes
 from layerfs.sys.terminal import one_line
+from layerfs.union.claim import claim, release
 from layerfs.union.options import UnionOptions
 from layerfs.union.validate import validate
 
@@ -65,6 +68,7 @@ def run(job: Job) -> int:
     Raises LayerfsError if the host does not permit the namespaces or the mount.
     """
     mask = child.hold_signals()
+    speak_for_children()
     _enter()
     told, tell = os.pipe()
     alive, living = os.pipe()
@@ -110,6 +114,7 @@ class _Init:
         self._mask = mask
         self._tell = tell
         self._server: int | None = None
+        self._claimed: int | None = None
 
     def live(self, alive: int) -> NoReturn:
         """Set up, run the command, clear away, and exit with its status; never returns."""
@@ -202,11 +207,18 @@ class _Init:
         try:
             with kernel_stack(stack, tree, self._hooks()) as found:
                 mount_validated(found.stack, words_for(stack, UnionOptions()), tree)
+            self._claim(stack)
         except Unsupported:
             if self._job.driver is Driver.KERNEL:
                 raise
             return False
         return True
+
+    def _claim(self, stack: Stack) -> None:
+        """Note on an upper that is not our own that it is in use: nobody outside sees the kernel's mount of it."""
+        if self._job.stack.upper is not None and stack.upper is not None:
+            self._claimed = os.open(stack.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            claim(self._claimed)
 
     def _hooks(self) -> ServerHooks:
         """Return what a server of images does beside serving: it ends with the overlay, at the latest with us."""
@@ -222,6 +234,8 @@ class _Init:
 
     def _clear_away(self) -> None:
         """Leave nothing of ours in the upper, and let a FUSE server finish: the kernel would kill it with us."""
+        if self._claimed is not None:
+            release(self._claimed)
         if self._server:
             write_back(b".")
             try:
@@ -294,16 +308,19 @@ def serve_private(stack: Stack, tree: bytes, mask: _Mask) -> int:
     from layerfs.spec.attach import AttachOptions
     from layerfs.union.union import Union
 
+    see_no_overlay(stack)
     union = Union.open(stack, UnionOptions(), tree, opener(stack))
-    try:
+    with ExitStack() as undo:
+        undo.callback(union.close)
         device = attach(tree, AttachOptions())
         config = ServeConfig(tree)
         try:
-            return start_forked(lambda ready: _serve(device, union, config, ready, mask), "the FUSE server")
+            pid = start_forked(lambda ready: _serve(device, union, config, ready, mask), "the FUSE server")
         finally:
             os.close(device)  # a copy of ours would let whoever asks a dead server wait for ever
-    finally:
-        union.close()
+        undo.pop_all()
+    union.close(served_elsewhere=True)
+    return pid
 
 
 def _serve(device: int, union: "Union", config: "ServeConfig", ready: Ready, mask: _Mask) -> None:

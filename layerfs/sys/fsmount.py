@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from layerfs.sys.libc import call
-from layerfs.sys.mounts import MountFlag
+from layerfs.sys.mounts import MountFlag, way_to
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -139,7 +139,8 @@ def attributes(flags: int) -> int:
 def attach(mount: int, target: bytes) -> None:
     """Put a mount that is nowhere yet at `target`; its descriptor stays open and stays the caller's."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_SYMLINKS
-    call(_MOVE_MOUNT, mount, b"", AT_FDCWD, target, flags, path=target)
+    with way_to(target) as path:
+        call(_MOVE_MOUNT, mount, b"", AT_FDCWD, path, flags, path=target)
 
 
 def clone_tree(path: bytes, *, recursive: bool = False) -> int:

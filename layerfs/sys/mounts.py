@@ -7,7 +7,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from enum import IntFlag
 
 from layerfs.model import Mount
@@ -18,6 +18,13 @@ UMOUNT_NOFOLLOW = 8
 MNT_DETACH = 2
 FUSERMOUNT = "fusermount3"
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Real(bytes):
+    """An absolute path that led through no symlink when it was resolved; one that has become one since is ENOTDIR.
+
+    It is walked to step by step, so that nobody who owns a step chooses what is mounted on, or unmounted.
+    """
 
 
 class MountFlag(IntFlag):
@@ -129,19 +136,44 @@ def _unescape(field: bytes) -> bytes:
 
 
 def overlay_upon(directory: bytes) -> MountInfo | None:
-    """Return the kernel overlay of this mount namespace that has a directory as its upper or work, by that path.
+    """Return the kernel overlay of this mount namespace that has a directory [real path] as its upper or work.
 
     The paths stand in mountinfo as they were given: one that was given through a symlink is not found, nor is one of
-    over 255 bytes that a kernel before 6.13 was given as /proc/self/fd/N.
+    over 255 bytes that a kernel before 6.13 was given as /proc/self/fd/N. Nothing is asked of another filesystem.
     """
-    wanted = {b"upperdir=" + directory, b"workdir=" + directory}
-    for entry in mountinfo():
+    entries = mountinfo()
+    holds = _holding(entries, directory)
+    for entry in entries:
         if entry.type == b"overlay":
-            # Who mounted with mount(2) escaped them once for overlayfs (`layerfs.sys.overlay.escape`).
-            plain = {re.sub(rb"\\(.)", rb"\1", option, flags=re.DOTALL) for option in entry.super_options}
-            if wanted & (plain | set(entry.super_options)):
-                return entry
+            for path in _writable_paths(entry):
+                if path == directory or (_holding(entries, path) == holds and _is_same(path, directory)):
+                    return entry
     return None
+
+
+def _writable_paths(overlay: MountInfo) -> set[bytes]:
+    """Return the paths of an overlay's upper and work directory, as written and as who mounted with mount(2) escaped.
+
+    (`layerfs.sys.overlay.escape`.)
+    """
+    words = [word.partition(b"=") for word in overlay.super_options]
+    paths = {path for name, _, path in words if name in (b"upperdir", b"workdir")}
+    return paths | {re.sub(rb"\\(.)", rb"\1", path, flags=re.DOTALL) for path in paths}
+
+
+def _holding(entries: list[MountInfo], path: bytes) -> tuple[int, int] | None:
+    """Return the device of the mount that a real path is on."""
+    above = [entry for entry in entries if (path + b"/").startswith(entry.target.rstrip(b"/") + b"/")]
+    return max(above, key=lambda entry: len(entry.target)).device if above else None
+
+
+def _is_same(path: bytes, directory: bytes) -> bool:
+    """Tell whether two paths lead to one directory; False for one that leads through a symlink, which may hang."""
+    try:
+        with way_to(Real(path)) as one, way_to(Real(directory)) as other:
+            return os.path.samestat(os.stat(one), os.stat(other))
+    except OSError:
+        return False
 
 
 def parse_generic(options: tuple[str, ...]) -> tuple[MountFlag, tuple[str, ...]]:
@@ -169,7 +201,8 @@ def mount(what: Mount, target: bytes = b"") -> None:
 
 def mount_raw(kind: bytes | None, source: bytes | None, target: bytes, flags: int, data: bytes | None = None) -> None:
     """Call mount(2)."""
-    call("mount", source, target, kind, int(flags), data, path=target)
+    with way_to(target) as path:
+        call("mount", source, path, kind, int(flags), data, path=target)
 
 
 def bind(source: bytes, target: bytes, flags: int = MountFlag.NONE) -> None:
@@ -194,40 +227,63 @@ def make_private(target: bytes, *, recursive: bool = False) -> None:
     mount_raw(None, None, target, MountFlag.PRIVATE | (MountFlag.REC if recursive else MountFlag.NONE))
 
 
-def unmount(target: bytes, *, lazy: bool = False, real: bool = False) -> None:
+def unmount(target: bytes, *, lazy: bool = False) -> None:
     """Unmount what is mounted at `target`, never following a symlink; lazily even when it is busy.
 
     Who may not umount2(2) asks fusermount3, which takes the caller's own FUSE mounts.
-    `real` says that no step of the path is a symlink: one that became one meanwhile is ENOTDIR.
     Raises OSError: EINVAL not a mountpoint, EBUSY in use, EPERM somebody else's, ENOENT no such path.
     """
-    try:
-        with _by_steps(target) if real else nullcontext(target) as path:
+    with _parent_of(target) as (parent, path):
+        try:
             call("umount2", path, UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0), path=target)
-    except PermissionError:
-        _fusermount(target, lazy)
+        except PermissionError:
+            _fusermount(target, lazy, parent)
 
 
 @contextmanager
-def _by_steps(target: bytes) -> Iterator[bytes]:
-    """Yield a way to an absolute path that nobody can change: its parent is pinned, step by step."""
-    *steps, name = [step for step in target.split(b"/") if step] or [b"."]
-    fd = os.open(b"/", _STEP)
+def way_to(target: bytes) -> Iterator[bytes]:
+    """Yield a way to the directory at a path: for a `Real` one a way that nobody can change."""
+    fd = _walk(target, target.split(b"/")) if isinstance(target, Real) and _has_proc() else -1
     try:
-        for step in steps:
-            above, fd = fd, _step(fd, step, target)
-            os.close(above)
-        yield b"/proc/self/fd/%d/%s" % (fd, name) if os.path.exists(b"/proc/self/fd") else target
+        yield target if fd < 0 else b"/proc/self/fd/%d" % fd
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+@contextmanager
+def _parent_of(target: bytes) -> Iterator[tuple[bytes | None, bytes]]:
+    """Yield the parent of a `Real` path, pinned, and a way through it to what is mounted there; for others no parent.
+
+    The mount itself is not opened: its server may not answer.
+    """
+    steps = [step for step in target.split(b"/") if step]
+    if not isinstance(target, Real) or not steps or not _has_proc():
+        yield None, target
+        return
+    fd = _walk(target, steps[:-1])
+    try:
+        yield b"/proc/self/fd/%d" % fd, b"/proc/self/fd/%d/%s" % (fd, steps[-1])
     finally:
         os.close(fd)
 
 
-def _step(at: int, name: bytes, target: bytes) -> int:
+def _walk(target: bytes, steps: list[bytes]) -> int:
+    """Return the directory that steps from the root lead to, none of them through a symlink."""
+    fd = os.open(b"/", _STEP)
     try:
-        return os.open(name, _STEP, dir_fd=at)
+        for step in filter(None, steps):
+            above, fd = fd, os.open(step, _STEP, dir_fd=fd)
+            os.close(above)
+        return fd
     except OSError as error:
-        error.filename = target
+        os.close(fd)
+        error.filename = bytes(target)
         raise
+
+
+def _has_proc() -> bool:
+    return os.path.exists(b"/proc/self/fd")
 
 
 def let_go(needed: list[bytes]) -> None:
@@ -243,13 +299,14 @@ def let_go(needed: list[bytes]) -> None:
                 call("umount2", entry.target, UMOUNT_NOFOLLOW | MNT_DETACH, path=entry.target)
 
 
-def _fusermount(target: bytes, lazy: bool) -> None:
-    """Unmount a FUSE mount of this user by the setuid program."""
+def _fusermount(target: bytes, lazy: bool, parent: bytes | None) -> None:
+    """Unmount a FUSE mount of this user by the setuid program, started in its pinned parent where there is one."""
     import subprocess  # 10 ms that root never pays
 
-    command: list[bytes | str] = [FUSERMOUNT, "-u", *(["-z"] if lazy else []), "--", target]
+    name = target if parent is None else os.path.basename(target)
+    command: list[bytes | str] = [FUSERMOUNT, "-u", *(["-z"] if lazy else []), "--", name]
     try:
-        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, cwd=parent)
     except FileNotFoundError:
         raise PermissionError(errno.EPERM, f"not root, and {FUSERMOUNT} is not installed", target) from None
     if done.returncode:

@@ -13,7 +13,7 @@ from layerfs.union.acl import ACLS as ACLS
 from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
 from layerfs.union.data import keep_usable, truncate
 from layerfs.union.inodes import Directory, File, Node
-from layerfs.union.layers import Part, Ref, Tree
+from layerfs.union.layers import Ref, Tree
 from layerfs.union.lookup import attributes, note_shown
 from layerfs.union.orphans import anchor
 from layerfs.union.readdir import parts_of
@@ -137,16 +137,36 @@ def _override(ov: Writable, path: dirs.Target, uid: int, gid: int, mode: int | N
         target.chmod(path, OVERRIDDEN_MODE)
 
 
-def _reach(ov: Overlay, node: Node) -> tuple[Tree, Ref]:
-    """Return where a node's xattrs are read."""
+def read_link(ov: Overlay, node: File) -> bytes:
+    """Return the target of a symlink, of the very one that the kernel knows."""
+    if not node.is_symlink:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if node.part is None:
+        return opened.readlink(anchor(ov, node))
+    handle = node.part.tree.pin(ov.fd(node.part), node.name, node.is_seen)
+    try:
+        return opened.readlink(handle)
+    finally:
+        opened.close(handle)
+
+
+@contextmanager
+def _reached(ov: Overlay, node: Node) -> Iterator[tuple[Tree, Ref]]:
+    """Yield where a node's xattrs are read: of the very object that the kernel checked permissions for, else ESTALE."""
     if isinstance(node, Directory):
         top = parts_of(ov, node).top
-        return top.tree, top.tree.reach_dir(ov.fd(top))
+        yield top.tree, top.tree.reach_dir(ov.fd(top))
+        return
     if not isinstance(node, File):
         raise TypeError(node)
     if node.part is None:
-        return node.tree, opened.ref(anchor(ov, node))
-    return node.tree, node.tree.reach(ov.fd(node.part), node.name)
+        yield node.tree, opened.ref(anchor(ov, node))
+        return
+    handle = node.part.tree.pin(ov.fd(node.part), node.name, node.is_seen)
+    try:
+        yield node.part.tree, opened.ref(handle)
+    finally:
+        opened.close(handle)
 
 
 def _checked(ov: Overlay, name: bytes) -> str:
@@ -159,31 +179,20 @@ def _checked(ov: Overlay, name: bytes) -> str:
 def get_xattr(ov: Overlay, node: Node, name: bytes) -> bytes:
     """Read an extended attribute; ENODATA if absent. The overlay's own marks are not seen."""
     text = escape.stored(_checked(ov, name))
-    tree, ref = _reach(ov, node)
-    try:
-        if text.startswith("user.") and isinstance(node, File) and node.part is not None:
-            return _of_same_object(ov, node, node.part, text)
-        return tree.getxattr(ref, text)
-    except OSError as error:
-        # A layer whose filesystem has no ACLs: to its client FUSE would make every permission check fail with this.
-        if error.errno == errno.EOPNOTSUPP and text in ACLS:
-            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA)) from None
-        raise
-
-
-def _of_same_object(ov: Overlay, node: File, part: Part, name: str) -> bytes:
-    """Read what only those may read who may read the data, from the file that the kernel checked this for."""
-    handle = part.tree.pin(ov.fd(part), node.name, node.is_seen)
-    try:
-        return part.tree.getxattr(opened.ref(handle), name)
-    finally:
-        opened.close(handle)
+    with _reached(ov, node) as (tree, ref):
+        try:
+            return tree.getxattr(ref, text)
+        except OSError as error:
+            # A layer whose filesystem has no ACLs: to its client FUSE would make every permission check fail with this.
+            if error.errno == errno.EOPNOTSUPP and text in ACLS:
+                raise OSError(errno.ENODATA, os.strerror(errno.ENODATA)) from None
+            raise
 
 
 def list_xattrs(ov: Overlay, node: Node) -> list[bytes]:
     """List the extended attributes without the overlay's own marks."""
-    tree, ref = _reach(ov, node)
-    names = tree.listxattr(ref)
+    with _reached(ov, node) as (tree, ref):
+        names = tree.listxattr(ref)
     hidden = () if ov.options.acl else ACLS
     return [os.fsencode(name) for name in map(escape.shown, names) if name is not None and name not in hidden]
 

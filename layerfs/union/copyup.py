@@ -42,7 +42,7 @@ class Staged:
         """Make the copy, without its data yet. `size` [bytes] cuts the data short (a truncate is to follow)."""
         self.ov, self.node, self.name = ov, node, ov.upper.work.name()
         self.tree = node.tree
-        self.original: Handle | None = None  # what is copied up, where that is a regular file
+        self.original: Handle | None = None  # what is copied up; None for what has no name any more and no data
         self.source: Handle | None = None  # its data: the same, but of a file that is only metadata
         self.fd: int | None = None
         try:
@@ -52,14 +52,14 @@ class Staged:
             raise
 
     def _make(self, size: int | None) -> None:
-        ov, node, scratch = self.ov, self.node, self.ov.upper.work.fd
+        node, scratch = self.node, self.ov.upper.work.fd
         if node.is_regular:
             self._open_original()
             self.fd = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=scratch)
         else:
-            self.st = _stat_original(ov, node)
-            if stat.S_ISLNK(self.st.st_mode) and node.part is not None:
-                os.symlink(self.tree.readlink(ov.fd(node.part), node.name), self.name, dir_fd=scratch)
+            self._pin_original()
+            if stat.S_ISLNK(self.st.st_mode) and self.original is not None:
+                os.symlink(opened.readlink(self.original), self.name, dir_fd=scratch)
             else:
                 os.mknod(self.name, self.st.st_mode, self.st.st_rdev, dir_fd=scratch)
         self.size = self.st.st_size if size is None else min(size, self.st.st_size)
@@ -73,14 +73,23 @@ class Staged:
             self.original, self.st = open_seen(ov, node, node.part)
             self.source = data_of(ov, node, node.part, self.original, self.st)
 
+    def _pin_original(self) -> None:
+        """Hold on to what has no data; ESTALE if its name was given to something else."""
+        ov, node = self.ov, self.node
+        if node.part is None:
+            self.st = opened.stat(anchor(ov, node))
+        else:
+            self.original = node.part.tree.pin(ov.fd(node.part), node.name, node.is_seen)
+            self.st = opened.stat(self.original)
+
     @property
     def ref(self) -> Ref:
         """What the xattrs of the original are read by."""
-        if self.original is not None:  # a descriptor that is open for reading is quicker than a path of it
-            return self.original if isinstance(self.original, int) else opened.ref(self.original)
-        if self.node.part is None:
+        if self.original is None:
             return opened.ref(anchor(self.ov, self.node))
-        return self.tree.reach(self.ov.fd(self.node.part), self.node.name)
+        if self.source is not None and isinstance(self.original, int):
+            return self.original  # a descriptor that is open for reading is quicker than a path of it
+        return opened.ref(self.original)
 
     @property
     def target(self) -> dirs.Target:
@@ -120,16 +129,6 @@ class Staged:
         if self.fd is not None:
             os.close(self.fd)
         self.original = self.source = self.fd = None
-
-
-def _stat_original(ov: Writable, node: File) -> Attributes:
-    """Stat what has no data; ESTALE if the name was given to something else."""
-    if node.part is None:
-        return opened.stat(anchor(ov, node))
-    st = node.part.tree.lstat(ov.fd(node.part), node.name)
-    if isinstance(st, os.stat_result) and not node.is_seen(st):
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), node.name)
-    return st
 
 
 def needs_copy_up(node: File) -> bool:

@@ -11,19 +11,18 @@ from layerfs.errors import InvalidArgument
 from layerfs.model import Stack
 from layerfs.sys import libc
 from layerfs.sys.later import later
-from layerfs.union import opened
+from layerfs.union.claim import renew
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
 from layerfs.union.lookup import attributes, lookup
 from layerfs.union.opened import Handle
 from layerfs.union.opening import Opener, open_stack
 from layerfs.union.options import UnionOptions
-from layerfs.union.orphans import anchor
 from layerfs.union.readdir import listing_of, load_stepwise, parts_of
 from layerfs.union.setid import Who, drop_at_write
 from layerfs.union.state import Attributes, Job, Overlay, Writable
 from layerfs.union.validate import validate
-from layerfs.union.work import end_volatile
+from layerfs.union.work import end_use
 
 if TYPE_CHECKING:
     from layerfs.union import attrs, copyup, data, mutate, removal, rename
@@ -75,8 +74,13 @@ class Union:
             closing.pop_all()
         return cls(ov)
 
-    def close(self) -> None:
-        """Release every descriptor; a volatile mount that ends here has not crashed."""
+    def claim(self) -> None:
+        """Note that this process has the upper: a server, once it is another process than the one that opened it."""
+        if self._ov.upper is not None:
+            renew(self._ov.upper.tree.root())
+
+    def close(self, *, served_elsewhere: bool = False) -> None:
+        """Release every descriptor: what a process forked since goes on with, or else the upper and any claim to it."""
         ov = self._ov
         ov.table.close()
         ov.handles.close()
@@ -86,8 +90,8 @@ class Union:
                 closing.callback(tree.close)
             if ov.upper is not None:
                 closing.callback(ov.upper.close)
-                if ov.options.volatile:
-                    end_volatile(ov.upper.work, ov.upper.tree.root())
+                if not served_elsewhere:
+                    end_use(ov.upper.work, ov.upper.tree.root(), volatile=ov.options.volatile)
 
     def sync(self) -> None:
         """Bring all of the upper to its disk, unless it is volatile; any thread may call it."""
@@ -206,19 +210,17 @@ class Union:
             return True
         return change.mtime_ns is None or change.mtime_ns == attributes(self._ov, node).st_mtime_ns
 
+    @_with_room
     def readlink(self, ino: int) -> bytes:
-        """Return a symlink's target."""
-        node = self.file(ino)
-        if not node.is_symlink:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        if node.part is None:
-            return opened.readlink(anchor(self._ov, node))
-        return node.part.tree.readlink(self._ov.fd(node.part), node.name)
+        """Return a symlink's target. ESTALE if its name was given to another one in its layer."""
+        return attrs.read_link(self._ov, self.file(ino))
 
+    @_with_room
     def get_xattr(self, ino: int, name: bytes) -> bytes:
         """Read an extended attribute; ENODATA if absent."""
         return attrs.get_xattr(self._ov, self._ov.node(ino), name)
 
+    @_with_room
     def list_xattrs(self, ino: int) -> list[bytes]:
         """List extended attributes, the overlay's own marks left out."""
         return attrs.list_xattrs(self._ov, self._ov.node(ino))

@@ -5,8 +5,8 @@
     WORK/index     kernel overlayfs's, of a mount with index=on: it speaks of an upper that has changed, and is removed
     anything else  is not ours, and stays
 
-That an upper is in use is said by a number in a file of this user's runtime directory: whoever can read an upper could
-hold any lock on the upper itself.
+That an upper is in use is said on the upper (`claim`), and by a number in a file of this user's runtime directory:
+whoever can read an upper could hold any lock on the upper itself.
 """
 
 import os
@@ -21,6 +21,7 @@ from layerfs.sys import dirs, libc, target
 from layerfs.sys.locks import lock_number, try_lock
 from layerfs.sys.private import runtime_directory
 from layerfs.sys.target import PINNED
+from layerfs.union import claim
 from layerfs.union.state import Work
 
 LOCK_PATIENCE = 3.0  # seconds; a server that was just unmounted needs a moment to let go
@@ -74,9 +75,11 @@ def scratch_in_use(path: bytes) -> bool:
 
 
 def upper_in_use(upper: bytes) -> bool:
-    """Tell whether a FUSE mount of this user has an upper."""
+    """Tell whether a FUSE mount, or `layerfs run`, has an upper."""
     fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        if claim.holder(fd) is not None:
+            return True
         lock = _try_upper(fd)
     finally:
         os.close(fd)
@@ -166,7 +169,23 @@ def _lock_upper(upper: int) -> int:
 
     if not _patiently(attempt) or found[0] is None:
         raise NotReady("upper directory is in use by another mount", _OTHER)
+    try:
+        if not _patiently(partial(claim.claim, upper)):
+            raise _claimed(upper)
+    except BaseException:
+        if found[0] >= 0:
+            os.close(found[0])
+        raise
     return found[0]
+
+
+def _claimed(upper: int) -> NotReady:
+    life = claim.holder(upper)
+    who = "" if life is None else f", of process {life.pid}"
+    return NotReady(
+        f"upper directory is in use by another mount{who}",
+        f"{_OTHER}; if nothing has it: setfattr -x {claim.CLAIM} UPPER",
+    )
 
 
 def _try_upper(upper: int) -> int | None:
@@ -236,8 +255,14 @@ def _mark_volatile(scratch: int) -> None:
     os.mkdir(b"incompat/volatile", 0o700, dir_fd=scratch)
 
 
-def end_volatile(work: Work, upper: int) -> None:
-    """Make up for the syncs that a volatile mount skipped, then take its mark away: this end is no crash."""
+def end_use(work: Work, upper: int, *, volatile: bool) -> None:
+    """Take back what says that the upper is in use.
+
+    Make up for the syncs that a volatile mount skipped, then take its mark away: this end is no crash.
+    """
+    claim.release(upper)
+    if not volatile:
+        return
     libc.call("syncfs", upper)
     dirs.remove(work.fd, b"incompat")
     os.fsync(work.fd)  # else a power cut brings the mark back, and the next mount takes this end for a crash

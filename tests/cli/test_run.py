@@ -215,3 +215,24 @@ def test_help_after_a_layer_is_help(rootless: Scene) -> None:
     done = rootless.run("--help", "--")
     assert done.returncode == 0
     assert done.stdout.startswith("usage: layerfs run LAYER...")
+
+
+def test_an_upper_in_use_here_is_in_use_for_all(scene: Scene) -> None:
+    """Nobody outside sees a mount that the kernel made in here."""
+    scene.make("upper", "work", "work2", "mnt")
+    words = ("--upper", "upper", "--work", "work", "--", "sh", "-c", "echo ready; cat")
+    with subprocess.Popen(
+        scene.command(*words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **scene.around
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        command = [str(BIN / "layerfs"), "mount", "bottom", "mnt", "--upper", "upper", "--work", "work2", "--driver"]
+        for driver in ("fuse", "kernel"):
+            done = subprocess.run(
+                [*command, driver], cwd=scene.place, capture_output=True, text=True, check=False, timeout=PATIENCE
+            )
+            assert done.returncode == 1
+            assert "in use by another" in done.stderr
+        running.communicate()
+    assert running.returncode == 0
+    assert [name for name in os.listxattr(scene.place / "upper") if "mount" in name] == []

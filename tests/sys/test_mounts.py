@@ -16,6 +16,7 @@ from layerfs.sys.fsmount import FsContext
 from layerfs.sys.mounts import (
     MountFlag,
     MountInfo,
+    Real,
     mount,
     mountinfo,
     overlay_upon,
@@ -169,12 +170,47 @@ def test_a_step_that_becomes_a_symlink_leads_to_no_other_mount(scratch: Path) ->
         mount(Mount("tmpfs", "tmpfs", target=str(scratch / name / "mnt")))
     (scratch / "swapped").symlink_to("other")
     with pytest.raises(NotADirectoryError) as caught:
-        unmount(os.fsencode(scratch / "swapped/mnt"), real=True)
+        unmount(Real(os.fsencode(scratch / "swapped/mnt")))
     assert caught.value.filename == os.fsencode(scratch / "swapped/mnt")
-    unmount(os.fsencode(scratch / "own/mnt"), real=True)
+    unmount(Real(os.fsencode(scratch / "own/mnt")))
     assert (len(mounted(scratch / "own/mnt")), len(mounted(scratch / "other/mnt"))) == (0, 1)
-    unmount(os.fsencode(scratch / "other/mnt"), lazy=True, real=True)
+    unmount(Real(os.fsencode(scratch / "other/mnt")), lazy=True)
     assert mounted(scratch / "other/mnt") == []
+
+
+@pytest.mark.parametrize("syntax", [None, *LayerSyntax])
+def test_a_mountpoint_that_becomes_a_symlink_leads_to_no_other_place(scratch: Path, syntax: LayerSyntax | None) -> None:
+    """Whoever owns a step of the mountpoint chose where root mounted: over /etc, from a layer of theirs."""
+    require("root", "kernel overlay")
+    layers = make_layers(scratch, ["one", "two"])
+    (scratch / "etc/mnt").mkdir(parents=True)
+    (scratch / "home").symlink_to("etc")
+    (scratch / "etc/link").symlink_to("mnt")
+    for place in (scratch / "home/mnt", scratch / "etc/link"):
+        with pytest.raises(NotADirectoryError):
+            if syntax is None:
+                mounts.mount_raw(b"tmpfs", b"tmpfs", Real(os.fsencode(place)), 0)
+            else:
+                mount_overlay(Stack(layers), Real(os.fsencode(place)), syntax=syntax)
+    assert mounted(scratch / "etc/mnt") == []
+    mount_overlay(Stack(layers), Real(os.fsencode(scratch / "etc/mnt")), syntax=syntax)
+    assert len(mounted(scratch / "etc/mnt")) == 1
+    unmount(Real(os.fsencode(scratch / "etc/mnt")))
+
+
+def test_a_persons_unmount_by_fusermount_goes_by_pinned_steps_too(scratch: Path, person: Person) -> None:
+    require("fuse")
+    person.owns(scratch / "low", *(scratch / name / "mnt" for name in ("own", "other")))
+    for name in ("own", "other"):
+        person.run([BIN / "layerfs", "mount", "--driver=fuse", scratch / "low", scratch / name / "mnt"])
+    (scratch / "swapped").symlink_to("other")
+    code = "import os, sys; from layerfs.sys.mounts import Real, unmount; unmount(Real(os.fsencode(sys.argv[1])))"
+    refused = person.run([sys.executable, "-c", code, scratch / "swapped/mnt"], check=False)
+    assert "NotADirectoryError" in refused.stderr
+    assert len(mounted(scratch / "other/mnt")) == 1
+    for name in ("own", "other"):
+        person.run([sys.executable, "-c", code, scratch / name / "mnt"])
+        assert mounted(scratch / name / "mnt") == []
 
 
 UNMOUNTS = """

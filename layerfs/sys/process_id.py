@@ -1,0 +1,94 @@
+"""Which process is meant, in words that any other process of the host can check, also another user's.
+
+A pid is used again; with the time of the process's start and the boot it is not. /proc/PID/stat is readable to all,
+unless /proc is mounted with `hidepid`: a process that is hidden counts as ended.
+"""
+
+import os
+from functools import cache
+from typing import Final
+
+from layerfs.value import value
+
+STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 22 of proc_pid_stat(5)
+_BOOT: Final = "/proc/sys/kernel/random/boot_id"
+_FIELDS: Final = 4
+
+
+def birth(pid: int) -> int:
+    """Return when a process started [clock ticks after boot], 0 if there is none or it is a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if words[0] in b"ZX" else int(words[STARTED_FIELD])
+
+
+@value
+class ProcessId:
+    """One process: the boot, the pid namespace by its number, the pid there, when it started [clock ticks]."""
+
+    boot: bytes
+    namespace: int
+    pid: int
+    born: int
+
+    def spell(self) -> bytes:
+        """Return the words that `parse` takes."""
+        return b"%s %d %d %d" % (self.boot, self.namespace, self.pid, self.born)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the process runs, as far as it can be seen from here: not from a container's pid namespace."""
+        if self.boot != _boot():
+            return False
+        if self.namespace == _namespace():
+            return birth(self.pid) == self.born
+        return any(name.isdigit() and self._is(int(name)) for name in os.listdir("/proc"))
+
+    def _is(self, pid: int) -> bool:
+        """Tell whether a process of our namespace is the one that is meant, by its pid in the innermost one."""
+        if birth(pid) != self.born:
+            return False
+        try:
+            with open(f"/proc/{pid}/status", "rb") as status:
+                line = next((line for line in status if line.startswith(b"NSpid:")), b"")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return line.split()[-1:] == [b"%d" % self.pid]
+
+
+def parse(words: bytes) -> ProcessId | None:
+    """Return what `ProcessId.spell` wrote; None for anything else."""
+    fields = words.split(b" ")
+    if len(fields) != _FIELDS or not all(field.isdigit() and len(field) < _DIGITS for field in fields[1:]):
+        return None
+    return ProcessId(fields[0], *map(int, fields[1:]))
+
+
+_DIGITS: Final = 20
+_spoken_for: ProcessId | None = None
+
+
+def own_process() -> ProcessId:
+    """Return this process; or the one that has said, before it forked us, that it lasts as long as we do."""
+    if _spoken_for is not None:
+        return _spoken_for
+    return ProcessId(_boot(), _namespace(), os.getpid(), birth(os.getpid()))
+
+
+def speak_for_children() -> None:
+    """Let `own_process` be this process in all that it forks from now on: it outlasts them."""
+    global _spoken_for
+    _spoken_for = own_process()
+
+
+@cache
+def _boot() -> bytes:
+    with open(_BOOT, "rb") as file:
+        return file.read().strip()
+
+
+def _namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
