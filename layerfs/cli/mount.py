@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -14,6 +14,7 @@ from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
 from layerfs.mounts.work import make_work, resolve
 from layerfs.spec.options import MountOptions, MountRequest, absolute, parse, request, without_effect
+from layerfs.sys.reach import see_that_they_answer
 from layerfs.sys.terminal import warn as print_warning
 from layerfs.value import replace
 
@@ -93,6 +94,7 @@ def run(arguments: "Arguments") -> int:
         return print_option_help()
     options = parse(os.fsencode(text) for text in arguments.options)
     warn_of_ignored(options)
+    see_that_they_answer(_named(arguments, options))
     layers, mountpoint = _paths(arguments, options)
     options = _writable(arguments, replace(options, lowers=layers))
     cwd = working_directory(mountpoint, *layers, *(path for path in (options.upper, options.work) if path))
@@ -150,6 +152,14 @@ def leave() -> NoReturn:
         if stream is not None:  # the caller may have closed it
             stream.flush()
     os._exit(0)
+
+
+def _named(arguments: "Arguments", options: MountOptions) -> Iterator[bytes]:
+    """Yield all paths that were given; of the mountpoint its parent: what is mounted there is asked by who mounts."""
+    *layers, mountpoint = map(os.fsencode, arguments.paths or [""])
+    yield from (*layers, *options.lowers, os.path.dirname(mountpoint.rstrip(b"/")) or b".")
+    given = (arguments.upper, arguments.work, options.upper, options.work)
+    yield from (os.fsencode(path) for path in given if path)
 
 
 def _paths(arguments: "Arguments", options: MountOptions) -> tuple[tuple[bytes, ...], bytes]:

@@ -21,6 +21,7 @@ from layerfs.mounts.process import Process
 from layerfs.mounts.work import resolve
 from layerfs.spec.attach import NAME
 from layerfs.spec.options import MountOptions, parse, request
+from layerfs.sys.reach import see_that_they_answer
 from layerfs.value import replace
 
 ASKED: Final = "layerfs-mount serves by FUSE unless -o driver= says otherwise"
@@ -66,6 +67,8 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     options = parse(os.fsencode(text) for text in words.values.get("options", ()))
     warn_of_ignored(options)
+    named = (os.path.dirname(words.paths[-1].rstrip("/")) or ".", *options.lowers, options.upper, options.work)
+    see_that_they_answer(os.fsencode(path) for path in named if path)
     options = replace(options, work=options.work and resolve(options.work))
     debug = "debug" in words.switches or options.debug
     source = os.fsencode(words.paths[0]) if len(words.paths) > 1 else NAME

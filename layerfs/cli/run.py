@@ -11,6 +11,7 @@ from layerfs.model import Driver, Stack
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.work import make_work, resolve
 from layerfs.spec.options import absolute
+from layerfs.sys.reach import see_that_they_answer
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     layers, command = _parse_words(args)
     _refuse_work_alone(args.upper, args.work)
+    see_that_they_answer(os.fsencode(path) for path in (*layers, args.upper, args.work) if path)
     if len(layers) == 1 and not os.path.lexists(layers[0]):
         from layerfs.cli.image_run import run_image
 

@@ -1,9 +1,12 @@
 """`layerfs xar`: the verbs about XAR packages; each has a module of its own, imported when it is asked for."""
 
 import argparse
+import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Final
+
+from layerfs.sys.reach import see_that_they_answer
 
 PARTS: Final = ("build", "info", "ls", "verify", "extract", "graph", "mount", "exec")
 
@@ -41,5 +44,7 @@ def _bytes(word: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the part that was asked for."""
+    files = [getattr(arguments, "file", None), *(getattr(arguments, "paths", None) or ())]
+    see_that_they_answer(os.fsencode(path) for path in files if path)
     part: Callable[[argparse.Namespace], int] = import_module(f"layerfs.cli.xar_{arguments.part}").run
     return part(arguments)

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from layerfs.errors import NotReady
+from layerfs.sys.reach import see_that_they_answer
 
 if TYPE_CHECKING:
     import argparse
@@ -80,6 +81,7 @@ def interpret(words: list[str]) -> int:
 def _interpret(file: str, arguments: list[str], only_mount: bool, only_print: bool) -> int:
     from layerfs.cli import xar_mount
 
+    see_that_they_answer([os.fsencode(file)])
     if only_print:
         return xar_mount.print_mountpoint(file)
     if only_mount:

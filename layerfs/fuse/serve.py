@@ -25,6 +25,7 @@ from layerfs.fuse.space import Space, is_nearly_full
 from layerfs.sys.later import put_off
 from layerfs.sys.limits import lift_limits
 from layerfs.sys.namespaces import Namespace, unshare
+from layerfs.sys.target import quick_ways
 from layerfs.union.union import Union
 
 SERVER: Final = "layerfs.fuse.server"
@@ -32,6 +33,7 @@ _ABORTED: Final = "somebody wrote to /sys/fs/fuse/connections/*/abort, or the ke
 SWITCH: Final = 100e-6  # seconds; how soon the importing thread lets go of the interpreter (its default: 5 ms)
 
 
+@quick_ways()
 def serve(
     fd: int,
     union: Union,

@@ -36,6 +36,7 @@ from layerfs.errors import Corrupt, InvalidArgument, NotFound
 from layerfs.store.entry import FACTS, SOUND, USED, CacheEntry, is_ours, read_entry, read_small, stamp, touch, unsafe
 from layerfs.sys import locks, trust
 from layerfs.sys.namespaces import in_user_namespace
+from layerfs.sys.reach import see_that_they_answer
 
 NODE: Final = b"/var/cache/layerfs"
 VARIABLE: Final = b"LAYERFS_CACHE"
@@ -66,7 +67,13 @@ class Cache:
 
     @classmethod
     def all(cls) -> "list[Cache]":
-        """Return the caches to search, in order."""
+        """Return the caches to search, in order. Raises NotReady if the filesystem of one does not answer."""
+        caches = cls._all()
+        see_that_they_answer(cache.root for cache in caches)
+        return caches
+
+    @classmethod
+    def _all(cls) -> "list[Cache]":
         chosen = os.environb.get(VARIABLE)
         if chosen:
             return [cls(os.path.join(os.getcwdb(), chosen))]

@@ -28,10 +28,17 @@ def at(scratch: Path) -> Iterator[int]:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["proc", "no proc"])
-def proc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, require: Callable[..., None]) -> None:
-    """Both ways of reaching an open object; without /proc its paths lead nowhere."""
+@pytest.fixture(params=["proc", "held", "no proc"])
+def proc(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, require: Callable[..., None]
+) -> Iterator[None]:
+    """All ways of reaching an open object; without /proc its paths lead nowhere."""
+    if request.param == "held":
+        with target.quick_ways():
+            yield
+        return
     if request.param == "proc":
+        yield
         return
     try:
         libc.call(target.GETXATTRAT, -1, b"", 0, b"user.a", None, 0)
@@ -41,6 +48,7 @@ def proc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, requir
     monkeypatch.setattr(target, "_PROC", b"/absent/self/fd")
     monkeypatch.setattr(target, "held", lambda fd: target.Held(b"/absent/self/fd/%d" % fd))
     monkeypatch.setattr(target, "path_of", lambda at, name: target.Named(b"/absent/self/fd/%d/%s" % (at, name)))
+    yield
 
 
 @pytest.fixture
@@ -115,3 +123,17 @@ def test_reopened_is_the_same_object(at: int, scratch: Path, monkeypatch: pytest
     again = target.reopen(at, os.O_RDONLY)
     assert os.path.samestat(os.fstat(again), os.fstat(at))
     os.close(again)
+
+
+def test_a_childs_way_is_its_own(at: int) -> None:
+    """/proc/self/fd that a parent has open is the parent's: by it a child would open what its parent has open."""
+    with target.quick_ways():
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                os.dup2(os.open("/dev/null", os.O_RDONLY), at)
+                status = 0 if stat.S_ISCHR(os.fstat(target.reopen(at, os.O_RDONLY)).st_mode) else 2
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
