@@ -8,7 +8,7 @@ killed: the client cannot end before it is answered, and pyfuse3 hands no INTERR
 import errno
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Final
 
 import trio
@@ -16,6 +16,7 @@ import trio
 from layerfs.sys.durable import start_writeback, wait_for_range
 from layerfs.union.copyup import Staged
 from layerfs.union.inodes import File
+from layerfs.union.metacopy import Completion
 from layerfs.union.union import Union
 
 LARGE: Final = 256 << 10  # bytes; a copy-up of less is done inline: it is not worth the 100 us of a thread hop
@@ -51,6 +52,23 @@ class CopyUps:
                 staged.discard()
                 raise
 
+    async def complete(self, ino: int, client: int = 0, *, cut: bool = False) -> None:
+        """Give a large upper file that is only metadata its data, before it is written to, renamed or linked.
+
+        With `cut` its data are not needed, but who copies them now is waited for. Raises EINTR as `ensure`.
+        """
+        node = self._union.node(ino)
+        if not isinstance(node, File) or not node.is_upper or (cut and ino not in self._locks):
+            return
+        completing = self._union.completion(node, LARGE)
+        if completing is None:
+            return
+        with closing(completing):
+            async with self._locked(ino):
+                if not cut and completing.is_needed:  # else somebody else has completed it
+                    await trio.to_thread.run_sync(_copy, completing, client, limiter=self._copiers)
+                    completing.finish()
+
     def _is_large(self, node: File, size: int | None) -> bool:
         return (size is None or size >= LARGE) and self._union.is_large_lower(node, LARGE)
 
@@ -68,7 +86,7 @@ class CopyUps:
                 self._locks[ino] = lock, users - 1
 
 
-def _copy(staged: Staged, client: int) -> None:
+def _copy(staged: Staged | Completion, client: int) -> None:
     """Copy a file's data in a thread, so that what is left to do in the loop is short."""
     progress = _Progress(staged, client)
     staged.copy(progress)
@@ -84,7 +102,7 @@ def check_client(client: int) -> None:
 class _Progress:
     """What happens between two chunks of a copy."""
 
-    def __init__(self, staged: Staged, client: int) -> None:
+    def __init__(self, staged: Staged | Completion, client: int) -> None:
         self._fd = staged.fd if staged.must_be_durable and staged.fd is not None else -1
         self._client = client
         self._written = 0

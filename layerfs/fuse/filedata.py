@@ -52,6 +52,8 @@ class FileData(pyfuse3.Operations):
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_TRUNC:
             await self._copy_ups.ensure(inode, ctx.pid)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            await self._copy_ups.complete(inode, ctx.pid, cut=bool(flags & os.O_TRUNC))
         if flags & os.O_TRUNC:
             await self._cut(inode, 0)
         node = self.union.open_file(inode, flags)

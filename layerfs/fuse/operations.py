@@ -193,6 +193,7 @@ class Operations(FileData):
             return self._fill(inode, self.union.attributes(inode))
         await self._copy_ups.ensure(inode, ctx.pid, change.size)
         if change.size is not None:
+            await self._copy_ups.complete(inode, ctx.pid, cut=change.size == 0)
             await self._cut(inode, change.size)
         st = self.union.set_attributes(inode, change)
         await self._syncing.after_setting(inode)
@@ -254,6 +255,7 @@ class Operations(FileData):
     async def link(self, inode: InodeT, new_parent: InodeT, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
         await self._loading.parents(new_parent)
         await self._copy_ups.ensure(inode, ctx.pid)
+        await self._copy_ups.complete(inode, ctx.pid)
         return await self._made(new_parent, self.union.link(inode, new_parent, new_name))
 
     async def create(
@@ -301,6 +303,7 @@ class Operations(FileData):
         for file in self.union.renaming(parent, name, to, new, flags):
             check_client(ctx.pid)  # what was copied so far does no harm
             await self._copy_ups.ensure(file.ino, ctx.pid)
+            await self._copy_ups.complete(file.ino, ctx.pid)
             await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
         await self._clear()
         await self._syncing.after_change(parent, to)

@@ -59,6 +59,18 @@ def set_attributes(ov: Writable, node: Node, change: Change) -> Attributes:
     return attributes(ov, node)
 
 
+def is_idle(ov: Overlay, node: Node, change: Change) -> bool:
+    """Tell whether a change says nothing new: the kernel flushes the times it keeps after each unlink and rename.
+
+    Of a lower file without a name only the kernel shows times; they are not worth copying it up.
+    """
+    if change != Change(mtime_ns=change.mtime_ns, who=change.who):
+        return False
+    if isinstance(node, File) and node.part is None and node.tree.index:
+        return True
+    return change.mtime_ns is None or change.mtime_ns == attributes(ov, node).st_mtime_ns
+
+
 @contextmanager
 def _own(ov: Writable, node: Node) -> Iterator[dirs.Target]:
     """Yield what reaches the upper's object and no other, having copied it up first.

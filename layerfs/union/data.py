@@ -42,8 +42,11 @@ def handle_of(ov: Overlay, node: File) -> Handle:
     return _switch(ov, node, data, writable=False)
 
 
-def writable_fd(ov: Writable, node: File) -> int:
-    """Return the descriptor that a file's data is written by, opening it, and copying it up, as needed."""
+def writable_fd(ov: Writable, node: File, *, cut: bool = False) -> int:
+    """Return the descriptor that a file's data is written by, opening it, and copying it up, as needed.
+
+    With `cut` what it holds is not needed: a truncate to 0 is to follow.
+    """
     if needs_copy_up(node):
         copy_up(ov, node, keep_open=True)
     extra = node.opened()
@@ -56,7 +59,7 @@ def writable_fd(ov: Writable, node: File) -> int:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         fd = handle
     else:
-        fd = _open_to_write(ov, node, part)
+        fd = _open_to_write(ov, node, part, cut=cut)
     _switch(ov, node, fd, writable=True)
     return fd
 
@@ -71,14 +74,14 @@ def _switch(ov: Overlay, node: File, handle: Handle, *, writable: bool) -> Handl
     return handle
 
 
-def _open_to_write(ov: Writable, node: File, part: Part) -> int:
+def _open_to_write(ov: Writable, node: File, part: Part, *, cut: bool) -> int:
     at = ov.fd(part)
     try:
         fd = ov.upper.tree.open(at, node.name, os.O_RDWR, node.is_seen)
     except PermissionError:  # a file its owner may write but not read
         return ov.upper.tree.open(at, node.name, os.O_WRONLY, node.is_seen)
     try:
-        complete(ov, node, part, fd)
+        complete(ov, node, part, fd, cut=cut)
     except BaseException:
         os.close(fd)
         raise
@@ -105,7 +108,7 @@ def open_for_writing(ov: Writable, node: File, flags: int) -> None:
     extra = node.opened()
     extra.opens += 1
     try:
-        fd = writable_fd(ov, node)
+        fd = writable_fd(ov, node, cut=bool(truncates))
         extra.written = True
         if truncates:
             extra.mtime_ns = None
@@ -184,7 +187,7 @@ def cutting(ov: Writable, node: File, size: int) -> Iterator[int | None]:
     extra.opens += 1
     extra.mtime_ns = None
     try:
-        fd = writable_fd(ov, node)
+        fd = writable_fd(ov, node, cut=size == 0)
         extra.busy += 1
         try:
             yield fd
@@ -214,6 +217,6 @@ def truncate(ov: Writable, node: File, size: int) -> None:
     extra.opens += 1
     extra.mtime_ns = None
     try:
-        os.ftruncate(writable_fd(ov, node), size)
+        os.ftruncate(writable_fd(ov, node, cut=size == 0), size)
     finally:
         release(ov, node)

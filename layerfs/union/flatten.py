@@ -13,7 +13,7 @@ from layerfs.union.copyup import copy_up, copy_up_directory, link_upper, lower_p
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Part
 from layerfs.union.lookup import lookup, promote
-from layerfs.union.metacopy import complete_in_place
+from layerfs.union.metacopy import complete_in_place, is_incomplete
 from layerfs.union.options import RedirectDir
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.redirect import lower_path
@@ -103,7 +103,9 @@ def _bring_file(ov: Writable, node: File, parent: Directory, name: bytes) -> Ite
         copy_up(ov, node, all_names=False)
     if lower_part(ov, parent, name) is not None:
         link_upper(ov, node, parent, name)
-    complete_in_place(ov, node)
+    if is_incomplete(ov, node):
+        yield node
+        complete_in_place(ov, node)
 
 
 def _make_opaque(ov: Writable, node: Directory) -> None:

@@ -8,8 +8,10 @@ layer below, on a way that leads through no symlink and not upwards.
 import errno
 import os
 import stat
+from contextlib import closing
 
 from layerfs.sys import dirs, target
+from layerfs.sys.copy import Progress, nothing
 from layerfs.sys.durable import make_durable
 from layerfs.union import opened
 from layerfs.union.inodes import Directory, File
@@ -68,35 +70,98 @@ def data_of(ov: Overlay, node: File, part: Part, handle: Handle, st: Attributes)
     return _open_below(ov, node, part, handle) if _is_metacopy(ov, part, handle, st) else handle
 
 
-def complete(ov: Writable, node: File, part: Part, fd: int) -> None:
-    """Give an upper file that is only metadata its data, before it is written to or leaves its place."""
-    if not _marks(ov, fd, _METACOPY):
-        return
-    st = os.fstat(fd)
-    if st.st_size:
-        source = _open_below(ov, node, part, fd)
+class Completion:
+    """The data that an upper file, which is only metadata, is given: `copy` in any thread, then `finish`, then `close`.
+
+    Until `finish` the file goes on being read from the layer below; nobody may write to it meanwhile.
+    """
+
+    __slots__ = ("_ov", "_source", "_st", "fd")
+
+    def __init__(self, ov: Writable, node: File, part: Part, fd: int) -> None:
+        """Take over `fd`, the file open for writing."""
+        self._ov, self.fd, self._st = ov, fd, os.fstat(fd)
         try:
-            opened.copy(source, fd, st.st_size)
-        finally:
-            opened.close(source)
-        make_durable(fd)
-        target.utime(fd, st.st_atime_ns, st.st_mtime_ns)
-    for mark in (_METACOPY, _REDIRECT):  # in this order: without its redirect it would not find its data any more
-        for name in _marks(ov, fd, mark):
-            target.removexattr(fd, name)
+            self._source = _open_below(ov, node, part, fd) if self._st.st_size else None
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @property
+    def must_be_durable(self) -> bool:
+        """Whether the data are to be on disk before the file says that it has them."""
+        return not self._ov.options.volatile
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the file still has no data of its own."""
+        return bool(_marks(self._ov, self.fd, _METACOPY))
+
+    def copy(self, progress: Progress = nothing) -> None:
+        """Copy the data and bring them to disk; `progress` is as for `opened.copy`."""
+        if self._source is not None:
+            opened.copy(self._source, self.fd, self._st.st_size, progress)
+            if self.must_be_durable:
+                make_durable(self.fd)
+
+    def finish(self) -> None:
+        """Note that the file is complete."""
+        if self._source is not None:
+            target.utime(self.fd, self._st.st_atime_ns, self._st.st_mtime_ns)
+        for mark in (_METACOPY, _REDIRECT):  # in this order: without its redirect it would not find its data any more
+            for name in _marks(self._ov, self.fd, mark):
+                target.removexattr(self.fd, name)
+
+    def close(self) -> None:
+        """Close both files."""
+        if self._source is not None:
+            opened.close(self._source)
+        os.close(self.fd)
+
+
+def completion(ov: Writable, node: File, size: int) -> Completion | None:
+    """Begin to complete an upper file that is only metadata and has at least `size` bytes; None for any other."""
+    part, extra = node.part, node.extra
+    if part is None or part.tree.index or not node.is_regular or (extra is not None and extra.writable):
+        return None
+    if part.tree.lstat(ov.fd(part), node.name).st_size < size or not is_incomplete(ov, node):
+        return None
+    return Completion(ov, node, part, _open_to_complete(ov, node, part))
+
+
+def _open_to_complete(ov: Writable, node: File, part: Part) -> int:
+    return ov.upper.tree.open(ov.fd(part), node.name, os.O_RDWR, node.is_seen)
+
+
+def complete(ov: Writable, node: File, part: Part, fd: int, *, cut: bool = False) -> None:
+    """Give an upper file that is only metadata its data, before it is written to or leaves its place.
+
+    With `cut` it is to be empty.
+    """
+    if _marks(ov, fd, _METACOPY):
+        if cut:
+            os.ftruncate(fd, 0)
+        with closing(Completion(ov, node, part, os.dup(fd))) as completing:
+            completing.copy()
+            completing.finish()
+
+
+def is_incomplete(ov: Writable, node: File) -> bool:
+    """Tell whether an upper file says that it is only metadata; whether that is believed shows when it is open."""
+    part = node.part
+    if part is None or part.tree.index or not node.is_regular:
+        return False
+    names = dirs.xattrs(dirs.path_of(ov.fd(part), node.name))
+    return any(prefix + _METACOPY in names for prefix in ov.mark_trust.prefixes)
 
 
 def complete_in_place(ov: Writable, node: File) -> None:
     """As `complete`, for a file that is not open."""
-    part = node.part
-    if part is None or part.tree.index or not node.is_regular:
+    if node.part is None or not is_incomplete(ov, node):
         return
-    names = dirs.xattrs(dirs.path_of(ov.fd(part), node.name))
-    if not any(prefix + _METACOPY in names for prefix in ov.mark_trust.prefixes):
-        return
-    fd = ov.upper.tree.open(ov.fd(part), node.name, os.O_RDWR, node.is_seen)
+    fd = _open_to_complete(ov, node, node.part)
     try:
-        complete(ov, node, part, fd)
+        complete(ov, node, node.part, fd)
     finally:
         os.close(fd)
 

@@ -25,9 +25,11 @@ from layerfs.union.validate import validate
 from layerfs.union.work import end_use
 
 if TYPE_CHECKING:
-    from layerfs.union import attrs, copyup, data, mutate, removal, rename
+    from layerfs.union import attrs, copyup, data, metacopy, mutate, removal, rename
 else:  # a mount is opened, and answers looks, without the 12 modules that read and change files
-    attrs, copyup, data, mutate, removal, rename = later("layerfs.union", "attrs copyup data mutate removal rename")
+    attrs, copyup, data, metacopy, mutate, removal, rename = later(
+        "layerfs.union", "attrs copyup data metacopy mutate removal rename"
+    )
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -199,16 +201,8 @@ class Union:
         return attrs.set_attributes(self._writable(), self._ov.node(ino), change)
 
     def is_idle(self, ino: int, change: "attrs.Change") -> bool:
-        """Tell whether a change says nothing new: the kernel flushes the times it keeps after each unlink and rename.
-
-        Of a lower file without a name only the kernel shows times; they are not worth copying it up.
-        """
-        if change != attrs.Change(mtime_ns=change.mtime_ns, who=change.who):
-            return False
-        node = self._ov.node(ino)
-        if isinstance(node, File) and node.part is None and node.tree.index:
-            return True
-        return change.mtime_ns is None or change.mtime_ns == attributes(self._ov, node).st_mtime_ns
+        """Tell whether a change says nothing new."""
+        return attrs.is_idle(self._ov, self._ov.node(ino), change)
 
     @_with_room
     def readlink(self, ino: int) -> bytes:
@@ -331,9 +325,13 @@ class Union:
 
     def is_large_lower(self, node: File, size: int) -> bool:
         """Tell whether a file would be copied up at its next change, and has at least `size` bytes."""
-        if not node.is_regular or not copyup.needs_copy_up(node):
-            return False
-        return not self.read_only and attributes(self._ov, node).st_size >= size
+        is_lower = node.is_regular and copyup.needs_copy_up(node) and not self.read_only
+        return is_lower and attributes(self._ov, node).st_size >= size
+
+    @_with_room
+    def completion(self, node: File, size: int) -> "metacopy.Completion | None":
+        """Begin to give an upper file that is only metadata, of at least `size` bytes, its data; None for any other."""
+        return metacopy.completion(self._writable(), node, size)
 
     @_with_room
     def stage(self, node: File, size: int | None = None) -> "copyup.Staged | None":

@@ -3,7 +3,8 @@
 import errno
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +14,8 @@ import trio
 from layerfs.fuse import copying
 from layerfs.fuse.copying import LARGE, STRIDE, CopyUps, is_killed
 from layerfs.union.copyup import Staged
-from tests.oracle.trees import file
+from layerfs.union.metacopy import Completion
+from tests.oracle.trees import Layer, file
 from tests.union.box import Box
 
 BIG = 3 * LARGE
@@ -112,3 +114,66 @@ def test_a_proc_that_hides_others_makes_nobody_killed(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("builtins.open", hidden)
     assert not is_killed(os.getpid())
+
+
+@pytest.fixture
+def bare(scratch: Path, require: Callable[..., None]) -> Iterator[Box]:
+    """An upper in which `big` is only metadata, as kernel overlayfs leaves it after a chmod with metacopy=on."""
+    require("root", "user xattrs")
+    upper: Layer = {b"big": file(b"", 0o600, xattrs=(("trusted.overlay.metacopy", b""),))}
+    with Box(scratch, {b"big": file(b"x" * BIG)}, upper=upper) as box:
+        os.truncate(os.path.join(box.upper, b"big"), BIG)
+        yield box
+
+
+def is_bare(box: Box, name: bytes = b"big") -> bool:
+    return "trusted.overlay.metacopy" in os.listxattr(os.path.join(box.upper, name))
+
+
+async def test_data_of_a_file_that_is_only_metadata_are_copied_by_a_thread_once(
+    bare: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte was copied while nobody else was answered."""
+    copied, real = [], copying._copy
+
+    def copy(completing: Completion, client: int) -> None:
+        copied.append(threading.current_thread())
+        assert is_bare(bare), "until all is there it is read from the layer"
+        real(completing, client)
+
+    monkeypatch.setattr(copying, "_copy", copy)
+    copies, ino = CopyUps(bare.union), ino_of(bare, b"big")
+    before = bare.stat(b"big").st_mtime_ns
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(copies.complete, ino)
+    assert len(copied) == 1 and copied[0] is not threading.main_thread()
+    assert not is_bare(bare) and bare.read(b"big") == b"x" * BIG
+    assert bare.stat(b"big").st_mtime_ns == before
+    assert copies._locks == {}
+
+
+async def test_a_completion_that_ends_leaves_the_file_as_it_was(bare: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies, ino = CopyUps(bare.union), ino_of(bare, b"big")
+    monkeypatch.setattr(copying, "is_killed", lambda client: client == 7)
+    monkeypatch.setattr("layerfs.sys.copy._reflink", lambda *_: False)
+    with pytest.raises(InterruptedError):
+        await copies.complete(ino, 7)
+    assert is_bare(bare) and bare.read(b"big") == b"x" * BIG
+    await copies.complete(ino)
+    assert not is_bare(bare) and bare.read(b"big") == b"x" * BIG
+
+
+async def test_what_is_to_be_cut_to_nothing_is_not_completed(bare: Box) -> None:
+    ino = ino_of(bare, b"big")
+    await CopyUps(bare.union).complete(ino, cut=True)
+    assert is_bare(bare)
+    bare.union.open_file(ino, os.O_WRONLY | os.O_TRUNC)
+    bare.union.release(ino)
+    assert not is_bare(bare) and bare.read(b"big") == b""
+
+
+async def test_a_file_that_is_renamed_is_offered_for_completion_first(bare: Box) -> None:
+    offered = [file.ino for file in bare.union.renaming(1, b"big", 1, b"new")]
+    assert len(offered) == 1
+    assert not is_bare(bare, b"new") and bare.read(b"new") == b"x" * BIG
