@@ -21,6 +21,7 @@ def value(cls: type[T]) -> type[T]:
     namespace["_defaults"] = {name: cls.__dict__[name] for name in names if name in cls.__dict__}
     made = type(cls.__name__, cls.__bases__, namespace | _METHODS | {"__slots__": names, "__match_args__": names})
     made.__qualname__ = cls.__qualname__
+    made._setters = tuple(made.__dict__[name].__set__ for name in names)  # type: ignore[attr-defined]
     return made
 
 
@@ -36,21 +37,32 @@ def replace(instance: T, **changes: Any) -> T:
 
 
 def _init(self: Any, *given: Any, **named: Any) -> None:
-    names, put = type(self).__slots__, object.__setattr__
+    cls = type(self)
+    setters = cls._setters
+    if len(given) < len(setters) or named:
+        given = _complete(cls, given, named)
+    elif len(given) > len(setters):
+        raise TypeError(f"{cls.__name__} has {len(setters)} fields, not {len(given)}")
+    for put, content in zip(setters, given, strict=True):
+        put(self, content)
+
+
+def _complete(cls: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the contents of all fields, in order: those given by place, by name, and by default."""
+    names, defaults = cls.__slots__, cls._defaults
     if len(given) > len(names):
-        raise TypeError(f"{type(self).__name__} has {len(names)} fields, not {len(given)}")
-    for name, content in zip(names, given, strict=False):
-        put(self, name, content)
-    defaults = type(self)._defaults
+        raise TypeError(f"{cls.__name__} has {len(names)} fields, not {len(given)}")
+    contents = list(given)
     for name in names[len(given) :]:
         if name in named:
-            put(self, name, named.pop(name))
+            contents.append(named.pop(name))
         elif name in defaults:
-            put(self, name, defaults[name])
+            contents.append(defaults[name])
         else:
-            raise TypeError(f"{type(self).__name__} lacks {name}")
+            raise TypeError(f"{cls.__name__} lacks {name}")
     if named:
-        raise TypeError(f"{type(self).__name__} has no {', '.join(named)}")
+        raise TypeError(f"{cls.__name__} has no {', '.join(named)}")
+    return tuple(contents)
 
 
 def _content(self: Any) -> tuple[Any, ...]:

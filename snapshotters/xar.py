@@ -155,10 +155,12 @@ def pack(directory: bytes) -> None:
     os.mkdir(staging, 0o700)
     try:
         fs, image = directory + FS, staging + IMAGE
-        built = build(Recipe(inputs=(fs,), output=image, level=LEVEL, keep_owners=True, xattr_table=True))
+        recipe = Recipe((fs,), image, level=LEVEL, keep_owners=True, xattr_table=True, own_times=True)
+        built = build(recipe)
         if built.dropped:
             path, name = map(os.fsdecode, built.dropped[0])
-            raise Unsupported(f"a squashfs image cannot hold the attribute {name} of {path or '/'}")
+            what = name if " " in name else f"attribute {name}"  # a time, or an xattr
+            raise Unsupported(f"a squashfs image cannot hold the {what} of {path or '/'}")
         if built.changed:
             changed, what = built.changed[0]
             raise NotReady(f"/{os.fsdecode(changed)} {what}", "commit again when nothing writes to the snapshot")

@@ -23,7 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser("store", help="look after snapshots and blobs", description=DESCRIPTION)
     parts = parser.add_subparsers(prog="layerfs store", metavar="VERB", required=True)
     for name, (about, do, shape) in PARTS.items():
-        part = parts.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        part = parts.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.{ABOUT.get(name, '')}")
         add_root(part)
         part.add_argument("--json", action="store_true", help=f"print {shape}")
         if name == "check":
@@ -125,6 +125,12 @@ def _as_json(one: "Tally") -> dict[str, Any]:
     }
 
 
+ABOUT: Final = {
+    "gc": " Snapshots that layerfs unpacked for an image go too, once no image holds them and nothing stands on them."
+    " What `layerfs snapshot` or containerd made is never removed, nor a blob that an image holds or somebody uses.",
+    "check": " What was merely interrupted is no fault: whoever opens a store settles that.",
+    "usage": " Committed snapshots count as they were at commit, active ones are counted now.",
+}
 _Part = tuple[str, Callable[[Store, argparse.Namespace], int], str]
 PARTS: Final[dict[str, _Part]] = {
     "check": (
@@ -133,7 +139,7 @@ PARTS: Final[dict[str, _Part]] = {
         "an object: faults, a list of objects: where, what, mended",
     ),
     "gc": (
-        "give back what removed snapshots took, and remove blobs that nothing needs",
+        "give back what removed snapshots took, and remove blobs and layers of images that nothing needs",
         _gc,
         "an object: snapshots, blobs, bytes, leftovers, in_use",
     ),

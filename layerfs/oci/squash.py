@@ -16,6 +16,7 @@ from layerfs.errors import Unsupported
 from layerfs.oci.tar import Member
 from layerfs.oci.target import Data, Form, Kind, Outcome, as_stored, own_prefix
 from layerfs.pysquashfs import FileSpec, ImageWriter, SquashfsError, WriteOptions
+from layerfs.pysquashfs.options import LATEST
 from layerfs.pysquashfs.target import replacing
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys.copy import write_all
@@ -171,12 +172,16 @@ class SquashTarget:
 
     def _entry(self, path: bytes, node: Node) -> FileSpec:
         member = node.member
+        mtime = member.mtime_ns // 10**9
+        if not 0 <= mtime <= LATEST:
+            where = os.fsdecode(path) or "/"
+            raise Unsupported(f"a squashfs image cannot hold the time before 1970 or after 2106 of {where}")
         return FileSpec(
             path,
             member.kind | member.mode,
             member.uid,
             member.gid,
-            member.mtime_ns // 10**9,
+            mtime,
             target=member.target,
             rdev=_device(member) if member.kind in (stat.S_IFCHR, stat.S_IFBLK) else 0,
             xattrs=member.xattrs | ({self._opaque: b"y"} if node.opaque else {}),
@@ -204,7 +209,12 @@ def packing(path: bytes, nesting: Nesting = Nesting.NONE) -> Iterator[SquashTarg
         with replacing(path) as fd:
             offset = len(_header(_UUID))
             options = WriteOptions(
-                level=LEVEL, block_size=BLOCK_SIZE, compress_inodes=False, compress_xattrs=False, xattr_table=True
+                level=LEVEL,
+                block_size=BLOCK_SIZE,
+                compress_inodes=False,
+                compress_xattrs=False,
+                xattr_table=True,
+                own_times=True,
             )
             with ImageWriter(fd, options, offset=offset) as writer:
                 target = SquashTarget(writer, os.path.dirname(path), nesting)

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from layerfs.pysquashfs.options import LATEST
 from layerfs.pysquashfs.places import Place, Places, held
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -57,9 +58,9 @@ def entries_of(
     Nothing below it is reached by a path that its owner could exchange meanwhile (places.py), now or when content is
     read. `follow` says whether the directory's own last name may be a symlink.
     Further names of a file are links to its first. Holes stay holes, since the entries name their files as sources.
-    Attributes that squashfs cannot hold are left out; `on_dropped` is told their path and name. What vanishes meanwhile
-    is left out, too, and what gets another type; `on_changed` is told. Raises OSError with the path of what cannot be
-    read.
+    Attributes that squashfs cannot hold are left out, and times moved; `on_dropped` is told which. What vanishes
+    meanwhile is left out, too, and what gets another type; `on_changed` is told. Raises OSError with the path of what
+    cannot be read.
     """
     places = Places(directory if isinstance(directory, int) else os.fsencode(directory), follow=follow)
     walk = _Walk(places, xattrs, on_dropped or (lambda path, name: None), on_changed or (lambda path, what: None))
@@ -129,6 +130,8 @@ class _Walk:
             if first is not path:
                 return FileSpec(path, link=first)
         entry = FileSpec(path, status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9)
+        if not 0 <= entry.mtime <= LATEST:
+            self.on_dropped(path, b"time before 1970 or after 2106")
         if self.xattrs:
             entry.xattrs = self.attributes(path, fd)
         if stat.S_ISREG(status.st_mode):

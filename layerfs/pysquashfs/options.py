@@ -32,6 +32,7 @@ class WriteOptions:
     fragments: the ends of files that fill no block share blocks; without, each has a block of its own.
     mtime [s]: the image's time, and the latest that a file may have; newer ones are set to it. Without it the
         environment's SOURCE_DATE_EPOCH is that; without both the image's time is its newest file's.
+    own_times: files keep their times as they are, whatever SOURCE_DATE_EPOCH says.
     export: the table that NFS needs, and Image.by_number.
     xattr_table: also where nothing has xattrs; without one Linux answers listxattr(2) with EOPNOTSUPP, not with none.
     """
@@ -46,6 +47,7 @@ class WriteOptions:
     force_uid: int | None = None
     force_gid: int | None = None
     mtime: int | None = None
+    own_times: bool = False
     xattrs: bool = True
     xattr_table: bool = False
     export: bool = True
@@ -78,7 +80,7 @@ class WriteOptions:
         """The time that none may exceed [s], if there is one. Raises SquashfsError for a bad SOURCE_DATE_EPOCH."""
         if self.mtime is not None:
             return self.mtime
-        text = os.environ.get("SOURCE_DATE_EPOCH")
+        text = "" if self.own_times else os.environ.get("SOURCE_DATE_EPOCH")
         if not text:
             return None
         if not text.isascii() or not text.isdigit() or int(text) > LATEST:

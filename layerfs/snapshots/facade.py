@@ -71,6 +71,10 @@ class AsyncSnapshotter:
         """Add a committed snapshot that shares the content of one that is there, and tell whether one is."""
         return await self._call(partial(self._snapshots.adopt, name, ref, parent, labels))
 
+    async def stage(self, key: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
+        """Add an active snapshot that holds its layer already."""
+        return await self._call(partial(self._snapshots.stage, key, labels))
+
     async def remove(self, key: str) -> None:
         """Remove a snapshot that has no children."""
         await self._call(partial(self._snapshots.remove, key))
@@ -98,6 +102,10 @@ class AsyncSnapshotter:
     async def layer(self, key: str) -> LayerPlace:
         """Return where a snapshot has its own content."""
         return await self._call(partial(self._snapshots.layer, key))
+
+    async def writable_layer(self, key: str) -> LayerPlace:
+        """Return where an active snapshot has its own content."""
+        return await self._call(partial(self._snapshots.writable_layer, key))
 
     async def stack(self, key: str) -> Stack:
         """Return the layers of which a snapshot consists, to be read."""

@@ -9,14 +9,17 @@ store after its filesystem was mounted compares all directories with all rows: a
 directory was never written to by anybody who made sure of it, and is made again, empty.
 """
 
+import os
 from typing import TYPE_CHECKING
 
-from layerfs.snapshots.driver import Kind
+from layerfs.snapshots.driver import Kind, Snapshot
 from layerfs.store import rows
 from layerfs.store.ledger import Transaction
 from layerfs.store.rows import Row
 from layerfs.store.session import session_of
-from layerfs.value import value
+from layerfs.sys import dirs
+from layerfs.sys.fsmount import AT_FDCWD
+from layerfs.value import replace, value
 
 if TYPE_CHECKING:
     from layerfs.snapshots.snapshotter import Snapshotter
@@ -87,8 +90,23 @@ def mend(snapshotter: "Snapshotter") -> Survey:
         for place in found.strays:
             snapshotter.places.set_aside(place)
         for row in found.again:
-            snapshotter.create(snapshotter.seen(db, row))
+            _make_again(snapshotter, snapshotter.seen(db, row))
     return found
+
+
+def _make_again(snapshotter: "Snapshotter", snapshot: Snapshot) -> None:
+    """Make a snapshot whose directory is gone, and what somebody left who was killed at that is removed.
+
+    Not where new ones are made: one that the ledger has and that still stands there counts as whole.
+    """
+    places, driver = snapshotter.places, snapshotter.driver
+    staged = places.again(snapshot.id)
+    if os.path.lexists(staged):
+        driver.discard(staged)
+        dirs.remove(AT_FDCWD, staged)
+    os.mkdir(staged, 0o700)
+    driver.create(replace(snapshot, directory=staged))
+    os.rename(staged, snapshot.directory)
 
 
 def _survey(snapshotter: "Snapshotter", db: Transaction) -> Survey:

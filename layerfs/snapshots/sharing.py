@@ -41,16 +41,20 @@ def adopt(snapshotter: "Snapshotter", name: str, ref: str, parent: str, labels: 
     now = time.time_ns()
     info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels), now, now)
     number = snapshotter.ledger.take_id()
-    with snapshotter.writing() as db:
+
+    def share(db: Transaction) -> bool:
         base = snapshotter.to_make(db, info)
         below = rows.place_of(db, base)
         alike = (row for row in rows.alike(db, snapshotter.name, ref, REF) if rows.place_of(db, row.parent) == below)
         found = next(alike, None) or (_alone(db, snapshotter, labels) if base else None)
-        if found is None:
-            return False
-        rows.share(db, snapshotter.name, number, info, base, found.place, found.usage)
-    snapshotter.ledger.sync()
-    return True
+        if found is not None:
+            rows.share(db, snapshotter.name, number, info, base, found.place, found.usage)
+        return found is not None
+
+    is_there = snapshotter.change(share)
+    if is_there:
+        snapshotter.ledger.sync()
+    return is_there
 
 
 def stage(snapshotter: "Snapshotter", key: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
@@ -63,15 +67,17 @@ def stage(snapshotter: "Snapshotter", key: str, labels: Mapping[str, str]) -> tu
     now = time.time_ns()
     info = Info(checked_key(key), Kind.ACTIVE, "", checked_labels(labels), now, now)
     number = snapshotter.ledger.take_id()
-    with snapshotter.writing() as db:
+
+    def share(db: Transaction) -> bool:
         snapshotter.to_make(db, info)
         ref = labels.get(REF, "")
         alike = rows.alike(db, snapshotter.name, ref, REF) if ref else []
         found = alike[0] if alike else _alone(db, snapshotter, labels)
-        if found is None:
-            return ()
-        rows.share(db, snapshotter.name, number, info, 0, found.place, found.usage)
-    return snapshotter.mounts(key)
+        if found is not None:
+            rows.share(db, snapshotter.name, number, info, 0, found.place, found.usage)
+        return found is not None
+
+    return snapshotter.mounts(key) if snapshotter.change(share) else ()
 
 
 def labels_alone(before: Mapping[str, str]) -> dict[str, str]:

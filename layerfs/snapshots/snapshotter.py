@@ -20,9 +20,9 @@ nothing takes long. `recover` (layerfs.snapshots.recovery) finishes or takes bac
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
@@ -40,6 +40,8 @@ from layerfs.value import replace
 
 if TYPE_CHECKING:
     from layerfs.snapshots.filters import Filter
+
+T = TypeVar("T")
 
 
 class Snapshotter:
@@ -92,25 +94,30 @@ class Snapshotter:
         snapshot that was prepared without a parent on top of one (containerd's "rebase").
         """
         info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels))
-        with self.ledger.read() as db:
-            row, base = self._to_commit(db, info, key)
+        with self.ledger.look() as db:
+            row, _ = self._to_commit(db, info, key)
             snapshot = self.seen(db, row)
         usage = row.usage if row.is_staged else self._settled(key, row, snapshot, volatile=volatile)
         with self.places.working():
-            with self.writing() as db:
-                again, base = self._to_commit(db, info, key)
-                if again.id != row.id:
-                    raise NotFound(f"snapshot {key} was removed and made again meanwhile")
-                now = time.time_ns()
-                alone = labels_alone(row.info.labels) if base != row.parent and not row.is_staged else {}
-                labels = {**info.labels, **alone}
-                rows.commit(db, row.id, replace(info, labels=labels, created=now, updated=now), base, usage)
-                if row.is_staged:
-                    rows.seal(db, [row.id])
+            base = self.change(lambda db: self._commit(db, info, key, row, usage))
             if not volatile:
                 self.ledger.sync()
             if not row.is_staged:
-                self.seal(row.id)
+                now = replace(snapshot, kind=Kind.COMMITTED, labels=info.labels)
+                self.seal(row.id, now if base == row.parent else None)
+
+    def _commit(self, db: Transaction, info: Info, key: str, row: Row, usage: Usage) -> int:
+        """Change the row of an active snapshot, unless it is not the same any more, and return its parent's id."""
+        again, base = self._to_commit(db, info, key)
+        if again.id != row.id:
+            raise NotFound(f"snapshot {key} was removed and made again meanwhile")
+        now = time.time_ns()
+        alone = labels_alone(row.info.labels) if base != row.parent and not row.is_staged else {}
+        labels = {**info.labels, **alone}
+        rows.commit(db, row.id, replace(info, labels=labels, created=now, updated=now), base, usage)
+        if row.is_staged:
+            rows.seal(db, [row.id])
+        return base
 
     def _settled(self, key: str, row: Row, snapshot: Snapshot, *, volatile: bool) -> Usage:
         """Have what a snapshot holds on disk, and return what it takes."""
@@ -132,34 +139,42 @@ class Snapshotter:
 
     def remove(self, key: str) -> None:
         """Remove a snapshot that has no children; what it took is given back by `cleanup`."""
-        row = None
+        moved: list[int] = []
+
+        def delete(db: Transaction) -> None:
+            row = self._require(db, key)
+            if rows.has_children(db, row.id):
+                raise NotReady(f"snapshot {key} has children", "remove them first")
+            rows.delete(db, row.id)
+            if not rows.is_used(db, row.place):
+                moved.append(row.place)
+                self.places.set_aside(row.place)
+
         try:
-            with self.writing() as db:
-                row = self._require(db, key)
-                if rows.has_children(db, row.id):
-                    raise NotReady(f"snapshot {key} has children", "remove them first")
-                rows.delete(db, row.id)
-                if not rows.is_used(db, row.place):
-                    self.places.set_aside(row.place)
+            self.change(delete)
         except BaseException:
-            if row is not None:
-                self.places.restore(row.place)
+            with self.ledger.look() as db:
+                for place in filter(lambda place: rows.is_used(db, place), moved):
+                    self.places.restore(place)
             raise
 
     def stat(self, key: str) -> Info:
         """Return what is known of a snapshot."""
-        with self.ledger.read() as db:
+        with self.ledger.look() as db:
             return self._require(db, key).info
 
     def update(self, info: Info, *fields: str) -> Info:
         """Change labels and return what is known then: all of them, or those that `labels.NAME` fields name."""
-        with self.writing() as db:
+
+        def relabel(db: Transaction) -> Info:
             row = self._require(db, info.name)
             labels = checked_labels(updated_labels(row.info.labels, info.labels, fields))
             rows.replace_labels(db, row.id, labels)
             now = time.time_ns()
             rows.touch(db, row.id, now)
-        return replace(row.info, labels=labels, updated=now)
+            return replace(row.info, labels=labels, updated=now)
+
+        return self.change(relabel)
 
     def walk(self, *texts: str) -> Iterator[Info]:
         """Yield the snapshots that match one of the filters (containerd's language), by name; without filters all.
@@ -225,18 +240,22 @@ class Snapshotter:
         mine = [] if snapshot.kind is Kind.VIEW and snapshot.parents else [own.path]
         return Stack((*mine, *(self.driver.layer(parent).path for parent in snapshot.parents)))
 
-    def seal(self, number: int) -> None:
-        """Do the last step of a commit; what keeps the driver from it is logged, and it is tried again later."""
+    def seal(self, number: int, snapshot: Snapshot | None = None) -> None:
+        """Do the last step of a commit; what keeps the driver from it is logged, and it is tried again later.
+
+        `snapshot` is as the driver sees it now; without it the ledger is asked.
+        """
         try:
-            with self.ledger.read() as db:
-                row = rows.by_id(db, number)
-                if row is None:  # removed meanwhile
-                    return
-                snapshot = self.seen(db, row)
+            if snapshot is None:
+                with self.ledger.read() as db:
+                    row = rows.by_id(db, number)
+                    if row is None:  # removed meanwhile
+                        return
+                    snapshot = self.seen(db, row)
             self.driver.seal(snapshot)
             self._sealed.append(number)
         except (OSError, LayerfsError) as error:
-            with self.ledger.read() as db:
+            with self.ledger.look() as db:
                 gone = rows.by_id(db, number) is None
             if not gone:
                 _warn("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
@@ -244,32 +263,28 @@ class Snapshotter:
     def flush(self) -> None:
         """Note in the ledger what was sealed; what is not noted is sealed again by the next who opens the store."""
         if self._sealed:
-            with self.writing():
-                pass
+            self.change(lambda db: None)
 
-    @contextmanager
-    def writing(self) -> Iterator[Transaction]:
-        """Begin a transaction of the ledger, and note on the way what was sealed."""
+    def change(self, act: Callable[[Transaction], T]) -> T:
+        """Change the ledger in one transaction, and note on the way what was sealed."""
         sealed = self._sealed[:]
-        with self.ledger.write() as db:
+
+        def change(db: Transaction) -> T:
             if sealed:
                 rows.seal(db, sealed)
-            yield db
+            return act(db)
+
+        done = self.ledger.change(change)
         for number in sealed:
             with suppress(ValueError):  # another thread was quicker
                 self._sealed.remove(number)
-
-    def create(self, snapshot: Snapshot) -> None:
-        """Have the driver make a snapshot in a directory of its own; `snapshot.directory` is of no account yet."""
-        with self.places.making(snapshot.id) as staged:
-            self.driver.create(replace(snapshot, directory=staged))
-            self.places.publish(snapshot.id)
+        return done
 
     def _make(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
         """Make a snapshot and return its mounts."""
         now = time.time_ns()
         info = Info(checked_key(key), kind, parent, checked_labels(labels), now, now)
-        with self.ledger.read() as db:
+        with self.ledger.look() as db:
             base = self.to_make(db, info)
             parents = self._above(db, base)
         number = self._number()
@@ -277,14 +292,16 @@ class Snapshotter:
             try:
                 self.driver.create(Snapshot(number, kind, staged, parents, info.labels))
             except Exception:
-                with self.writing() as db:  # who is removing the parent now, if it was that, is done then
-                    self._demand_same(db, info, base)
+                self.change(lambda db: self._demand_same(db, info, base))  # who removes the parent now, is done then
                 raise
-            with self.writing() as db:
+
+            def insert(db: Transaction) -> tuple[Mount, ...]:
                 self._demand_same(db, info, base)
                 rows.insert(db, self.name, number, info, base)
                 self.places.publish(number)
                 return self._mounts(Snapshot(number, kind, self.places.place(number), parents, info.labels))
+
+            return self.change(insert)
 
     def _mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """Return what the driver says, if these are mounts."""
@@ -306,9 +323,8 @@ class Snapshotter:
         try:
             yield
         except Exception:
-            with self.writing() as db:
-                if self._require(db, key).id != number:
-                    raise NotFound(f"snapshot {key} was removed and made again meanwhile") from None
+            if self.change(lambda db: self._require(db, key)).id != number:
+                raise NotFound(f"snapshot {key} was removed and made again meanwhile") from None
             raise
 
     def _demand_same(self, db: Transaction, info: Info, base: int) -> None:
@@ -344,16 +360,24 @@ class Snapshotter:
     def _require(self, db: Transaction, key: str) -> Row:
         row = rows.find(db, self.name, checked_key(key))
         if row is None:
-            raise NotFound(f"there is no snapshot {key}", "`layerfs snapshot ls` shows what there is")
+            raise self._absent(key)
         return row
 
+    def _absent(self, key: str) -> NotFound:
+        return NotFound(f"there is no snapshot {key}", "`layerfs snapshot ls` shows what there is")
+
     def _snapshot(self, key: str) -> Snapshot:
-        with self.ledger.read() as db:
-            return self.seen(db, self._require(db, key))
+        with self.ledger.look() as db:
+            found = rows.trace(db, self.name, checked_key(key))
+        if found is None:
+            raise self._absent(key)
+        return self._shown(found[0], tuple(map(self.places.place, found[1])))
 
     def seen(self, db: Transaction, row: Row) -> Snapshot:
         """Return a snapshot as its driver sees it."""
-        parents = self._above(db, row.parent)
+        return self._shown(row, self._above(db, row.parent))
+
+    def _shown(self, row: Row, parents: tuple[bytes, ...]) -> Snapshot:
         kind = Kind.VIEW if row.is_staged else row.kind  # its directory is also another's
         return Snapshot(row.place, kind, self.places.place(row.place), parents, row.info.labels)
 

@@ -19,16 +19,16 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from layerfs.errors import Corrupt, LayerfsError, Unsupported
 from layerfs.store.schema import APPLICATION, MIGRATIONS
+from layerfs.store.turns import Turns
 from layerfs.sys.locks import share_bytes
 
+T = TypeVar("T")
 NAME: Final = b"ledger.db"
 LOCK: Final = b"ledger.lock"
 LOG: Final = b"-wal"
@@ -69,7 +69,7 @@ class Ledger:
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._path = os.path.join(root, NAME)
-        self._turns = _Turns()
+        self._turns = Turns()
         self._idle: list[sqlite3.Connection] = []
         self._ids: list[int] = []
         self._take = 1
@@ -98,10 +98,30 @@ class Ledger:
         self._idle.clear()
         self._opened.close()
 
+    def change(self, act: Callable[[Transaction], T]) -> T:
+        """Return what a function returns that is called within a transaction that alone may write.
+
+        An exception rolls the transaction back. Another thread may be the one that calls the function.
+        """
+
+        def transact() -> T:
+            with self._transaction() as transaction:
+                return act(transaction)
+
+        done = self._turns.do(transact)
+        self._look_at_log()
+        return done
+
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """Begin a transaction that alone may write, and commit it at the end; an exception rolls it back."""
-        with _explained(self._path), self._turns, self._turn_of_process():
+        with self._turns, self._transaction() as transaction:
+            yield transaction
+        self._look_at_log()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        with _explained(self._path), self._turn_of_process():
             transaction = Transaction(self._writer)
             transaction.run("BEGIN IMMEDIATE")
             try:
@@ -111,7 +131,6 @@ class Ledger:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
-        self._look_at_log()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -124,6 +143,19 @@ class Ledger:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                self._idle.append(connection)
+
+    @contextmanager
+    def look(self) -> Iterator[Transaction]:
+        """Lend a connection to read by, each statement of which sees the ledger as it is then.
+
+        For one question, or for what is asked again in a transaction: it takes half the time of `read`.
+        """
+        with _explained(self._path):
+            connection = self._reader()
+            try:
+                yield Transaction(connection)
+            finally:
                 self._idle.append(connection)
 
     def sync(self) -> None:
@@ -219,40 +251,6 @@ class Ledger:
             return os.stat(self._path + LOG).st_size
         except FileNotFoundError:
             return 0
-
-
-class _Turns:
-    """A lock that is handed over in the order in which it was asked for."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()
-        self._taken = False
-
-    def __enter__(self) -> None:
-        with self._guard:
-            if not self._taken:
-                self._taken = True
-                return
-            mine = threading.Lock()
-            mine.acquire()
-            self._waiting.append(mine)
-        try:
-            mine.acquire()
-        except BaseException:  # KeyboardInterrupt
-            with self._guard:
-                if mine in self._waiting:
-                    self._waiting.remove(mine)
-                    raise
-            self.__exit__(None, None, None)
-            raise
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._taken = False
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -2,6 +2,7 @@
 
     ROOT/making/ID.lock   held (flock) by who makes the snapshot; it is there from the first step to the last
     ROOT/making/ID/       where it is made
+    ROOT/again/ID/        where one is made again whose directory a power cut took
     ROOT/snapshots/ID/    where it is: put there by one rename, so what is there is whole
     ROOT/trash/ID/        what was removed, or was never finished
 
@@ -21,6 +22,7 @@ from layerfs.sys.locks import lock_file
 MAKING: Final = b"making"
 SNAPSHOTS: Final = b"snapshots"
 TRASH: Final = b"trash"
+AGAIN: Final = b"again"
 SWEEP: Final = b"sweep.lock"  # who empties the trash
 SEAL: Final = b"seal.lock"  # shared by who commits and who discards; alone has it who seals what others left unsealed
 _LOCK: Final = b".lock"
@@ -49,6 +51,13 @@ class Places:
     def staged(self, number: int) -> bytes:
         """Return the directory in which a snapshot is made."""
         return b"%s/%s/%d" % (self.root, MAKING, number)
+
+    def again(self, number: int) -> bytes:
+        """Return the directory in which a lost snapshot is made again; there is none yet, but what it would be in."""
+        above = os.path.join(self.root, AGAIN)
+        with suppress(FileExistsError):
+            os.mkdir(above, 0o700)
+        return b"%s/%d" % (above, number)
 
     @contextmanager
     def making(self, number: int) -> Iterator[bytes]:

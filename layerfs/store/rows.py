@@ -3,7 +3,7 @@
 Each question goes through an index, so none costs more with more snapshots, but for a walk through all.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
@@ -48,10 +48,31 @@ _COLUMNS: Final = (
 _FROM: Final = "FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent"
 
 
+_LABELED: Final = f"{_COLUMNS}, l.name, l.value"
+_LABELS: Final = "LEFT JOIN labels l ON l.snapshot = s.id"
+_BY_KEY: Final = f"SELECT {_LABELED} {_FROM} {_LABELS} WHERE s.driver = ? AND s.key = ?"
+_ABOVE: Final = f"""(
+    WITH RECURSIVE up (parent, place, depth) AS (
+        SELECT parent, place, 1 FROM snapshots WHERE id = s.parent
+        UNION ALL
+        SELECT n.parent, n.place, depth + 1 FROM up JOIN snapshots n ON n.id = up.parent WHERE depth < {DEEPEST}
+    ) SELECT group_concat(place) FROM (SELECT place FROM up ORDER BY depth)
+)"""
+_TRACED: Final = f"SELECT {_LABELED}, {_ABOVE} {_FROM} {_LABELS} WHERE s.driver = ? AND s.key = ?"
+
+
 def find(db: Transaction, driver: str, key: str) -> Row | None:
     """Return the snapshot of a key."""
-    found = db.one(f"SELECT {_COLUMNS} {_FROM} WHERE s.driver = ? AND s.key = ?", driver, key)
-    return None if found is None else _row(found, labels(db, found[0]))
+    return next(_rows(db.all(_BY_KEY, driver, key)), None)
+
+
+def trace(db: Transaction, driver: str, key: str) -> tuple[Row, list[int]] | None:
+    """Return the snapshot of a key and the places of its parents, nearest first, as they are at one moment."""
+    lines = db.all(_TRACED, driver, key)
+    if not lines:
+        return None
+    above = lines[0][-1]
+    return next(_rows(line[:-1] for line in lines)), list(map(int, above.split(","))) if above else []
 
 
 def exists(db: Transaction, driver: str, key: str) -> bool:
@@ -175,8 +196,7 @@ def seal(db: Transaction, numbers: list[int]) -> None:
 
 def unsealed(db: Transaction, driver: str) -> list[Row]:
     """Return the committed snapshots whose commit was interrupted before the end."""
-    found = db.all(f"SELECT {_COLUMNS} {_FROM} WHERE s.driver = ? AND s.sealed = 0", driver)
-    return [_row(columns, labels(db, columns[0])) for columns in found]
+    return list(_rows(db.all(f"SELECT {_LABELED} {_FROM} {_LABELS} WHERE s.driver = ? AND s.sealed = 0", driver)))
 
 
 def delete(db: Transaction, number: int) -> None:
@@ -207,8 +227,7 @@ def drivers(db: Transaction) -> list[str]:
 
 def by_id(db: Transaction, number: int) -> Row | None:
     """Return the snapshot of an id."""
-    found = db.one(f"SELECT {_COLUMNS} {_FROM} WHERE s.id = ?", number)
-    return None if found is None else _row(found, labels(db, number))
+    return next(_rows(db.all(f"SELECT {_LABELED} {_FROM} {_LABELS} WHERE s.id = ?", number)), None)
 
 
 def total(db: Transaction, driver: str) -> tuple[dict[Kind, int], Usage]:
@@ -249,16 +268,19 @@ def walk(db: Transaction, driver: str, where: Where) -> Iterator[Row]:
     for name, content in where.labels:
         conditions.append("s.id IN (SELECT snapshot FROM labels WHERE name = ? AND value = ?)")
         values += [name, content]
-    statement = (
-        f"SELECT {_COLUMNS}, l.name, l.value {_FROM} LEFT JOIN labels l ON l.snapshot = s.id"
-        f" WHERE {' AND '.join(conditions)} ORDER BY s.key"
+    yield from _rows(
+        db.run(f"SELECT {_LABELED} {_FROM} {_LABELS} WHERE {' AND '.join(conditions)} ORDER BY s.key", *values)
     )
-    for columns, lines in groupby(db.run(statement, *values), key=lambda line: line[:-2]):
-        yield _row(columns, {name: content for *_, name, content in lines if name is not None})
 
 
 def _put_labels(db: Transaction, number: int, labels: Mapping[str, str]) -> None:
     db.many("INSERT INTO labels VALUES (?, ?, ?)", [(number, name, content) for name, content in labels.items()])
+
+
+def _rows(lines: Iterable[Any]) -> Iterator[Row]:
+    """Yield the snapshots of lines that have one label each, or none; those of one snapshot follow each other."""
+    for columns, group in groupby(lines, key=lambda line: line[:-2]):
+        yield _row(columns, {name: content for *_, name, content in group if name is not None})
 
 
 def _row(columns: Any, labels: Mapping[str, str]) -> Row:

@@ -43,6 +43,7 @@ class Recipe:
     trampolines: tuple[str, ...] = ()
     keep_owners: bool = False
     xattr_table: bool = False  # also where nothing has xattrs (WriteOptions)
+    own_times: bool = False  # whatever SOURCE_DATE_EPOCH says (WriteOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ def _options(recipe: Recipe) -> WriteOptions:
         force_uid=owner,
         force_gid=owner,
         xattr_table=recipe.xattr_table,
+        own_times=recipe.own_times,
     )
 
 

@@ -65,6 +65,7 @@ def _arm(step: int) -> None:
     fcntl.ioctl = ticking(fcntl.ioctl)
     libc.call = ticking(libc.call)
     subprocess.Popen.__init__ = ticking(subprocess.Popen.__init__)  # type: ignore[method-assign]
+    Transaction.many = ticking(Transaction.many)  # type: ignore[method-assign]
     Transaction.run = ticking(  # type: ignore[method-assign]
         Transaction.run, lambda _, statement, *__: not statement.lstrip().startswith(READS)
     )

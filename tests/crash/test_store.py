@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import AlreadyExists, NotFound
-from layerfs.snapshots.driver import Info
+from layerfs.snapshots.driver import Capability, Info
 from layerfs.snapshots.library import open_store
+from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.snapshotter import Snapshotter
+from layerfs.store import rows
+from layerfs.sys import dirs
+from layerfs.sys.fsmount import AT_FDCWD
 from layerfs.value import value
 from tests.contract.subjects import DRIVERS, Subject, a_subject
 from tests.crash.steps import killed_at
@@ -50,6 +54,13 @@ CASES = {
     "prepare on nothing": Case(lambda s, n: None, lambda s, n: s.prepare(f"work{n}")),
     "view": Case(lambda s, n: None, lambda s, n: s.view(f"view{n}", "base")),
     "commit": Case(lambda s, n: fill(s, f"work{n}", "base", a="1"), lambda s, n: s.commit(f"name{n}", f"work{n}")),
+    "commit without sync": Case(
+        lambda s, n: fill(s, f"work{n}", "base", a="1"), lambda s, n: s.commit(f"name{n}", f"work{n}", volatile=True)
+    ),
+    "rebase": Case(
+        lambda s, n: s.prepare(f"work{n}", labels={PARENT_CHAIN: "sha256:x"}),
+        lambda s, n: s.commit(f"name{n}", f"work{n}", {"a": "1"}, parent="base"),
+    ),
     "remove": Case(lambda s, n: fill(s, f"work{n}", "base"), lambda s, n: s.remove(f"work{n}")),
     "adopt": Case(lambda s, n: s.prepare(f"other{n}"), lambda s, n: s.adopt(f"work{n}", "base", "", {"a": "1"})),
     "remove one of two that share": Case(
@@ -93,6 +104,8 @@ def check(subject: Subject) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_killed_before_any_step_it_is_before_or_after(name: str, subject: Subject) -> None:
     case = CASES[name]
+    if name == "rebase" and Capability.REBASE not in subject.snapshots.capabilities:
+        return
     subject.layer("base", a="1")
     case.arrange(subject.snapshots, 1000)
     before = shape(subject.snapshots, 1000)
@@ -132,6 +145,28 @@ def test_killed_while_it_is_opened_a_store_is_opened_by_the_next(subject: Subjec
         if not was_killed:
             break
     assert step < MOST_STEPS - 1
+
+
+def test_killed_while_it_mends_what_a_power_cut_left_a_store_is_mended_by_the_next(subject: Subject) -> None:
+    """A directory of no snapshot, and an active snapshot without one, which is made again."""
+    subject.layer("base", a="1")
+    for step in range(MOST_STEPS):
+        snapshots, key = subject.snapshots, f"work{step}"
+        snapshots.prepare(key, "base")
+        place = snapshots.places.place(int(Path(os.fsdecode(snapshots.layer(key).path)).parent.name))
+        snapshots.driver.discard(place)
+        dirs.remove(AT_FDCWD, place)
+        os.mkdir(snapshots.places.place(100_000 + step))
+        with subject.store.ledger.write() as db:
+            rows.put_fact(db, f"session of {subject.name}", "before the power cut")
+        subject.store.close()
+        was_killed = killed_at(step, lambda: open_store(subject.root).snapshotter(subject.name))
+        subject.open()
+        check(subject)
+        assert subject.snapshots.mounts(key)
+        if not was_killed:
+            break
+    assert 5 < step < MOST_STEPS - 1
 
 
 def test_killed_while_it_is_made_a_store_is_made_by_the_next(scratch: Path) -> None:

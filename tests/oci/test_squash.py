@@ -53,8 +53,9 @@ def test_wrong_layer_leaves_nothing(layer: bytes, expected: Expected, scratch: P
     assert os.listdir(scratch) == []
 
 
-def test_what_no_image_can_hold_is_said(scratch: Path) -> None:
-    layer = pax({b"SCHILY.xattr.system.posix_acl_access": b"x"}) + file(b"f") + END
+@pytest.mark.parametrize("record", [(b"SCHILY.xattr.system.posix_acl_access", b"x"), (b"mtime", b"4294967296")])
+def test_what_no_image_can_hold_is_said(record: tuple[bytes, bytes], scratch: Path) -> None:
+    layer = pax(dict([record])) + file(b"f") + END
     with pytest.raises(Unsupported):
         pack_layer(feeder(layer), bytes(scratch / "i"), NothingBelow())
     assert os.listdir(scratch) == []

@@ -19,6 +19,12 @@ EXAMPLES = [text for kind, text in BLOCKS if kind == "python"]
 SAID = next(text for kind, text in BLOCKS if not kind)
 
 
+def test_readme_shows_the_example_that_these_tests_run() -> None:
+    readme = (PROJECT / "README.md").read_text()
+    assert re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL) == [EXAMPLES[0]]
+    assert all(f"`{line}`" in readme for line in SAID.splitlines())
+
+
 def test_example_has_twenty_lines_or_so_and_prints_what_the_page_says_as_root(scratch: Path) -> None:
     require("root", "kernel overlay")
     assert len(EXAMPLES[0].splitlines()) <= 24

@@ -101,6 +101,33 @@ def test_layer_that_an_image_cannot_hold_stays_a_directory(subject: Subject) -> 
     assert subject.view("base") == {"a": "1"}
 
 
+@pytest.mark.parametrize("time", [-1, 2**32])
+def test_layer_with_a_time_that_squashfs_has_not_stays_a_directory(subject: Subject, time: int) -> None:
+    """It was packed, and the file had another time from then on."""
+    subject.snapshots.prepare("key")
+    with subject.at("key") as target:
+        (target / "a").write_text("1")
+        os.utime(target / "a", (time, time))
+    subject.snapshots.commit("base", "key")
+    wait_until(lambda: (subject.root / "drivers/xar/failed/1").exists())
+    wait_until(lambda: not is_packing(subject.root))
+    assert "cannot hold the time before 1970 or after 2106 of a" in (subject.root / "drivers/xar/failed/1").read_text()
+    assert held(subject, "base") == ["empty", "fs"]
+
+
+def test_times_of_a_layer_are_its_own_whatever_builds_ask_for(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SOURCE_DATE_EPOCH in the environment of whoever commits made all files older."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
+    subject.layer("base", a="1")
+    packed(subject, "base")
+    wait_until(lambda: "fs" not in held(subject, "base"))
+    subject.snapshots.view("look", "base")
+    with subject.at("look") as target:
+        assert (target / "a").stat().st_mtime > 7
+
+
 def test_image_put_into_an_active_snapshot_is_its_layer(subject: Subject) -> None:
     subject.layer("base", a="1")
     image = packed(subject, "base")[0]
