@@ -9,6 +9,7 @@ CPU time [s], the daemon's counted in, as median and spread over the rounds, and
 """
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -23,6 +24,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import layerfs
+import snapshotters
 from layerfs.oci.commit import Recipe, commit
 from layerfs.oci.export import export
 from layerfs.oci.images import Images
@@ -76,6 +79,13 @@ class Peer:
         shutil.rmtree(place)
 
 
+def as_installed() -> None:
+    """Have our modules compiled, as those of an installed package are; who may not write them compiles at each start."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for package in (layerfs, snapshotters):
+        compileall.compile_dir(os.path.dirname(os.fspath(package.__file__ or "")), quiet=2)
+
+
 def _cpu_of(pid: int) -> float:
     """Return the CPU time of a process and of its children that have ended [s]; none for 0."""
     if not pid:
@@ -91,6 +101,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, help="on which filesystem (default: TMPDIR)")
     parser.add_argument("layers", nargs="*", type=Path)
     args = parser.parse_args(words)
+    as_installed()
     place = Path(tempfile.mkdtemp(prefix="layerfs-images-", dir=args.directory))
     daemon = None
     try:
@@ -156,10 +167,10 @@ def _peers(place: Path, archive: Path, daemon: "subprocess.Popen[bytes] | None")
     shutil.copy(layout / "blobs" / manifest["layers"][0]["digest"].replace(":", "/"), layer)
     ours = [sys.executable, "-m", "layerfs.cli.main", "image", "import", str(archive)]
 
-    def layerfs(name: str) -> Callable[[Path], list[str]]:
+    def taking_in(name: str) -> Callable[[Path], list[str]]:
         return lambda run: [*ours, "--snapshotter", name, "--root", str(run / "store")]
 
-    found = [Peer("layerfs overlay", layerfs("overlay")), Peer("layerfs xar", layerfs("xar"))]
+    found = [Peer("layerfs overlay", taking_in("overlay")), Peer("layerfs xar", taking_in("xar"))]
     if daemon is not None:
         ctr = ["ctr", "-a", str(place / "c.sock"), "images"]
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.images import NAME, Peer, archive_of, show
+from benchmarks.images import NAME, Peer, archive_of, as_installed, show
 
 LAYERFS = [sys.executable, "-m", "layerfs.cli.main"]
 CONFIG = """\
@@ -73,6 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for program in ("docker-registry", "skopeo"):
         if shutil.which(program) is None:
             sys.exit(f"benchmarks: {program} is not installed")
+    as_installed()
     place = Path(tempfile.mkdtemp(prefix="layerfs-transfers-", dir=args.directory))
     full, new = Registry(), Registry()
     try:
