@@ -80,7 +80,7 @@ class Peer:
 
 
 def as_installed() -> None:
-    """Have our modules compiled, as those of an installed package are; who may not write them compiles at each start."""
+    """Have our modules compiled, as an installed package has them: who may not write compiles at each start."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for package in (layerfs, snapshotters):
         compileall.compile_dir(os.path.dirname(os.fspath(package.__file__ or "")), quiet=2)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from layerfs.errors import Corrupt, InvalidArgument
-from layerfs.oci.below import Below
+from layerfs.oci.below import Below, resolve
 from layerfs.oci.links import HardLinks
 from layerfs.oci.marks import Marks, opaque
 from layerfs.oci.paths import LINKS, WH, clamp, split
@@ -248,6 +248,8 @@ class Application:
         """Hold on to what is at a path of the target; None if there is nothing, or a mark."""
         above, name = split(path)
         found = self.resolver.directory(above, make=False)
+        if found is None and self.plain:  # the layers below are here too, and their symlinks
+            found = self.resolver.through_all(above)
         if found is None or not name:
             return None
         kind = self.target.kind(found[0], name)
@@ -258,7 +260,10 @@ class Application:
     def held_from_below(self, target: bytes, names: list[bytes]) -> Handle:
         """Copy a file of the layers below up, as the first of the names if its own is hidden."""
         below = self.rules.below
-        member = below.find(target) if below is not None and target else None
+        member = None
+        if below is not None and target:
+            target = self.true_path(below, target)
+            member = below.find(target)
         if below is None or member is None or member.kind == stat.S_IFDIR:
             raise Corrupt(f"the layer has a hard link to what is not there: {target!r}")
         path = names.pop(0) if self.is_gone(target) else target
@@ -271,6 +276,12 @@ class Application:
         held = self.target.hold(found[0], name)
         assert held is not None
         return held
+
+    def true_path(self, below: Below, path: bytes) -> bytes:
+        """Return a path of the layers below without symlinks among its parents, as link(2) would follow them."""
+        above, name = split(path)
+        true = resolve(below, above)
+        return path if true is None else true + b"/" + name if true else name
 
     def is_gone(self, path: bytes) -> bool:
         """Tell whether this layer hides a file of the layers below."""

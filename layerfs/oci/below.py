@@ -6,7 +6,7 @@ What a parent without an entry looks like, whether there is anything to delete, 
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from layerfs.errors import Corrupt
 from layerfs.model import Stack
@@ -17,6 +17,8 @@ from layerfs.union import opened
 from layerfs.union.options import UnionOptions
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
+
+_LINKS: Final = 40  # symlinks that one path may lead through (path_resolution(7))
 
 
 class Below(View, Protocol):
@@ -163,3 +165,30 @@ class LateBelow:
     def data(self, path: bytes) -> Iterator[memoryview]:
         """Wait and read."""
         return self.below.data(path)
+
+
+def resolve(tree: Below, path: bytes) -> bytes | None:
+    """Follow all symlinks of a path within a tree; None if it leads nowhere. The last part need not be there."""
+    done: list[bytes] = []
+    links = 0
+    stack = path.split(b"/")[::-1]
+    while stack:
+        part = stack.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            del done[-1:]
+            continue
+        member = tree.find(b"/".join([*done, part]))
+        if member is None and stack:
+            return None
+        if member is not None and member.kind == stat.S_IFLNK:
+            links += 1
+            if links > _LINKS:
+                return None
+            if member.target.startswith(b"/"):
+                done = []
+            stack += member.target.split(b"/")[::-1]
+            continue
+        done.append(part)
+    return b"/".join(done)

@@ -4,7 +4,6 @@ Each document is fetched once, checked against its descriptor, and parsed from t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from layerfs.errors import Corrupt, Unsupported
@@ -21,6 +20,7 @@ from layerfs.oci.documents import (
     parse_document,
 )
 from layerfs.oci.streams import PIECE, Read
+from layerfs.value import value
 
 DEPTH_MAX: Final = 4  # indexes in indexes
 MANIFESTS_MAX: Final = 500  # of one image; guessed
@@ -28,7 +28,7 @@ MANIFESTS_MAX: Final = 500  # of one image; guessed
 Fetch = Callable[[Descriptor], bytes]  # the bytes of a document, checked
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Leaf:
     """A manifest, and the indexes through which it was reached, the topmost first."""
 
@@ -36,7 +36,7 @@ class Leaf:
     above: tuple[Descriptor, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Chosen:
     """The image for one platform: its manifest and its config; `config` is None for an artifact."""
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 
 from layerfs.errors import InvalidArgument, NotFound, NotReady
 from layerfs.oci.apply import Application, Rules
-from layerfs.oci.below import UnionBelow
+from layerfs.oci.below import UnionBelow, resolve
 from layerfs.oci.differ import Entries, walk
 from layerfs.oci.directory import DirectoryTarget
 from layerfs.oci.metadata import usual_ownership
 from layerfs.oci.paths import split
-from layerfs.oci.running import resolve
 from layerfs.oci.tar import Member
 from layerfs.oci.target import Data, FileData, Form, Outcome
 from layerfs.oci.unpack import FORMS

@@ -6,11 +6,12 @@ OCI's mean the same.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from layerfs.errors import Corrupt, Unsupported
 from layerfs.oci.digest import Digest, parse_digest
+from layerfs.store.info import NOTHING
+from layerfs.value import value
 
 DOCUMENT_MAX: Final = 4 << 20  # bytes; what registries take for a manifest
 BLOB_MAX: Final = 1 << 40  # bytes; more than any layer
@@ -32,7 +33,7 @@ IMAGE_NAME: Final = "io.containerd.image.name"
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Platform:
     """For which machines an image is."""
 
@@ -44,7 +45,7 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Descriptor:
     """What a document says of a blob: its type, name and length [bytes]. `raw` is all of it."""
 
@@ -52,11 +53,11 @@ class Descriptor:
     digest: Digest
     size: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    raw: Json = field(default_factory=dict)
+    annotations: Mapping[str, str] = NOTHING
+    raw: Json = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Index:
     """Several manifests, or further indexes."""
 
@@ -64,7 +65,7 @@ class Index:
     raw: Json
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Manifest:
     """One image, or an artifact."""
 
@@ -78,7 +79,7 @@ class Manifest:
         return self.config.media_type in IMAGE_CONFIGS and not self.raw.get("artifactType")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Config:
     """An image's config: what its layers are, and how it is run (`run`, the spec's "config")."""
 

@@ -5,20 +5,20 @@ goes with the image.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from layerfs.errors import AlreadyExists, Corrupt, InvalidArgument, LayerfsError, NotFound
-from layerfs.oci.closure import Chosen, choose, leaves, load, read_document
 from layerfs.oci.digest import Digest, digest_of, parse_digest
 from layerfs.oci.documents import Descriptor, Platform
-from layerfs.oci.reference import parse_reference
-from layerfs.oci.streams import reader_of
 from layerfs.snapshots.leftovers import is_unpacked, nobody_unpacking
 from layerfs.snapshots.library import Store
 from layerfs.store.records import Record
+from layerfs.value import value
+
+if TYPE_CHECKING:
+    from layerfs.oci.closure import Chosen
 
 KIND: Final = "image"
 TYPE, SIZE, CHOSEN, CHOSEN_SIZE, CHOSEN_TYPE = "type", "size", "manifest", "manifest-size", "manifest-type"
@@ -26,7 +26,7 @@ SNAPSHOT: Final = "snapshot:"
 _SHORTEST: Final = 6  # digits of a digest that stand for it
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Image:
     """An image of the store. top: what its name stands for; chosen: the manifest for the platform it was taken for."""
 
@@ -48,7 +48,7 @@ class Images:
 
     def get(self, text: str) -> Image:
         """Return the image that a name, or the beginning of a digest, means. Raises NotFound, InvalidArgument."""
-        for name in dict.fromkeys((text, *_names(text))):
+        for name in _names(text):
             if (record := self.store.records.get(KIND, name)) is not None:
                 return _image(record)
         digits = text.removeprefix("sha256:")
@@ -77,6 +77,8 @@ class Images:
 
     def tag(self, text: str, name: str) -> Image:
         """Give an image another name."""
+        from layerfs.oci.reference import parse_reference
+
         image = self.get(text)
         return self.put(str(parse_reference(name)), image.top, image.chosen, self.holds(image))
 
@@ -139,14 +141,19 @@ class Images:
 
     def document(self, wanted: Descriptor) -> bytes:
         """Return the bytes of a document in the store, checked. Raises NotFound, Corrupt."""
+        from layerfs.oci.closure import read_document
+        from layerfs.oci.streams import reader_of
+
         fd = self.store.content.open(wanted.digest)
         try:
             return read_document(reader_of(fd), wanted)
         finally:
             os.close(fd)
 
-    def load(self, image: Image, platform: Platform | None = None) -> Chosen:
+    def load(self, image: Image, platform: Platform | None = None) -> "Chosen":
         """Return an image's manifest and config, for a platform if another one is wanted."""
+        from layerfs.oci.closure import choose, leaves, load
+
         if platform is None:
             return load(image.chosen, self.document)
         found = leaves(image.top, self.document, self.has)
@@ -157,10 +164,13 @@ class Images:
         return self.store.content.get(digest) is not None
 
 
-def _names(text: str) -> list[str]:
+def _names(text: str) -> Iterator[str]:
+    """Yield what an image may be called, as it is written first: the grammar of names is not needed then."""
+    yield text
+    from layerfs.oci.reference import parse_reference
+
     with suppress(InvalidArgument):
-        return [str(parse_reference(text))]
-    return []
+        yield str(parse_reference(text))
 
 
 def _image(record: Record) -> Image:

@@ -5,11 +5,11 @@ No registry is built in: the name that is pulled or pushed has the host, or LAYE
 
 import os
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from layerfs.errors import InvalidArgument
 from layerfs.oci.digest import Digest, parse_digest
+from layerfs.value import value
 
 REGISTRY: Final = "LAYERFS_REGISTRY"
 LATEST: Final = "latest"
@@ -22,7 +22,7 @@ _WELL_FORMED: Final = re.compile(
 _LONGEST: Final = 255  # characters; distribution's NameTotalLengthMax
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reference:
     """One parsed name. `host` is empty where none is said."""
 

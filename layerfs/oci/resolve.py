@@ -31,6 +31,7 @@ class Resolver:
         self._made = made
         self._root: _Found = (target.root(), b"")
         self._open: OrderedDict[bytes, _Found] = OrderedDict()
+        self._all = False  # whether symlinks of the layers below are followed too
         self._retired: list[Handle] = []  # forgotten, but perhaps still in use until the next call
 
     def directory(self, path: bytes, *, make: bool, follow: bool = True) -> _Found | None:
@@ -43,6 +44,15 @@ class Resolver:
             self._open.move_to_end(path)
             return found
         return self._walk(path, make, follow)
+
+    def through_all(self, path: bytes) -> _Found | None:
+        """Return a directory that is there, through symlinks of anybody, good until the next call."""
+        self._all = True
+        try:
+            return self.directory(path, make=False)
+        finally:
+            self._all = False
+            self.forget()  # other paths through these mean other directories
 
     def _walk(self, path: bytes, make: bool, follow: bool) -> _Found | None:
         done, found = self._nearest(path, follow)
@@ -96,7 +106,7 @@ class Resolver:
         except NotADirectoryError:
             kind = self._target.kind(at[0], name)
             ours = self._ours(path)
-            if kind is Kind.SYMLINK and ours:
+            if kind is Kind.SYMLINK and (ours or self._all):
                 return self._target.readlink(at[0], name)
             if not make:
                 return None

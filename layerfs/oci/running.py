@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from layerfs.errors import Corrupt, InvalidArgument
-from layerfs.oci.below import Below
+from layerfs.oci.below import Below, resolve
 from layerfs.oci.documents import Json
 from layerfs.oci.passwd import FILE_MAX, User, resolve_user
 
 PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_LINKS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,30 +82,3 @@ def read_file(tree: Below, path: bytes) -> bytes | None:
     if member.size > FILE_MAX:
         raise Corrupt(f"/{os.fsdecode(path)} in the image has {member.size} bytes")
     return b"".join(tree.data(found))
-
-
-def resolve(tree: Below, path: bytes) -> bytes | None:
-    """Follow all symlinks of a path within a tree; None if it leads nowhere. The last part need not be there."""
-    done: list[bytes] = []
-    links = 0
-    stack = path.split(b"/")[::-1]
-    while stack:
-        part = stack.pop()
-        if part in (b"", b"."):
-            continue
-        if part == b"..":
-            del done[-1:]
-            continue
-        member = tree.find(b"/".join([*done, part]))
-        if member is None and stack:
-            return None
-        if member is not None and member.kind == stat.S_IFLNK:
-            links += 1
-            if links > _LINKS:
-                return None
-            if member.target.startswith(b"/"):
-                done = []
-            stack += member.target.split(b"/")[::-1]
-            continue
-        done.append(part)
-    return b"/".join(done)

@@ -109,6 +109,8 @@ RESULTS = {
         [link(b"new/h3", b"/d/a")], UNCHANGED | {"new": "d", "new/h3": "f:old a"}),
     "a hard link to a lower file that is deleted": (
         [file(b".wh.d"), link(b"h3", b"d/a")], without("d") | {"h3": "f:old a"}),
+    "a hard link through lower symlinks": (
+        [link(b"h3", b"lnk/r"), link(b"h4", b"abs/r")], UNCHANGED | {"h3": "f:r", "h4": "f:r"}),
     "a hard link before its target": ([link(b"l", b"t"), file(b"t", b"t")], UNCHANGED | {"l": "f:t", "t": "f:t"}),
     "a hard link to itself": ([link(b"keep", b"keep")], UNCHANGED),
     "a chain of hard links": (
