@@ -1,11 +1,10 @@
 """Images built by buildah and by podman, as root and rootless, with layerfs-mount as their mount program."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from layerfs.snapshots.library import open_store
 
 from .engines import Engine, engine
 from .stage import LAYERFS, LAYERFS_MOUNT, Stage, Tree
@@ -93,36 +92,36 @@ def test_image_is_made_from_scratch_by_hand(mine: Engine) -> None:
     ]
 
 
-def layerfs(stage: Stage, *words: str | Path) -> str:
-    return stage.run(LAYERFS, *words, env={"LAYERFS_ROOT": str(stage.root / "store")})
+def layerfs(by: Engine, *words: str | Path) -> str:
+    """Run layerfs where the engine's mounts are: without root in its user namespace, whose root we then are."""
+    return by.inside("env", f"LAYERFS_ROOT={by.stage.root / 'store'}", LAYERFS, *words)
 
 
-def in_snapshot(stage: Stage, key: str, script: str) -> None:
+def in_snapshot(by: Engine, key: str, script: str) -> None:
     """Run a script with a snapshot of layerfs as its root."""
-    merged = stage.directory(f"{key}.merged")
-    layerfs(stage, "snapshot", "mount", *OVERLAY, key, merged)
+    merged = by.stage.directory(f"{key}.merged")
+    layerfs(by, "snapshot", "mount", *OVERLAY, key, merged)
     try:
-        stage.run("chroot", merged, "/bin/sh", "-euc", script)
+        by.inside("chroot", merged, "/bin/sh", "-euc", script)
     finally:
-        stage.run("umount", merged)
+        by.inside("umount", merged)
 
 
-def test_stages_of_layerfs_give_the_tree_that_buildah_builds(root_stage: Stage) -> None:
+def test_stages_of_layerfs_give_the_tree_that_buildah_builds(engine_stage: Stage) -> None:
     """The same steps, once as a Containerfile over layerfs-mount, once with snapshots, `layerfs cp` and a commit."""
-    stage = root_stage
+    stage = engine_stage
     with engine(stage, LAYERFS_MOUNT) as by:
         by_buildah(by, stage.layer("context", {"Containerfile": STAGED}))
         by.podman("save", "--quiet", "--format=oci-archive", "-o", stage.root / "base.oci", "localhost/base")
-        layerfs(stage, "image", "import", *OVERLAY, stage.root / "base.oci", "localhost/base:1")
-        with open_store(stage.root / "store") as store:
-            base = next(info.name for info in store.snapshotter("overlay").walk())
+        layerfs(by, "image", "import", *OVERLAY, stage.root / "base.oci", "localhost/base:1")
+        base = json.loads(layerfs(by, "snapshot", "ls", *OVERLAY, "--json"))[0]["name"]
         for key, script in (("builder", COMPILE), ("final", PLACE)):
-            layerfs(stage, "snapshot", "prepare", *OVERLAY, key, base)
+            layerfs(by, "snapshot", "prepare", *OVERLAY, key, base)
             if key == "final":
-                layerfs(stage, "cp", *OVERLAY, "builder:/build/out", "final:/srv")
-            in_snapshot(stage, key, script)
-        layerfs(stage, "image", "commit", *OVERLAY, "final", "localhost/own:1")
-        layerfs(stage, "image", "export", "localhost/own:1", "-o", stage.root / "own.oci")
+                layerfs(by, "cp", *OVERLAY, "builder:/build/out", "final:/srv")
+            in_snapshot(by, key, script)
+        layerfs(by, "image", "commit", *OVERLAY, "final", "localhost/own:1")
+        layerfs(by, "image", "export", "localhost/own:1", "-o", stage.root / "own.oci")
         by.podman("load", "--quiet", "-i", stage.root / "own.oci")
         built = by.export("localhost/built")
         for path in BUILDAHS:
