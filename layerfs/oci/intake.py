@@ -16,12 +16,11 @@ from layerfs.oci.closure import Chosen, Leaf, attestations, choose, leaves, load
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import Descriptor, Platform
 from layerfs.oci.images import SNAPSHOT, Image, Images
-from layerfs.oci.parallel import for_each_blob
+from layerfs.oci.parallel import Progress, for_each_blob, silent
 from layerfs.oci.platforms import host_platform
 from layerfs.oci.sources import Source
 from layerfs.oci.streams import PIECE
 from layerfs.oci.target import USUAL, Limits
-from layerfs.oci.unpack import Progress, Unpacking, silent
 from layerfs.snapshots.leftovers import unpacking
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.content import Content, Taking
@@ -89,6 +88,8 @@ class Intake:
         holds: list[str] = list(wanted)
         snapshotter = self.wishes.snapshotter
         if snapshotter is not None and chosen.config is not None:
+            from layerfs.oci.unpack import Unpacking
+
             content, limits = self.images.store.content, self.wishes.limits
             task = Unpacking(content, snapshotter, chosen, self.progress, self.check, limits)
             prefix = f"{SNAPSHOT}{snapshotter.name}/"

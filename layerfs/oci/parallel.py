@@ -4,9 +4,16 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from layerfs.oci.digest import Digest
 from layerfs.oci.documents import Descriptor
 
 WORKERS: Final = 3  # blobs at once
+
+Progress = Callable[[str, Digest, int, int], None]  # what is done, to which blob, bytes so far, bytes in all
+
+
+def silent(word: str, digest: Digest, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 def for_each_blob(blobs: Iterable[Descriptor], work: Callable[[Descriptor], None]) -> None:

@@ -18,10 +18,9 @@ from layerfs.oci.closure import leaves, parts
 from layerfs.oci.connect import Interrupted
 from layerfs.oci.documents import INDEX, MANIFEST, Descriptor, Manifest, dump_json, parse_document
 from layerfs.oci.images import Image, Images
-from layerfs.oci.parallel import for_each_blob
+from layerfs.oci.parallel import Progress, for_each_blob, silent
 from layerfs.oci.registry import Refused, Registry, referrers_tag
 from layerfs.oci.transport import TRIES, Response
-from layerfs.oci.unpack import Progress, silent
 
 CHUNK: Final = 64 << 20  # bytes; at most so much is sent again
 PIECE: Final = 256 << 10

@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import Descriptor, Manifest, parse_document
 from layerfs.oci.images import Image, Images
-from layerfs.oci.intake import Intake, Wishes
-from layerfs.oci.pull import Remote
-from layerfs.oci.push import Push
+from layerfs.oci.parallel import Progress, silent
 from layerfs.oci.reference import Reference, parse_reference, remote_reference
 from layerfs.oci.registry import Registry
 from layerfs.oci.transport import Transport
-from layerfs.oci.unpack import Progress, silent
+
+if TYPE_CHECKING:  # a push waits for nothing that only a pull needs
+    from layerfs.oci.intake import Wishes
 
 REFERRERS_MAX: Final = 100  # of one image
 
@@ -33,7 +33,7 @@ class Pulled:
 def pull(
     images: Images,
     text: str,
-    wishes: Wishes,
+    wishes: "Wishes",
     *,
     insecure: bool = False,
     referrers: bool = False,
@@ -41,6 +41,9 @@ def pull(
     check: Check = lambda: None,
 ) -> Pulled:
     """Pull an image. Raises InvalidArgument, NotFound, Corrupt, Refused, Interrupted, OSError."""
+    from layerfs.oci.intake import Intake
+    from layerfs.oci.pull import Remote
+
     reference = remote_reference(text)
     with closing(Transport(insecure=insecure, check=check)) as transport:
         registry = Registry(reference, transport)
@@ -68,6 +71,8 @@ def push(
     check: Check = lambda: None,
 ) -> list[tuple[str, Digest]]:
     """Push an image and return the names it has in the registry now. Raises as `pull`."""
+    from layerfs.oci.push import Push
+
     image = images.get(text)
     reference = remote_reference(to)
     sources = (*mount_from, *_siblings(images, image, reference))

@@ -19,6 +19,7 @@ from layerfs.oci.closure import Chosen
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import Descriptor
 from layerfs.oci.layer import Applied, Expected, Place, apply_layer, pack_layer
+from layerfs.oci.parallel import Progress, silent
 from layerfs.oci.streams import reader_of
 from layerfs.oci.target import USUAL, Form, Limits
 from layerfs.snapshots import driver
@@ -27,12 +28,6 @@ from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.content import Content
 
 FORMS: Final = {driver.Form.CHANGES: Form.OVERLAY, driver.Form.WHOLE: Form.PLAIN}
-
-Progress = Callable[[str, Digest, int, int], None]  # what is done, to which layer, bytes so far, bytes in all
-
-
-def silent(word: str, digest: Digest, done: int, total: int) -> None:
-    """Tell nobody."""
 
 
 class Cancelled(Exception):
