@@ -125,7 +125,13 @@ class Intake:
         content = self.images.store.content
         if not self.images.has(wanted.digest):
             self._made.append(wanted.digest)
-        held = take_blob(content, wanted, self.blobs, lambda done: self._told(wanted, done))
+        try:
+            held = take_blob(content, wanted, self.blobs, lambda done: self._told(wanted, done))
+        except NotFound:
+            if wanted.raw.get("urls"):
+                said = f"layer {wanted.digest} does not come with the image: it names addresses from which to have it"
+                raise NotFound(said, "layerfs fetches from no address that an image names") from None
+            raise
         self._held.callback(os.close, held)
         self.progress("stored", wanted.digest, wanted.size, wanted.size)
 

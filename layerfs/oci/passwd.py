@@ -29,19 +29,22 @@ def resolve_user(text: str, lines: LinesOf) -> User:
     user, colon, group = text.partition(":")
     entry = _entry(user or "0", lines("etc/passwd"), fields=7)
     uid = _number(user or "0")
-    if entry is not None:
+    if uid is None and entry is not None:
         uid = _number(entry[2])
     if uid is None:
         raise InvalidArgument(f"the image has no user {user!r}")
     if colon and group:
-        found = _entry(group, lines("etc/group"), fields=4)
-        gid = _number(found[2]) if found is not None else _number(group)
+        gid = _number(group)
+        if gid is None and (found := _entry(group, lines("etc/group"), fields=3)) is not None:
+            gid = _number(found[2])
         if gid is None:
             raise InvalidArgument(f"the image has no group {group!r}")
         return User(uid, gid, (), _home(entry))
     gid = _number(entry[3]) if entry is not None else 0
+    if gid is None:
+        raise InvalidArgument(f"the image gives user {user!r} no group", "name one: USER:GROUP")
     groups = _groups(entry[0], lines("etc/group")) if entry is not None else ()
-    return User(uid, gid or 0, groups, _home(entry))
+    return User(uid, gid, groups, _home(entry))
 
 
 def _home(entry: list[str] | None) -> str:
@@ -55,7 +58,7 @@ def _entry(word: str, lines: list[str], fields: int) -> list[str] | None:
         parts = line.split(":")
         if len(parts) < fields or _number(parts[2]) is None:
             continue
-        if parts[0] == word or (number is not None and _number(parts[2]) == number):
+        if _number(parts[2]) == number if number is not None else parts[0] == word:
             return parts
     return None
 

@@ -153,6 +153,9 @@ def _frame(source: _Input, decoder: Any, failure: Any) -> Pieces:
         try:
             piece = decoder.decompress(data, PIECE)
         except failure as error:
+            if "memory" in str(error):
+                said = "the layer's zstd data need a window of more than 128 MiB"
+                raise Unsupported(said, "have it compressed anew, without --long=28 or more") from None
             raise Corrupt(f"the layer's zstd data are damaged: {error}") from None
         if piece:
             yield piece

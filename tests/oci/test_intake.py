@@ -240,3 +240,16 @@ def test_name_is_found_by_its_tag_and_by_the_digest(store: Store, scratch: Path)
         images.get("made")
     images.tag("made:1", "made")
     assert images.get("made").name == "made:latest"
+
+
+def test_layer_that_is_only_at_an_address_is_named_and_not_fetched(store: Store, scratch: Path) -> None:
+    made = Made()
+    foreign = made.descriptor(LAYERS[1], "application/vnd.docker.image.rootfs.foreign.diff.tar", urls=["http://x/y"])
+    made.manifest["layers"] = [made.descriptor(LAYERS[0], "application/vnd.oci.image.layer.v1.tar"), foreign]
+    top = made.finish(annotations={"org.opencontainers.image.ref.name": "made:1"})
+    assert take(store, made.layout(scratch / "whole", top)) == ["made:1"], "one that is there is taken as any other"
+    Images(store).remove("made:1")
+    del made.blobs[digest(LAYERS[1])]
+    with pytest.raises(LayerfsError, match="does not come with the image"):
+        take(store, made.layout(scratch / "without", top))
+    assert store.content.all() == []

@@ -7,6 +7,7 @@ import struct
 import subprocess
 
 import pytest
+from backports.zstd import CompressionParameter, ZstdCompressor
 
 from layerfs.errors import Corrupt, Unsupported
 from layerfs.oci.digest import digest_of
@@ -82,6 +83,16 @@ def test_stream_that_is_not_whole_is_an_error(title: str, step: int) -> None:
 def test_other_compressions_are_named() -> None:
     with pytest.raises(Unsupported, match="xz"):
         unpack(b"\xfd7zXZ\0" + bytes(99), 99)
+
+
+def test_window_that_is_too_large_is_named() -> None:
+    window: dict[int, int] = {
+        CompressionParameter.window_log: 28,
+        CompressionParameter.enable_long_distance_matching: 1,
+    }
+    coder = ZstdCompressor(options=window)
+    with pytest.raises(Unsupported, match="window"):
+        unpack(coder.compress(DATA) + coder.flush(), 999)
 
 
 def test_empty_layer_is_one() -> None:
