@@ -28,7 +28,9 @@ PINNED: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PROC: Final = b"/proc/self/fd"
 
 
-_own_descriptors = -1  # /proc/self/fd, held open by a server: a third of what the whole path takes (5 us instead of 12)
+# /proc/self/fd, held open by a server. CPU time of an open with its checks: 3.7 us by it, 4.4 us by the whole path;
+# of a plain open: 1.0 us.
+_own_descriptors = -1
 
 
 @contextmanager
