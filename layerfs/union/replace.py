@@ -2,7 +2,7 @@
 
 One rename does it where the upper's filesystem has RENAME_EXCHANGE and RENAME_WHITEOUT. Others (FUSE filesystems, NFS)
 say EINVAL. There a file `.wh.NAME` hides the lowers for as long as the name is vacant, so a crash leaves old or new, or
-nothing at the name. Names that are too long for such a file are vacant for a moment.
+nothing at the name. Where there can be no such file, the name is vacant for a moment.
 """
 
 import errno
@@ -23,15 +23,29 @@ def make_file_whiteout(at: int, name: bytes) -> None:
     make_mark_file(at, WH + name)
 
 
+def _hide(at: int, name: bytes) -> bool:
+    """Make a `.wh.NAME` file; False where none can be: the name is too long, or the upper refuses such names.
+
+    An upper inside another mount of layerfs or fuse-overlayfs does, with EPERM or EINVAL.
+    """
+    if not has_file_form(name):
+        return False
+    try:
+        make_file_whiteout(at, name)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL):
+            raise
+        return False
+    return True
+
+
 @contextmanager
 def hidden(at: int, name: bytes) -> Iterator[None]:
     """Hide what the lowers have at a name while the upper's entry changes; after a failure it stays hidden."""
-    if not has_file_form(name):
-        yield
-        return
-    make_file_whiteout(at, name)
+    is_hidden = _hide(at, name)
     yield
-    dirs.remove(at, WH + name)
+    if is_hidden:
+        dirs.remove(at, WH + name)
 
 
 def stage_whiteout(ov: Writable, home: int) -> bytes:
@@ -99,9 +113,7 @@ def move_leaving_whiteout(ov: Writable, at: int, name: bytes, to: int, new: byte
     except OSError as error:
         if error.errno not in NO_FLAG:
             raise
-    beside = has_file_form(name)
-    if beside:
-        make_file_whiteout(at, name)
+    beside = _hide(at, name)
     dirs.move(at, name, to, new)
     try:
         ov.upper.marks.make(at, name)

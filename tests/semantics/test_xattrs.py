@@ -3,11 +3,14 @@
 import errno
 import os
 import stat
+import subprocess
 
 import pytest
 
+from tests.host import BIN
 from tests.oracle.trees import Kind, Node, directory, file, symlink
 from tests.semantics.mounted import Mounted, error_of, root_only
+from tests.waiting import PATIENCE
 
 MARKS = ["trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque", "user.overlay.whiteout"]
 MARKS += ["user.fuseoverlayfs.opaque", "trusted.overlay.own", "user.overlay.metacopy"]
@@ -121,3 +124,22 @@ def test_xattrs_survive_copy_up_and_rename(union: Mounted) -> None:
     os.rename(union / b"d", union / b"d2")
     union.remount()
     assert os.getxattr(union / b"f2", "user.f") == b"f" and os.getxattr(union / b"d2", "user.d") == b"d"
+
+
+@root_only
+def test_an_overlay_on_an_overlay_renames_what_its_lower_has(union: Mounted) -> None:
+    """Each rename was EPERM: the outer mount takes neither RENAME_WHITEOUT nor names that begin with `.wh.`."""
+    union.mount({b"l/file": file(b"1"), b"l/d/x": file(b"x"), b"u": directory(), b"w": directory(), b"m": directory()})
+    inner = union / b"m"
+    words = [union / b"l", inner, b"--upper", union / b"u", b"--work", union / b"w"]
+    for repeated in (False, True):
+        subprocess.run([BIN / "layerfs", "mount", "--driver=fuse", *words], check=True, timeout=PATIENCE)
+        try:
+            if not repeated:
+                os.rename(inner + b"/file", inner + b"/moved")
+                os.rename(inner + b"/d", inner + b"/e")
+                os.mkdir(inner + b"/d")
+            assert sorted(os.listdir(inner)) == [b"d", b"e", b"moved"]
+            assert os.listdir(inner + b"/e") == [b"x"] and os.listdir(inner + b"/d") == []
+        finally:
+            subprocess.run([BIN / "layerfs", "umount", inner], check=True, timeout=PATIENCE)

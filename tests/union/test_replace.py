@@ -12,6 +12,7 @@ import pytest
 
 from layerfs.sys import dirs, libc, target
 from layerfs.sys.dirs import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
+from layerfs.union import replace
 from layerfs.union.attrs import Change
 from layerfs.union.layers import DirTree
 from tests.oracle.trees import WHITEOUT, Layer, directory, file, symlink
@@ -65,6 +66,14 @@ LACKS: dict[str, list[Lack]] = {
     "no links": [(os, "link", partial(_refuse, errno.EPERM))],
     "links unknown": [(os, "link", partial(_refuse, errno.ENOSYS))],
 }
+# RENAME_WHITEOUT is EINVAL there, and no name may begin with `.wh.`.
+LACKS["inside a mount of layerfs"] = [
+    (libc, "call", partial(_without_flags, RENAME_WHITEOUT, errno.EINVAL)),
+    (replace, "make_mark_file", partial(_refuse, errno.EPERM)),
+]
+LACKS["inside a mount of fuse-overlayfs"] = LACKS["no flags of rename"] + [
+    (replace, "make_mark_file", partial(_refuse, errno.EINVAL))
+]
 LACKS["no flags, no devices"] = LACKS["no flags of rename"] + LACKS["no devices"]
 LACKS["no flags, no xattrs"] = LACKS["no flags of rename"] + LACKS["no xattrs"]
 LACKS["nearly nothing"] = LACKS["no flags, no devices"] + LACKS["no xattrs"] + LACKS["no links"]
