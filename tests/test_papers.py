@@ -130,7 +130,7 @@ def _words(roff: str) -> list[str]:
 
 RECIPES = [
     recipe
-    for paper in ("README.md", "docs/xar.md")
+    for paper in ("README.md", "docs/xar.md", "docs/plan.md")
     for recipe in re.findall(
         r"^### (.*?)\n.*?^```sh\n(.*?)^```",
         text(paper).partition("\n## Recipes")[2].partition("\n## ")[0],
@@ -167,7 +167,7 @@ def paste(title: str, script: str, person: Person, scratch: Path) -> None:
     assert [words for words in promised(script) if words not in said] == []
 
 
-def test_readme_has_seven_recipes() -> None:
+def test_readme_has_six_recipes() -> None:
     recipes = text("README.md").partition("\n## Recipes")[2].partition("\n## ")[0]
-    assert len(re.findall(r"^### ", recipes, re.MULTILINE)) == 7
+    assert len(re.findall(r"^### ", recipes, re.MULTILINE)) == 6
     assert len(re.findall(r"^```sh", recipes, re.MULTILINE)) >= 5  # those that need no image of others

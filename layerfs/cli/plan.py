@@ -15,6 +15,7 @@ from layerfs.plan.jsonfile import read_history, with_history
 from layerfs.plan.planner import make_plan
 from layerfs.plan.record import source_of
 from layerfs.plan.sources import parse_words
+from layerfs.plan.tree import UNOWNED
 from layerfs.plan.units import make_units
 from layerfs.sys.terminal import json_text, one_line
 
@@ -99,6 +100,9 @@ def _lines(shown: Mapping[str, Any]) -> Iterator[str]:
         rows = [[f"  {m['name']}", m["version"], _size(m["bytes"]), m["why"]] for m in layer["modules"]]
         yield from columns(rows)
     yield ""
+    unowned = next((m["files"] for layer in shown["layers"] for m in layer["modules"] if m["name"] == UNOWNED), 0)
+    if unowned:
+        yield f"{unowned} files are no module's: they are {UNOWNED}"
     count = len(shown["layers"])
     rows = [["plan", f"{count} layers", _share(shown, shown["expected_bytes"])]]
     for other in shown["alternatives"]:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from layerfs.errors import Unsupported
 from layerfs.oci.digest import Digest, digest_of
 from layerfs.oci.documents import CONFIG, IMAGE_NAME, INDEX, MANIFEST, REF_NAME, Json, dump_json
 from layerfs.oci.export import LAYOUT
 from layerfs.oci.pack import MEDIA_TYPES, Packer
+from layerfs.oci.paths import WH
 from layerfs.oci.platforms import host_platform
-from layerfs.oci.write import write_tar
+from layerfs.oci.write import Item, write_tar
 from layerfs.plan.contents import Contents
 from layerfs.pysquashfs.target import replacing
 
@@ -45,11 +47,19 @@ def write_blob(directory: bytes, contents: Contents) -> Blob:
     with replacing(draft) as fd:
         with open(fd, "wb", closefd=False) as file:
             packer = Packer(file.write, COMPRESSION)
-            write_tar(contents.items(), packer.write)
+            write_tar(map(_sayable, contents.items()), packer.write)
             packer.finish()
         os.fchmod(fd, 0o644)
     os.rename(draft, place(directory, packer.packed.digest))
     return Blob(packer.packed.digest, packer.packed.size, packer.unpacked.digest)
+
+
+def _sayable(item: Item) -> Item:
+    """Return an entry that means the same in a layer. Raises Unsupported for a name that means a deletion there."""
+    if item.member.path.rpartition(b"/")[2].startswith(WH):
+        shown = item.member.path.decode(errors="replace")
+        raise Unsupported(f"/{shown} has a name that means a deletion in an image", "pack it with --format xar")
+    return item
 
 
 def finish(directory: bytes, blobs: Sequence[Blob], whys: Sequence[str], name: str, run: Json) -> Digest:

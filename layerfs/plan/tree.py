@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from layerfs.errors import Unsupported
 from layerfs.oci.paths import split
 from layerfs.oci.view import RawView, Seen, View
 
@@ -63,7 +62,7 @@ def make_tree(view: View, claims: Claims, *, collect: bool = True) -> Tree:
     """Return the tree of what modules claim; files that no module claims are UNOWNED, or left out.
 
     All names of one file belong to one module: that of the first name which a module claims. Without `collect` only
-    the directories on the way to what is claimed are taken. Raises Unsupported for what means a deletion in a layer.
+    the directories on the way to what is claimed are taken. Sockets are left out: they are nothing without who listens.
     """
     owners: dict[bytes, str] = {}
     bodies: dict[bytes, int] = {}
@@ -77,8 +76,8 @@ def make_tree(view: View, claims: Claims, *, collect: bool = True) -> Tree:
             inherited[path] = owner
             directories.append(path)
             continue
-        if seen.is_whiteout:
-            raise Unsupported(f"/{path.decode(errors='replace')} would hide what is below it", "take the device away")
+        if seen.member.kind == stat.S_IFSOCK:
+            continue
         owners[path] = claims.files.get(path) or owner
         bodies[path] = seen.member.size
         if seen.is_linked:

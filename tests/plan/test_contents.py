@@ -1,6 +1,7 @@
 """What layers hold, and the digest of it."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from layerfs.errors import NotReady, Unsupported
 from layerfs.oci.tar import HARD_LINK
 from layerfs.plan.contents import Contents, slices
 from layerfs.plan.tree import UNOWNED, Tree
+from tests.host import require
 from tests.plan.scenes import opened_source
 from tests.plan.trees import make_house, words_of
 
@@ -86,3 +88,11 @@ def test_marks_of_overlays_are_refused_or_left_out(scratch: Path) -> None:
         os.setxattr(scratch / "src/lib/deep/er/none", "user.overlay.whiteout", b"y")
         with pytest.raises(Unsupported, match="mark of a deletion"):
             Contents(tree, slices(tree, LAYERS)[0], b"").drain()
+
+
+def test_a_device_that_hides_is_refused(scratch: Path) -> None:
+    require("root")
+    graph = make_house(scratch)
+    os.mknod(scratch / "src/etc/hole", stat.S_IFCHR, 0)
+    with tree_of(graph) as tree, pytest.raises(Unsupported, match="/etc/hole would hide"):
+        Contents(tree, slices(tree, LAYERS)[2], b"").drain()

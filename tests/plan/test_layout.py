@@ -5,6 +5,9 @@ import os
 import tarfile
 from pathlib import Path
 
+import pytest
+
+from layerfs.errors import Unsupported
 from layerfs.oci.digest import digest_of
 from layerfs.plan.contents import Contents, slices
 from layerfs.plan.layout import begin, finish, place, write_blob
@@ -31,6 +34,11 @@ def test_a_layout_names_blobs_that_are_there_bottom_first(scratch: Path) -> None
     for layer in manifest["layers"]:
         data = Path(os.fsdecode(place(out, layer["digest"]))).read_bytes()
         assert (digest_of(data), len(data)) == (layer["digest"], layer["size"])
+    (scratch / "src/etc/.wh.x").write_text("")
+    with opened_source(words_of(scratch / "graph.json")) as source:
+        assert source.tree is not None
+        with pytest.raises(Unsupported, match=r"/etc/\.wh\.x has a name that means a deletion"):
+            write_blob(out, Contents(source.tree, slices(source.tree, LAYERS)[1], b""))
     with tarfile.open(os.fsdecode(place(out, blobs[0].digest))) as tar:
         assert tar.getnames() == [".", "lib", "lib/deep", "lib/deep/er", "lib/deep/er/none", "lib/deep/two", "lib/one"]
         assert tar.getmember("lib/one").linkname == "lib/deep/two"
