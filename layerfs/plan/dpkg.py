@@ -29,7 +29,6 @@ _LIST: Final = 64 << 20
 _CHANGELOG: Final = 4 << 20  # of each changelog, which has the newest entries first
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 _SOURCE: Final = re.compile(r"\s*([^\s(]+)")
-_COMPILED: Final = re.compile(rb"(.+/)?__pycache__/([^/]+)\.cpython-[0-9]+(?:\.opt-[12])?\.pyc")
 _DATABASE: Final = b"var/lib/dpkg/"
 
 _Fields = Mapping[str, str]
@@ -109,45 +108,24 @@ def _module(fields: _Fields, name: str, providers: Mapping[str, str]) -> Module:
 
 
 def _claims(view: View, packages: Sequence[_Fields], names: Sequence[str]) -> Claims:
-    """Return whose files are whose: those of its list, what dpkg notes of it, and what was compiled from them.
+    """Return whose files are whose; what several packages list belongs to the first of them, by name.
 
-    What several packages list belongs to the first of them, by name.
+    What installing made (dpkg's own files, what Python compiled) is nobody's: its times are others in each build.
     """
     places, diverted = Places(view), _diversions(view)
-    notes = _notes(view)
+    lists = set(view.names(_DATABASE + b"info"))
     files: dict[bytes, str] = {}
     for fields, name in sorted(zip(packages, names, strict=True), key=lambda pair: pair[1]):
         plain = fields["Package"]
-        for label in (f"{plain}:{fields.get('Architecture', '')}", plain):
-            if label not in notes:
-                continue
-            for note in notes[label]:
-                files.setdefault(_DATABASE + b"info/" + note, name)
-            for path in (_content(view, _DATABASE + b"info/" + os.fsencode(label) + b".list", _LIST) or "").split("\n"):
-                away, by = diverted.get(path, ("", ""))
-                raw = os.fsencode(away if away and by != plain else path)
-                if raw.strip(b"/.") and b"\0" not in raw:
-                    files.setdefault(places.real(raw), name)
-            break
-    return Claims(_Compiled(files))
-
-
-class _Compiled(dict[bytes, str]):
-    """Owners of files; what Python compiled from a file has its owner."""
-
-    def get(self, path: bytes, default: str | None = None) -> str | None:  # type: ignore[override]
-        found = super().get(path)
-        if found is None and b"__pycache__" in path and (match := _COMPILED.fullmatch(path)):
-            found = super().get((match[1] or b"") + match[2] + b".py")
-        return found or default
-
-
-def _notes(view: View) -> dict[str, list[bytes]]:
-    """Return the names of dpkg's own files about each package, by how that is called there."""
-    found: dict[str, list[bytes]] = {}
-    for name in sorted(view.names(_DATABASE + b"info")):
-        found.setdefault(os.fsdecode(name).rpartition(".")[0], []).append(name)
-    return found
+        labels = (os.fsencode(f"{plain}:{fields.get('Architecture', '')}.list"), os.fsencode(f"{plain}.list"))
+        listed = next((label for label in labels if label in lists), None)
+        text = _content(view, _DATABASE + b"info/" + listed, _LIST) if listed is not None else None
+        for path in (text or "").split("\n"):
+            away, by = diverted.get(path, ("", ""))
+            raw = os.fsencode(away if away and by != plain else path)
+            if raw.strip(b"/.") and b"\0" not in raw:
+                files.setdefault(places.real(raw), name)
+    return Claims(files)
 
 
 def _diversions(view: View) -> dict[str, tuple[str, str]]:
