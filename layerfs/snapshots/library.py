@@ -166,6 +166,9 @@ def _make_root(root: bytes) -> bytes:
         path = b"/proc/self/fd/%d" % found.fd
         if not os.listdir(path):  # ours from now on
             os.chmod(path, 0o700)
+    except OSError as error:
+        said = f"the store {os.fsdecode(root)} cannot be opened: {error.strerror}"
+        raise OSError(error.errno, said) from error
     finally:
         os.close(found.fd)
     return found.path

@@ -90,6 +90,17 @@ def test_store_where_others_may_write_is_refused(scratch: Path) -> None:
         open_store(scratch / "open")
 
 
+def test_store_of_another_user_is_named_in_what_is_said(scratch: Path, person: Person) -> None:
+    """It said "/proc/self/fd/4: Permission denied"."""
+    require("root")
+    with open_store(scratch / "store"):
+        pass
+    scratch.chmod(0o755)
+    words = [sys.executable, "-m", "layerfs.cli.main", "snapshot", "ls", "--root", str(scratch / "store")]
+    done = person.run(words, check=False)
+    assert done.stderr == f"layerfs: the store {scratch / 'store'} cannot be opened: Permission denied\n"
+
+
 def test_drivers_say_whether_they_can_run(scratch: Path) -> None:
     require("root", "kernel overlay", "fuse")
     with open_store(scratch / "store") as store:
