@@ -7,7 +7,7 @@ the layers below is looked at last (layerfs.oci.apply), and waits for them then.
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from threading import Event
@@ -74,9 +74,14 @@ class Unpacking:
         side_by_side = driver.Capability.REBASE in self.snapshotter.capabilities
         done: list[Future[None]] = []
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if side_by_side else 1) as pool:
-            for number in range(there, len(chain)):
-                before = done[-1] if done else None
-                done.append(pool.submit(self._layer, number, chain, config.diff_ids[number], before, side_by_side))
+            try:
+                for number in range(there, len(chain)):
+                    before = done[-1] if done else None
+                    done.append(pool.submit(self._layer, number, chain, config.diff_ids[number], before, side_by_side))
+                wait(done)
+            except BaseException:  # Ctrl-C: who unpacks is to end, and to take away what it has begun
+                self._failed.set()
+                raise
         errors = [error for future in done if (error := future.exception()) is not None]
         for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
             raise error

@@ -1,7 +1,9 @@
 """Layers of an image unpacked side by side, and shown by the mounts of each driver."""
 
 import os
+import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,10 @@ from layerfs.lowers.kinds import open_tree
 from layerfs.mounts.apply import mounted
 from layerfs.oci.commit import difference_of
 from layerfs.oci.digest import digest_of
+from layerfs.oci.images import Images
+from layerfs.oci.intake import FromSource, Intake, Wishes
 from layerfs.oci.produce import produce_layer
+from layerfs.oci.sources import open_source
 from layerfs.oci.tar import TarReader
 from layerfs.oci.unpack import chain_ids
 from layerfs.oci.view import RawView
@@ -49,6 +54,24 @@ def test_layers_that_need_those_below_wait_for_them(driver: str, store: Store, s
         seen = view.look(b"d")
     assert seen is not None
     assert (seen.member.mode, seen.member.uid, stack.lowers[0].endswith(b".xar")) == (0o711, 7, driver == "xar")
+
+
+def test_interrupt_leaves_nothing_that_was_begun(store: Store, scratch: Path) -> None:
+    """The thread that unpacked went on, and its active snapshot stayed."""
+    layer = file(b"f", os.urandom(8_000_000)) + END
+    sent: list[int] = []
+
+    def progress(word: str, *_: object) -> None:
+        if word == "unpacking" and not sent:
+            sent.append(signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with open_source(bytes(Made([layer]).layout(scratch / "i")), store.root) as source:
+        root = source.roots()[0]
+        intake = Intake(Images(store), FromSource(source), Wishes(snapshotter=store.snapshotter("overlay")), progress)
+        with pytest.raises(KeyboardInterrupt):
+            intake.take(root.names, root.top)
+    assert (sent, list(store.snapshotter("overlay").walk()), store.content.all()) == ([signal.SIGINT], [], [])
 
 
 OPAQUE, MINE = b"SCHILY.xattr.trusted.overlay.opaque", b"SCHILY.xattr.user.overlay.redirect"
