@@ -1,9 +1,9 @@
 """Frozen values, as `@dataclass(frozen=True, slots=True)` makes them, for what every start imports.
 
-`dataclasses` writes and compiles Python source for each class. Measured again when the classes were 27 (20 runs, CPU
-time, a busy machine): 7.6 ms to make them, and as much to import it with what it needs, against 0.3 ms here; that is a
-fifth of what `layerfs mount` takes in all. These classes share their methods; making an
-instance takes a microsecond longer. Defaults are values, never factories: an instance may share them, being frozen.
+`dataclasses` writes and compiles Python source for each class. Measured (2026-11-27, smallest CPU time of 20 runs on a
+busy machine, 30 classes of four fields): 17 ms to make them and 7 to import it with what it needs, against 0.7 ms
+here. These classes share their methods; making an instance takes a microsecond longer. Defaults are values, never
+factories: instances share them, being frozen.
 """
 
 from collections.abc import Callable

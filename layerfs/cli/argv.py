@@ -1,6 +1,7 @@
 """Command lines taken apart without argparse, which costs a tenth of the time in which `layerfs mount` must be done.
 
-Measured (20 runs, CPU time): 0.02 ms, against 4 ms to import argparse and 3.4 ms to use a parser of `mount`.
+Measured (2026-11-27, smallest CPU time of 20 runs on a busy machine): 0.03 ms, against 1.6 ms to import argparse and
+4.2 ms to make and use a parser of `mount`.
 
 It understands well-formed lines only. For any other line it returns None; the caller then asks argparse.
 """

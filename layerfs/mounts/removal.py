@@ -18,7 +18,8 @@ from layerfs.sys.overlay import SOURCE
 
 BUSY_PATIENCE: Final = 1.0  # s; guessed
 BUSY_PAUSE: Final = 0.02  # s
-PATIENCE: Final = 20.0  # s for the server to write back and leave; guessed
+PATIENCE: Final = 20.0  # s for the server to write back and leave, before we look for what keeps it; guessed
+LEAVING: Final = 100.0  # s more for a server that nothing keeps; guessed
 
 
 def tear_down(path: bytes, *, lazy: bool = False) -> None:
@@ -147,26 +148,36 @@ def unmount_patiently(mountpoint: bytes, *, lazy: bool) -> None:
 
 
 def _wait(server: int, info: MountInfo) -> None:
-    """Return when the server has left; it stays as long as any mount namespace has a copy of the mount."""
+    """Return when the server has left; it stays as long as any mount namespace has a copy of the mount.
+
+    Without a copy it is about to leave: writing back, or on a busy machine.
+    """
     poll = select.poll()
     poll.register(server, select.POLLIN)
     if poll.poll(PATIENCE * 1000):
         return
-    where, holder = os.fsdecode(info.target), _holder(info.device)
+    where, holder = os.fsdecode(info.target), _holder(info)
     if holder:
         raise NotReady(f"{where} is unmounted, but not in the mount namespace of process {holder}", "end that first")
-    raise NotReady(f"{where} is unmounted, but its server still runs after {PATIENCE:.0f} s", "see its log, or kill it")
+    if not poll.poll(LEAVING * 1000):
+        raise NotReady(f"{where} is unmounted, but its server still runs", "see its log, or kill it")
 
 
-def _holder(device: tuple[int, int]) -> int | None:
-    """Return a process in whose mount namespace a device is mounted."""
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if any(info.device == device for info in mountinfo(int(name))):
-                    return int(name)
-            except OSError:
-                continue  # it has ended, or is somebody else's
+def _holder(gone: MountInfo) -> int | None:
+    """Return a process in whose mount namespace a copy of a mount is, which is unmounted in ours.
+
+    The kernel gives a device's number to another filesystem as soon as it is free, so the number alone is no proof.
+    """
+    here = registry.namespace()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{name}/ns/mnt").st_ino != here and any(
+                (info.device, info.type, info.super_options) == (gone.device, gone.type, gone.super_options)
+                for info in mountinfo(int(name))
+            ):
+                return int(name)
+        except OSError:
+            continue  # it has ended, or is somebody else's
     return None
 
 

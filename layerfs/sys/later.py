@@ -1,7 +1,8 @@
 """Lazy imports: modules that are loaded when they are first used.
 
-Measured (20 runs, CPU time): `dataclasses` without `inspect` is imported in 1.4 ms instead of 5.1, which every verb but
-`mount` would wait for; a server without `ssl` and `hmac` keeps 5 MB less.
+Measured (2026-11-27, smallest CPU time of 20 runs on a busy machine): `dataclasses` without `inspect` is imported in
+1.5 ms instead of 7.9, which every verb but `mount` would wait for; the union without what changes files in 37 ms
+instead of 53. A server without `ssl` and `hmac` keeps 5 MB less.
 """
 
 import sys

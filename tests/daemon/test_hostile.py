@@ -16,7 +16,7 @@ from layerfs.daemon.messages import SNAPSHOTS, message
 from tests.daemon.client import Client, Served, code_of
 from tests.waiting import PATIENCE
 
-KEYS = int(os.environ.get("LAYERFS_KEYS", "10000"))
+KEYS = int(os.environ.get("LAYERFS_KEYS", "2500"))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 HALF_HEADERS = b"\0\xff\xff\1\0\0\0\0\1" + b"\x82" * 100  # of 65,535 bytes that it promises

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.mounts import removal
+from layerfs.mounts import registry, removal
 from layerfs.mounts.removal import locate, tear_down
 from layerfs.sys.mounts import MountInfo
 
@@ -58,3 +58,17 @@ def test_a_path_means_the_mount_at_its_end_whatever_it_is_called(scratch: Path) 
 def test_where_nothing_is_mounted_nothing_is_unmounted(scratch: Path) -> None:
     with pytest.raises(NotFound, match="nothing is mounted at"):
         tear_down(bytes(scratch))
+
+
+def test_another_filesystem_with_the_number_of_a_device_holds_no_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose mount had got the number was named as one that keeps the unmounted one."""
+    ours, theirs = mount(b"fuse.layerfs", b"x", b"user_id=0"), mount(b"tmpfs", b"x", b"rw")
+    table = [theirs]
+    monkeypatch.setattr(removal, "mountinfo", lambda pid=0: table)
+    monkeypatch.setattr(registry, "namespace", lambda: 0)  # every process is in another one
+    assert removal._holder(ours) is None
+    table[0] = ours
+    assert removal._holder(ours)
+    monkeypatch.undo()
+    monkeypatch.setattr(removal, "mountinfo", lambda pid=0: [ours])
+    assert removal._holder(ours) != os.getpid()  # it is in our own mount namespace
