@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 PROJECT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent  # of the virtual environment: layerfs, layerfs-mount, ruff, mypy, ...
 PERSON = os.environ.get("LAYERFS_USER", "layerfs-test")  # `make test` creates it; has subuid and subgid ranges
-SHELL_TIMEOUT = 60  # s
+SHELL_TIMEOUT = PATIENCE  # s
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def paste(title: str, script: str, person: Person, scratch: Path) -> None:
     require("fuse", "userns overlay")
     place = scratch / "recipe"
     person.owns(place)
-    done = person.run(["sh", "-euc", script], cwd=place, check=False)
+    done = person.run(["sh", "-euc", script], cwd=place, check=False, timeout=2 * PATIENCE)
     assert done.returncode == 0, f"{title}:\n{done.stdout}{done.stderr}"
     said = " ".join(done.stdout.split())
     assert [words for words in promised(script) if words not in said] == []

@@ -1,4 +1,4 @@
-"""Work that a driver has done by another process: what waits, who does it, and who still uses what it replaces.
+"""Background work of a driver in another process: the queue, the worker, and pins on what the work replaces.
 
     ROOT/queue/ID        a snapshot's directory that is waiting to be worked at
     ROOT/done/ID         one that was worked at; what was replaced is still to be removed
@@ -37,12 +37,12 @@ class Background:
         self._worker = 0
 
     def add(self, directory: bytes) -> None:
-        """Have a snapshot's directory worked at, soon."""
+        """Queue a snapshot's directory and start a worker."""
         self._link(QUEUE, directory)
         self.start()
 
     def start(self, *, tidy: bool = False) -> None:
-        """Start a process if something waits, or is to be tidied up, and nobody works; it ends by itself."""
+        """Start a worker process if anything is queued or can be tidied up and no worker runs; it ends by itself."""
         self._reap()
         waits = self._names(QUEUE) or (tidy and self._names(DONE))
         if waits and not self._is_at_work():
@@ -55,12 +55,12 @@ class Background:
                 os.close(null)
 
     def pin(self, user: bytes, name: bytes) -> None:
-        """Note that a snapshot uses what is to be replaced in another; who replaces it looks later than that."""
+        """Note that a snapshot uses what is to be replaced in another; the worker looks for pins later than that."""
         with suppress(FileExistsError):
             self._symlink(PINS, b"%s-%s" % (user, name), b".")
 
     def unpin(self, user: bytes) -> None:
-        """Note that a snapshot's mounts are gone; what waited for that is tidied up."""
+        """Remove a snapshot's pins, since its mounts are gone, and tidy up what waited for that."""
         mine = [pin for pin in self._names(PINS) if pin.partition(b"-")[0] == user]
         for pin in mine:
             self._drop(PINS, pin)
@@ -72,7 +72,7 @@ class Background:
         return any(pin.partition(b"-")[2] == name for pin in self._names(PINS))
 
     def work(self, do: Callable[[bytes], None], tidy: Callable[[bytes], bool]) -> None:
-        """Be the process that works: do all that waits, then tidy up what is done and not pinned, and forget it.
+        """Be the worker: do all queued work, then tidy up what is done and not pinned.
 
         An OSError of `do` leaves the thing waiting for the next process, a LayerfsError says that nothing can be done.
         """
@@ -115,7 +115,7 @@ class Background:
         return False
 
     def _reap(self) -> None:
-        """Take the end of the process that was started last."""
+        """Wait for the worker process that was started last, if it has ended."""
         if self._worker:
             with suppress(ChildProcessError):
                 if os.waitpid(self._worker, os.WNOHANG)[0] == 0:

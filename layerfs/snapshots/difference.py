@@ -11,7 +11,7 @@ from layerfs.snapshots.snapshotter import Snapshotter
 
 
 def difference(snapshots: Snapshotter, key: str, other: str | None = None) -> list[Change]:
-    """Return what is different in a snapshot from another one (its parent, or nothing), sorted by path.
+    """Return the differences of a snapshot from another one (its parent, or nothing), sorted by path.
 
     What they hold is read, not mounted. Raises NotFound.
     """

@@ -118,7 +118,7 @@ class LayerPlace:
 
 
 def usage_of(path: bytes) -> Usage:
-    """Count a directory that strangers filled, with all below it; a file of several names counts once."""
+    """Count a directory and all below it, which is not trusted; a file with several names counts once."""
     return Usage(*count_tree(path))
 
 
@@ -146,10 +146,10 @@ class Driver(Protocol):
         """Return where the snapshot of this directory has its own content."""
 
     def seal(self, snapshot: Snapshot) -> None:
-        """Do what a COMMITTED snapshot needs: make it read-only, have it packed by another process. Answers at once."""
+        """Do what a COMMITTED snapshot needs: make it read-only, or queue it to be packed. Returns at once."""
 
     def usage(self, snapshot: Snapshot) -> Usage:
         """Return what the snapshot itself takes now, without its parents."""
 
     def discard(self, directory: bytes) -> None:
-        """Remove what in a directory is more than files and directories; these the Snapshotter removes afterwards."""
+        """Remove what is not just files and directories (subvolumes, for example); the Snapshotter removes the rest."""

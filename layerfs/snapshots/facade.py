@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class ToThread(Protocol):
-    """What calls a function in a thread and waits for it without keeping others waiting."""
+    """A function that runs another one in a thread and awaits its result (`asyncio.to_thread`)."""
 
     def __call__(self, function: Callable[[], Any], /) -> Awaitable[Any]:
         """Return what the function returns, or raise what it raises."""

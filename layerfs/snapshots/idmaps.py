@@ -22,12 +22,12 @@ class IdMaps:
     gid_text: str
 
     def root(self) -> tuple[int, int]:
-        """Return who on the host is root within; InvalidArgument if nobody is."""
+        """Return the host's ids of root in the maps; InvalidArgument if root is not mapped."""
         return _shown(self.uids, UIDS), _shown(self.gids, GIDS)
 
 
 def maps_of(labels: Mapping[str, str]) -> IdMaps | None:
-    """Return what labels ask for; None if nothing. Raises InvalidArgument for half a wish, and for what is no map."""
+    """Return the maps that labels ask for, or None. Raises InvalidArgument if one is missing or malformed."""
     uids, gids = labels.get(UIDS), labels.get(GIDS)
     if uids is None and gids is None:
         return None

@@ -1,4 +1,4 @@
-"""Snapshots that layerfs itself unpacks for an image, and their end where no image came of it.
+"""Snapshots that layerfs itself unpacks for an image, and their removal if no image was recorded.
 
 They carry a label of ours. Whoever unpacks holds a lock, shared, until a record holds the snapshots; with nobody there
 those that no record holds are of processes that were killed, or had children when their image was removed.
@@ -30,7 +30,7 @@ def labels_of(name: str) -> dict[str, str]:
 
 @contextmanager
 def unpacking(store: Store) -> Iterator[None]:
-    """Keep what is unpacked in the block from being taken for a leftover."""
+    """Hold the shared lock, so that snapshots unpacked in the block are not removed as leftovers."""
     fd = lock_file(os.path.join(store.root, _LOCK), shared=True)
     try:
         yield
@@ -53,7 +53,7 @@ def nobody_unpacking(store: Store) -> Iterator[bool]:
 
 
 def clear(store: Store, snapshotters: Iterable[Snapshotter]) -> None:
-    """Remove what was unpacked and is held by no record; while somebody unpacks, nothing."""
+    """Remove unpacked snapshots that no record holds; does nothing while a process unpacks."""
     with nobody_unpacking(store) as alone:
         held = store.records.held()
         for snapshotter in snapshotters if alone else ():

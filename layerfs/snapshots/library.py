@@ -57,7 +57,7 @@ class Store:
     def snapshotter(self, name: str = AUTO) -> Snapshotter:
         """Return the snapshotter of a driver; `auto` takes the best that this host can run.
 
-        What was interrupted in it is settled by then. Raises NotFound, Unsupported.
+        Interrupted steps in it are recovered first. Raises NotFound, Unsupported.
         """
         if name == AUTO:
             name = self._best()
@@ -75,7 +75,7 @@ class Store:
         return os.path.isdir(os.path.join(self.root, DRIVERS, os.fsencode(name)))
 
     def close(self) -> None:
-        """Close the ledger; what drivers have begun in the background goes on by itself."""
+        """Close the ledger; background work of drivers goes on."""
         for snapshotter in self._snapshotters.values():
             snapshotter.flush()
         self.ledger.close()

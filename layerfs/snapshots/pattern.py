@@ -1,4 +1,4 @@
-"""Regular expressions of strangers, searched for in time that grows with pattern and text, whatever they are.
+"""Regular expressions from clients, matched in time linear in pattern and text, whatever they are.
 
 Python's `re` tries one way after the other, so a pattern of twenty characters can keep it busy for a century; Go's,
 which containerd's filters are written for, walks all ways at once (Thompson's construction), and so does this.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def recover(snapshotter: "Snapshotter") -> None:
-    """Finish or take back what was interrupted; what somebody works at is left alone."""
+    """Finish or take back interrupted steps; what a living process works at is left alone."""
     _settle(snapshotter)
     with snapshotter.places.quiet() as is_quiet:
         with snapshotter.ledger.read() as db:
@@ -44,7 +44,7 @@ def recover(snapshotter: "Snapshotter") -> None:
 
 
 def _settle(snapshotter: "Snapshotter") -> None:
-    """Decide what becomes of abandoned directories, and of those in the trash that the ledger still has."""
+    """Settle abandoned directories, and directories in the trash that the ledger still has."""
     places = snapshotter.places
     with places.abandoned() as numbers:
         trash = places.trash()
@@ -65,7 +65,7 @@ def _settle(snapshotter: "Snapshotter") -> None:
 
 @value
 class Survey:
-    """What directories and rows say of each other.
+    """How the directories and the rows of a store differ.
 
     `again` are active snapshots and views whose directory is gone, which can be made again; `lost` are committed ones
     and those that share a committed one's, for which nothing can be done; `strays` are the numbers of directories that

@@ -1,4 +1,4 @@
-"""Drivers by name, through the entry points `layerfs.snapshotters`; ours come by the same door as a third party's.
+"""Drivers by name, through the entry points `layerfs.snapshotters`; ours are found as a third party's are.
 
 Installed packages say in *.dist-info/entry_points.txt what they offer (Entry points specification). That is read here:
 importlib.metadata, which reads it too, takes 20 ms to import, as long as all else that `layerfs snapshot` does.

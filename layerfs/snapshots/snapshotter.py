@@ -261,7 +261,7 @@ class Snapshotter:
                 _warn("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
 
     def flush(self) -> None:
-        """Note in the ledger what was sealed; what is not noted is sealed again by the next who opens the store."""
+        """Note in the ledger what was sealed; what is not noted is sealed again when the store is opened."""
         if self._sealed:
             self.change(lambda db: None)
 
@@ -304,7 +304,7 @@ class Snapshotter:
             return self.change(insert)
 
     def _mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
-        """Return what the driver says, if these are mounts."""
+        """Return the driver's mounts, having checked that they are mounts."""
         mounts = self.driver.mounts(snapshot)
         if not isinstance(mounts, tuple) or not mounts or not all(isinstance(mount, Mount) for mount in mounts):
             raise LayerfsError(f"the driver {self.name} returns no mounts, but {mounts!r}"[:200], "tell who wrote it")
@@ -319,7 +319,7 @@ class Snapshotter:
 
     @contextmanager
     def _while_there(self, key: str, number: int) -> Iterator[None]:
-        """Turn what goes wrong into NotFound if the reason is that the snapshot was removed meanwhile."""
+        """Turn an error into NotFound if the snapshot was removed meanwhile."""
         try:
             yield
         except Exception:

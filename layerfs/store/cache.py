@@ -204,7 +204,7 @@ class Cache:
             self._remember(entry, directory, stamp(os.fstat(fd)))
 
     def remember(self, entry: CacheEntry) -> None:
-        """Take an entry for sound whose content was digested as it was written, and record the use."""
+        """Note that an entry is sound, since its content was digested as it was written, and record the use."""
         with self._opened_entry(entry) as (directory, fd):
             self._remember(entry, directory, stamp(os.fstat(fd)))
             touch(USED, directory)
@@ -261,7 +261,7 @@ class Cache:
             return notes is not None and _read(os.fsencode(entry.sha256), notes) == stamp
 
     def _remember(self, entry: CacheEntry, directory: int, stamp: bytes) -> None:
-        """Write down that a file is sound, at the entry or else in this user's own cache.
+        """Note that a file is sound, in the entry or else in this user's own cache.
 
         In place, since a torn line says nothing. Where nothing can be written it is read again next time.
         """

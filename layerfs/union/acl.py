@@ -16,7 +16,7 @@ _MASK: Final = 0x10
 
 
 def without_acl(mode: int, acl: bytes) -> int:
-    """Return the mode of a file whose access ACL cannot be kept: nobody may do more than the ACL let him do.
+    """Return the mode of a file whose access ACL cannot be kept: it permits nobody more than the ACL did.
 
     With an ACL the group bits are its mask, which may allow more than the owning group has. Named users and groups
     lose what the ACL gave them. A malformed ACL leaves its group nothing.

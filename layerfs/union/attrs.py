@@ -73,7 +73,7 @@ def is_idle(ov: Overlay, node: Node, change: Change) -> bool:
 
 @contextmanager
 def _own(ov: Writable, node: Node) -> Iterator[dirs.Target]:
-    """Yield what reaches the upper's object and no other, having copied it up first.
+    """Copy an object up and yield what reaches exactly that object of the upper.
 
     ESTALE if the name leads to another object by now: the upper may belong to somebody else. A file that is open for
     writing is reached by its descriptor, whatever became of its name.
@@ -117,7 +117,7 @@ def _open_fd(node: File) -> int | None:
 
 
 def _set_owner_and_mode(ov: Writable, node: Node, path: dirs.Target, change: Change) -> None:
-    """Set owner first: chown clears setuid and setgid, and a mode asked for in the same breath wins."""
+    """Set the owner first: chown clears setuid and setgid, which a mode in the same request sets again."""
     uid, gid = ov.owners.outside(-1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid)
     is_link = isinstance(node, File) and node.is_symlink
     if ov.owners.override is not None:

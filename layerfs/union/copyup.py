@@ -207,14 +207,14 @@ def _place(staged: Staged, part: Part, *, linked: bool) -> None:
 
 
 def _add_to_index(staged: Staged) -> int:
-    """Let the other names of a lower hard link lead to its copy; return the lower file's number."""
+    """Add the copy of a lower hard link to the index, so that its other names lead there; return the lower's number."""
     number = staged.ov.numbers.of(staged.st.st_dev, staged.st.st_ino)
     staged.ov.upper.links.add(staged.name, number, staged.st)
     return number
 
 
 def _complete_links(ov: Writable, node: File) -> None:
-    """Make each known name of a lower hard link that was copied up a name of the copy."""
+    """Link each known name of a lower hard link to its copy in the upper."""
     extra = node.extra
     if extra is None or not extra.incomplete or node.part is None:
         return
@@ -279,7 +279,7 @@ def _set_times(at: int, st: os.stat_result) -> None:
 
 
 def _switch_data(staged: Staged, *, keep_open: bool) -> None:
-    """Let an open file go on with the upper's data: its readers must see what is written from now on."""
+    """Switch an open file to the upper's data: its readers must see what is written from now on."""
     extra = staged.node.extra
     if staged.fd is not None and (keep_open or (extra is not None and extra.data is not None)):
         extra = staged.node.opened()
@@ -307,7 +307,7 @@ def _become_anonymous(ov: Writable, staged: Staged) -> None:
 def copy_metadata(ov: Writable, tree: Tree, source: Ref, path: dirs.Target, st: Attributes) -> None:
     """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
 
-    What lends rights to those who run a program (setuid, setgid, capabilities) is given only with the owner: a layer is
+    What lends rights to a program's users (setuid, setgid, capabilities) is kept only with the owner: a layer is
     a stranger's, and the copy would lend the rights of whoever serves it.
     """
     owners = ov.owners

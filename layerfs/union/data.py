@@ -1,4 +1,4 @@
-"""The bytes of files: one handle a file, shared by all who have it open, so that a copy-up is seen by everyone.
+"""The bytes of files: one handle per file, shared by all its opens, so that every open sees a copy-up.
 
 Descriptors of files that can be opened again are closed when there are too many: a thousand open files of a container
 need not be a thousand of ours.
@@ -65,7 +65,7 @@ def writable_fd(ov: Writable, node: File, *, cut: bool = False) -> int:
 
 
 def _switch(ov: Overlay, node: File, handle: Handle, *, writable: bool) -> Handle:
-    """Let all who have a file open go on with this handle."""
+    """Switch all opens of a file to this handle."""
     extra = node.opened()
     extra.retire()
     extra.data, extra.writable = handle, writable
@@ -101,7 +101,7 @@ def open_file(ov: Overlay, node: File) -> None:
 
 
 def open_for_writing(ov: Writable, node: File, flags: int) -> None:
-    """Open a regular file as open(2) would with these flags; O_CREAT and O_EXCL are somebody else's business."""
+    """Open a regular file as open(2) would with these flags; O_CREAT and O_EXCL were handled by the caller."""
     truncates = flags & os.O_TRUNC
     ov.files.admit()
     copy_up(ov, node, 0 if truncates else None, keep_open=True)
@@ -119,7 +119,7 @@ def open_for_writing(ov: Writable, node: File, flags: int) -> None:
 
 
 def keep_usable(ov: Writable, node: File) -> None:
-    """Open the data of a file that is open, before its owner or mode changes: it may be the last time that we can."""
+    """Open the data of an open file before its owner or mode changes: afterwards we may not be permitted to."""
     extra = node.extra
     if extra is None or not extra.opens or extra.data is not None:
         return
@@ -130,7 +130,7 @@ def keep_usable(ov: Writable, node: File) -> None:
 
 
 def adopt_fd(ov: Overlay, node: File, fd: int) -> None:
-    """Open a file with a descriptor that its maker already has."""
+    """Open a new file with the descriptor that it was made with."""
     extra = node.opened()
     extra.opens += 1
     extra.retire()

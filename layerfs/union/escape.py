@@ -1,4 +1,4 @@
-"""An overlay on an overlay: what an inner overlay writes is kept apart from what the outer one reads.
+"""Nested overlays: marks that an inner overlay writes are stored under other names than the outer overlay's own.
 
 A mark that is set through the mount is stored with `overlay.` put in once more, and shown without it
 (overlayfs.rst, "nesting overlayfs mounts"): trusted.overlay.opaque becomes trusted.overlay.overlay.opaque. Marks of

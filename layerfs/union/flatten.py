@@ -76,7 +76,7 @@ def flatten(ov: Writable, node: Directory) -> Iterator[File]:
 
 
 def _bring(ov: Writable, parent: Directory, name: bytes) -> Generator[File, None, Directory | None]:
-    """Get one name into the upper. Returns a directory that is to be flattened, with a lookup counted."""
+    """Copy one name up. Returns it, with a lookup counted, if it is a directory that is to be flattened."""
     if name not in listing_of(ov, parent).names:
         return None  # gone since the last step
     child, _ = lookup(ov, parent, name)
@@ -95,7 +95,7 @@ def _bring(ov: Writable, parent: Directory, name: bytes) -> Generator[File, None
 
 
 def _bring_file(ov: Writable, node: File, parent: Directory, name: bytes) -> Iterator[File]:
-    """Get one name of a file into the upper; other names of a lower hard link stay where they are."""
+    """Copy one name of a file up; other names of a lower hard link stay where they are."""
     if node.extra is not None and (parent, name) in node.extra.aliases:
         promote(ov, node, parent, name)
     if needs_copy_up(node):
@@ -109,7 +109,7 @@ def _bring_file(ov: Writable, node: File, parent: Directory, name: bytes) -> Ite
 
 
 def _make_opaque(ov: Writable, node: Directory) -> None:
-    """Cut a directory off its lowers, all that it shows being in the upper."""
+    """Make a directory opaque, after all that it shows was copied up."""
     if node.dead:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     part = copy_up_directory(ov, node)

@@ -66,7 +66,7 @@ class Handles:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Close nothing meanwhile: handles are in use elsewhere, and a number closed is a number reused. Nests."""
+        """Evict no handle while the block runs: others use them, and a closed number would be reused. Nests."""
         self._held += 1
         try:
             yield
@@ -91,7 +91,7 @@ class Handles:
                 self.drop(part)
 
     def drop(self, part: Part) -> None:
-        """Close a part now; its place in the queue empties itself."""
+        """Close a part now; its entry in the queue is dropped later."""
         if part.fd >= 0 and part.parent is not None:
             fd, part.fd = part.fd, -1
             part.tree.close_dir(fd)

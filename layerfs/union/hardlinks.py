@@ -58,7 +58,7 @@ class Entry:
 
 
 class IndexedCopy(DirTree):
-    """The upper, reached through the index: whatever name is asked for, the answer is the one copy."""
+    """The upper as a tree with one file: every name leads to the copy in the index."""
 
     __slots__ = ("_entry", "_index")
 
@@ -189,7 +189,7 @@ class HardLinks:
         return entry.left if entry is not None and entry.is_of(st) else 0
 
     def counted(self, st: Attributes, number: int | None = None) -> Attributes:
-        """Show how many names an object has: an upper one, or the lower one of this number."""
+        """Return the attributes with the link count of an upper object, or of the lower one of this number."""
         if number is not None:
             entry = self._by_number.get(number)
             return Shown(st, nlink=max(entry.left, 1)) if entry is not None and entry.is_of(st) else st

@@ -117,14 +117,14 @@ class Opened:
         return self.kept_at is not None
 
     def forget_kept(self) -> None:
-        """Give up the name that a file without a name was kept by."""
+        """Forget the name in the scratch directory by which an unlinked file was kept."""
         if self.kept_at is not None and self.kept_at[0].is_upper:
             with suppress(OSError):  # it is in the scratch directory, which the next mount empties
                 os.unlink(self.kept_at[1], dir_fd=self.kept_at[0].fd)
         self.kept_at = None
 
     def retire(self) -> None:
-        """Close the data handle; if a thread uses it, later. Who uses a file in an image holds the file itself."""
+        """Close the data handle, or later if a thread uses it. A reader of a file in an image holds the file itself."""
         if isinstance(self.data, int):
             if self.busy:
                 self.retired.append(self.data)
@@ -139,7 +139,7 @@ class Opened:
         self.retired = []
 
     def unpin(self) -> None:
-        """Let go: the file has a name again, or is gone."""
+        """Close the pinned handle: the file has a name again, or is gone."""
         if self.pinned is not None:
             opened.close(self.pinned)
             self.pinned = None
@@ -310,7 +310,7 @@ class Table:
             node = parent
 
     def _park(self, node: Node) -> bool:
-        """Keep a directory with its listing past its FORGET, within bounds: reading 40 layers again costs most.
+        """Keep a directory with its listing after its FORGET, within bounds: reading 40 layers again is expensive.
 
         The oldest go first; a directory that is in use again when its turn comes stays, and is parked anew later.
         """

@@ -1,4 +1,4 @@
-"""Numbers of what carries no xattrs: without root, symlinks, FIFOs, sockets and devices that were copied up.
+"""Inode numbers of objects without xattrs: symlinks, FIFOs, sockets and devices that were copied up without root.
 
 Their directory in the upper keeps them: "OWN:NUMBER OWN:NUMBER", OWN being an upper object's own inode number. An entry
 counts only for that very inode, so one that is outdated harms nobody. The newest LIMIT entries are kept, which is what
@@ -21,7 +21,7 @@ _REFUSED = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSPC, errno.EDQ
 
 
 def keep_beside(ov: Writable, node: File, part: Part, name: bytes) -> None:
-    """Keep the number of an upper file that cannot keep it itself, for one of its names.
+    """Store the number of an upper file that can have no xattr in its directory, for one of its names.
 
     A number is not worth failing for.
     """

@@ -99,7 +99,7 @@ class Tree(Protocol):
         """Hold on to an object of any type whose name is about to go. ESTALE if it is not the one expected."""
 
     def lends_rights(self) -> bool:
-        """Tell whether the host would let setuid and setgid programs of the tree lend rights: it knows their owners."""
+        """Tell whether setuid and setgid programs of the tree would work on the host: their owners are real."""
 
     def close(self) -> None:
         """Release the tree."""

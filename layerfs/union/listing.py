@@ -1,4 +1,4 @@
-"""The merged listing of one directory, and the one door through which it is edited.
+"""The merged listing of one directory, and the only methods that edit it.
 
 A listing says for each visible name which layer holds it, which names of the lowers the upper hides, and where the
 upper has whiteouts. It is loaded once (readdir.py). After that each change in the upper is told here, by the method

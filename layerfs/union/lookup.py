@@ -119,7 +119,7 @@ def _upper_number(ov: Overlay, part: Part, at: int, name: bytes, st: Attributes)
 
 
 def _revive(ov: Overlay, node: File, parent: Directory, name: bytes, part: Part) -> None:
-    """Give a file that lost its last known name the one that it turns out to have.
+    """Give a file without a known name the name at which it was found.
 
     Pinned, it is the same file still.
     """
@@ -147,12 +147,12 @@ def _add_alias(ov: Overlay, node: File, parent: Directory, name: bytes, part: Pa
 
 
 def _rank(part: Part) -> int:
-    """Order the places of one file: a name in the upper, its copy in the index, a lower."""
+    """Rank where a file is reached: a name in the upper, its copy in the index, a lower."""
     return 2 if part.tree.index else int(isinstance(part.tree, IndexedCopy))
 
 
 def _is_exchanged(ov: Overlay, node: File, part: Part) -> bool:
-    """Tell whether a file lost the name that it is known by without our doing, if it is in the layer of `part`."""
+    """Tell whether another program gave a file's name in the layer of `part` to something else."""
     if node.part is None or node.part.tree is not part.tree or node.parent is None:
         return False
     try:

@@ -27,7 +27,7 @@ _METACOPY, _REDIRECT = "metacopy", "redirect"  # below a prefix
 
 
 def _marks(ov: Overlay, handle: Handle, mark: str) -> list[str]:
-    """Return the believed xattrs of one kind that an open file has."""
+    """Return the trusted xattrs of one kind that an open file has."""
     names = opened.xattrs(handle)
     found = [name for prefix in ov.mark_trust.prefixes if (name := prefix + mark) in names]
     return found if found and ov.mark_trust.covers(opened.stat(handle)) else []

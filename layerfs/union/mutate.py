@@ -195,7 +195,7 @@ def _directory(at: int, name: bytes) -> Iterator[int]:
 
 
 def _inherit(ov: Writable, at: int, inside: int) -> Attributes:
-    """Let a staging directory pass on what the real parent would: default ACL, setgid and group."""
+    """Give a staging directory what new objects inherit from the real parent: default ACL, setgid and group."""
     acl = dirs.getxattr_or_none(at, DEFAULT_ACL) if ov.options.acl else None
     if acl is not None:
         target.setxattr(inside, DEFAULT_ACL, acl)
@@ -208,7 +208,7 @@ def _inherit(ov: Writable, at: int, inside: int) -> Attributes:
 
 
 def _own(ov: Writable, path: dirs.Target, mode: int, owner: Caller, parent: Attributes) -> None:
-    """Give a new object to its caller. The group stays the parent's where that is setgid."""
+    """Set the owner of a new object to its caller. The group stays the parent's if that is setgid."""
     setgid = bool(parent.st_mode & stat.S_ISGID)
     if ov.owners.override is not None:
         if stat.S_ISLNK(mode):
