@@ -19,7 +19,7 @@ from layerfs.sys.overlay import SOURCE
 BUSY_PATIENCE: Final = 1.0  # s; guessed
 BUSY_PAUSE: Final = 0.02  # s
 PATIENCE: Final = 20.0  # s for the server to write back and leave, before we look for what keeps it; guessed
-LEAVING: Final = 100.0  # s more for a server that nothing keeps; guessed
+LEAVING: Final = 40.0  # s more for a server that nothing keeps; guessed
 
 
 def tear_down(path: bytes, *, lazy: bool = False) -> None:
