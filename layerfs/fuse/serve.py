@@ -58,7 +58,7 @@ def serve(
             companion = Companion(fd, config.mountpoint, orphaned)
             listings = Listings()
             prelude = Prelude(union, listings)
-            _answer_during_import(prelude, device, beside, debug=config.debug)
+            _answer_during_import(prelude, device, beside, apart=orphaned is not None, debug=config.debug)
             companion.close(show=not prelude.has_shown_root)
             undo.pop_all()
         from layerfs.fuse.server import serve_union
@@ -100,7 +100,9 @@ def _forget_pending() -> None:
         pass
 
 
-def _answer_during_import(prelude: Prelude, device: Device, beside: Callable[[], None] | None, *, debug: bool) -> None:
+def _answer_during_import(
+    prelude: Prelude, device: Device, beside: Callable[[], None] | None, *, apart: bool, debug: bool
+) -> None:
     """Answer requests while a thread imports the server. Raises ENODEV, and what the import raises."""
     imported = os.eventfd(0, os.EFD_CLOEXEC)
     failures: list[BaseException] = []
@@ -111,7 +113,8 @@ def _answer_during_import(prelude: Prelude, device: Device, beside: Callable[[],
         try:
             if beside is not None:
                 beside()
-            _let_go_of_layers(imported)
+            if apart:
+                _let_go_of_layers(imported)
             import_module(SERVER)
         except BaseException as error:
             failures.append(error)

@@ -199,8 +199,9 @@ class Server:
             device, self._device = self._device, -1
             if process.foreground:  # else there is nobody who would see a line before that
                 start_logging(process, record.log)
-            # In the foreground the exit status says how it ended, and a volatile upper has a mark that goes then.
-            waited_for = process.foreground or self._request.union.volatile
+            # In the foreground the exit status says how it ended, and a volatile upper has a mark that goes then. And
+            # only root can unmount what the layers are on, and so needs them at once.
+            waited_for = process.foreground or self._request.union.volatile or os.geteuid() != 0
             orphaned = None if waited_for else partial(_orphaned, process, record)
             serve(device, self._union, config, partial(_answered, process, record), orphaned)
             _tell_end(process)
