@@ -67,4 +67,5 @@ def test_a_server_that_is_killed_leaves_an_error_and_no_hang(slow: Slow) -> None
     os.waitpid(slow.pid, 0)
     with pytest.raises(OSError) as caught:
         os.statvfs(slow.target)
-    assert caught.value.errno == errno.ENOTCONN
+    # The second where a child of the server had not closed its copy of the device yet.
+    assert caught.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
