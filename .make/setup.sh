@@ -57,14 +57,14 @@ installed() {  # whether what this purpose needs, or more, went in with this pyp
 }
 
 python_packages() {
-    key=$({ pwd; cat pyproject.toml layerfs/pysquashfs/build.py layerfs/pysquashfs/*.[ch]; readlink -f "$PYTHON"; } | sha256sum)
+    key=$({ pwd; cat pyproject.toml layerfs/extensions.py layerfs/lane/*.[ch] layerfs/pysquashfs/*.[ch]; readlink -f "$PYTHON"; } | sha256sum)
     ! installed || return 0
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$PYTHON is older than Python 3.11"
     if ! .venv/bin/python -c 'import pip' 2>/dev/null || ! grep -qsF "$PWD/.venv" .venv/bin/pip; then
         say "making a virtual environment in .venv with $PYTHON"
         "$PYTHON" -m venv --clear .venv
     fi
-    say "installing Python packages into .venv: layerfs and what it needs (pyfuse3 and our binding of libsquashfs are compiled), extras: $(extras)"
+    say "installing Python packages into .venv: layerfs and what it needs (pyfuse3 and our two C extensions are compiled), extras: $(extras)"
     case $purpose in test | bench) project=".[$(extras)]" ;; *) project=. ;; esac
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --config-settings editable_mode=compat --editable "$project" </dev/null  # a plain path: its import hook takes 15 ms

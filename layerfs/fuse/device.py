@@ -1,24 +1,36 @@
 """The FUSE device, and which of our readers reads it next.
 
-    we, at FUSE_INIT -- the prelude, by hand -- libfuse, for the rest of the mount's life (event_loop.py)
+    we, at FUSE_INIT -- the prelude, by hand -- the lane, or libfuse, for the rest of the mount's life
 
 Only one of them reads at a time, and what one has read and cannot answer the next one gets first: `held`. libfuse needs
 a FUSE_INIT of its own (handshake.py says why), so it begins on a socket on which we play the kernel: there it finds
-that FUSE_INIT, then the request that was held. When it has read both, the device takes the socket's number (dup2).
+that FUSE_INIT, then the request that was held. Then, without a lane, the device takes the socket's number (dup2), and
+the gate says when libfuse reads it. With one, the lane (layerfs/lane) keeps both: it reads the device, answers what it
+can, puts the rest on the socket, and gives the kernel what libfuse answers there. So a message that passes is limited by
+what a socket takes at once (`message_room`).
 """
 
 import errno
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.fuse import wire
 
+if TYPE_CHECKING:
+    from layerfs.lane.lane import Lane
+
 # Taken back by a client that was killed between poll and read, or by the end of the mount: then ENODEV comes next.
 _TAKEN_BACK = (errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ECONNABORTED)
+
+# Pages of data in a message that passes through the socket: larger ones take the kernel long, since it wants memory in
+# one piece for what 17 fragments do not hold.
+PASSING_PAGES: Final = 64
+_SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
+_OVERHEAD: Final = 32768  # bytes beside the data: headers, what the kernel counts for a message itself
 
 
 class Device:
@@ -56,10 +68,10 @@ class Device:
         with suppress(OSError):  # whether the mount is gone is seen at the next read
             os.write(self.fd, wire.failure(unique, code))
 
-    def introduce(self) -> "Introduction":
-        """Hand the device over to libfuse; from now on it is the introduction's."""
+    def introduce(self, open_lane: "LaneOpener | None" = None) -> "Introduction":
+        """Hand the device over to libfuse, or to the lane that is opened; from now on it is the introduction's."""
         fd, self.fd = self.fd, -1
-        return Introduction(fd, self.held)
+        return Introduction(fd, self.held, open_lane)
 
     def close(self) -> None:
         """Close the device, if it is still ours."""
@@ -68,8 +80,12 @@ class Device:
             os.close(fd)
 
 
+LaneOpener = Callable[[int, int], "Lane"]
+"""Opens a lane, given the device and the socket whose other end libfuse reads."""
+
+
 class Introduction:
-    """The socket on which libfuse meets a kernel that is us; afterwards the device, under the same number.
+    """The socket on which libfuse meets a kernel that is us; without a lane afterwards the device, by the same number.
 
     Give `path` to pyfuse3.init, let it serve one request, then call `hand_over`, before libfuse reads again.
     """
@@ -82,12 +98,14 @@ class Introduction:
     # change what it tells the kernel, and this kernel does not listen.
     FLAGS = wire.Flag.DO_READDIRPLUS | wire.Flag.MAX_PAGES
 
-    def __init__(self, device: int, held: bytes | None = None) -> None:
+    def __init__(self, device: int, held: bytes | None = None, open_lane: LaneOpener | None = None) -> None:
         """Own `device` from now on; `held` is a request that was read from it and not answered."""
         self._device = device
         self._held = held
+        self._open_lane = open_lane
+        self._lane: Lane | None = None
         self._introduced = False
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = _pair()
         self._ours = ours
         self.fd = theirs.detach()  # libfuse's from pyfuse3.init on; pyfuse3.close closes it
         init = wire.INIT_REQUEST.pack(self.MAJOR, self.MINOR, wire.MAX_WRITE, self.FLAGS)
@@ -98,9 +116,10 @@ class Introduction:
         """Return the mountpoint by which libfuse takes a descriptor that is open already."""
         return f"/dev/fd/{self.fd}"
 
-    def hand_over(self) -> bool:
+    def hand_over(self, natively: bool = False) -> "bool | Lane":
         """Take libfuse's answer off the socket and put the device in the socket's place; True when that is done.
 
+        Returns a lane instead if there is to be one and `natively` allows it: then the socket stays.
         False: the request that was held is on the socket, and this is to be called again once libfuse has read it.
         Raises OSError with libfuse's error when it refused, EAGAIN when it has not answered.
         """
@@ -110,6 +129,8 @@ class Introduction:
             if error:
                 raise OSError(-error, os.strerror(-error), "libfuse refused FUSE_INIT")
             self._introduced = True
+            if natively and self._open_lane is not None:
+                return self._start_lane(self._open_lane)
             if self._held is not None:
                 self._ours.send(self._held)
                 return False
@@ -119,6 +140,15 @@ class Introduction:
         os.dup2(self._device, self.fd, inheritable=False)
         self.close()
         return True
+
+    def _start_lane(self, open_lane: LaneOpener) -> "Lane":
+        """Have a lane read the device from now on; what was held goes first."""
+        os.set_blocking(self._device, False)
+        self._ours.setblocking(False)
+        self._lane = open_lane(self._device, self._ours.fileno())
+        if self._held is not None:
+            self._lane.hold(self._held)
+        return self._lane
 
     def _pass_answer(self) -> None:
         """Give the kernel the answer to what was held; one that is not there yet will go to the device by itself."""
@@ -137,6 +167,8 @@ class Introduction:
 
     def close(self) -> None:
         """Close what is still ours; libfuse's descriptor is not."""
+        if self._lane is not None:
+            self._lane.close()
         self._ours.close()
         if self._device >= 0:
             os.close(self._device)
@@ -147,3 +179,26 @@ class Introduction:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Return a pair of sockets that take messages as large as they may."""
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in pair:
+        for option in (_SO_SNDBUFFORCE, socket.SO_SNDBUF):  # the former is root's; both are doubled (socket(7))
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, option, wire.ROOM)
+                break
+    return pair
+
+
+def message_room() -> int:
+    """Return how many bytes a message on a pair may have; net.core.wmem_max decides where we are not root."""
+    ours, theirs = _pair()
+    with ours, theirs:
+        return min(end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) for end in (ours, theirs))
+
+
+def passing_pages() -> int:
+    """Return how many pages of data may pass through the socket in one message."""
+    return max(min((message_room() - _OVERHEAD) // 4096, PASSING_PAGES), 0)

@@ -13,9 +13,13 @@ of 60, warm open+read+close 56 instead of 92. It must know when to stop: on a bu
 thinks between requests, a server that spins only takes the CPU that the client needs (59 us instead of 9 for one
 request in 200 us).
 
+Where there is a lane (device.py), the gate calls it to wait: requests that it can answer never come here, and those that
+it cannot are on libfuse's descriptor when it returns.
+
 pyfuse3 looks up its global `trio` whenever it uses it, so `install` replaces it, as pyfuse3.asyncio does.
 """
 
+import errno
 import logging
 import math
 import os
@@ -24,6 +28,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import IntEnum
+from typing import Protocol
 
 import pyfuse3
 import trio
@@ -32,6 +38,29 @@ SPIN = 50e-6  # seconds; a client that was just answered asks again within this,
 BRISK = 2 * SPIN  # seconds between requests up to which spinning pays; wider apart, each costs a wake-up anyway
 PAUSE = 0.1  # seconds between the failure of a worker and its return; a worker that fails for ever must not spin
 log = logging.getLogger(__name__)
+
+
+class Event(IntEnum):
+    """Why a lane has ended its wait."""
+
+    NOTHING = 0  # the time is over
+    REQUEST = 1  # one request is there for libfuse
+    OTHER = 2  # trio has something, or, while there is a job, a request waits
+    JOB = 3  # the job is over, and nothing else is there
+
+
+class Waiter(Protocol):
+    """Who waits for the device in the gate's place, and gives the kernel what libfuse has answered; a lane."""
+
+    @property
+    def met(self) -> int:
+        """How many requests there were."""
+
+    def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> int:
+        """Return an `Event`; -1 stands for no descriptor and for no end. Raises ENODEV when unmounted."""
+
+    def relay(self) -> None:
+        """Give the kernel the answers that are there."""
 
 
 class ReadersLock:
@@ -109,11 +138,12 @@ class Gate(trio.abc.Instrument):
     current_task = staticmethod(trio.lowlevel.current_task)
     current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
 
-    def __init__(self, hand_over: Callable[[], bool]) -> None:
+    def __init__(self, hand_over: "Callable[[bool], bool | Waiter]") -> None:
         """Let libfuse read from its introduction (device.py), and `hand_over` the device when it has.
 
         `hand_over` returns False while there is one more request on the introduction's socket; then it is called again
-        once libfuse has read that.
+        once libfuse has read that. It returns a lane where libfuse goes on reading from that socket, which it may if it
+        is called with True: the gate knows all that trio waits for.
         """
         self.lowlevel = self
         self.wait_readable: Callable[[int], Awaitable[None]] = self._introduce
@@ -128,7 +158,15 @@ class Gate(trio.abc.Instrument):
         self._stepped = True  # a task has run since `_deadline` was set
         self._deadline: float | None = None  # the next one that any task of the loop has set, on trio's clock
         self._closing = False
-        self.requests = 0  # met so far, give or take one: who wants to know whether there were any compares
+        self._lane: Waiter | None = None
+        self._epoll = -1
+        self._requests = 0
+        self.between: Callable[[], None] | None = None  # to be called between requests, when there is a lane
+
+    @property
+    def requests(self) -> int:
+        """How many were met so far, give or take one: who wants to know whether there were any compares."""
+        return self._requests if self._lane is None else self._lane.met
 
     def Lock(self) -> ReadersLock:
         """Return the one lock that pyfuse3 asks for."""
@@ -154,6 +192,8 @@ class Gate(trio.abc.Instrument):
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Let another worker read while this task is suspended, perhaps until a deadline it has just set."""
         self._stepped = True
+        if self._lane is not None:
+            self._lane.relay()  # at most one answer a step: the socket never fills
         self._lock.pass_on()
 
     async def _introduce(self, fd: int) -> None:
@@ -162,17 +202,23 @@ class Gate(trio.abc.Instrument):
 
     async def _meet(self, fd: int) -> None:
         """Put the device in place, now that libfuse has answered."""
-        if not self._hand_over():
-            return
         epoll = _trio_epoll()
-        if epoll is None:
+        found = self._hand_over(epoll is not None)
+        if found is False:
+            return
+        if found is not True:  # a lane
+            self._lane = found
+            assert epoll is not None
+            self._epoll = epoll
+            self.wait_readable = self._wait_by_lane
+        elif epoll is None:
             log.info("trio's epoll is not to be found: every request goes through its scheduler")
             self.wait_readable = self._wait_for_trio
         else:
             self._watch(fd)
             self._watch(epoll)
-            self._open = True
             self.wait_readable = self._wait
+        self._open = epoll is not None
         await self.wait_readable(fd)
 
     def _watch(self, fd: int) -> None:
@@ -187,18 +233,47 @@ class Gate(trio.abc.Instrument):
                 if len(ready) == 1 and ready[0][0] == fd:
                     if self._deadline is not None and not self._left():  # it passed while requests kept coming
                         await trio.lowlevel.checkpoint()
-                    self.requests += 1
+                    self._requests += 1
                     return
             await trio.lowlevel.checkpoint()  # due tasks run, and trio looks at its descriptors and deadlines
             if self._due and any(each == fd for each, _ in self._poll.poll(0)):  # one goes on and on: take turns
-                self.requests += 1
+                self._requests += 1
                 return
         raise trio.ClosedResourceError("the session ends")
+
+    async def _wait_by_lane(self, fd: int) -> None:
+        """Return when a request is there for libfuse, and no other task of the loop is due."""
+        while not self._closing:
+            if not self._due and self._ask_lane() == Event.REQUEST:
+                return
+            await trio.lowlevel.checkpoint()  # as in `_wait`
+            if self._due and self._ask_lane(sleeps=False) == Event.REQUEST:
+                return
+        raise trio.ClosedResourceError("the session ends")
+
+    def _ask_lane(self, job: int = -1, *, sleeps: bool = True) -> int:
+        """Have the lane answer until there is an event for us; the end of the mount ends the session."""
+        assert self._lane is not None
+        if self.between is not None:
+            self.between()
+        end = 0
+        if sleeps:
+            if self._stepped:
+                self._note_deadline()
+            end = -1 if self._deadline is None else self._left()
+        try:
+            return self._lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+        self._closing = True
+        pyfuse3.terminate()
+        return Event.NOTHING
 
     async def _wait_for_trio(self, fd: int) -> None:
         """Return when trio says that the device has a request."""
         await trio.lowlevel.wait_readable(fd)
-        self.requests += 1
+        self._requests += 1
 
     def _next(self) -> list[tuple[int, int]]:
         """Wait for the device or trio: awake for a moment while requests follow each other closely, else asleep."""
@@ -219,6 +294,8 @@ class Gate(trio.abc.Instrument):
         """
         if self._due or not self._open:
             return False
+        if self._lane is not None:
+            return not self._closing and self._ask_lane(fd) == Event.JOB
         self._poll_with_job.register(fd, select.POLLIN)
         ready = self._sleep(self._poll_with_job)
         return len(ready) == 1 and ready[0][0] == fd

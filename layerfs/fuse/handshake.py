@@ -50,14 +50,17 @@ class Wanted:
 
     writeback: bool = False
     posix_acl: bool = False
+    pages: int = wire.MAX_PAGES  # of data in a message
 
     @classmethod
-    def of(cls, options: "UnionOptions", *, read_only: bool, nearly_full: bool = False) -> Self:
+    def of(
+        cls, options: "UnionOptions", *, read_only: bool, nearly_full: bool = False, pages: int = wire.MAX_PAGES
+    ) -> Self:
         """Return what the options of a union choose.
 
         Nothing is written behind the writer's back where the upper is nearly full: write(2) is to say ENOSPC.
         """
-        return cls(options.writeback and not read_only and not nearly_full, options.acl)
+        return cls(options.writeback and not read_only and not nearly_full, options.acl, pages)
 
     @property
     def flags(self) -> Flag:
@@ -113,7 +116,7 @@ def negotiate(device: int, wanted: Wanted) -> Negotiated:
     flags, flags2 = wanted.flags & Flag(offer.flags), Flag2.DIRECT_IO_ALLOW_MMAP & Flag2(offer.flags2)
     if flags2:
         flags |= Flag.INIT_EXT
-    agreed = Negotiated(min(MINOR, offer.minor), flags, offer.max_readahead, wire.MAX_WRITE, flags2)
+    agreed = Negotiated(min(MINOR, offer.minor), flags, offer.max_readahead, wanted.pages * wire.PAGE, flags2)
     _answer(device, offer, agreed)
     return agreed
 
@@ -137,7 +140,7 @@ def _answer(device: int, offer: _Offer, agreed: Negotiated) -> None:
     """Answer FUSE_INIT. Raises ENODEV where the mount has gone meanwhile: the kernel says ENOENT to an answer then."""
     body = wire.INIT_REPLY.pack(
         MAJOR, agreed.minor, agreed.max_readahead, agreed.flags, MAX_BACKGROUND, CONGESTION_THRESHOLD,
-        agreed.max_write, 1, wire.MAX_PAGES, 0, agreed.flags2,
+        agreed.max_write, 1, agreed.max_write // wire.PAGE, 0, agreed.flags2,
     )  # fmt: skip
     try:
         os.write(device, wire.reply(offer.unique, body))

@@ -89,6 +89,7 @@ class Listings:
 
     def __init__(self) -> None:
         self._open: dict[int, Listing] = {}
+        self._of: dict[int, set[int]] = {}  # handles by the directory's number
         self._last = 0
         self._latest: WeakValueDictionary[int, Names] = WeakValueDictionary()  # by the directory's number
 
@@ -96,6 +97,7 @@ class Listings:
         """Return a new handle of a directory."""
         self._last += 1
         self._open[self._last] = Listing(ino)
+        self._of.setdefault(ino, set()).add(self._last)
         return self._last
 
     def __getitem__(self, handle: int) -> Listing:
@@ -114,6 +116,17 @@ class Listings:
         self._latest[listing.ino] = listing.names = fresh
         return fresh
 
+    def settle(self, ino: int, names: Sequence[bytes]) -> None:
+        """Give the handles of a directory that somebody else answered for its names, in the order that he used."""
+        for handle in self._of.get(ino, ()):
+            if self._open[handle].names is None:
+                self.rewind(handle, names)
+
     def close(self, handle: int) -> None:
         """Forget a handle."""
-        self._open.pop(handle, None)
+        listing = self._open.pop(handle, None)
+        if listing is not None:
+            others = self._of[listing.ino]
+            others.discard(handle)
+            if not others:
+                del self._of[listing.ino]

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Sequence
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import pyfuse3
 import trio
@@ -45,6 +46,11 @@ from layerfs.union.setid import Who
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
+if TYPE_CHECKING:
+    from layerfs.fuse.gate import Gate
+    from layerfs.fuse.tables import Tables
+    from layerfs.lane.lane import Lane
+
 
 @guard
 class Operations(FileData):
@@ -68,10 +74,18 @@ class Operations(FileData):
         self._loading = Loading(union, self._listing_prefetch)
         self._attribute_prefetch = AttributePrefetch()
         self._listings = listings or Listings()  # what the prelude has opened stays open
+        self._tables: Tables | None = None
         # Answers are written out before the next request is looked at, so one of each kind is enough.
         self._entry = blank_entry(union.options.timeout)
         self._absent = blank_entry(union.options.timeout)
         self._absent.st_ino = InodeT(0)
+
+    def answer_natively(self, lane: "Lane", gate: "Gate") -> None:
+        """Hand over to a lane what it can answer, from now on."""
+        from layerfs.fuse.tables import Tables
+
+        self._tables = tables = Tables(self.union, lane, self._listings)
+        gate.between = tables.reap
 
     def close(self) -> None:
         """End the helpers."""
@@ -91,6 +105,8 @@ class Operations(FileData):
         directory = self.union.directory(parent)
         if directory.listing is None:
             await self._loading.load(directory)
+        if self._tables is not None:
+            self._tables.offer(directory)
         began = perf_counter()
         try:
             node, st = self.union.lookup_in(directory, name)
@@ -122,7 +138,10 @@ class Operations(FileData):
 
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         # A name that is stale by now makes the kernel look it up anew, if it is told so here.
-        await self._loading.load(self.union.directory(inode))
+        directory = self.union.directory(inode)
+        await self._loading.load(directory)
+        if self._tables is not None:
+            self._tables.offer(directory)
         return FileHandleT(self._listings.open(inode))
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:

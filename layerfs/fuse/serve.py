@@ -14,12 +14,13 @@ from importlib import import_module
 from typing import Final
 
 from layerfs.errors import LayerfsError
-from layerfs.fuse import mount_child
+from layerfs.fuse import mount_child, wire
 from layerfs.fuse.companion import Companion
 from layerfs.fuse.config import ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device
 from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
+from layerfs.fuse.natively import pages_with_lane
 from layerfs.fuse.prelude import Prelude
 from layerfs.fuse.space import Space, is_nearly_full
 from layerfs.sys.later import put_off
@@ -54,7 +55,11 @@ def serve(
             undo.callback(union.close)
             undo.callback(device.close)  # first: whoever asks must hear that nobody answers
             full = is_nearly_full(union)
-            agreed = negotiate(fd, Wanted.of(union.options, read_only=config.read_only, nearly_full=full))
+            pages = pages_with_lane(config)
+            wanted = Wanted.of(
+                union.options, read_only=config.read_only, nearly_full=full, pages=pages or wire.MAX_PAGES
+            )
+            agreed = negotiate(fd, wanted)
             companion = Companion(fd, config.mountpoint, orphaned)
             listings = Listings()
             prelude = Prelude(union, listings)
@@ -63,7 +68,8 @@ def serve(
             undo.pop_all()
         from layerfs.fuse.server import serve_union
 
-        serve_union(device, union, config, listings, Space(union, matters=agreed.may_write_through))
+        space = Space(union, matters=agreed.may_write_through)
+        serve_union(device, union, config, listings, space, natively=pages > 0)
     except OSError as error:
         if error.errno != errno.ENODEV:  # unmounted while we started
             raise

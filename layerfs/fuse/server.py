@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pyfuse3
 import trio
@@ -21,12 +22,16 @@ from layerfs.fuse.device import Device, Introduction
 from layerfs.fuse.event_loop import Gate, install
 from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
+from layerfs.fuse.natively import open_lane
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.space import Space
 from layerfs.sys.limits import lift_limits, one_arena
 from layerfs.sys.prctl import set_name
 from layerfs.union.union import Union
+
+if TYPE_CHECKING:
+    from layerfs.lane.lane import Lane
 
 GRACE = 2  # seconds; guessed
 LOOKS = 4  # at whether there were requests, in the time without any that ends a mount; guessed
@@ -37,13 +42,15 @@ WORKERS = 256
 log = logging.getLogger(__name__)
 
 
-def serve_union(device: Device, union: Union, config: ServeConfig, listings: Listings, space: Space) -> None:
+def serve_union(
+    device: Device, union: Union, config: ServeConfig, listings: Listings, space: Space, *, natively: bool = False
+) -> None:
     """Serve a union where the prelude left off, until the mount ends; see `serve.serve`. Owns device and union."""
     with closing(union):
         with closing(device), closing(PageCache(device.fd)) as pages:
             prepare(config)
             with closing(Operations(union, config, pages, listings, space)) as operations:
-                _serve(device, operations, config)
+                _serve(device, operations, config, union.options.timeout if natively else None)
         _bring_to_disk(union)
 
 
@@ -69,15 +76,38 @@ def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeCo
         mount_child.clear_dead_mount(config.mountpoint)
 
 
-def _serve(device: Device, operations: pyfuse3.Operations, config: ServeConfig) -> None:
-    """Have libfuse take over the device, and serve until the mount ends."""
-    with device.introduce() as introduction:
-        _run_session(introduction, operations, config)
+def _serve(
+    device: Device, operations: pyfuse3.Operations, config: ServeConfig, lane_timeout: float | None = None
+) -> None:
+    """Have libfuse take over the device, and serve until the mount ends; with a lane whose answers last that long [s]."""
+    opener = LaneOpener(lane_timeout, operations) if lane_timeout is not None else None
+    with device.introduce(opener) as introduction:
+        gate = Gate(introduction.hand_over)
+        if opener is not None:
+            opener.gate = gate
+        _run_session(introduction, gate, operations, config)
 
 
-def _run_session(introduction: Introduction, operations: pyfuse3.Operations, config: ServeConfig) -> None:
+class LaneOpener:
+    """Opens the lane once libfuse is introduced, and has it handed what it can answer."""
+
+    def __init__(self, timeout: float, operations: pyfuse3.Operations) -> None:
+        self._timeout = timeout
+        self._operations = operations
+        self.gate: Gate | None = None
+
+    def __call__(self, device: int, pair: int) -> "Lane":
+        """Open it between the device and the socket."""
+        lane = open_lane(device, pair, self._timeout)
+        if isinstance(self._operations, Operations) and self.gate is not None:
+            self._operations.answer_natively(lane, self.gate)
+        return lane
+
+
+def _run_session(
+    introduction: Introduction, gate: Gate, operations: pyfuse3.Operations, config: ServeConfig
+) -> None:
     """Run libfuse's session from its introduction to its end."""
-    gate = Gate(introduction.hand_over)
     install(gate)
     pyfuse3.init(operations, introduction.path, {"debug"} if config.debug else set())
     try:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from layerfs.union.state import Attributes
 
 MAX_PAGES: Final = 256  # FUSE_MAX_MAX_PAGES of Linux < 6.13, fs.fuse.max_pages_limit's default since; libfuse's buffer
-MAX_WRITE: Final = MAX_PAGES * 4096
+PAGE: Final = 4096  # bytes
+MAX_WRITE: Final = MAX_PAGES * PAGE
 ROOM: Final = MAX_WRITE + 8192  # bytes; the kernel hands out no request to a reader without room for the largest
 ROOT: Final = 1  # FUSE_ROOT_ID
 NAME_MAX: Final = 255

@@ -194,6 +194,7 @@ class Server:
                 sync=bool(flags & MountFlag.SYNCHRONOUS),
                 dirsync=bool(flags & MountFlag.DIRSYNC),
                 debug=process.debug,
+                lane=self._request.attach.lane,
                 idle=idle,
             )
             device, self._device = self._device, -1

@@ -5,9 +5,13 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from layerfs.union.layers import Part
 from layerfs.union.shown import fingerprint
+
+if TYPE_CHECKING:
+    from layerfs.union.front import Front
 
 
 class Handles:
@@ -16,10 +20,11 @@ class Handles:
     Eviction gives each directory a second chance (clock), so that a hit costs one attribute.
     """
 
-    __slots__ = ("_held", "_queue", "limit")
+    __slots__ = ("_held", "_queue", "front", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.front: Front | None = None
         self._held = 0
         self._queue: deque[Part] = deque()
 
@@ -60,6 +65,8 @@ class Handles:
 
     def _enqueue(self, part: Part) -> None:
         part.fresh = True
+        if part.handed is not None and self.front is not None:
+            self.front.share(part, part.fd)
         self._queue.append(part)
         if len(self._queue) > self.limit and not self._held:
             self.shrink(self.limit, part)
@@ -94,6 +101,8 @@ class Handles:
         """Close a part now; its entry in the queue is dropped later."""
         if part.fd >= 0 and part.parent is not None:
             fd, part.fd = part.fd, -1
+            if part.handed is not None and self.front is not None:
+                self.front.share(part, -1)
             part.tree.close_dir(fd)
 
     def open_parts(self) -> int:

@@ -30,6 +30,7 @@ from layerfs.union.opened import Handle
 from layerfs.union.shown import Attributes, fingerprint
 
 if TYPE_CHECKING:
+    from layerfs.union.front import Front
     from layerfs.union.pool import Pool
 
 ROOT = 1  # FUSE_ROOT_ID
@@ -219,16 +220,22 @@ class Directory(Node):
 
 
 class Table:
-    """Every node that is remembered, by number. A directory outlives its FORGET as long as a child needs it."""
+    """Every node that is remembered, by number. A directory outlives its FORGET as long as a child needs it.
+
+    Where there is a `front`, it answers for further files; `adopt` makes a node of one.
+    """
 
     __slots__ = (
-        "_evicting", "_files", "_fresh", "_handles", "_owned", "_parked", "_parked_names", "_peak", "close_last",
+        "_evicting", "_files", "_fresh", "_handles", "_owned", "_parked", "_parked_names", "_peak", "adopt", "close_last",
+        "front",
         "nodes", "parked_limit",
     )  # fmt: skip
 
     def __init__(self, handles: Handles, files: "Pool") -> None:
         self.nodes: dict[int, Node] = {}
         self.close_last: Callable[[Handle], None] = opened.close  # a front end may know a better time
+        self.front: Front | None = None
+        self.adopt: Callable[[int], Node | None] | None = None
         self.parked_limit = PARKED_NAMES
         self._parked: OrderedDict[Directory, int] = OrderedDict()
         self._parked_names = 0
@@ -249,33 +256,70 @@ class Table:
             self._owned[node.own] = node.ino
         if node.parent is not None:
             node.parent.children += 1
+        if self.front is not None:
+            self._claim(self.front, node)
+
+    def _claim(self, front: "Front", node: Node) -> None:
+        """Have the front answer for a node's numbers no more."""
+        front.claim(node.ino)
+        if node.own:
+            front.claim(node.own)
+
+    def answer_with(self, front: "Front | None", adopt: Callable[[int], Node | None] | None) -> None:
+        """Let a front answer for what is no node, from now on, or nobody."""
+        if front is not None:
+            for node in self.nodes.values():
+                self._claim(front, node)
+        self.front, self.adopt = front, adopt
+
+    def find(self, number: int) -> Node | None:
+        """Return the node of a number; None for one that was never given, or is forgotten."""
+        node = self.nodes.get(number)
+        if node is None and self.adopt is not None:
+            return self.adopt(number)
+        return node
 
     def of_object(self, own: int) -> Node | None:
         """Return the node of the object to which a number belongs by its device and inode."""
-        node = self.nodes.get(self._owned.get(own, own) if self._owned else own)
+        node = self.find(self._owned.get(own, own) if self._owned else own)
         return node if node is not None and (node.own or node.ino) == own else None
 
     def free_number(self, *wanted: int) -> int:
         """Return a number that no other node has: the first of those that are wanted, or else a fresh one."""
-        return next(number for number in chain(wanted, self._fresh) if number not in self.nodes)
+        return next(number for number in chain(wanted, self._fresh) if self.find(number) is None)
 
     def owns(self, node: Node, own: int) -> None:
         """Note that a node stands for another object than before: its copy in the upper."""
         if node.own:
             self._owned.pop(node.own, None)
+            if self.front is not None:
+                self.front.disclaim(node.own)
         node.own = 0 if own == node.ino else own
         if node.own:
             self._owned[node.own] = node.ino
+            if self.front is not None:
+                self.find(node.own)  # the front has it where a layer was exchanged below the mount
+                self.front.claim(node.own)
 
     def _remove(self, node: Node) -> None:
         del self.nodes[node.ino]
         if node.own and self._owned.get(node.own) == node.ino:
             del self._owned[node.own]
+        if self.front is not None:
+            self.front.disclaim(node.ino)
+            if node.own:
+                self.front.disclaim(node.own)
+
+    def _is_parent(self, node: Directory) -> bool:
+        """Tell whether something needs a directory as its parent."""
+        return node.children > 0 or (self.front is not None and self.front.children(node.ino) > 0)
 
     def move(self, node: Node, parent: Directory, name: bytes) -> None:
         """Give a node another parent and name."""
         old = node.parent
         node.parent, node.name = parent, name
+        if self.front is not None and isinstance(node, Directory):
+            self.front.drop(node.ino)
         if old is not parent:
             parent.children += 1
             if old is not None:
@@ -314,7 +358,9 @@ class Table:
 
         The oldest go first; a directory that is in use again when its turn comes stays, and is parked anew later.
         """
-        if not isinstance(node, Directory) or node.listing is None or node.children or node.dead or self._evicting:
+        if not isinstance(node, Directory) or node.listing is None or node.dead or self._evicting:
+            return False
+        if self._is_parent(node):
             return False
         weight = len(node.listing.names) + PARKED_WEIGHT
         self._parked_names += weight - self._parked.pop(node, 0)
@@ -337,7 +383,7 @@ class Table:
     def _release(self, node: Node) -> bool:
         """Give back what a node holds, unless something still needs it."""
         if isinstance(node, Directory):
-            if node.children:
+            if self._is_parent(node):
                 return False
             self._release_parts(node)
         elif isinstance(node, File) and node.extra is not None:
@@ -355,6 +401,8 @@ class Table:
                 node.pinned = None
                 self._files.let_go(node)
         node.listing = None
+        if self.front is not None:
+            self.front.drop(node.ino)
 
     def _release_file(self, node: File, extra: Opened) -> None:
         extra.close_retired()

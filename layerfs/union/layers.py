@@ -259,9 +259,10 @@ class Part:
     """One layer's share of a merged directory: where it is, and its handle while it is open.
 
     `seen` is the fingerprint of the directory that the name must lead to when it is opened again; 0 for any.
+    `handed` is the number and the index under which a front (front.py) knows it.
     """
 
-    __slots__ = ("fd", "fresh", "name", "parent", "seen", "tree")
+    __slots__ = ("fd", "fresh", "handed", "name", "parent", "seen", "tree")
 
     def __init__(self, tree: Tree, parent: "Part | None", name: bytes, fd: int = -1) -> None:
         self.tree = tree
@@ -270,6 +271,7 @@ class Part:
         self.fd = fd
         self.fresh = False
         self.seen = 0
+        self.handed: tuple[int, int] | None = None
 
     @property
     def is_upper(self) -> bool:

@@ -5,7 +5,7 @@ upper has whiteouts. It is loaded once (readdir.py). After that each change in t
 that is named for it. Nothing else writes to a listing, so a cache of answers need watch no other place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 from layerfs.union.layers import Part
@@ -21,10 +21,21 @@ class Whiteout(Enum):
     BESIDE = 1  # a file `.wh.NAME`
 
 
-class Listing:
-    """The names of one merged directory."""
+class Edit(Enum):
+    """What happens to a name."""
 
-    __slots__ = ("_names", "_shadowed", "_whiteouts")
+    MADE = 0
+    COPIED_UP = 1
+    REMOVED = 2
+
+
+class Listing:
+    """The names of one merged directory.
+
+    `watch` is called before each change of a name; without a name when all of them are found elsewhere from now on.
+    """
+
+    __slots__ = ("_names", "_shadowed", "_whiteouts", "watch")
 
     def __init__(
         self,
@@ -35,6 +46,7 @@ class Listing:
         self._names = names
         self._shadowed = shadowed or set()
         self._whiteouts = whiteouts or {}
+        self.watch: Callable[[bytes | None, Edit], None] | None = None
 
     @property
     def names(self) -> Mapping[bytes, Where]:
@@ -64,16 +76,22 @@ class Listing:
 
     def made(self, name: bytes, upper: Part, *, is_dir: bool) -> Whiteout | None:
         """Note an object that is new at a name. Returns the whiteout that hid the name; one BESIDE it is yet to go."""
+        if self.watch is not None:
+            self.watch(name, Edit.MADE)
         self._names[name] = (upper,) if is_dir else upper
         return self._whiteouts.pop(name, None)
 
     def copied_up(self, name: bytes, where: Where) -> None:
         """Note that the upper has a copy of what the lowers have at a name."""
+        if self.watch is not None:
+            self.watch(name, Edit.COPIED_UP)
         self._names[name] = where
         self._shadowed.add(name)
 
     def removed(self, name: bytes, *, shadowed: bool) -> None:
         """Note that a name is gone; `shadowed` says that the lowers still have it."""
+        if self.watch is not None:
+            self.watch(name, Edit.REMOVED)
         self._names.pop(name, None)
         if shadowed:
             self._shadowed.add(name)
@@ -87,6 +105,8 @@ class Listing:
 
         Returns the names whose whiteouts hide nothing any more.
         """
+        if self.watch is not None:
+            self.watch(None, Edit.COPIED_UP)
         for name, where in self._names.items():
             if isinstance(where, tuple):
                 self._names[name] = (upper,)

@@ -104,7 +104,7 @@ def _new_file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attri
         ino = ov.numbers.of(st.st_dev, st.st_ino)
     elif part.is_upper:
         ino = _upper_number(ov, part, at, name, st)
-    if ino in ov.table.nodes:
+    if ov.table.find(ino) is not None:
         ino = ov.table.free_number(own, ov.numbers.hashed(st.st_dev, st.st_ino))
     node = File(ino, parent, name, part, st.st_mode >> 12)
     if ino != own:
@@ -226,7 +226,7 @@ def _lookup_directory(
         note_shown(known, st)
         plain = known.upper() is None and ov.owners.identity
         return known, _with_link_count(ov, where, st) if plain else attributes(ov, known)
-    if node.ino in ov.table.nodes:
+    if ov.table.find(node.ino) is not None:
         node.ino = ov.table.free_number(own, ov.numbers.hashed(st.st_dev, st.st_ino))
     if node.ino != own:
         node.own = own

@@ -1,5 +1,7 @@
 """The numbers that objects have in a mount: st_ino and FUSE node id at once."""
 
+from collections.abc import Mapping
+
 from layerfs.union.digits import FIRST
 
 HASHED = 1 << 61  # numbers that did not fit are hashed into the range above this
@@ -40,6 +42,10 @@ class Numbers:
         if FIRST <= ino < 1 << RANK_SHIFT and rank < 1 << (BITS - RANK_SHIFT):
             return rank << RANK_SHIFT | ino
         return self.hashed(device, ino)
+
+    def ranks(self) -> Mapping[int, int] | None:
+        """Return the rank of each filesystem, if numbers that fit are `rank << RANK_SHIFT | inode`."""
+        return None if self._compact else self._ranks
 
     def fits(self, number: int) -> bool:
         """Tell whether a number that was kept, perhaps under another `xino`, has the form of these."""

@@ -133,6 +133,8 @@ def mark_removed(ov: Writable, node: Directory, held: tuple[int, Attributes]) ->
         node.parts = Parts(upper=part) if part.is_upper else Parts(lowers=[part])
         ov.files.hold(node)
     node.listing, node.dead = Listing({}), True
+    if ov.table.front is not None:
+        ov.table.front.drop(node.ino)
 
 
 def _is_alive(tree: Tree, fd: int) -> bool:

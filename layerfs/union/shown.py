@@ -51,3 +51,8 @@ def fingerprint(st: Attributes) -> int:
     An inode number alone does not: a filesystem gives it to the next file once its file is gone.
     """
     return hash((st.st_dev, st.st_ino, st.st_mode, st.st_uid, st.st_gid)) or 1
+
+
+def fingerprint_of(device: int, number: int, mode: int, uid: int, gid: int) -> int:
+    """Return the fingerprint of an object of which only this is known."""
+    return hash((device, number, mode, uid, gid)) or 1

@@ -165,7 +165,7 @@ class Overlay:
 
     def node(self, ino: int) -> Node:
         """Return a remembered node; ESTALE for a number that was never given or is forgotten."""
-        node = self.table.nodes.get(ino)
+        node = self.table.find(ino)
         if node is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return node

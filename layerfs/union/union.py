@@ -12,6 +12,9 @@ from layerfs.model import Stack
 from layerfs.sys import libc
 from layerfs.sys.later import later
 from layerfs.union.claim import renew
+from layerfs.union.front import Front
+from layerfs.union.front import adopt as adopt_known
+from layerfs.union.handed import Handed, handed
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
 from layerfs.union.lookup import attributes, lookup
@@ -128,6 +131,16 @@ class Union:
         """Have a front end close the last handle of a removed file: its filesystem frees the blocks then."""
         self._ov.table.close_last = close
 
+    def answer_with(self, front: Front | None) -> None:
+        """Let a front end answer for files by itself, from what it is handed; None ends that."""
+        ov = self._ov
+        ov.table.answer_with(front, None if front is None else functools.partial(adopt_known, ov))
+        ov.handles.front = front
+
+    def hand_over(self, node: Directory) -> "Handed | None":
+        """Return what answers for the files of a directory that is loaded; None where more than a stat is needed."""
+        return handed(self._ov, node)
+
     def _writable(self) -> Writable:
         """Return what changes need; EROFS where there is no upper."""
         if isinstance(self._ov, Writable):
@@ -159,6 +172,10 @@ class Union:
     def drop(self, node: Node) -> None:
         """Forget a node that was looked up, if nothing needs it."""
         self._ov.table.reap(node)
+
+    def reap(self, ino: int) -> None:
+        """Forget a node by its number, if nothing needs it."""
+        self._ov.table.reap(self._ov.table.nodes.get(ino))
 
     def origins(self, ino: int) -> list[tuple[bytes, bytes]]:
         """Return the directories that a merged directory is made of, top first: a layer's path, and the path in it."""

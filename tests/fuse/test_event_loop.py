@@ -23,7 +23,7 @@ class Rig:
         self.gate = Gate(self._hand_over)
         self.steps = 0
 
-    def _hand_over(self) -> bool:
+    def _hand_over(self, natively: bool) -> bool:
         self.met.append("device")
         return True
 

@@ -78,6 +78,7 @@ MEANINGS = {
     b"fsname=foo,subtype=bar": attach(source=b"foo", subtype=b"bar"),
     b"max_read=65536": attach(max_read=65536),
     b"unchecked": attach(unchecked=True),
+    b"nolane": attach(lane=False),
     b"offset=188392": MountOptions(offset=188_392),
     b"offset=1,offset=0": MountOptions(),
     b"ro": attach(flags=MountFlag.RDONLY),

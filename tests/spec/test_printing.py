@@ -48,6 +48,7 @@ ATTACH = st.builds(
     allow_other=st.sampled_from([None, True, False]),
     max_read=st.just(0) | st.integers(4096, 2**31 - 1),
     unchecked=st.booleans(),
+    lane=st.booleans(),
 )
 OPTIONS = st.builds(
     MountOptions,

@@ -1,0 +1,36 @@
+"""Whether requests are answered natively, and how a lane is opened.
+
+A lane is what is used unless somebody says `--no-lane`, wants each request logged, or has no compiled part; also where
+the sockets of this host take too little at once. Everything works without one, slower.
+"""
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from layerfs.fuse import wire
+from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.device import passing_pages
+
+if TYPE_CHECKING:
+    from layerfs.lane.lane import Lane
+
+COMPILED: Final = "layerfs.lane._lane"
+SWITCH: Final = "LAYERFS_LANE"  # in the environment; 0 is what `--no-lane` says
+LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
+FILES: Final = 1024  # descriptors of open files that a lane holds at most; guessed
+
+
+def pages_with_lane(config: ServeConfig) -> int:
+    """Return how many pages of data a message may have where there is to be a lane; 0 where there is to be none."""
+    if not config.lane or config.debug or os.environ.get(SWITCH) == "0" or find_spec(COMPILED) is None:
+        return 0
+    pages = passing_pages()
+    return pages if pages >= LEAST_PAGES else 0
+
+
+def open_lane(device: int, pair: int, timeout: float) -> "Lane":
+    """Open a lane whose answers the kernel may keep for `timeout` [s]."""
+    from layerfs.lane.lane import Lane
+
+    return Lane(device, pair, wire.ROOM, round(timeout * 1e9), FILES)

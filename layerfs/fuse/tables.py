@@ -1,0 +1,127 @@
+"""What the lane (layerfs/lane) is told of a union: directories as they are loaded, and each edit of their names.
+
+The union's words (union/front.py) become the lane's here. A directory that was read by clients while the lane answered
+keeps the order of its names for them: before its first edit the handles that are open get the names as they were.
+"""
+
+import logging
+from functools import partial
+
+from layerfs.fuse.listings import Listings
+from layerfs.lane.lane import ASK, DIRECTORY, GONE, Lane
+from layerfs.union import handed
+from layerfs.union.front import Known
+from layerfs.union.inodes import Directory
+from layerfs.union.layers import Part
+from layerfs.union.listing import Edit, Listing
+from layerfs.union.union import Union
+
+assert (handed.ASK, handed.SUBDIRECTORY) == (ASK, DIRECTORY)
+log = logging.getLogger(__name__)
+
+
+class _Directory:
+    """A directory that the lane has, or was offered in vain."""
+
+    __slots__ = ("listing", "parts", "relisted")
+
+    def __init__(self, listing: Listing, parts: list[Part]) -> None:
+        self.listing = listing
+        self.parts = parts
+        self.relisted = False
+
+
+class Tables:
+    """The front of one union: a lane with what it was handed."""
+
+    def __init__(self, union: Union, lane: Lane, listings: Listings) -> None:
+        self._union = union
+        self._lane = lane
+        self._listings = listings
+        self._known: dict[int, _Directory] = {}
+        self._ranks = 0
+        union.answer_with(self)
+        lane.closing = self.close
+
+    def close(self) -> None:
+        """Let nobody answer from the lane any more."""
+        self._union.answer_with(None)
+        for number in list(self._known):
+            self._forget(number)
+
+    def offer(self, node: Directory) -> None:
+        """Hand a loaded directory over, if the lane does not have it."""
+        if node.ino in self._known or node.listing is None:
+            return
+        known = self._known[node.ino] = _Directory(node.listing, [])
+        found = self._union.hand_over(node)
+        if found is None or not self._rank(found):
+            return
+        shares = [part.fd for part in found.parts]
+        if not self._lane.directory(node.ino, found.parent, found.names, found.places, shares):
+            return
+        known.parts = found.parts
+        for index, part in enumerate(found.parts):
+            part.handed = node.ino, index
+        node.listing.watch = partial(self._edited, node.ino)
+
+    def _rank(self, found: handed.Handed) -> bool:
+        """Say with what numbers begin; False where the lane can know no more filesystems."""
+        if len(found.ranks) == self._ranks:
+            return True
+        self._ranks = len(found.ranks)
+        told = [self._lane.rank(device, rank) for device, rank in found.ranks.items()]
+        return all(told)
+
+    def _edited(self, number: int, name: bytes | None, edit: Edit) -> None:
+        """Withdraw what was handed over of a name that changes."""
+        if name is None:
+            self.drop(number)
+            return
+        known = self._known[number]
+        if edit is not Edit.COPIED_UP and not known.relisted:
+            known.relisted = True
+            self._listings.settle(number, list(known.listing.names))
+            self._lane.relist(number)
+        if not self._lane.change(number, name, GONE if edit is Edit.REMOVED else ASK):
+            self.drop(number)
+
+    def reap(self) -> None:
+        """Forget directories that were kept only for files of the lane's."""
+        while number := self._lane.emptied():
+            self._union.reap(number)
+
+    # What the union tells (union/front.py)
+
+    def claim(self, number: int) -> None:
+        self._lane.claim(number)
+
+    def disclaim(self, number: int) -> None:
+        self._lane.disclaim(number)
+
+    def take(self, number: int) -> Known | None:
+        taken = self._lane.take(number)
+        return None if taken is None else Known(*taken)
+
+    def children(self, number: int) -> int:
+        return self._lane.children(number)
+
+    def share(self, part: Part, fd: int) -> None:
+        if part.handed is not None:
+            self._lane.share(*part.handed, fd)
+
+    def drop(self, number: int) -> None:
+        """Forget a directory, which may be offered again; its open handles keep their names."""
+        if number not in self._known:
+            return
+        known = self._known[number]
+        if known.parts and not known.relisted:
+            self._listings.settle(number, list(known.listing.names))
+        self._lane.drop(number)
+        self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        known = self._known.pop(number)
+        known.listing.watch = None
+        for part in known.parts:
+            part.handed = None

@@ -1,0 +1,274 @@
+/* Answers from the tables. Whatever is not plainly there is for others: false. */
+
+#include "state.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define STORED_MAX (32u << 10)  /* bytes of a file that come with its first open */
+#define INLINE_MAX (64u << 10)  /* bytes that are read from a disk while all others wait */
+#define UNPRIVILEGED (1ull << 63) /* in a file's handle: whoever opened it has no CAP_FSETID */
+#define TARGET_MAX 4095
+
+/* Send `size` bytes of the body, or an error; false if the kernel did not take the answer. */
+bool lane_send(struct lane *self, uint64_t unique, int error, size_t size) {
+    struct fuse_out_header head = {.len = (uint32_t)(sizeof head + size), .error = -error, .unique = unique};
+    memcpy(self->out, &head, sizeof head);
+    if (write(self->device, self->out, head.len) >= 0) return true;
+    if (errno != ENOENT && errno != ENODEV && error != EIO) { /* the request fails, and nothing else does */
+        head = (struct fuse_out_header){.len = sizeof head, .error = -EIO, .unique = unique};
+        if (write(self->device, &head, sizeof head) < 0) return false;
+    }
+    return false;
+}
+
+/* Return the name in a request's body, which must be all of it; NULL for others'. */
+static const char *name_in(const void *body, size_t size) {
+    const char *name = body;
+    if (size < 2 || size - 1 > NAME_LIMIT || strnlen(name, size) != size - 1) return NULL;
+    return !strcmp(name, ".") || !strcmp(name, "..") ? NULL : name;
+}
+
+static bool answer_lookup(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
+    const char *name = name_in(body, size);
+    struct directory *directory = name ? directory_find(self, in->nodeid) : NULL;
+    if (!directory || !directory->live) return false;
+    struct fuse_entry_out *entry = (struct fuse_entry_out *)BODY(self);
+    int64_t found = name_find(self, directory, name, size - 1);
+    uint32_t place = found < 0 ? LANE_GONE : directory->names[found].place;
+    if (place == LANE_GONE) {
+        fill_entry(self, entry, 0, NULL);
+        lane_send(self, in->unique, 0, sizeof *entry);
+        return true;
+    }
+    if (place == LANE_ASK || place & LANE_DIRECTORY) return false;
+    int fd = directory->shares[place];
+    struct stat st;
+    uint64_t ino;
+    if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) || !lane_plain(self, &st, &ino)) return false;
+    if (!inode_shown(self, directory, (uint32_t)found, ino, &st)) return false;
+    fill_entry(self, entry, ino, &st);
+    if (!lane_send(self, in->unique, 0, sizeof *entry)) {
+        struct inode *inode = number_find(self, ino);
+        if (inode) inode_forget(self, inode, 1);
+    }
+    return true;
+}
+
+/* Return the descriptor of the share that has a file, and its name; -1 where others must look. */
+static int reach(const struct inode *inode, char path[NAME_LIMIT + 1]) {
+    const struct directory *directory = inode->directory;
+    const struct name *name = &directory->names[inode->name];
+    const char *text = directory->text + name->at;
+    memcpy(path, text + 1, (uint8_t)text[0]);
+    path[(uint8_t)text[0]] = 0;
+    return directory->live && name->place < directory->shares_count ? directory->shares[name->place] : -1;
+}
+
+/* Tell whether a name still leads to the file, as the kernel knows it if `just` so. */
+static bool is_same(const struct inode *inode, const struct stat *st, bool just) {
+    if (st->st_dev != inode->device || st->st_ino != inode->number) return false;
+    if ((st->st_mode ^ inode->mode) & S_IFMT) return false;
+    return !just || (st->st_mode == inode->mode && st->st_uid == inode->uid && st->st_gid == inode->gid);
+}
+
+static struct inode *own(struct lane *self, uint64_t ino) {
+    struct inode *inode = number_find(self, ino);
+    return inode && inode->directory ? inode : NULL;
+}
+
+static bool answer_getattr(struct lane *self, const struct fuse_in_header *in) {
+    struct inode *inode = own(self, in->nodeid);
+    char path[NAME_LIMIT + 1];
+    int fd = inode ? reach(inode, path) : -1;
+    struct stat st;
+    uint64_t ino;
+    if (fd < 0 || fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW)) return false;
+    if (!is_same(inode, &st, false) || !lane_plain(self, &st, &ino) || ino != inode->ino) return false;
+    inode->mode = st.st_mode;
+    inode->uid = st.st_uid;
+    inode->gid = st.st_gid;
+    struct fuse_attr_out *attr = (struct fuse_attr_out *)BODY(self);
+    *attr = (struct fuse_attr_out){.attr_valid = self->seconds, .attr_valid_nsec = self->nanoseconds};
+    fill_attributes(&attr->attr, ino, &st);
+    lane_send(self, in->unique, 0, sizeof *attr);
+    return true;
+}
+
+static bool answer_readlink(struct lane *self, const struct fuse_in_header *in) {
+    struct inode *inode = own(self, in->nodeid);
+    char path[NAME_LIMIT + 1];
+    int fd = inode && S_ISLNK(inode->mode) ? reach(inode, path) : -1;
+    ssize_t size = fd < 0 ? -1 : readlinkat(fd, path, BODY(self), TARGET_MAX + 1);
+    if (size <= 0 || size > TARGET_MAX) return false;
+    lane_send(self, in->unique, 0, (size_t)size);
+    return true;
+}
+
+/* Open a file that was pinned, without a trace in its access time where we may. */
+static int reopen(int pin) {
+    char path[40];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", pin);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
+    return fd >= 0 || errno != EPERM ? fd : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+/* Open the data of a file, if it is the one that the kernel knows and has all of its data; else -1. */
+static int open_data(struct lane *self, const struct inode *inode, struct stat *st) {
+    char path[NAME_LIMIT + 1];
+    int at = S_ISREG(inode->mode) && self->files < self->files_max ? reach(inode, path) : -1;
+    int pin = at < 0 ? -1 : openat(at, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (pin < 0) return -1;
+    int fd = -1;
+    if (!fstat(pin, st) && is_same(inode, st, true) && st->st_blocks * 512 >= st->st_size) fd = reopen(pin);
+    close(pin);
+    return fd;
+}
+
+/* Give the kernel the data of a small file with its first open: most are read next. */
+static void store(struct lane *self, struct inode *inode, const struct stat *st) {
+    inode->stored = true;
+    if (st->st_size <= 0 || st->st_size > (off_t)STORED_MAX) return;
+    size_t size = (size_t)st->st_size;
+    char *data = BODY(self) + sizeof(struct fuse_notify_store_out);
+    if (pread(inode->fd, data, size, 0) != (ssize_t)size) return;
+    struct fuse_notify_store_out out = {.nodeid = inode->ino, .size = (uint32_t)size};
+    struct fuse_out_header head = {.len = (uint32_t)(sizeof head + sizeof out + size), .error = FUSE_NOTIFY_STORE};
+    memcpy(self->out, &head, sizeof head);
+    memcpy(BODY(self), &out, sizeof out);
+    if (write(self->device, self->out, head.len) < 0) return; /* then it is read when it is asked for */
+}
+
+static bool answer_open(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
+    struct fuse_open_in open;
+    struct inode *inode = own(self, in->nodeid);
+    if (!inode || size < sizeof open) return false;
+    memcpy(&open, body, sizeof open);
+    if ((open.flags & O_ACCMODE) != O_RDONLY || open.flags & O_TRUNC || inode->opens == UINT32_MAX) return false;
+    struct stat st;
+    int fd = open_data(self, inode, &st);
+    if (fd < 0) return false;
+    if (inode->opens++) {
+        close(fd);
+    } else {
+        inode->fd = fd;
+        self->files++;
+        if (!inode->stored) store(self, inode, &st);
+    }
+    struct fuse_open_out *out = (struct fuse_open_out *)BODY(self);
+    *out = (struct fuse_open_out){.fh = in->uid ? in->nodeid | UNPRIVILEGED : in->nodeid,
+                                  .open_flags = FOPEN_KEEP_CACHE};
+    if (!lane_send(self, in->unique, 0, sizeof *out) && !--inode->opens) {
+        close(inode->fd);
+        inode->fd = -1;
+        self->files--;
+    }
+    return true;
+}
+
+static bool answer_release(struct lane *self, const struct fuse_in_header *in) {
+    struct inode *inode = own(self, in->nodeid);
+    if (!inode || !inode->opens) return false;
+    if (!--inode->opens) {
+        close(inode->fd);
+        inode->fd = -1;
+        self->files--;
+        if (!inode->lookups) inode_forget(self, inode, 0);
+    }
+    lane_send(self, in->unique, 0, 0);
+    return true;
+}
+
+static bool answer_read(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
+    struct fuse_read_in read;
+    struct inode *inode = own(self, in->nodeid);
+    if (!inode || inode->fd < 0 || size < sizeof read) return false;
+    memcpy(&read, body, sizeof read);
+    if (read.size > self->room - sizeof(struct fuse_out_header) || read.offset > INT64_MAX) return false;
+    struct iovec to = {.iov_base = BODY(self), .iov_len = read.size};
+    int flags = read.size > INLINE_MAX ? RWF_NOWAIT : 0;
+    ssize_t done = preadv2(inode->fd, &to, 1, (off_t)read.offset, flags);
+    struct stat st;
+    if (done < 0) return false;
+    if (flags && (size_t)done < read.size &&
+        (fstat(inode->fd, &st) || (off_t)read.offset + done < st.st_size))
+        return false; /* the rest is on the disk */
+    lane_send(self, in->unique, 0, (size_t)done);
+    return true;
+}
+
+static bool answer_forget(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
+    struct fuse_forget_in forget;
+    struct inode *inode = own(self, in->nodeid);
+    if (!inode || size < sizeof forget) return false;
+    memcpy(&forget, body, sizeof forget);
+    inode_forget(self, inode, forget.nlookup);
+    return true;
+}
+
+/* Take what is ours out of a batch; what is left of it is for others. */
+static bool answer_batch_forget(struct lane *self, struct fuse_in_header *in, char *body, size_t *size) {
+    struct fuse_batch_forget_in batch;
+    if (*size < sizeof batch) return false;
+    memcpy(&batch, body, sizeof batch);
+    size_t count = (*size - sizeof batch) / sizeof(struct fuse_forget_one), kept = 0;
+    if (batch.count > count) return false;
+    char *list = body + sizeof batch;
+    for (size_t at = 0; at < batch.count; at++) {
+        struct fuse_forget_one one;
+        memcpy(&one, list + at * sizeof one, sizeof one);
+        struct inode *inode = own(self, one.nodeid);
+        if (inode)
+            inode_forget(self, inode, one.nlookup);
+        else
+            memmove(list + kept++ * sizeof one, &one, sizeof one);
+    }
+    batch.count = (uint32_t)kept;
+    memcpy(body, &batch, sizeof batch);
+    *size = sizeof batch + kept * sizeof(struct fuse_forget_one);
+    in->len = (uint32_t)(sizeof *in + *size);
+    return !kept;
+}
+
+/* Note what the request of `size` bytes that is held tells of open directories. */
+void note_for_others(struct lane *self, size_t size) {
+    const struct fuse_in_header *in = (const struct fuse_in_header *)self->in;
+    if (size < sizeof *in) return;
+    const void *body = in + 1;
+    size -= sizeof *in;
+    if (in->opcode == FUSE_OPENDIR) {
+        self->pending[(in->unique >> 1) & (PENDING - 1)] = (struct pending){in->unique, in->nodeid};
+    } else if (in->opcode == FUSE_RELEASEDIR && size >= sizeof(struct fuse_release_in)) {
+        struct fuse_release_in release;
+        memcpy(&release, body, sizeof release);
+        handle_drop(self, release.fh);
+    }
+}
+
+/* Answer the request of `size` bytes that was read; false, with what is left of it to be held, if it is for others. */
+bool lane_answer(struct lane *self, size_t size) {
+    struct fuse_in_header *in = (struct fuse_in_header *)self->in;
+    self->held = size;
+    if (size < sizeof *in || in->len != size) return false;
+    char *body = self->in + sizeof *in;
+    size -= sizeof *in;
+    bool done = false;
+    switch (in->opcode) {
+    case FUSE_LOOKUP: done = answer_lookup(self, in, body, size); break;
+    case FUSE_FORGET: done = answer_forget(self, in, body, size); break;
+    case FUSE_GETATTR: done = answer_getattr(self, in); break;
+    case FUSE_READLINK: done = answer_readlink(self, in); break;
+    case FUSE_OPEN: done = answer_open(self, in, body, size); break;
+    case FUSE_READ: done = answer_read(self, in, body, size); break;
+    case FUSE_RELEASE: done = answer_release(self, in); break;
+    case FUSE_READDIR: done = answer_readdir(self, in, size, false); break;
+    case FUSE_READDIRPLUS: done = answer_readdir(self, in, size, true); break;
+    case FUSE_BATCH_FORGET: done = answer_batch_forget(self, in, body, &size); break;
+    default: break;
+    }
+    self->held = done ? 0 : sizeof *in + size;
+    if (!done) note_for_others(self, self->held);
+    return done;
+}

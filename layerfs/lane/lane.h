@@ -1,0 +1,63 @@
+/* What Python sees of the lane: cffi's parser reads this file as it is. Every call is for one thread at a time. */
+
+typedef struct lane lane;
+
+/* What `lane_wait` returns beside 0 (the time is over, or a signal came) and -errno. */
+enum lane_event {
+    LANE_REQUEST = 1, /* one request is on the pair, for whoever reads its other end */
+    LANE_OTHER = 2,   /* `other` is readable, or, with a `job`, a request waits that is for nobody here */
+    LANE_JOB = 3      /* `job` is readable, and nothing else is */
+};
+
+/* An inode that the lane has answered for, on its way to somebody else. `fd` is -1 unless `opens` is above 0. */
+typedef struct {
+    uint64_t parent, lookups, device, number;
+    uint32_t mode, uid, gid, opens;
+    int fd;
+    uint8_t stored, size;
+    char name[255];
+} lane_taken;
+
+/* Return a lane between `device` and `pair`, both non-blocking and the caller's; NULL without memory. `room` [bytes] is
+ * that of the largest message; the kernel may keep answers for `seconds` and `nanoseconds`; `files` are open at most. */
+lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t nanoseconds, uint32_t files);
+void lane_close(lane *self);
+
+/* Answer requests until one is for somebody else, or `other` or `job` (-1: none) is readable, or `milliseconds` are over
+ * (-1: never). With `spin` it looks for a moment before it sleeps, while requests come close together. */
+int lane_wait(lane *self, int other, int job, int milliseconds, int spin);
+/* Give the kernel what was answered on the pair. */
+int lane_relay(lane *self);
+/* Take a request that was read before, and that is for others. */
+int lane_hold(lane *self, const char *message, size_t size);
+/* How many requests there were. */
+uint64_t lane_met(const lane *self);
+
+/* Tables. Errors are -errno. */
+
+/* Rank the filesystem `device`: the numbers of its inodes begin with that. */
+int lane_rank(lane *self, uint64_t device, uint32_t rank);
+/* Hand over a whole directory: `names` ends each with a NUL; `places` says for each where it is: the index of a share
+ * of this directory, with LANE_DIRECTORY for a directory in that share, or LANE_ASK. `shares` are their descriptors. */
+enum lane_place { LANE_ASK = 0x7fffffff, LANE_GONE = 0x7ffffffe, LANE_DIRECTORY = 0x40000000 };
+int lane_directory(lane *self, uint64_t directory, uint64_t parent, const char *names, size_t size,
+                   const uint32_t *places, uint32_t count, const int *shares, uint32_t shares_count);
+/* Forget a directory's names; what the kernel knows of them is answered by others from now on. */
+void lane_drop(lane *self, uint64_t directory);
+/* The descriptor of a share of a directory; -1 while it has none. */
+void lane_share(lane *self, uint64_t directory, uint32_t share, int fd);
+/* Have a name of a directory asked elsewhere (LANE_ASK), or answered as absent (LANE_GONE). -ENOSPC: too many changes,
+ * drop the directory. */
+int lane_change(lane *self, uint64_t directory, const char *name, size_t size, uint32_t place);
+/* Note that a directory has names that it did not have when it was handed over, or lacks some: it is listed elsewhere. */
+void lane_relist(lane *self, uint64_t directory);
+
+/* Others answer for this number from now on, or one time less; claims are counted. */
+int lane_claim(lane *self, uint64_t number);
+void lane_disclaim(lane *self, uint64_t number);
+/* Hand over what the lane knows of a number: 1, or 0 for nothing. The descriptor is the caller's. */
+int lane_take(lane *self, uint64_t number, lane_taken *taken);
+/* How many numbers the lane answers for in a directory. Once asked, it notes when there is none left. */
+uint32_t lane_children(lane *self, uint64_t directory);
+/* Return a directory that has lost its last one, or 0. */
+uint64_t lane_emptied(lane *self);

@@ -1,0 +1,152 @@
+"""The lane as Python sees it: a loop that is called to wait, and the tables that it answers from.
+
+All calls are for one thread. Numbers are FUSE node ids; 0 is none.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from layerfs.lane._lane import ffi, lib
+
+ASK: Final = int(lib.LANE_ASK)  # a place: others answer
+GONE: Final = int(lib.LANE_GONE)  # a place: the name is absent
+DIRECTORY: Final = int(lib.LANE_DIRECTORY)  # beside the index of a share: the name is a directory there
+
+
+class Taken(NamedTuple):
+    """What the kernel was told of a file, and holds: `lookups` of it, and `opens` of the descriptor `fd` (-1: none)."""
+
+    parent: int
+    name: bytes
+    lookups: int
+    device: int
+    number: int
+    mode: int
+    uid: int
+    gid: int
+    opens: int
+    fd: int
+    stored: bool  # its data were put into the page cache
+
+
+class Lane:
+    """Answers between a FUSE device and a socket pair, neither of which it owns; both do not block."""
+
+    def __init__(self, device: int, pair: int, room: int, timeout_ns: int, files: int) -> None:
+        """Messages have at most `room` bytes; at most `files` are held open. MemoryError."""
+        self._lane: Any = lib.lane_open(device, pair, room, *divmod(timeout_ns, 10**9), files)
+        if self._lane == ffi.NULL:
+            raise MemoryError
+        self._taken: Any = ffi.new("lane_taken *")
+        self.closing: Callable[[], None] | None = None  # called before all is given back
+
+    def close(self) -> None:
+        """Give everything back; nothing may be called afterwards."""
+        if self.closing is not None:
+            self.closing()
+        lane, self._lane = self._lane, ffi.NULL
+        if lane != ffi.NULL:
+            lib.lane_close(lane)
+
+    @property
+    def met(self) -> int:
+        """How many requests there were."""
+        return int(lib.lane_met(self._lane))
+
+    def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> int:
+        """Answer until there is something else to do: 1 a request is on the pair, 2 `other` is readable, 3 `job` is.
+
+        0 says that the time is over. -1 stands for no descriptor, and for no end. With a `job`, 2 also says that a
+        request waits. Raises ENODEV when the mount is gone.
+        """
+        event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
+        if event < 0:
+            raise _error(event)
+        return event
+
+    def relay(self) -> None:
+        """Give the kernel the answers that are on the pair."""
+        _check(lib.lane_relay(self._lane))
+
+    def hold(self, message: bytes) -> None:
+        """Take a request that was read before; the next wait puts it on the pair. EMSGSIZE: it is too large."""
+        _check(lib.lane_hold(self._lane, message, len(message)))
+
+    # Tables
+
+    def rank(self, device: int, rank: int) -> bool:
+        """Say with what the numbers of a filesystem begin; False where there are too many filesystems."""
+        return bool(lib.lane_rank(self._lane, device, rank) == 0)
+
+    def directory(
+        self, number: int, parent: int, names: Sequence[bytes], places: Sequence[int], shares: Sequence[int]
+    ) -> bool:
+        """Hand over a whole directory: its names in order, and the place of each; False if there is no room for it.
+
+        `shares` are descriptors, -1 for those that are closed. A place is the index of a share, `DIRECTORY` and that
+        index, or `ASK`.
+        """
+        text = b"\0".join(names) + b"\0" if names else b""
+        return bool(
+            lib.lane_directory(
+                self._lane, number, parent, text, len(text), ffi.new("uint32_t[]", places), len(places),
+                ffi.new("int[]", shares), len(shares),
+            )
+            == 0
+        )  # fmt: skip
+
+    def drop(self, number: int) -> None:
+        """Forget the names of a directory."""
+        lib.lane_drop(self._lane, number)
+
+    def share(self, number: int, index: int, fd: int) -> None:
+        """Say what descriptor a directory's share has from now on; -1 for none, before that is closed."""
+        lib.lane_share(self._lane, number, index, fd)
+
+    def change(self, number: int, name: bytes, place: int) -> bool:
+        """Say that a name is at `ASK` or `GONE`. False: too many changes, and the directory must be dropped."""
+        return bool(lib.lane_change(self._lane, number, name, len(name), place) == 0)
+
+    def relist(self, number: int) -> None:
+        """Say that a directory has other names than were handed over; lists of it are for others."""
+        lib.lane_relist(self._lane, number)
+
+    def claim(self, number: int) -> None:
+        """Say that others answer for a number, once more; it was taken before. Raises EEXIST if it was not."""
+        _check(lib.lane_claim(self._lane, number))
+
+    def disclaim(self, number: int) -> None:
+        """Take one claim back."""
+        lib.lane_disclaim(self._lane, number)
+
+    def take(self, number: int) -> Taken | None:
+        """Take over what the lane answers for, with what the kernel holds of it."""
+        taken = self._taken
+        if not lib.lane_take(self._lane, number, taken):
+            return None
+        name = ffi.buffer(taken.name)[0 : taken.size]
+        return Taken(
+            taken.parent, name, taken.lookups, taken.device, taken.number, taken.mode, taken.uid, taken.gid,
+            taken.opens, taken.fd, bool(taken.stored),
+        )  # fmt: skip
+
+    def children(self, number: int) -> int:
+        """Return how many numbers of a directory the lane answers for; `emptied` tells when they are gone."""
+        return int(lib.lane_children(self._lane, number))
+
+    def emptied(self) -> int:
+        """Return a directory that has lost its last, or 0."""
+        return int(lib.lane_emptied(self._lane))
+
+
+def _error(code: int) -> OSError:
+    return OSError(-code, os.strerror(-code))
+
+
+def _check(code: int) -> None:
+    if code < 0:
+        if code == -errno.ENOMEM:
+            raise MemoryError
+        raise _error(code)

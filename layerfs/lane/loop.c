@@ -1,0 +1,163 @@
+/* The loop: read the device, answer or pass on, give back what others answered. All on one thread. */
+
+#include "state.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SPIN 50000           /* ns; whoever was just answered asks again within this, or has something else to do */
+#define BRISK (2 * SPIN)     /* ns between two requests up to which spinning pays */
+#define TURN 32              /* requests between two looks at what else there is */
+
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000ll + time.tv_nsec;
+}
+
+lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t nanoseconds, uint32_t files) {
+    if (room < 4 * FUSE_MIN_READ_BUFFER) room = 4 * FUSE_MIN_READ_BUFFER;
+    lane *self = calloc(1, sizeof *self);
+    if (!self) return NULL;
+    *self = (lane){.device = device, .pair = pair, .room = room, .seconds = seconds, .nanoseconds = nanoseconds,
+                   .files_max = files, .seed = mix((uint64_t)now() ^ (uintptr_t)self)};
+    self->in = malloc(room);
+    self->out = malloc(room + sizeof(struct fuse_notify_store_out));
+    if (self->in && self->out) return self;
+    lane_close(self);
+    return NULL;
+}
+
+void lane_close(lane *self) {
+    tables_close(self);
+    free(self->in);
+    free(self->out);
+    free(self);
+}
+
+uint64_t lane_met(const lane *self) { return self->met; }
+
+/* Note what an OPENDIR that others answered is answered with, and have the kernel keep the listing. */
+static void note_answer(lane *self, char *answer, size_t size) {
+    struct fuse_out_header head;
+    struct fuse_open_out open;
+    memcpy(&head, answer, sizeof head);
+    struct pending *pending = &self->pending[(head.unique >> 1) & (PENDING - 1)];
+    if (!head.unique || pending->unique != head.unique) return;
+    pending->unique = 0;
+    if (head.error || size != sizeof head + sizeof open) return;
+    memcpy(&open, answer + sizeof head, sizeof open);
+    open.open_flags |= FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
+    memcpy(answer + sizeof head, &open, sizeof open);
+    handle_note(self, open.fh, pending->directory);
+}
+
+int lane_relay(lane *self) {
+    while (self->outstanding) {
+        ssize_t size = recv(self->pair, self->out, self->room, MSG_DONTWAIT | MSG_TRUNC);
+        if (size < 0) return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        if (!size) return -EPIPE;
+        if ((size_t)size < sizeof(struct fuse_out_header) || (size_t)size > self->room) continue;
+        struct fuse_out_header head;
+        memcpy(&head, self->out, sizeof head);
+        if (head.unique) self->outstanding--;
+        note_answer(self, self->out, (size_t)size);
+        if (write(self->device, self->out, (size_t)size) >= 0 || errno == ENOENT || errno == ENODEV) continue;
+        lane_send(self, head.unique, EIO, 0);
+    }
+    return 0;
+}
+
+static bool is_answered(uint32_t opcode) {
+    return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
+}
+
+static int put_on_pair(lane *self, const char *message, size_t size) {
+    struct fuse_in_header in;
+    ssize_t sent;
+    do sent = send(self->pair, message, size, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0) return -errno;
+    if (size >= sizeof in) {
+        memcpy(&in, message, sizeof in);
+        if (is_answered(in.opcode)) self->outstanding++;
+    }
+    return 0;
+}
+
+int lane_hold(lane *self, const char *message, size_t size) {
+    if (self->held || size > self->room) return -EMSGSIZE;
+    memcpy(self->in, message, size);
+    self->held = size;
+    note_for_others(self, size);
+    return 0;
+}
+
+/* Put what is held on the pair; one that does not fit fails, which leaves nothing to read: 0. */
+static int pass_held(lane *self) {
+    struct fuse_in_header in;
+    int error = put_on_pair(self, self->in, self->held);
+    bool whole = self->held >= sizeof in;
+    self->held = 0;
+    if (!error) return LANE_REQUEST;
+    if (error == -EPIPE || error == -EAGAIN || !whole) return error;
+    memcpy(&in, self->in, sizeof in);
+    if (is_answered(in.opcode)) lane_send(self, in.unique, EIO, 0);
+    return 0;
+}
+
+/* Return what is readable beside the device: LANE_OTHER, LANE_JOB or 0. Waits up to `milliseconds`, for the device, too. */
+static int look(const lane *self, int other, int job, int milliseconds) {
+    struct pollfd fds[3] = {{other, POLLIN, 0}, {job, POLLIN, 0}, {milliseconds ? self->device : -1, POLLIN, 0}};
+    if (poll(fds, 3, milliseconds) <= 0) return 0;
+    return fds[0].revents ? LANE_OTHER : fds[1].revents ? LANE_JOB : 0;
+}
+
+/* Read one request into `in`: its size, 0 if there is none, or -errno. */
+static ssize_t take(lane *self) {
+    for (;;) {
+        ssize_t size = read(self->device, self->in, self->room);
+        if (size >= 0) return size ? size : -ENODEV;
+        if (errno == EAGAIN) return 0;
+        /* Taken back by a client that was killed, or by the end of the mount: then ENODEV comes next. */
+        if (errno != ENOENT && errno != EINTR && errno != ECONNABORTED) return -errno;
+    }
+}
+
+static int left(int64_t end) {
+    int64_t rest = end < 0 ? -1 : (end - now() + 999999) / 1000000;
+    return end < 0 ? -1 : rest < 0 ? 0 : rest > INT32_MAX ? INT32_MAX : (int)rest;
+}
+
+int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
+    int event = lane_relay(self);
+    if (event < 0) return event;
+    if (self->held) return job >= 0 ? LANE_OTHER : pass_held(self);
+    int64_t end = milliseconds < 0 ? -1 : now() + milliseconds * 1000000ll, begin = now();
+    for (uint32_t turn = 1;; turn++) {
+        if (turn % TURN == 0) {
+            if ((event = look(self, other, job, 0))) return event;
+            if (end >= 0 && now() >= end) return 0;
+        }
+        ssize_t size = take(self);
+        if (size < 0) return (int)size;
+        if (size) {
+            self->met++;
+            int64_t met = now();
+            self->brisk = spin && met - self->last < BRISK;
+            bool done = lane_answer(self, (size_t)size);
+            self->last = begin = done ? now() : met;
+            if (done) continue;
+            if (job >= 0) return LANE_OTHER;
+            if ((event = pass_held(self))) return event;
+            continue;
+        }
+        if (self->brisk && now() - begin < SPIN) continue;
+        self->brisk = false;
+        int rest = left(end);
+        if ((event = look(self, other, job, rest))) return event;
+        if (end >= 0 && now() >= end) return 0;
+    }
+}

@@ -1,0 +1,132 @@
+/* What a lane holds. The tables have answers, not rules: a name is at a place, a number was given for a name. */
+#ifndef LANE_STATE_H
+#define LANE_STATE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <linux/fuse.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "lane.h"
+
+#define NAMES_MAX (4u << 20)   /* names in all directories */
+#define EXTRA_MIN 1024u        /* names that a directory may gain, or as many as it had */
+#define NAME_LIMIT 255u
+#define HANDLES 4096u          /* open directories that are known; a power of two */
+#define PENDING 1024u          /* OPENDIRs that are under way; a power of two */
+#define DEVICES 64u            /* filesystems */
+#define RANKS 4096u
+#define NUMBER_BITS 49         /* of an inode number below the filesystem's rank */
+#define FIRST_NUMBER 2u
+
+struct name {
+    uint32_t at;    /* in the text: its length, one byte, then the name */
+    uint32_t place; /* as lane_place has it */
+};
+
+struct directory {
+    uint64_t ino, parent;
+    char *text;
+    struct name *names;
+    uint32_t *index; /* by hash: the name's number plus one; 0 none */
+    uint32_t count, base, mask, text_size, text_room, names_room;
+    int *shares; /* descriptors, -1 where one is closed */
+    uint32_t shares_count;
+    uint32_t children; /* numbers that the lane answers for */
+    uint32_t serial;   /* tells it from others that had its number */
+    bool live, listed, watched;
+};
+
+struct inode { /* of the lane, or claimed by others: then directory is NULL */
+    uint64_t ino, lookups;
+    struct directory *directory;
+    uint64_t device, number;
+    uint32_t name, opens, mode, uid, gid, claims;
+    int fd;
+    bool stored;
+};
+
+struct numbers { /* open addressing; an entry moves when another is removed */
+    struct inode *entries;
+    uint32_t count, mask;
+};
+
+struct directories {
+    struct directory **entries;
+    uint32_t count, mask;
+};
+
+struct handle {
+    uint64_t fh, directory;
+    uint32_t serial;
+};
+
+struct pending {
+    uint64_t unique, directory;
+};
+
+struct lane {
+    int device, pair;
+    size_t room;
+    char *in, *out;
+    size_t held; /* bytes of `in` that are for others and not sent yet */
+    uint64_t met, seconds;
+    uint32_t nanoseconds, outstanding;
+    int64_t last; /* ns; when the last request was met */
+    bool brisk;
+    uint64_t seed;
+    struct numbers numbers;
+    struct directories directories;
+    uint32_t names; /* of all directories */
+    uint32_t serial;
+    uint32_t files, files_max;
+    struct { uint64_t device; uint32_t rank; } devices[DEVICES];
+    uint32_t devices_count;
+    struct handle handles[HANDLES];
+    struct pending pending[PENDING];
+    uint64_t *emptied;
+    uint32_t emptied_count, emptied_room;
+};
+
+static inline uint64_t mix(uint64_t value) {
+    value ^= value >> 32;
+    value *= 0x9e3779b97f4a7c15u;
+    value ^= value >> 29;
+    value *= 0xbf58476d1ce4e5b9u;
+    return value ^ value >> 32;
+}
+
+/* tables.c */
+struct inode *number_find(struct lane *self, uint64_t ino);
+struct inode *number_add(struct lane *self, uint64_t ino);
+void number_remove(struct lane *self, struct inode *inode);
+struct directory *directory_find(struct lane *self, uint64_t ino);
+int64_t name_find(const struct lane *self, const struct directory *directory, const char *name, size_t size);
+void child_gone(struct lane *self, struct directory *directory);
+void inode_forget(struct lane *self, struct inode *inode, uint64_t count);
+void tables_close(struct lane *self);
+
+/* answer.c */
+bool lane_answer(struct lane *self, size_t size);
+void note_for_others(struct lane *self, size_t size);
+bool lane_send(struct lane *self, uint64_t unique, int error, size_t size);
+/* list.c */
+bool answer_readdir(struct lane *self, const struct fuse_in_header *in, size_t size, bool plus);
+bool lane_plain(struct lane *self, const struct stat *st, uint64_t *ino);
+bool lane_own(struct lane *self, const struct stat *st, uint64_t *ino);
+void fill_attributes(struct fuse_attr *attr, uint64_t ino, const struct stat *st);
+void fill_entry(const struct lane *self, struct fuse_entry_out *entry, uint64_t ino, const struct stat *st);
+struct inode *inode_shown(struct lane *self, struct directory *directory, uint32_t name, uint64_t ino,
+                          const struct stat *st);
+void handle_note(struct lane *self, uint64_t fh, uint64_t directory);
+void handle_drop(struct lane *self, uint64_t fh);
+
+#define BODY(self) ((self)->out + sizeof(struct fuse_out_header))
+#endif

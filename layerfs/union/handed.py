@@ -1,0 +1,45 @@
+"""What of a directory can be answered without the union: which share of it has each name, if a stat says all there is.
+
+Left to the union are the upper's files (their numbers may be kept in xattrs), images, and mounts where owners are
+translated or numbers are kept short.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from layerfs.union.inodes import Directory
+from layerfs.union.layers import DirTree, Part
+from layerfs.union.state import Overlay
+
+ASK: Final = 0x7FFFFFFF  # a place: only the union knows
+SUBDIRECTORY: Final = 0x40000000  # beside the index of a share: the name is a directory there
+
+
+class Handed(NamedTuple):
+    """The names of a directory in order and the place of each, an index into `parts`; `ranks` begin inode numbers."""
+
+    names: list[bytes]
+    places: list[int]
+    parts: list[Part]
+    parent: int
+    ranks: Mapping[int, int]
+
+
+def handed(ov: Overlay, node: Directory) -> Handed | None:
+    """Return what can be said of a directory; None if that is nothing."""
+    listing, parts, ranks = node.listing, node.parts, ov.numbers.ranks()
+    if listing is None or parts is None or node.dead or ranks is None or not ov.owners.identity or ov.options.metacopy:
+        return None
+    lowers = [part for part in parts.lowers if type(part.tree) is DirTree]
+    index = {part: place for place, part in enumerate(lowers)}
+    get = index.get
+    places = [
+        get(where, ASK) if type(where) is Part else _subdirectory(get(where[0], ASK))  # type: ignore[index]
+        for where in listing.names.values()
+    ]
+    parent = node.ino if node.parent is None else node.parent.ino
+    return Handed(list(listing.names), places, lowers, parent, ranks)
+
+
+def _subdirectory(place: int) -> int:
+    return place if place == ASK else place | SUBDIRECTORY
