@@ -1,22 +1,36 @@
-"""The extension is built of every file of C that is here, and Python sees what the headers say."""
+"""The extensions are built of every file of C that is in their packages, and Python sees what the headers say."""
 
-import tomllib
+import re
+from importlib import import_module
+from typing import Any
 
-from layerfs.pysquashfs._squashfs import lib
-from layerfs.pysquashfs.build import HEADERS, ROOM, builder
+import pytest
+
+from layerfs.extensions import HEADERS, builder, room_of, settings
 from tests.host import PROJECT
 
+EXTENSIONS = settings(PROJECT)
 
-def test_every_file_of_c_is_built_and_every_header_looked_at() -> None:
-    (extension,) = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
-    here = {str(path.relative_to(PROJECT)) for path in (PROJECT / ROOM).glob("*.[ch]")}
+
+def test_every_extension_has_its_headers() -> None:
+    assert {extension["name"] for extension in EXTENSIONS} == set(HEADERS)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS, ids=lambda extension: extension["name"])
+def test_every_file_of_c_is_built_and_every_header_looked_at(extension: dict[str, Any]) -> None:
+    room = PROJECT / room_of(extension["name"])
+    here = {str(path.relative_to(PROJECT)) for path in room.glob("*.[ch]")}
     assert {*extension["sources"], *extension["depends"]} == here
 
 
-def test_what_the_headers_declare_is_there() -> None:
-    ffi = builder(PROJECT)
-    declared = [word for header in HEADERS for word in (PROJECT / ROOM / header).read_text().split() if "(" in word]
-    names = {word.partition("(")[0].lstrip("*") for word in declared if word.startswith(("squash_", "sw_", "*squash_"))}
-    assert len(names) > 30
+@pytest.mark.parametrize("module", HEADERS)
+def test_what_the_headers_declare_is_there(module: str) -> None:
+    lib = import_module(module).lib
+    text = "".join((PROJECT / room_of(module) / header).read_text() for header in HEADERS[module])
+    names = set(re.findall(r"\b(?:squash|sw|lane)_\w+(?=\()", text))
+    assert len(names) > 15
     assert {name for name in names if not hasattr(lib, name)} == set()
-    assert ffi.sizeof("squash_blocks") > 14336
+
+
+def test_sizes_are_those_of_the_headers() -> None:
+    assert builder(PROJECT, "layerfs.pysquashfs._squashfs").sizeof("squash_blocks") > 14336

@@ -47,6 +47,7 @@ class Event(IntEnum):
     REQUEST = 1  # one request is there for libfuse
     OTHER = 2  # trio has something, or, while there is a job, a request waits
     JOB = 3  # the job is over, and nothing else is there
+    SLOW = 4  # answers wait for a disk
 
 
 class Waiter(Protocol):

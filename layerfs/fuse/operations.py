@@ -84,8 +84,8 @@ class Operations(FileData):
         """Hand over to a lane what it can answer, from now on."""
         from layerfs.fuse.tables import Tables
 
-        self._tables = tables = Tables(self.union, lane, self._listings)
-        gate.between = tables.reap
+        self._tables = tables = Tables(self.union, lane, self._listings, self._attribute_prefetch.fetch)
+        gate.between = tables.look
 
     def close(self) -> None:
         """End the helpers."""

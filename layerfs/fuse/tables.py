@@ -4,10 +4,12 @@ The union's words (union/front.py) become the lane's here. A directory that was 
 keeps the order of its names for them: before its first edit the handles that are open get the names as they were.
 """
 
-import logging
+from collections.abc import Callable
 from functools import partial
+from itertools import islice
 
 from layerfs.fuse.listings import Listings
+from layerfs.fuse.prefetch_attributes import WINDOW
 from layerfs.lane.lane import ASK, DIRECTORY, GONE, Lane
 from layerfs.union import handed
 from layerfs.union.front import Known
@@ -17,7 +19,6 @@ from layerfs.union.listing import Edit, Listing
 from layerfs.union.union import Union
 
 assert (handed.ASK, handed.SUBDIRECTORY) == (ASK, DIRECTORY)
-log = logging.getLogger(__name__)
 
 
 class _Directory:
@@ -34,8 +35,12 @@ class _Directory:
 class Tables:
     """The front of one union: a lane with what it was handed."""
 
-    def __init__(self, union: Union, lane: Lane, listings: Listings) -> None:
+    def __init__(
+        self, union: Union, lane: Lane, listings: Listings, fetch: Callable[[Directory, list[bytes]], None]
+    ) -> None:
+        """Hand `lane` what it can answer; `fetch` has names of a directory looked at ahead."""
         self._union = union
+        self._fetch = fetch
         self._lane = lane
         self._listings = listings
         self._known: dict[int, _Directory] = {}
@@ -86,8 +91,12 @@ class Tables:
         if not self._lane.change(number, name, GONE if edit is Edit.REMOVED else ASK):
             self.drop(number)
 
-    def reap(self) -> None:
-        """Forget directories that were kept only for files of the lane's."""
+    def look(self) -> None:
+        """Forget directories that were kept only for files of the lane's; fetch ahead where it waits for a disk."""
+        directory, position = self._lane.slow()
+        if directory and directory in self._known:
+            names = list(islice(self._known[directory].listing.names, position, position + WINDOW))
+            self._fetch(self._union.directory(directory), names)
         while number := self._lane.emptied():
             self._union.reap(number)
 

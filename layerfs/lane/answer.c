@@ -47,8 +47,13 @@ static bool answer_lookup(struct lane *self, const struct fuse_in_header *in, co
     int fd = directory->shares[place];
     struct stat st;
     uint64_t ino;
+    int64_t began = lane_now();
     if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) || !lane_plain(self, &st, &ino)) return false;
     if (!inode_shown(self, directory, (uint32_t)found, ino, &st)) return false;
+    if (directory->waits < PROBE && lane_waited(self, began) && ++directory->waits == PROBE) {
+        self->slow = directory->ino;
+        self->slow_position = 0;
+    }
     fill_entry(self, entry, ino, &st);
     if (!lane_send(self, in->unique, 0, sizeof *entry)) {
         struct inode *inode = number_find(self, ino);
@@ -147,7 +152,12 @@ static bool answer_open(struct lane *self, const struct fuse_in_header *in, cons
     if (!inode || size < sizeof open) return false;
     memcpy(&open, body, sizeof open);
     if ((open.flags & O_ACCMODE) != O_RDONLY || open.flags & O_TRUNC || inode->opens == UINT32_MAX) return false;
+    if (inode->directory->declined) {
+        inode->directory->declined--;
+        return false;
+    }
     struct stat st;
+    int64_t began = lane_now();
     int fd = open_data(self, inode, &st);
     if (fd < 0) return false;
     if (inode->opens++) {
@@ -156,6 +166,7 @@ static bool answer_open(struct lane *self, const struct fuse_in_header *in, cons
         inode->fd = fd;
         self->files++;
         if (!inode->stored) store(self, inode, &st);
+        if (lane_waited(self, began)) inode->directory->declined = DECLINED;
     }
     struct fuse_open_out *out = (struct fuse_open_out *)BODY(self);
     *out = (struct fuse_open_out){.fh = in->uid ? in->nodeid | UNPRIVILEGED : in->nodeid,

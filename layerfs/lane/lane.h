@@ -6,7 +6,8 @@ typedef struct lane lane;
 enum lane_event {
     LANE_REQUEST = 1, /* one request is on the pair, for whoever reads its other end */
     LANE_OTHER = 2,   /* `other` is readable, or, with a `job`, a request waits that is for nobody here */
-    LANE_JOB = 3      /* `job` is readable, and nothing else is */
+    LANE_JOB = 3,     /* `job` is readable, and nothing else is */
+    LANE_SLOW = 4     /* answers wait for a disk: lane_slow says where */
 };
 
 /* An inode that the lane has answered for, on its way to somebody else. `fd` is -1 unless `opens` is above 0. */
@@ -59,5 +60,7 @@ void lane_disclaim(lane *self, uint64_t number);
 int lane_take(lane *self, uint64_t number, lane_taken *taken);
 /* How many numbers the lane answers for in a directory. Once asked, it notes when there is none left. */
 uint32_t lane_children(lane *self, uint64_t directory);
+/* Return a directory whose files were waited for, and the position in it of those that are asked for next; 0 for none. */
+uint64_t lane_slow(lane *self, uint32_t *position);
 /* Return a directory that has lost its last one, or 0. */
 uint64_t lane_emptied(lane *self);

@@ -40,6 +40,7 @@ class Lane:
         if self._lane == ffi.NULL:
             raise MemoryError
         self._taken: Any = ffi.new("lane_taken *")
+        self._position: Any = ffi.new("uint32_t *")
         self.closing: Callable[[], None] | None = None  # called before all is given back
 
     def close(self) -> None:
@@ -58,7 +59,7 @@ class Lane:
     def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> int:
         """Answer until there is something else to do: 1 a request is on the pair, 2 `other` is readable, 3 `job` is.
 
-        0 says that the time is over. -1 stands for no descriptor, and for no end. With a `job`, 2 also says that a
+        0 says that the time is over, 4 that answers wait for a disk: `slow` says where. -1 stands for no descriptor, and for no end. With a `job`, 2 also says that a
         request waits. Raises ENODEV when the mount is gone.
         """
         event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
@@ -135,6 +136,11 @@ class Lane:
     def children(self, number: int) -> int:
         """Return how many numbers of a directory the lane answers for; `emptied` tells when they are gone."""
         return int(lib.lane_children(self._lane, number))
+
+    def slow(self) -> tuple[int, int]:
+        """Return a directory, or 0, whose files are waited for, and the position of the name that is asked for next."""
+        directory = int(lib.lane_slow(self._lane, self._position))
+        return directory, int(self._position[0])
 
     def emptied(self) -> int:
         """Return a directory that has lost its last, or 0."""

@@ -137,6 +137,7 @@ bool answer_readdir(struct lane *self, const struct fuse_in_header *in, size_t s
                                                                          : self->room - sizeof(struct fuse_out_header);
     char *body = BODY(self);
     size_t head = plus ? HEAD : 0, done = 0;
+    uint32_t slept = 0;
     for (uint64_t at = read.offset; at < (uint64_t)directory->base + 2; at++) {
         size_t length = at < 2 ? (size_t)at + 1 : (uint8_t)directory->text[directory->names[at - 2].at];
         if (FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + length) + head > room - done) {
@@ -149,12 +150,18 @@ bool answer_readdir(struct lane *self, const struct fuse_in_header *in, size_t s
                                       length, S_IFDIR);
             continue;
         }
+        int64_t began = lane_now();
         int64_t put = listed_put(self, directory, (uint32_t)(at - 2), body + done, plus);
         if (put < 0) {
             if (!done) return false;
             break;
         }
         done += (size_t)put;
+        if (lane_waited(self, began) && ++slept == PROBE) { /* the rest is asked for again, and fetched meanwhile */
+            self->slow = in->nodeid;
+            self->slow_position = (uint32_t)at - 1;
+            break;
+        }
     }
     if (!lane_send(self, in->unique, 0, done) && plus) uncount(self, body, done);
     return true;

@@ -3,6 +3,7 @@
 #include "state.h"
 
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,7 +12,7 @@
 #define BRISK (2 * SPIN)     /* ns between two requests up to which spinning pays */
 #define TURN 32              /* requests between two looks at what else there is */
 
-static int64_t now(void) {
+int64_t lane_now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec * 1000000000ll + time.tv_nsec;
@@ -22,7 +23,7 @@ lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t na
     lane *self = calloc(1, sizeof *self);
     if (!self) return NULL;
     *self = (lane){.device = device, .pair = pair, .room = room, .seconds = seconds, .nanoseconds = nanoseconds,
-                   .files_max = files, .seed = mix((uint64_t)now() ^ (uintptr_t)self)};
+                   .files_max = files, .seed = mix((uint64_t)lane_now() ^ (uintptr_t)self)};
     self->in = malloc(room);
     self->out = malloc(room + sizeof(struct fuse_notify_store_out));
     if (self->in && self->out) return self;
@@ -35,6 +36,11 @@ void lane_close(lane *self) {
     free(self->in);
     free(self->out);
     free(self);
+}
+
+static void note_switches(lane *self) {
+    struct rusage usage;
+    self->switches = getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
 }
 
 uint64_t lane_met(const lane *self) { return self->met; }
@@ -55,19 +61,38 @@ static void note_answer(lane *self, char *answer, size_t size) {
 }
 
 int lane_relay(lane *self) {
-    while (self->outstanding) {
+    while (self->outstanding || self->passed) {
         ssize_t size = recv(self->pair, self->out, self->room, MSG_DONTWAIT | MSG_TRUNC);
-        if (size < 0) return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        if (size < 0) {
+            self->passed = false;
+            return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        }
         if (!size) return -EPIPE;
-        if ((size_t)size < sizeof(struct fuse_out_header) || (size_t)size > self->room) continue;
         struct fuse_out_header head;
+        if ((size_t)size < sizeof head) continue;
         memcpy(&head, self->out, sizeof head);
-        if (head.unique) self->outstanding--;
-        note_answer(self, self->out, (size_t)size);
-        if (write(self->device, self->out, (size_t)size) >= 0 || errno == ENOENT || errno == ENODEV) continue;
+        if (head.unique && self->outstanding) self->outstanding--;
+        bool whole = head.len == (size_t)size && (size_t)size <= self->room;
+        if (whole) note_answer(self, self->out, (size_t)size);
+        if (whole && (write(self->device, self->out, (size_t)size) >= 0 || errno == ENOENT || errno == ENODEV)) continue;
         lane_send(self, head.unique, EIO, 0);
     }
     return 0;
+}
+
+/* Tell whether the thread has slept since a moment [ns]: then it was for a disk. */
+bool lane_waited(lane *self, int64_t since) {
+    if (lane_now() - since < COLD) return false;
+    int64_t before = self->switches;
+    note_switches(self);
+    return self->switches != before;
+}
+
+uint64_t lane_slow(lane *self, uint32_t *position) {
+    uint64_t directory = self->slow;
+    *position = self->slow_position;
+    self->slow = 0;
+    return directory;
 }
 
 static bool is_answered(uint32_t opcode) {
@@ -80,6 +105,7 @@ static int put_on_pair(lane *self, const char *message, size_t size) {
     do sent = send(self->pair, message, size, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     if (sent < 0) return -errno;
+    self->passed = true;
     if (size >= sizeof in) {
         memcpy(&in, message, sizeof in);
         if (is_answered(in.opcode)) self->outstanding++;
@@ -127,37 +153,41 @@ static ssize_t take(lane *self) {
 }
 
 static int left(int64_t end) {
-    int64_t rest = end < 0 ? -1 : (end - now() + 999999) / 1000000;
+    int64_t rest = end < 0 ? -1 : (end - lane_now() + 999999) / 1000000;
     return end < 0 ? -1 : rest < 0 ? 0 : rest > INT32_MAX ? INT32_MAX : (int)rest;
 }
 
 int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
     int event = lane_relay(self);
     if (event < 0) return event;
+    note_switches(self);
     if (self->held) return job >= 0 ? LANE_OTHER : pass_held(self);
-    int64_t end = milliseconds < 0 ? -1 : now() + milliseconds * 1000000ll, begin = now();
+    int64_t end = milliseconds < 0 ? -1 : lane_now() + milliseconds * 1000000ll, begin = lane_now();
     for (uint32_t turn = 1;; turn++) {
         if (turn % TURN == 0) {
             if ((event = look(self, other, job, 0))) return event;
-            if (end >= 0 && now() >= end) return 0;
+            if (end >= 0 && lane_now() >= end) return 0;
         }
         ssize_t size = take(self);
         if (size < 0) return (int)size;
         if (size) {
             self->met++;
-            int64_t met = now();
+            int64_t met = lane_now();
             self->brisk = spin && met - self->last < BRISK;
             bool done = lane_answer(self, (size_t)size);
-            self->last = begin = done ? now() : met;
+            self->last = begin = done ? lane_now() : met;
+            if (done && self->slow && job < 0) return LANE_SLOW;
             if (done) continue;
             if (job >= 0) return LANE_OTHER;
             if ((event = pass_held(self))) return event;
             continue;
         }
-        if (self->brisk && now() - begin < SPIN) continue;
+        if (self->brisk && lane_now() - begin < SPIN) continue;
         self->brisk = false;
         int rest = left(end);
-        if ((event = look(self, other, job, rest))) return event;
-        if (end >= 0 && now() >= end) return 0;
+        event = look(self, other, job, rest);
+        note_switches(self);
+        if (event) return event;
+        if (end >= 0 && lane_now() >= end) return 0;
     }
 }

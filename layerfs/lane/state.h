@@ -23,6 +23,9 @@
 #define PENDING 1024u          /* OPENDIRs that are under way; a power of two */
 #define DEVICES 64u            /* filesystems */
 #define RANKS 4096u
+#define PROBE 6u               /* files of a directory that were waited for, which tells that the others will be */
+#define COLD 40000             /* ns; what takes longer, and sleeps, has waited for a disk */
+#define DECLINED 64u           /* opens in a directory that others answer, who look ahead, after one that waited */
 #define NUMBER_BITS 49         /* of an inode number below the filesystem's rank */
 #define FIRST_NUMBER 2u
 
@@ -41,6 +44,7 @@ struct directory {
     uint32_t shares_count;
     uint32_t children; /* numbers that the lane answers for */
     uint32_t serial;   /* tells it from others that had its number */
+    uint32_t waits, declined; /* files that were waited for; opens that others are to answer */
     bool live, listed, watched;
 };
 
@@ -81,6 +85,10 @@ struct lane {
     uint32_t nanoseconds, outstanding;
     int64_t last; /* ns; when the last request was met */
     bool brisk;
+    bool passed; /* something was put on the pair since it was found empty */
+    int64_t switches; /* of this thread, on its own account */
+    uint64_t slow;    /* a directory, to be told of */
+    uint32_t slow_position;
     uint64_t seed;
     struct numbers numbers;
     struct directories directories;
@@ -102,6 +110,10 @@ static inline uint64_t mix(uint64_t value) {
     value *= 0xbf58476d1ce4e5b9u;
     return value ^ value >> 32;
 }
+
+/* loop.c */
+int64_t lane_now(void);
+bool lane_waited(struct lane *self, int64_t since);
 
 /* tables.c */
 struct inode *number_find(struct lane *self, uint64_t ino);

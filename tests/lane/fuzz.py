@@ -1,0 +1,149 @@
+"""Requests, answers and tables made at random, many of them damaged: `python -m tests.lane.fuzz PLACE [MODULE]`.
+
+PLACE is a directory to work in. MODULE is a build of the extension to use in the place of the installed one.
+"""
+
+import argparse
+import importlib.util
+import os
+import random
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.lane.rig import Rig
+
+OPCODES = (1, 2, 3, 5, 14, 15, 18, 27, 28, 29, 36, 42, 44, 4, 99, 0, 2**32 - 1)
+PLACES = (0, 1, 2, 0x40000000, 0x40000001, 0x7FFFFFFF, 0x7FFFFFFE, 2**32 - 1)
+
+
+def use(module: str) -> None:
+    """Have the package load another build of its extension."""
+    spec = importlib.util.spec_from_file_location("layerfs.lane._lane", module)
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules["layerfs.lane._lane"] = loaded
+    spec.loader.exec_module(loaded)
+
+
+class Fuzz:
+    """One lane, and what it has been told so far."""
+
+    def __init__(self, rig: "Rig", place: Path, dice: random.Random) -> None:
+        self.rig, self.place, self.dice = rig, place, dice
+        self.names = [b"f%d" % number for number in range(12)] + [b"l%d" % number for number in range(4)]
+        self.numbers = [1, 2, 3, 4, *(3 << 49 | (place / os.fsdecode(name)).lstat().st_ino for name in self.names)]
+        self.share = os.open(place, os.O_RDONLY)
+        rig.fds.append(self.share)
+        rig.lane.rank(place.stat().st_dev, 3)
+
+    def number(self) -> int:
+        return self.dice.choice(self.numbers) if self.dice.random() < 0.97 else self.dice.getrandbits(64)
+
+    def name(self) -> bytes:
+        return self.dice.choice(self.names) if self.dice.random() < 0.9 else self.dice.randbytes(self.dice.randrange(300))
+
+    def body(self, opcode: int) -> bytes:
+        word = [self.number(), self.dice.choice((0, 1, 2, 3, 7, 20, 2**63, 2**64 - 1)), self.number()]
+        bodies = {
+            1: self.name() + b"\0",
+            2: struct.pack("=Q", self.dice.choice((0, 1, 2, 2**64 - 1))),
+            14: struct.pack("=II", self.dice.choice((0, 0, 0, 1, 2, os.O_TRUNC)), 0),
+            15: struct.pack("=QQIIQII", word[0], word[1], self.dice.choice((0, 10, 4096, 70000, 2**32 - 1)), 0, 0, 0, 0),
+            28: struct.pack("=QQIIQII", 9, word[1], self.dice.choice((0, 30, 4096, 2**32 - 1)), 0, 0, 0, 0),
+            29: struct.pack("=QIIQ", 9, 0, 0, 0),
+            42: struct.pack("=II", self.dice.choice((0, 1, 2, 2, 2, 3, 2**32 - 1)), 0)
+            + struct.pack("=QQQQ", word[0], 1, word[2], self.dice.choice((1, 2**64 - 1))),
+        }
+        bodies[44] = bodies[28]
+        body = bodies.get(opcode, bytes(24))
+        if self.dice.random() < 0.1:
+            body = self.dice.choice((body[: self.dice.randrange(len(body) + 1)], body + b"xx", self.dice.randbytes(40)))
+        return body
+
+    def ask(self) -> None:
+        from tests.lane.rig import HEADER
+
+        opcode = self.dice.choice(OPCODES)
+        if self.dice.random() < 0.95:
+            self.rig.request(opcode, self.number(), self.body(opcode), self.dice.randrange(2))
+        else:
+            message = bytearray(HEADER.pack(self.dice.randrange(200), opcode, 8, self.number(), 0, 0, 0, 0, 0))
+            self.rig.kernel.send(bytes(message[: self.dice.randrange(1, 41)]) + self.body(opcode))
+        if self.rig.step() == 1:
+            self.reply(self.rig.passed() or b"")
+
+    def reply(self, request: bytes) -> None:
+        from tests.lane.rig import REPLY
+
+        unique = int.from_bytes(request[8:16], "little")
+        body = self.dice.choice((struct.pack("=QIi", 9, 0, 0), b"", self.dice.randbytes(30)))
+        message = REPLY.pack(16 + len(body), 0, unique) + body
+        if self.dice.random() < 0.1:
+            message = self.dice.choice((message[: self.dice.randrange(1, len(message) + 1)], self.dice.randbytes(20)))
+        self.rig.libfuse.send(message)
+
+    def tell(self) -> None:
+        lane, number = self.rig.lane, self.number()
+        names = self.dice.sample(self.names, self.dice.randrange(len(self.names)))
+        if self.dice.random() < 0.1:
+            names.append(self.dice.choice((b"", b"x" * 256, b"a\0b", b"x" * 255)))
+        places = [self.dice.choice(PLACES[:1] if self.dice.random() < 0.8 else PLACES) for _ in names]
+        with suppress(OSError):
+            self.dice.choice(
+                (
+                    lambda: lane.directory(self.dice.randrange(1, 5), 1, names, places, [self.share]),
+                    lambda: lane.drop(self.dice.randrange(1, 5)),
+                    lambda: lane.change(self.dice.randrange(1, 5), self.name(), self.dice.choice(PLACES)),
+                    lambda: lane.relist(self.dice.randrange(1, 5)),
+                    lambda: lane.share(self.dice.randrange(1, 5), self.dice.randrange(3), self.share),
+                    lambda: lane.claim(number),
+                    lambda: lane.disclaim(number),
+                    self.take,
+                    lambda: lane.children(self.dice.randrange(1, 5)),
+                    lane.emptied,
+                    lane.slow,
+                )
+            )()
+
+    def take(self) -> None:
+        taken = self.rig.lane.take(self.number())
+        if taken is not None and taken.fd >= 0:
+            os.close(taken.fd)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            (self.ask if self.dice.random() < 0.8 else self.tell)()
+            while self.rig.answer() is not None:
+                pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("place", type=Path)
+    parser.add_argument("module", nargs="?")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=20_000)
+    options = parser.parse_args()
+    if options.module:
+        use(options.module)
+    from tests.lane.rig import Rig
+
+    for number in range(12):
+        (options.place / f"f{number}").write_bytes(b"x" * (number * 700))
+    for number in range(4):
+        with suppress(FileExistsError):
+            (options.place / f"l{number}").symlink_to("target")
+    before = len(os.listdir("/proc/self/fd"))
+    with Rig(files=4) as rig:
+        Fuzz(rig, options.place, random.Random(options.seed)).run(options.count)
+        met = rig.lane.met
+    assert len(os.listdir("/proc/self/fd")) == before, "descriptors are left"
+    print(f"{met} requests")
+
+
+if __name__ == "__main__":
+    main()

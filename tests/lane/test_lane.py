@@ -1,0 +1,285 @@
+"""What the lane answers by itself, what it passes on, and what it gives up; sockets stand for the device."""
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layerfs.lane.lane import ASK, DIRECTORY, GONE
+from tests.lane.rig import (
+    BATCH_FORGET, ENTRY, FORGET, GETATTR, LOOKUP, OPEN, OPENDIR, READ, READDIR, READDIRPLUS, READLINK, RELEASE,
+    RELEASEDIR, REPLY, Rig, dirents, number_of,
+)  # fmt: skip
+
+HOME = 77  # the number of the directory that is handed over
+NAMES = [b"file", b"link", b"empty", b"sub"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "empty").touch()
+    (tmp_path / "sub").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def rig(home: Path) -> Iterator[Rig]:
+    with Rig() as rig:
+        rig.hand_over(HOME, home, NAMES, [0, 0, 0, DIRECTORY])
+        yield rig
+
+
+def lookup(rig: Rig, name: bytes) -> tuple[int, int] | None:
+    """The node and size that a lookup answers; None if it was passed on."""
+    found = rig.ask(LOOKUP, HOME, name + b"\0")
+    if found is None:
+        return None
+    assert found[0] == 0
+    node, _, valid, *_ = ENTRY.unpack_from(found[1])
+    assert valid == 5
+    return node, struct.unpack_from("=Q", found[1], ENTRY.size + 8)[0]
+
+
+def test_a_plain_file_and_a_link_are_answered_and_counted(rig: Rig, home: Path) -> None:
+    assert lookup(rig, b"file") == (number_of(home / "file"), 7) == lookup(rig, b"file")
+    assert lookup(rig, b"link") == (number_of(home / "link"), 6)
+    taken = rig.lane.take(number_of(home / "file"))
+    assert taken is not None
+    st = (home / "file").stat()
+    assert (taken.parent, taken.name, taken.lookups, taken.opens, taken.fd) == (HOME, b"file", 2, 0, -1)
+    assert (taken.device, taken.number, taken.mode) == (st.st_dev, st.st_ino, st.st_mode)
+    assert rig.lane.take(number_of(home / "file")) is None
+
+
+def test_an_absent_name_is_answered_in_a_whole_directory_only(rig: Rig) -> None:
+    assert lookup(rig, b"nothing") == (0, 0)
+    assert rig.ask(LOOKUP, HOME + 1, b"nothing\0") is None
+
+
+@pytest.mark.parametrize("name", [b"empty", b"sub", b".", b"..", b"x" * 256, b"a\0b"])
+def test_what_needs_more_than_a_stat_is_for_others(rig: Rig, name: bytes) -> None:
+    assert lookup(rig, name) is None
+
+
+def test_a_file_with_two_names_is_for_others(rig: Rig, home: Path) -> None:
+    os.link(home / "file", home / "again")
+    assert lookup(rig, b"file") is None
+
+
+def test_a_number_that_others_claim_is_theirs_until_the_last_claim_is_taken_back(rig: Rig, home: Path) -> None:
+    number = number_of(home / "file")
+    rig.lane.claim(number)
+    rig.lane.claim(number)
+    rig.lane.disclaim(number)
+    assert lookup(rig, b"file") is None
+    rig.lane.disclaim(number)
+    assert lookup(rig, b"file") == (number, 7)
+    with pytest.raises(FileExistsError):
+        rig.lane.claim(number)
+
+
+def test_a_name_that_is_withdrawn_is_asked_elsewhere_and_one_that_is_gone_is_absent(rig: Rig) -> None:
+    for name in (b"file", b"new"):
+        assert rig.lane.change(HOME, name, ASK)
+        assert lookup(rig, name) is None
+        assert rig.lane.change(HOME, name, GONE)
+        assert lookup(rig, name) == (0, 0)
+
+
+def test_too_many_new_names_are_refused(rig: Rig) -> None:
+    told = [rig.lane.change(HOME, b"new-%d" % number, ASK) for number in range(2000)]
+    assert told == sorted(told, reverse=True) and not told[-1] and told[1000]
+    assert lookup(rig, b"new-0") is None
+
+
+def test_a_share_that_is_closed_is_not_used(rig: Rig, home: Path) -> None:
+    fd = rig.fds[0]
+    rig.lane.share(HOME, 0, -1)
+    assert lookup(rig, b"file") is None
+    rig.lane.share(HOME, 0, fd)
+    assert lookup(rig, b"file") == (number_of(home / "file"), 7)
+
+
+def test_files_outlive_their_directory_until_they_are_forgotten(rig: Rig, home: Path) -> None:
+    number, _ = lookup(rig, b"file") or (0, 0)
+    assert rig.lane.children(HOME) == 1
+    rig.lane.drop(HOME)
+    assert rig.ask(GETATTR, number, bytes(16)) is None
+    assert not rig.lane.directory(HOME, 1, [], [], [])
+    assert rig.lane.emptied() == 0
+    rig.request(FORGET, number, struct.pack("=Q", 1))
+    rig.step()
+    assert (rig.lane.emptied(), rig.lane.emptied()) == (HOME, 0)
+    assert rig.lane.directory(HOME, 1, [], [], [])
+
+
+def test_forgets_are_counted_and_a_batch_is_split(rig: Rig, home: Path) -> None:
+    number, other = number_of(home / "file"), number_of(home / "link")
+    for name in (b"file", b"file", b"link"):
+        lookup(rig, name)
+    batch = struct.pack("=IIQQQQQQ", 3, 0, number, 1, 4711, 6, other, 1)
+    rig.request(BATCH_FORGET, 0, batch)
+    assert rig.step() == 1
+    assert (rig.passed() or b"")[40:] == struct.pack("=IIQQ", 1, 0, 4711, 6)
+    assert rig.lane.take(other) is None
+    assert (taken := rig.lane.take(number)) is not None and taken.lookups == 1
+
+
+def test_attributes_are_those_of_now_unless_the_name_leads_elsewhere(rig: Rig, home: Path) -> None:
+    number, _ = lookup(rig, b"file") or (0, 0)
+    (home / "file").chmod(0o640)
+    error, body = rig.ask(GETATTR, number, bytes(16)) or (-1, b"")
+    assert error == 0 and struct.unpack_from("=I", body, 16 + 60)[0] & 0o777 == 0o640
+    (home / "new").write_bytes(b"other")
+    (home / "new").rename(home / "file")
+    assert rig.ask(GETATTR, number, bytes(16)) is None
+
+
+def test_a_link_is_read(rig: Rig) -> None:
+    number, _ = lookup(rig, b"link") or (0, 0)
+    assert rig.ask(READLINK, number) == (0, b"target")
+    assert rig.ask(READLINK, number + 1) is None
+
+
+def opened(rig: Rig, number: int, flags: int = os.O_RDONLY, uid: int = 0) -> int | None:
+    found = rig.ask(OPEN, number, struct.pack("=II", flags, 0), uid)
+    return None if found is None else int.from_bytes(found[1][:8], "little")
+
+
+def test_an_open_file_is_read_and_its_descriptor_goes_with_the_last_release(rig: Rig, home: Path) -> None:
+    number, _ = lookup(rig, b"file") or (0, 0)
+    assert opened(rig, number) == number
+    assert opened(rig, number, uid=5) == number | 1 << 63
+    assert rig.ask(READ, number, struct.pack("=QQIIQII", number, 3, 100, 0, 0, 0, 0)) == (0, b"tent")
+    for _ in range(2):
+        assert rig.ask(RELEASE, number, bytes(24)) == (0, b"")
+    assert rig.ask(RELEASE, number, bytes(24)) is None
+    assert (taken := rig.lane.take(number)) is not None and (taken.opens, taken.fd, taken.stored) == (0, -1, True)
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC])
+def test_who_opens_to_write_is_for_others(rig: Rig, flags: int) -> None:
+    number, _ = lookup(rig, b"file") or (0, 0)
+    assert opened(rig, number, flags) is None
+
+
+def test_a_file_that_was_exchanged_or_changed_owner_or_mode_is_not_opened(rig: Rig, home: Path) -> None:
+    number, _ = lookup(rig, b"file") or (0, 0)
+    (home / "file").chmod(0o600)
+    assert opened(rig, number) is None
+    lookup(rig, b"file")
+    assert opened(rig, number) == number
+
+
+def test_a_file_of_holes_is_for_others_who_know_what_it_stands_for(rig: Rig, home: Path) -> None:
+    os.truncate(home / "file", 1 << 20)
+    number, _ = lookup(rig, b"file") or (0, 0)
+    assert opened(rig, number) is None
+
+
+def test_an_open_file_is_taken_over_with_its_descriptor(rig: Rig, home: Path) -> None:
+    number, _ = lookup(rig, b"file") or (0, 0)
+    opened(rig, number)
+    opened(rig, number)
+    taken = rig.lane.take(number)
+    assert taken is not None and taken.opens == 2
+    assert os.pread(taken.fd, 100, 0) == b"content"
+    os.close(taken.fd)
+    assert rig.ask(READ, number, struct.pack("=QQIIQII", number, 0, 100, 0, 0, 0, 0)) is None
+
+
+def test_no_more_files_are_open_than_were_allowed(home: Path) -> None:
+    with Rig(files=1) as rig:
+        (home / "other").write_bytes(b"x")
+        rig.hand_over(HOME, home, [b"file", b"other"])
+        numbers = [(lookup(rig, name) or (0, 0))[0] for name in (b"file", b"other")]
+        assert opened(rig, numbers[0]) is not None
+        assert opened(rig, numbers[1]) is None
+        rig.ask(RELEASE, numbers[0], bytes(24))
+        assert opened(rig, numbers[1]) is not None
+
+
+def open_directory(rig: Rig, handle: int = 9) -> int:
+    """Have libfuse answer an OPENDIR; return the flags that the kernel is told."""
+    unique = rig.request(OPENDIR, HOME, bytes(8))
+    assert rig.step() == 1 and rig.passed() is not None
+    rig.libfuse.send(REPLY.pack(32, 0, unique) + struct.pack("=QIi", handle, 0, 0))
+    rig.lane.relay()
+    told = rig.answer()
+    assert told is not None and told[0] == unique
+    return int(struct.unpack_from("=QI", told[2])[1])
+
+
+def listed(rig: Rig, opcode: int, offset: int, handle: int = 9, size: int = 4096) -> bytes | None:
+    found = rig.ask(opcode, HOME, struct.pack("=QQIIQII", handle, offset, size, 0, 0, 0, 0))
+    return None if found is None else found[1]
+
+
+def test_the_kernel_is_told_to_keep_listings(rig: Rig) -> None:
+    assert open_directory(rig) == 1 << 3 | 1 << 1  # FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE
+
+
+def test_a_directory_is_listed_up_to_what_is_for_others(rig: Rig, home: Path) -> None:
+    open_directory(rig)
+    names = dirents(listed(rig, READDIRPLUS, 0) or b"", plus=True)
+    assert names == [
+        (0, HOME, 1, b"."),
+        (0, 1, 2, b".."),
+        (number_of(home / "file"), number_of(home / "file"), 3, b"file"),
+        (number_of(home / "link"), number_of(home / "link"), 4, b"link"),
+    ]
+    assert listed(rig, READDIRPLUS, 4) is None, "an empty file may stand for a device"
+    assert dirents(listed(rig, READDIR, 5) or b"", plus=False) == [(0, number_of(home / "sub"), 6, b"sub")]
+    assert listed(rig, READDIR, 6) == b""
+    assert listed(rig, READDIR, 7) is None
+    assert (taken := rig.lane.take(number_of(home / "file"))) is not None and taken.lookups == 1
+
+
+def test_a_listing_that_has_no_room_is_for_others(rig: Rig) -> None:
+    open_directory(rig)
+    assert listed(rig, READDIRPLUS, 0, size=100) is None
+    assert dirents(listed(rig, READDIRPLUS, 0, size=160) or b"", plus=True) == [(0, HOME, 1, b".")]
+
+
+def test_only_handles_of_the_directory_as_it_was_handed_over_are_answered(rig: Rig) -> None:
+    assert listed(rig, READDIR, 0) is None
+    open_directory(rig)
+    assert listed(rig, READDIR, 0) is not None
+    rig.ask(RELEASEDIR, HOME, struct.pack("=QIIQ", 9, 0, 0, 0))
+    assert listed(rig, READDIR, 0) is None
+    open_directory(rig)
+    rig.lane.relist(HOME)
+    assert listed(rig, READDIR, 0) is None
+    open_directory(rig)
+    assert listed(rig, READDIR, 0) is None
+
+
+def test_a_request_that_was_held_goes_first_and_answers_go_to_the_kernel(rig: Rig) -> None:
+    rig.lane.hold(b"a message of no request")
+    assert rig.step() == 1
+    assert rig.passed() == b"a message of no request"
+    unique = rig.request(99, HOME)
+    assert rig.step() == 1
+    rig.passed()
+    rig.libfuse.send(REPLY.pack(20, 0, unique) + b"body")
+    rig.step()
+    assert rig.answer() == (unique, 0, b"body")
+
+
+def test_a_request_for_others_waits_while_somebody_waits_for_a_job(rig: Rig) -> None:
+    rig.request(99, HOME)
+    assert rig.lane.wait(-1, rig.libfuse.fileno(), 1000, spin=False) == 2
+    assert rig.passed() is None
+    assert rig.step() == 1
+    assert rig.passed() is not None
+
+
+def test_the_end_of_the_mount_is_an_error(rig: Rig) -> None:
+    rig.kernel.close()
+    with pytest.raises(OSError) as failure:
+        rig.step()
+    assert failure.value.errno == 19
