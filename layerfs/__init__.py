@@ -16,6 +16,7 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     xar       XAR packages: header, building, checking
     union     overlay semantics; synchronous, no FUSE
     sys       the only room with raw system calls
+    lane      FUSE requests answered natively, from tables
     pysquashfs   squashfs images read and written; a binding of libsquashfs
     model, errors
 """

@@ -30,6 +30,7 @@ _SWITCHES: Final = {
     "-f": "foreground",
     "--foreground": "foreground",
     "--debug": "debug",
+    "--no-lane": "no_lane",
     "--no-deps": "no_deps",
     "-q": "quiet",
     "--quiet": "quiet",
@@ -56,6 +57,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
     parser.add_argument("--log", metavar="FILE", help="where the FUSE server writes its log")
     parser.add_argument("--debug", action="store_true", help="log every request")
+    parser.add_argument("--no-lane", action="store_true", help="answer no FUSE request natively: slower, the same answers")
     add_package_options(parser)
     parser.set_defaults(usage=parser.error)
 
@@ -75,7 +77,7 @@ def quick(arguments: Sequence[str]) -> SimpleNamespace | None:
         paths=words.paths,
         options=words.values.get("options", []),
         **{name: words.last(name) for name in ("upper", "work", "driver", "log")},
-        **{name: name in words.switches for name in ("foreground", "debug", "no_deps", "quiet")},
+        **{name: name in words.switches for name in ("foreground", "debug", "no_lane", "no_deps", "quiet")},
         usage=_usage,
     )
 
@@ -103,6 +105,8 @@ def run(arguments: "Arguments") -> int:
     if arguments.driver:
         asked = f"asked for by --driver={arguments.driver}"
         wanted = replace(wanted, driver=Driver(arguments.driver), asked=asked)
+    if arguments.no_lane:
+        wanted = replace(wanted, attach=replace(wanted.attach, lane=False))
     found = Complete(wanted.stack) if arguments.no_deps else complete(wanted.stack)
     process = Process(arguments.foreground, arguments.debug or options.debug, log)
     mount(replace(wanted, stack=found.stack), process, Complete(found.stack) if arguments.quiet else found)

@@ -4,10 +4,11 @@
 
 Only one of them reads at a time, and what one has read and cannot answer the next one gets first: `held`. libfuse needs
 a FUSE_INIT of its own (handshake.py says why), so it begins on a socket on which we play the kernel: there it finds
-that FUSE_INIT, then the request that was held. Then, without a lane, the device takes the socket's number (dup2), and
-the gate says when libfuse reads it. With one, the lane (layerfs/lane) keeps both: it reads the device, answers what it
-can, puts the rest on the socket, and gives the kernel what libfuse answers there. So a message that passes is limited by
-what a socket takes at once (`message_room`).
+that FUSE_INIT, then the request that was held.
+
+Then, without a lane, the device takes the socket's number (dup2), and event_loop.py says when libfuse reads it. With
+one, the lane (layerfs/lane) keeps both: it reads the device, answers what it can, puts the rest on the socket, and
+gives the kernel what libfuse answers there. So a message that passes is limited by what a socket takes at once.
 """
 
 import errno
@@ -42,7 +43,7 @@ class Device:
 
     def requests(self, until: int) -> Iterator[bytes]:
         """Yield messages until `until` is readable. OSError: ENODEV if unmounted."""
-        os.set_blocking(self.fd, False)  # gate.Workers says why; and `until` would not be seen
+        os.set_blocking(self.fd, False)  # event_loop.Workers says why; and `until` would not be seen
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         poll.register(until, select.POLLIN)
@@ -136,7 +137,7 @@ class Introduction:
                 return False
         elif self._held is not None:
             self._pass_answer()
-        os.set_blocking(self._device, False)  # gate.Workers says why
+        os.set_blocking(self._device, False)  # event_loop.Workers says why
         os.dup2(self._device, self.fd, inheritable=False)
         self.close()
         return True

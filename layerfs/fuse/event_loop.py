@@ -13,8 +13,8 @@ of 60, warm open+read+close 56 instead of 92. It must know when to stop: on a bu
 thinks between requests, a server that spins only takes the CPU that the client needs (59 us instead of 9 for one
 request in 200 us).
 
-Where there is a lane (device.py), the gate calls it to wait: requests that it can answer never come here, and those that
-it cannot are on libfuse's descriptor when it returns.
+Where there is a lane (device.py), the gate calls it to wait: requests that it can answer never come here, and those
+that it cannot are on libfuse's descriptor when it returns.
 
 pyfuse3 looks up its global `trio` whenever it uses it, so `install` replaces it, as pyfuse3.asyncio does.
 """

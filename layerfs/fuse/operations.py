@@ -47,7 +47,7 @@ from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
 if TYPE_CHECKING:
-    from layerfs.fuse.gate import Gate
+    from layerfs.fuse.event_loop import Gate
     from layerfs.fuse.tables import Tables
     from layerfs.lane.lane import Lane
 

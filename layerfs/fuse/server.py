@@ -79,7 +79,10 @@ def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeCo
 def _serve(
     device: Device, operations: pyfuse3.Operations, config: ServeConfig, lane_timeout: float | None = None
 ) -> None:
-    """Have libfuse take over the device, and serve until the mount ends; with a lane whose answers last that long [s]."""
+    """Have libfuse take over the device, and serve until the mount ends.
+
+    With `lane_timeout` [s] there is a lane, whose answers the kernel may keep for so long.
+    """
     opener = LaneOpener(lane_timeout, operations) if lane_timeout is not None else None
     with device.introduce(opener) as introduction:
         gate = Gate(introduction.hand_over)
@@ -104,9 +107,7 @@ class LaneOpener:
         return lane
 
 
-def _run_session(
-    introduction: Introduction, gate: Gate, operations: pyfuse3.Operations, config: ServeConfig
-) -> None:
+def _run_session(introduction: Introduction, gate: Gate, operations: pyfuse3.Operations, config: ServeConfig) -> None:
     """Run libfuse's session from its introduction to its end."""
     install(gate)
     pyfuse3.init(operations, introduction.path, {"debug"} if config.debug else set())

@@ -57,10 +57,10 @@ class Lane:
         return int(lib.lane_met(self._lane))
 
     def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> int:
-        """Answer until there is something else to do: 1 a request is on the pair, 2 `other` is readable, 3 `job` is.
+        """Answer until there is something to do: 1, a request is on the pair; 2, `other` is readable; 3, `job` is.
 
-        0 says that the time is over, 4 that answers wait for a disk: `slow` says where. -1 stands for no descriptor, and for no end. With a `job`, 2 also says that a
-        request waits. Raises ENODEV when the mount is gone.
+        4 says that answers wait for a disk (`slow` says where), 0 that the time is over. -1 stands for no descriptor,
+        and for no end. With a `job`, 2 also says that a request waits. Raises ENODEV when the mount is gone.
         """
         event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
         if event < 0:

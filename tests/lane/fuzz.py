@@ -44,7 +44,9 @@ class Fuzz:
         return self.dice.choice(self.numbers) if self.dice.random() < 0.97 else self.dice.getrandbits(64)
 
     def name(self) -> bytes:
-        return self.dice.choice(self.names) if self.dice.random() < 0.9 else self.dice.randbytes(self.dice.randrange(300))
+        return (
+            self.dice.choice(self.names) if self.dice.random() < 0.9 else self.dice.randbytes(self.dice.randrange(300))
+        )
 
     def body(self, opcode: int) -> bytes:
         word = [self.number(), self.dice.choice((0, 1, 2, 3, 7, 20, 2**63, 2**64 - 1)), self.number()]
@@ -52,7 +54,9 @@ class Fuzz:
             1: self.name() + b"\0",
             2: struct.pack("=Q", self.dice.choice((0, 1, 2, 2**64 - 1))),
             14: struct.pack("=II", self.dice.choice((0, 0, 0, 1, 2, os.O_TRUNC)), 0),
-            15: struct.pack("=QQIIQII", word[0], word[1], self.dice.choice((0, 10, 4096, 70000, 2**32 - 1)), 0, 0, 0, 0),
+            15: struct.pack(
+                "=QQIIQII", word[0], word[1], self.dice.choice((0, 10, 4096, 70000, 2**32 - 1)), 0, 0, 0, 0
+            ),
             28: struct.pack("=QQIIQII", 9, word[1], self.dice.choice((0, 30, 4096, 2**32 - 1)), 0, 0, 0, 0),
             29: struct.pack("=QIIQ", 9, 0, 0, 0),
             42: struct.pack("=II", self.dice.choice((0, 1, 2, 2, 2, 3, 2**32 - 1)), 0)

@@ -1,4 +1,4 @@
-"""Damaged requests, answers and tables do no harm: the lane built with the address and undefined-behaviour sanitizers."""
+"""Damaged requests, answers and tables do no harm: the lane under the address and undefined-behaviour sanitizers."""
 
 import os
 import subprocess
@@ -30,7 +30,9 @@ def build(place: Path) -> str:
 
 def runtime(name: str) -> str:
     """Where the compiler has a sanitizer's library."""
-    return subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_damaged_messages_and_tables_are_answered_or_passed_on(tmp_path: Path) -> None:

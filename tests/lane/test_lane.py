@@ -9,8 +9,23 @@ import pytest
 
 from layerfs.lane.lane import ASK, DIRECTORY, GONE
 from tests.lane.rig import (
-    BATCH_FORGET, ENTRY, FORGET, GETATTR, LOOKUP, OPEN, OPENDIR, READ, READDIR, READDIRPLUS, READLINK, RELEASE,
-    RELEASEDIR, REPLY, Rig, dirents, number_of,
+    BATCH_FORGET,
+    ENTRY,
+    FORGET,
+    GETATTR,
+    LOOKUP,
+    OPEN,
+    OPENDIR,
+    READ,
+    READDIR,
+    READDIRPLUS,
+    READLINK,
+    RELEASE,
+    RELEASEDIR,
+    REPLY,
+    Rig,
+    dirents,
+    number_of,
 )  # fmt: skip
 
 HOME = 77  # the number of the directory that is handed over

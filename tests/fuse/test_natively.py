@@ -1,0 +1,33 @@
+"""When there is a lane, and when there is none."""
+
+import pytest
+
+from layerfs.fuse import natively
+from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.natively import pages_with_lane
+
+CONFIG = ServeConfig(b"/nowhere")
+
+
+def test_messages_have_as_many_pages_as_the_sockets_take() -> None:
+    assert natively.LEAST_PAGES <= pages_with_lane(CONFIG) <= 64
+
+
+@pytest.mark.parametrize("config", [ServeConfig(b"/nowhere", lane=False), ServeConfig(b"/nowhere", debug=True)])
+def test_there_is_none_where_it_is_not_wanted_or_each_request_is_to_be_logged(config: ServeConfig) -> None:
+    assert pages_with_lane(config) == 0
+
+
+def test_there_is_none_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERFS_LANE", "0")
+    assert pages_with_lane(CONFIG) == 0
+
+
+def test_there_is_none_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(natively, "COMPILED", "layerfs.lane._no_such_module")
+    assert pages_with_lane(CONFIG) == 0
+
+
+def test_there_is_none_where_sockets_take_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(natively, "passing_pages", lambda: natively.LEAST_PAGES - 1)
+    assert pages_with_lane(CONFIG) == 0
