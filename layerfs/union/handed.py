@@ -12,6 +12,7 @@ from layerfs.union.layers import DirTree, Part
 from layerfs.union.state import Overlay
 
 ASK: Final = 0x7FFFFFFF  # a place: only the union knows
+DEVICES: Final = 1 << 64  # st_dev of the host; images have numbers of another kind
 SUBDIRECTORY: Final = 0x40000000  # beside the index of a share: the name is a directory there
 
 
@@ -38,7 +39,8 @@ def handed(ov: Overlay, node: Directory) -> Handed | None:
         for where in listing.names.values()
     ]
     parent = node.ino if node.parent is None else node.parent.ino
-    return Handed(list(listing.names), places, lowers, parent, ranks)
+    hosts = {device: rank for device, rank in ranks.items() if 0 <= device < DEVICES}
+    return Handed(list(listing.names), places, lowers, parent, hosts)
 
 
 def _subdirectory(place: int) -> int:

@@ -27,6 +27,16 @@ def test_each_name_is_at_the_layer_that_shows_it_and_the_uppers_are_the_unions(s
         assert found.parent == 1 and len(found.ranks) == 1
 
 
+def test_filesystems_of_images_are_left_out(scratch: Path) -> None:
+    """A front was told their numbers, which are no devices, and refused: the first lookup was an EIO."""
+    with Box(scratch, TOP) as box:
+        for device in (-1, 1 << 64):
+            box.ov.numbers.of(device, 7)
+        box.union.names(1)
+        found = box.union.hand_over(box.union.root())
+        assert found is not None and len(found.ranks) == 1
+
+
 def test_a_removed_directory_has_nothing_to_hand_over(scratch: Path) -> None:
     with Box(scratch, {b"d/f": file(b"x")}) as box:
         with box.node(b"d") as node:
