@@ -226,9 +226,8 @@ class Table:
     """
 
     __slots__ = (
-        "_evicting", "_files", "_fresh", "_handles", "_owned", "_parked", "_parked_names", "_peak", "adopt", "close_last",
-        "front",
-        "nodes", "parked_limit",
+        "_evicting", "_files", "_fresh", "_handles", "_owned", "_parked", "_parked_names", "_peak", "adopt",
+        "close_last", "front", "nodes", "parked_limit",
     )  # fmt: skip
 
     def __init__(self, handles: Handles, files: "Pool") -> None:
