@@ -30,6 +30,7 @@ _SWITCHES: Final = {
     "-f": "foreground",
     "--foreground": "foreground",
     "--debug": "debug",
+    "--lane": "lane",
     "--no-lane": "no_lane",
     "--no-deps": "no_deps",
     "-q": "quiet",
@@ -57,7 +58,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
     parser.add_argument("--log", metavar="FILE", help="where the FUSE server writes its log")
     parser.add_argument("--debug", action="store_true", help="log every request")
-    parser.add_argument("--no-lane", action="store_true", help="answer no FUSE request natively, which is slower")
+    parser.add_argument("--lane", action="store_true", help="answer what can be answered natively (new: a trial)")
+    parser.add_argument("--no-lane", action="store_true", help="answer no FUSE request natively (the default)")
     add_package_options(parser)
     parser.set_defaults(usage=parser.error)
 
@@ -77,7 +79,7 @@ def quick(arguments: Sequence[str]) -> SimpleNamespace | None:
         paths=words.paths,
         options=words.values.get("options", []),
         **{name: words.last(name) for name in ("upper", "work", "driver", "log")},
-        **{name: name in words.switches for name in ("foreground", "debug", "no_lane", "no_deps", "quiet")},
+        **{name: name in words.switches for name in ("foreground", "debug", "lane", "no_lane", "no_deps", "quiet")},
         usage=_usage,
     )
 
@@ -105,8 +107,8 @@ def run(arguments: "Arguments") -> int:
     if arguments.driver:
         asked = f"asked for by --driver={arguments.driver}"
         wanted = replace(wanted, driver=Driver(arguments.driver), asked=asked)
-    if arguments.no_lane:
-        wanted = replace(wanted, attach=replace(wanted.attach, lane=False))
+    if arguments.lane or arguments.no_lane:
+        wanted = replace(wanted, attach=replace(wanted.attach, lane=not arguments.no_lane))
     found = Complete(wanted.stack) if arguments.no_deps else complete(wanted.stack)
     process = Process(arguments.foreground, arguments.debug or options.debug, log)
     mount(replace(wanted, stack=found.stack), process, Complete(found.stack) if arguments.quiet else found)

@@ -1,7 +1,8 @@
 """Whether requests are answered natively, and how a lane is opened.
 
-A lane is what is used unless somebody says `--no-lane`, wants each request logged, or has no compiled part; also where
-the sockets of this host take too little at once. Everything works without one, slower.
+A lane is used where somebody asks for it (`--lane`), unless each request is to be logged, there is no compiled part, or
+the sockets of this host take too little at once. Everything works without one. It is not the default yet: it was not
+measured on a quiet machine, and creating and removing files cost more with it (ARCHITECTURE.md).
 """
 
 import os
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
     from layerfs.lane.lane import Lane
 
 COMPILED: Final = "layerfs.lane._lane"
-SWITCH: Final = "LAYERFS_LANE"  # in the environment; 0 is what `--no-lane` says
+SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server: 1 is what `--lane` says, 0 what `--no-lane` does
 LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
 FILES: Final = 1024  # descriptors of open files that a lane holds at most; guessed
 
 
 def pages_with_lane(config: ServeConfig) -> int:
     """Return how many pages of data a message may have where there is to be a lane; 0 where there is to be none."""
-    if not config.lane or config.debug or os.environ.get(SWITCH) == "0" or find_spec(COMPILED) is None:
+    said = os.environ.get(SWITCH)
+    if said == "0" or not (config.lane or said == "1") or config.debug or find_spec(COMPILED) is None:
         return 0
     pages = passing_pages()
     return pages if pages >= LEAST_PAGES else 0

@@ -329,6 +329,7 @@ _ATTACH: Final[_Table] = {
     "allow_other": ("allow_other", _choice({"": True, "1": True, "0": False})),
     "max_read": ("max_read", _number(4096, 2**31 - 1)),
     "unchecked": ("unchecked", _present),
+    "lane": ("lane", _present),
     "nolane": ("lane", _absent),
 }
 _REFUSED: Final = {

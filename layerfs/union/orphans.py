@@ -9,8 +9,9 @@ and its descriptor may be closed as that of any other file.
 import errno
 import os
 
-from layerfs.union.inodes import File, KeptAt
+from layerfs.union.inodes import File
 from layerfs.union.layers import DirTree, Part
+from layerfs.union.open_state import KeptAt
 from layerfs.union.opened import Handle
 from layerfs.union.state import Overlay, Writable
 

@@ -10,7 +10,8 @@ import stat
 from itertools import islice
 
 from layerfs.union import opened
-from layerfs.union.inodes import File, Node, Opened
+from layerfs.union.inodes import File, Node
+from layerfs.union.open_state import Opened
 from layerfs.value import value
 
 

@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from layerfs.errors import InvalidArgument
 from layerfs.model import Stack
@@ -22,6 +22,7 @@ from layerfs.union.opened import Handle
 from layerfs.union.opening import Opener, open_stack
 from layerfs.union.options import UnionOptions
 from layerfs.union.readdir import listing_of, load_stepwise, parts_of
+from layerfs.union.room import with_room
 from layerfs.union.setid import Who, drop_at_write
 from layerfs.union.state import Attributes, Job, Overlay, Writable
 from layerfs.union.validate import validate
@@ -33,25 +34,6 @@ else:  # a mount is opened, and answers looks, without the 12 modules that read 
     attrs, copyup, data, metacopy, mutate, removal, rename = later(
         "layerfs.union", "attrs copyup data metacopy mutate removal rename"
     )
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _with_room(method: Callable[Concatenate["Union", P], T]) -> Callable[Concatenate["Union", P], T]:
-    """Try a method again when no descriptor was left, after closing what can be opened again."""
-
-    def retrying(self: "Union", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(self, *args, **kwargs)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-        self._ov.make_room()
-        return method(self, *args, **kwargs)
-
-    functools.update_wrapper(retrying, method)
-    return retrying
 
 
 class Union:
@@ -212,7 +194,7 @@ class Union:
         """Stat by number; st_ino and st_dev in it are the layer's own."""
         return attributes(self._ov, self._ov.node(ino))
 
-    @_with_room
+    @with_room
     def set_attributes(self, ino: int, change: "attrs.Change") -> Attributes:
         """Change attributes; the file is copied up first."""
         return attrs.set_attributes(self._writable(), self._ov.node(ino), change)
@@ -221,22 +203,22 @@ class Union:
         """Tell whether a change says nothing new."""
         return attrs.is_idle(self._ov, self._ov.node(ino), change)
 
-    @_with_room
+    @with_room
     def readlink(self, ino: int) -> bytes:
         """Return a symlink's target. ESTALE if its name was given to another one in its layer."""
         return attrs.read_link(self._ov, self.file(ino))
 
-    @_with_room
+    @with_room
     def get_xattr(self, ino: int, name: bytes) -> bytes:
         """Read an extended attribute; ENODATA if absent."""
         return attrs.get_xattr(self._ov, self._ov.node(ino), name)
 
-    @_with_room
+    @with_room
     def list_xattrs(self, ino: int) -> list[bytes]:
         """List extended attributes, the overlay's own marks left out."""
         return attrs.list_xattrs(self._ov, self._ov.node(ino))
 
-    @_with_room
+    @with_room
     def set_xattr(self, ino: int, name: bytes, value: bytes, who: Who = Who.PRIVILEGED) -> None:
         """Set an extended attribute; an ACL of an outsider takes setgid."""
         attrs.set_xattr(self._writable(), self._ov.node(ino), name, value, who)
@@ -251,7 +233,7 @@ class Union:
 
     # Changes
 
-    @_with_room
+    @with_room
     def create(self, parent: int, name: bytes, mode: int, caller: "mutate.Caller") -> File:
         """Make an empty regular file, opened for reading and writing; pair it with `release`."""
         ov = self._writable()
@@ -260,34 +242,34 @@ class Union:
         data.adopt_fd(ov, node, fd)
         return node
 
-    @_with_room
+    @with_room
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: "mutate.Caller") -> Node:
         """Make a device, FIFO, socket or regular file."""
         return mutate.mknod(self._writable(), self._ov.directory(parent), name, mode, rdev, caller)
 
-    @_with_room
+    @with_room
     def mkdir(self, parent: int, name: bytes, mode: int, caller: "mutate.Caller") -> Node:
         """Make a directory."""
         return mutate.mkdir(self._writable(), self._ov.directory(parent), name, mode, caller)
 
-    @_with_room
+    @with_room
     def symlink(self, parent: int, name: bytes, target: bytes, caller: "mutate.Caller") -> Node:
         """Make a symlink."""
         return mutate.symlink(self._writable(), self._ov.directory(parent), name, target, caller)
 
-    @_with_room
+    @with_room
     def link(self, ino: int, parent: int, name: bytes) -> Node:
         """Give a file one more name and return it."""
         node = self.file(ino)
         mutate.link(self._writable(), node, self._ov.directory(parent), name)
         return node
 
-    @_with_room
+    @with_room
     def unlink(self, parent: int, name: bytes) -> None:
         """Remove a file's name."""
         removal.unlink(self._writable(), self._ov.directory(parent), name)
 
-    @_with_room
+    @with_room
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""
         removal.rmdir(self._writable(), self._ov.directory(parent), name)
@@ -314,7 +296,7 @@ class Union:
             return node
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
 
-    @_with_room
+    @with_room
     def open_file(self, ino: int, flags: int) -> File:
         """Open a regular file's data; pair it with `release`."""
         node = self.file(ino)
@@ -324,12 +306,12 @@ class Union:
             data.open_file(self._ov, node)
         return node
 
-    @_with_room
+    @with_room
     def data_handle(self, ino: int) -> Handle:
         """Return what an open file's data is read from."""
         return data.handle_of(self._ov, self.file(ino))
 
-    @_with_room
+    @with_room
     def writable_fd(self, ino: int) -> int:
         """Return the descriptor that an open file's data is written to."""
         return data.writable_fd(self._writable(), self.file(ino))
@@ -345,12 +327,12 @@ class Union:
         is_lower = node.is_regular and copyup.needs_copy_up(node) and not self.read_only
         return is_lower and attributes(self._ov, node).st_size >= size
 
-    @_with_room
+    @with_room
     def completion(self, node: File, size: int) -> "metacopy.Completion | None":
         """Begin to give an upper file that is only metadata, of at least `size` bytes, its data; None for any other."""
         return metacopy.completion(self._writable(), node, size)
 
-    @_with_room
+    @with_room
     def stage(self, node: File, size: int | None = None) -> "copyup.Staged | None":
         """Begin a copy-up whose data another thread may copy (`Staged.copy`); None if there is nothing to do.
 
@@ -363,7 +345,7 @@ class Union:
         """Finish a copy-up: the upper has the file now."""
         copyup.adopt(staged)
 
-    @_with_room
+    @with_room
     def drop_sxid(self, ino: int, who: Who) -> None:
         """Clear setuid and setgid of an open file that an unprivileged caller writes to."""
         ov, node = self._writable(), self.file(ino)

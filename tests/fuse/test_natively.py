@@ -6,14 +6,14 @@ from layerfs.fuse import natively
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.natively import pages_with_lane
 
-CONFIG = ServeConfig(b"/nowhere")
+CONFIG = ServeConfig(b"/nowhere", lane=True)
 
 
 def test_messages_have_as_many_pages_as_the_sockets_take() -> None:
     assert natively.LEAST_PAGES <= pages_with_lane(CONFIG) <= 64
 
 
-@pytest.mark.parametrize("config", [ServeConfig(b"/nowhere", lane=False), ServeConfig(b"/nowhere", debug=True)])
+@pytest.mark.parametrize("config", [ServeConfig(b"/nowhere"), ServeConfig(b"/nowhere", lane=True, debug=True)])
 def test_there_is_none_where_it_is_not_wanted_or_each_request_is_to_be_logged(config: ServeConfig) -> None:
     assert pages_with_lane(config) == 0
 
@@ -21,6 +21,11 @@ def test_there_is_none_where_it_is_not_wanted_or_each_request_is_to_be_logged(co
 def test_there_is_none_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERFS_LANE", "0")
     assert pages_with_lane(CONFIG) == 0
+
+
+def test_there_is_one_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERFS_LANE", "1")
+    assert pages_with_lane(ServeConfig(b"/nowhere")) >= natively.LEAST_PAGES
 
 
 def test_there_is_none_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def test_a_storm_of_changes_beside_a_kernel_that_forgets(lane: str, scratch: Pat
         (scratch / f"lower/d/f{number}").write_bytes(content(f"f{number}"))
     (scratch / "lower/d/link-to").symlink_to("target")
     options = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work"
-    switches = ["--no-lane"] if lane == "nolane" else []
+    switches = ["--lane"] if lane == "lane" else ["--no-lane"]
     subprocess.run([BIN / "layerfs", "mount", "--driver=fuse", *switches, "-o", options, mountpoint], check=True)
     gone: set[str] = set()
     try:
