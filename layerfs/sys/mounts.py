@@ -1,4 +1,4 @@
-"""What is mounted, mounting and unmounting: mountinfo, mount(2), umount2(2), bind mounts.
+"""Mounting and unmounting: mount(2), umount2(2), bind mounts. What is mounted is read by `layerfs.sys.mountinfo`.
 
 `Mount` values of all types but overlay are acted on here. Kernel overlayfs is in `layerfs.sys.overlay`.
 """
@@ -12,7 +12,9 @@ from enum import IntFlag
 
 from layerfs.model import Mount
 from layerfs.sys.libc import call
-from layerfs.value import value
+from layerfs.sys.mountinfo import MountInfo as MountInfo
+from layerfs.sys.mountinfo import mountinfo as mountinfo
+from layerfs.sys.mountinfo import parse_mountinfo as parse_mountinfo
 
 UMOUNT_NOFOLLOW = 8
 MNT_DETACH = 2
@@ -82,57 +84,6 @@ _CLEARS = {
     "nostrictatime": MountFlag.STRICTATIME,
     "nolazytime": MountFlag.LAZYTIME,
 }
-
-
-@value
-class MountInfo:
-    """One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)), unescaped.
-
-    `fields` are the optional ones, such as b"shared:1"; `device` is (major, minor).
-    """
-
-    id: int
-    parent: int
-    device: tuple[int, int]
-    root: bytes
-    target: bytes
-    options: tuple[bytes, ...]
-    fields: tuple[bytes, ...]
-    type: bytes
-    source: bytes
-    super_options: tuple[bytes, ...]
-
-
-def mountinfo(pid: int | None = None) -> list[MountInfo]:
-    """Return what is mounted in the mount namespace of a process, in the kernel's order (later hides earlier)."""
-    with open(f"/proc/{pid or 'self'}/mountinfo", "rb") as file:
-        return [parse_mountinfo(line) for line in file.read().split(b"\n") if line]
-
-
-def parse_mountinfo(line: bytes) -> MountInfo:
-    """Return one line of mountinfo as a value; ValueError if it is none."""
-    # The optional fields end at the first lone "-", which no escaped field before it can be.
-    head, _, tail = line.partition(b" - ")
-    number, parent, device, root, target, options, *fields = head.split(b" ")
-    kind, source, super_options = tail.split(b" ", 2)
-    major, minor = device.split(b":")
-    return MountInfo(
-        id=int(number),
-        parent=int(parent),
-        device=(int(major), int(minor)),
-        root=_unescape(root),
-        target=_unescape(target),
-        options=tuple(options.split(b",")),
-        fields=tuple(fields),
-        type=_unescape(kind),
-        source=_unescape(source),
-        super_options=tuple(_unescape(option) for option in super_options.split(b",")),
-    )
-
-
-def _unescape(field: bytes) -> bytes:
-    """Undo mangle(): space, tab, newline, backslash and # stand as three octal digits."""
-    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
 
 
 def overlay_upon(directory: bytes) -> MountInfo | None:

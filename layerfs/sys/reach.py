@@ -7,11 +7,12 @@ it leads into one, a child asks (`layerfs.sys.ask`). That one answers now is no 
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from layerfs.errors import NotReady
-from layerfs.sys.mounts import MountInfo, parse_mountinfo
+from layerfs.sys.mountinfo import MountInfo, parse_mountinfo
 
 TIMEOUT: Final = 2.0  # s; guessed
 # Types, by how their names begin, whose answers come from a server.
@@ -26,8 +27,7 @@ def see_that_they_answer(paths: Iterable[bytes]) -> None:
     Whatever else is wrong with a path is told by whoever uses it. Only in a process of one thread.
     """
     served = {info.target: info for info in _served()}
-    absolute = [os.path.join(os.getcwdb(), path) for path in paths] if served else []  # who asks is elsewhere
-    met = [(path, info) for path in absolute if (info := _first_served(path, served)) is not None]
+    met = [(path, info) for path in _absolute(paths) if (info := _first_served(path, served))] if served else []
     if not met:
         return
     from layerfs.sys.ask import ask
@@ -38,9 +38,19 @@ def see_that_they_answer(paths: Iterable[bytes]) -> None:
             raise _silent(path, info)
 
 
+def _absolute(paths: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield paths from the root on, since who asks is elsewhere; none from a working directory that is gone."""
+    for path in paths:
+        if path.startswith(b"/"):
+            yield path
+        else:
+            with suppress(FileNotFoundError):
+                yield os.path.join(os.getcwdb(), path)
+
+
 def _served() -> Iterator[MountInfo]:
     """Yield the mounts whose answers come from a server; the other lines are not even taken apart."""
-    with open("/proc/self/mountinfo", "rb") as file:
+    with suppress(FileNotFoundError), open("/proc/self/mountinfo", "rb") as file:  # no /proc: others say so
         for line in file:
             if line.partition(b" - ")[2].startswith(SERVED):
                 yield parse_mountinfo(line.rstrip(b"\n"))

@@ -28,6 +28,10 @@ GIVEN = {
     ("work.py", "os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"),
     # In this user's own runtime directory.
     ("work.py", "os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 384)"),
+    # Of an open directory, by its descriptor.
+    ("claim.py", "os.setxattr(upper, CLAIM, own, os.XATTR_CREATE)"), ("claim.py", "os.setxattr(upper, CLAIM, own)"),
+    ("claim.py", "os.setxattr(upper, CLAIM, own_process().spell(), os.XATTR_REPLACE)"),
+    ("claim.py", "os.getxattr(upper, CLAIM)"), ("claim.py", "os.removexattr(upper, CLAIM)"),
 }  # fmt: skip
 
 

@@ -1,0 +1,56 @@
+"""What is mounted: /proc/PID/mountinfo. Nothing here needs ctypes, which takes milliseconds to import."""
+
+import re
+
+from layerfs.value import value
+
+
+@value
+class MountInfo:
+    """One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)), unescaped.
+
+    `fields` are the optional ones, such as b"shared:1"; `device` is (major, minor).
+    """
+
+    id: int
+    parent: int
+    device: tuple[int, int]
+    root: bytes
+    target: bytes
+    options: tuple[bytes, ...]
+    fields: tuple[bytes, ...]
+    type: bytes
+    source: bytes
+    super_options: tuple[bytes, ...]
+
+
+def mountinfo(pid: int | None = None) -> list[MountInfo]:
+    """Return what is mounted in the mount namespace of a process, in the kernel's order (later hides earlier)."""
+    with open(f"/proc/{pid or 'self'}/mountinfo", "rb") as file:
+        return [parse_mountinfo(line) for line in file.read().split(b"\n") if line]
+
+
+def parse_mountinfo(line: bytes) -> MountInfo:
+    """Return one line of mountinfo as a value; ValueError if it is none."""
+    # The optional fields end at the first lone "-", which no escaped field before it can be.
+    head, _, tail = line.partition(b" - ")
+    number, parent, device, root, target, options, *fields = head.split(b" ")
+    kind, source, super_options = tail.split(b" ", 2)
+    major, minor = device.split(b":")
+    return MountInfo(
+        id=int(number),
+        parent=int(parent),
+        device=(int(major), int(minor)),
+        root=_unescape(root),
+        target=_unescape(target),
+        options=tuple(options.split(b",")),
+        fields=tuple(fields),
+        type=_unescape(kind),
+        source=_unescape(source),
+        super_options=tuple(_unescape(option) for option in super_options.split(b",")),
+    )
+
+
+def _unescape(field: bytes) -> bytes:
+    """Undo mangle(): space, tab, newline, backslash and # stand as three octal digits."""
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
