@@ -184,7 +184,7 @@ def test_a_persons_unmount_by_fusermount_goes_by_pinned_steps_too(scratch: Path,
     assert len(mounted(scratch / "other/mnt")) == 1
     for name in ("own", "other"):
         # The server may ask for its mount's root once as it starts, and keep it busy for a moment.
-        command = [sys.executable, "-c", code, scratch / name / "mnt"]
+        command: list[str | Path] = [sys.executable, "-c", code, scratch / name / "mnt"]
         wait_until(partial(_succeeds, person, command), "the unmount")
         assert mounted(scratch / name / "mnt") == []
 
