@@ -6,7 +6,6 @@ measured on a quiet machine, and creating and removing files cost more with it (
 """
 
 import os
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from layerfs.fuse import wire
@@ -25,7 +24,11 @@ FILES: Final = 1024  # descriptors of open files that a lane holds at most; gues
 def pages_with_lane(config: ServeConfig) -> int:
     """Return how many pages of data a message may have where there is to be a lane; 0 where there is to be none."""
     said = os.environ.get(SWITCH)
-    if said == "0" or not (config.lane or said == "1") or config.debug or find_spec(COMPILED) is None:
+    if said == "0" or not (config.lane or said == "1") or config.debug:
+        return 0
+    from importlib.util import find_spec  # every server comes to this module as it starts, most without a lane
+
+    if find_spec(COMPILED) is None:
         return 0
     pages = passing_pages()
     return pages if pages >= LEAST_PAGES else 0

@@ -19,7 +19,7 @@ from typing import Final
 from layerfs.plan.units import Units, chance_of
 
 LAYER_PRICE: Final = 64 << 10  # bytes; guessed: what a layer more costs each mount, in bytes that take as long to fetch
-MOVE_PRICE: Final = 0.1  # for each byte sent now; a division lives for about ten builds: from 3 to 30 cost the same
+MOVE_PRICE: Final = 0.1  # for each byte sent now; a division lives for about ten builds; guessed
 
 Assignment = list[int]
 
