@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound, Unsupported
 from layerfs.spec.attach import AttachOptions
+from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import MountFlag, mount_raw
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def check_mountpoint(mountpoint: bytes) -> int:
     except FileNotFoundError:
         raise NotFound(f"no such mountpoint: {os.fsdecode(mountpoint)}", "make the directory first") from None
     except OSError as error:
-        if error.errno != errno.ENOTCONN:
+        if error.errno not in DEAD:
             raise
         text = f"{os.fsdecode(mountpoint)} is a mount whose server is dead"
         raise InvalidArgument(text, f"layerfs umount {os.fsdecode(mountpoint)}") from None

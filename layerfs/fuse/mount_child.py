@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from layerfs.sys.files import write_back
+from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import unmount
 
 FIRST: Final = 3  # descriptors from here on are closed in a child
@@ -89,7 +90,7 @@ def clear_dead_mount(mountpoint: bytes) -> bool:
     try:
         os.statvfs(mountpoint)  # asks the server, whatever the kernel has cached
     except OSError as error:
-        if error.errno == errno.ENOTCONN:
+        if error.errno in DEAD:
             unmount(mountpoint, lazy=True)
             return True
     return False

@@ -11,7 +11,7 @@ from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Record
 from layerfs.sys.ask import ask
-from layerfs.sys.mounts import MountInfo, mountinfo
+from layerfs.sys.mountinfo import DEAD, MountInfo, mountinfo
 
 FUSE_TYPE: Final = b"fuse.layerfs"
 TIMEOUT: Final = 2.0  # s; a mount that takes longer to answer one statfs is in trouble; guessed
@@ -56,11 +56,11 @@ def survey(timeout: float = TIMEOUT) -> list[MountState]:
 
     All of them are asked at once, in a child: an answer that never comes must hang nobody.
     """
+    records = registry.records()  # first: a mount is made before its record
     mounted = {info.id: info for info in mountinfo()}
-    newest = registry.current()
+    newest = {record.mount_id: record for record in records}
     recorded = [
-        (record, _mount_of(record, mounted) if newest.get(record.mount_id) == record else None)
-        for record in registry.records()
+        (record, _mount_of(record, mounted) if newest[record.mount_id] == record else None) for record in records
     ]
     ours = {info.id for _, info in recorded if info is not None}
     strangers = [info for info in mounted.values() if info.type == FUSE_TYPE and info.id not in ours]
@@ -101,6 +101,8 @@ def _absent(record: Record) -> Health:
         return Health.ELSEWHERE
     if record.pid == 0 or not record.alive:
         return Health.UNMOUNTED
+    if not record.is_of_these_pids:
+        return Health.ELSEWHERE
     if record.driver is Driver.KERNEL:  # its server is where no mounts are
         return Health.DETACHED
     try:
@@ -112,7 +114,7 @@ def _absent(record: Record) -> Health:
 
 def _heard(answer: int | None) -> Health:
     """Return what an answer to statvfs says, which the kernel never gives from a cache."""
-    if answer in (errno.ENOTCONN, errno.ECONNABORTED):
+    if answer in DEAD:
         return Health.DEAD
     if answer in (0, errno.EACCES):  # EACCES: somebody else's, who lets nobody in: the kernel answers, not the server
         return Health.SERVING

@@ -1,6 +1,5 @@
 """Checks before anything is mounted: what stands in the way, with paths as the user gave them."""
 
-import errno
 import os
 from typing import Final
 
@@ -10,6 +9,7 @@ from layerfs.model import Stack
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Record
 from layerfs.spec.options import MountRequest
+from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import mountinfo, overlay_upon, unmount
 
 UNMOUNT: Final = "unmount that first, or take another upper and work directory"
@@ -70,7 +70,7 @@ def _clear_dead(mountpoint: bytes) -> None:
     try:
         os.statvfs(mountpoint)
     except OSError as error:
-        record = record_at(mountpoint) if error.errno == errno.ENOTCONN else None
+        record = record_at(mountpoint) if error.errno in DEAD else None
         if record is not None and not record.alive and any(info.id == record.mount_id for info in mountinfo()):
             unmount(mountpoint, lazy=True)
             registry.remove(record)

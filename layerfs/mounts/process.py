@@ -1,6 +1,5 @@
 """The process that serves one FUSE mount: detached from its parent, recorded, and nothing left at its end."""
 
-import errno
 import gc
 import os
 import sys
@@ -15,6 +14,7 @@ from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.starter import Ready
 from layerfs.spec.options import MountRequest, generic_words
+from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import MountFlag, unmount
 from layerfs.sys.private import runtime_directory
 from layerfs.value import replace, value
@@ -119,7 +119,8 @@ class Server:
         with self._recorded(process) as record:
             self._union.claim()  # which names our parent so far
             ready()
-            registry.prune()
+            with suppress(OSError):  # a mount is served whatever becomes of the records
+                registry.prune()
             self._serve(process, record)
 
     def let_go(self) -> None:
@@ -225,7 +226,7 @@ def _is_dead(mountpoint: bytes) -> bool:
     try:
         os.statvfs(mountpoint)  # asks the server, whatever the kernel has cached
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        return error.errno in DEAD
     return False
 
 

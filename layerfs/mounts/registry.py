@@ -17,6 +17,7 @@ from layerfs.model import Driver, Stack
 from layerfs.sys.files import open_regular, write_whole
 from layerfs.sys.mounts import mountinfo
 from layerfs.sys.private import runtime_directories, runtime_directory
+from layerfs.sys.process_id import FIRST_PIDS, ProcessId, boot, has_processes, pid_namespace
 from layerfs.sys.process_id import birth as birth
 from layerfs.value import fields_of, value
 
@@ -32,7 +33,7 @@ class Record:
 
     `namespace` is the mount namespace it was made in, by the inode number of /proc/PID/ns/mnt. `started` in seconds
     since 1970. `options` are the generic mount options, for people to read; `image` is the topmost layer, if that is a
-    file.
+    file. `pids` is the pid namespace in which the server is `pid`, 0 where an older version did not say.
     """
 
     mountpoint: bytes
@@ -47,11 +48,19 @@ class Record:
     options: str
     log: bytes | None = None
     image: bytes | None = None
+    pids: int = 0
 
     @property
     def alive(self) -> bool:
-        """Whether the recorded server still runs; where there is none, none is needed."""
-        return self.pid == 0 or birth(self.pid) == self.born
+        """Whether the recorded server still runs, or may, being out of sight; where there is none, none is needed."""
+        if self.pid == 0 or self.is_of_these_pids:
+            return self.pid == 0 or birth(self.pid) == self.born
+        return pid_namespace() != FIRST_PIDS or ProcessId(boot(), self.pids, self.pid, self.born).lasts
+
+    @property
+    def is_of_these_pids(self) -> bool:
+        """Whether `pid` means the server here, and not in a container's pid namespace."""
+        return self.pids in (0, pid_namespace())
 
 
 def new_record(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options: str, server: int = 0) -> Record:
@@ -70,6 +79,7 @@ def new_record(mountpoint: bytes, driver: Driver, why: str, stack: Stack, option
         started=time.time(),
         options=options,
         image=None if _is_directory(stack.lowers[0]) else stack.lowers[0],
+        pids=pid_namespace(),
     )
 
 
@@ -132,20 +142,39 @@ def current() -> dict[int, Record]:
 
 
 def prune() -> None:
-    """Remove records of mounts that are gone, having been unmounted past us or after their server's crash."""
+    """Remove records of mounts that are gone, having been unmounted past us or after their server's crash.
+
+    In another mount namespace the mount that a crash left may still stand, and is told from others by its record.
+    """
+    recorded = records()  # first: a mount is made before its record
     mounted = {info.id for info in mountinfo()}
-    here, newest = namespace(), current()
-    for record in records():
-        gone = record.namespace == here if record.pid == 0 else not record.alive
-        if gone and (record.mount_id not in mounted or newest.get(record.mount_id, record) != record):
+    newest = {record.mount_id: record for record in recorded}
+    here = namespace()
+    for record in recorded:
+        if record.pid != 0 and record.alive:
+            continue
+        if newest[record.mount_id] != record:
+            gone = True
+        elif record.namespace == here:
+            gone = record.mount_id not in mounted
+        else:
+            gone = record.pid != 0 and not has_processes(record.namespace)
+        if gone:
             remove(record)
 
 
 def _records() -> Iterator[Record]:
     for directory in runtime_directories():
-        for name in os.listdir(directory):
+        for name in _names(directory):
             if name.endswith(SUFFIX) and (record := _load(os.path.join(directory, name))):
                 yield record
+
+
+def _names(directory: bytes) -> list[bytes]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:  # somebody has moved it away this moment
+        return []
 
 
 def key(record: Record) -> bytes:

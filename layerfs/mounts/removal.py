@@ -119,7 +119,7 @@ def locate(path: bytes) -> tuple[bytes, MountInfo | None]:
 
 def _open_server(record: Record | None) -> int | None:
     """Return a pidfd of a living server."""
-    if record is None or not record.pid:
+    if record is None or not record.pid or not record.is_of_these_pids:
         return None
     try:
         fd = os.pidfd_open(record.pid)

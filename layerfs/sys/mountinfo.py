@@ -1,8 +1,14 @@
 """What is mounted: /proc/PID/mountinfo. Nothing here needs ctypes, which takes milliseconds to import."""
 
+import errno
 import re
+from typing import Final
 
 from layerfs.value import value
+
+# What a FUSE mount whose server is gone answers to statvfs(2), which is never answered from a cache: to those who come
+# after the last copy of the device was closed, and to those who were waiting then.
+DEAD: Final = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 @value

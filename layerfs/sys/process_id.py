@@ -5,12 +5,14 @@ unless /proc is mounted with `hidepid`: a process that is hidden counts as ended
 """
 
 import os
+from contextlib import suppress
 from functools import cache
 from typing import Final
 
 from layerfs.value import value
 
 STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 22 of proc_pid_stat(5)
+FIRST_PIDS: Final = 0xEFFFFFFC  # linux/proc_ns.h: PROC_PID_INIT_INO; from this pid namespace all are seen
 _BOOT: Final = "/proc/sys/kernel/random/boot_id"
 _FIELDS: Final = 4
 
@@ -41,9 +43,9 @@ class ProcessId:
     @property
     def lasts(self) -> bool:
         """Whether the process runs, as far as it can be seen from here: not from a container's pid namespace."""
-        if self.boot != _boot():
+        if self.boot != boot():
             return False
-        if self.namespace == _namespace():
+        if self.namespace == pid_namespace():
             return birth(self.pid) == self.born
         return any(name.isdigit() and self._is(int(name)) for name in os.listdir("/proc"))
 
@@ -75,7 +77,7 @@ def own_process() -> ProcessId:
     """Return this process; or the one that has said, before it forked us, that it lasts as long as we do."""
     if _spoken_for is not None:
         return _spoken_for
-    return ProcessId(_boot(), _namespace(), os.getpid(), birth(os.getpid()))
+    return ProcessId(boot(), pid_namespace(), os.getpid(), birth(os.getpid()))
 
 
 def speak_for_children() -> None:
@@ -85,10 +87,26 @@ def speak_for_children() -> None:
 
 
 @cache
-def _boot() -> bytes:
+def boot() -> bytes:
+    """Return the id of this boot."""
     with open(_BOOT, "rb") as file:
         return file.read().strip()
 
 
-def _namespace() -> int:
+def pid_namespace() -> int:
+    """Return the number of this process's pid namespace."""
     return os.stat("/proc/self/ns/pid").st_ino
+
+
+def has_processes(mount_namespace: int) -> bool:
+    """Tell whether a mount namespace [inode number of /proc/PID/ns/mnt] may still have a process, as seen from here.
+
+    Of another user's processes nothing is known, so they count for none. Where not all processes are seen it may.
+    """
+    if pid_namespace() != FIRST_PIDS:
+        return True
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended, or is somebody else's
+            if os.stat(f"/proc/{name}/ns/mnt").st_ino == mount_namespace:
+                return True
+    return False

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -339,7 +340,14 @@ def test_options_are_listed(place: Place, program: str) -> None:
 def in_the_foreground(place: Place, *words: str | Path) -> "subprocess.Popen[bytes]":
     command = [BIN / "layerfs", "mount", "-f", "--driver=fuse", *words, *place.layers, place.mnt]
     server = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE)
-    wait_until(lambda: place.status().get("pid") == server.pid)
+    assert server.stderr is not None
+    with ExitStack() as undo:
+        undo.callback(server.wait)
+        undo.callback(server.kill)
+        undo.callback(server.stderr.close)
+        wait_until(lambda: place.status().get("pid") == server.pid or server.poll() is not None)
+        assert server.returncode is None, server.stderr.read()
+        undo.pop_all()
     return server
 
 
@@ -348,6 +356,9 @@ def test_what_a_crash_left_is_cleared_away_by_the_next_one_in_the_foreground(pla
     with in_the_foreground(place) as first:
         first.kill()
     assert is_mounted(place.mnt)
+    elsewhere: list[str | Path] = ["unshare", "--mount", "--propagation=private", BIN / "layerfs", "cache", "gc"]
+    environment = {**os.environ, "LAYERFS_CACHE": str(place.base / "cache")}
+    subprocess.run(elsewhere, check=True, capture_output=True, env=environment)  # looks through what is on record
     with in_the_foreground(place) as second:
         assert read(place.mnt) == MERGED
         place.do("umount", place.mnt)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
 from layerfs.mounts.registry import Record, birth, mount_id
-from layerfs.sys import private
+from layerfs.sys import private, process_id
 from layerfs.sys.mounts import mountinfo
 from layerfs.value import replace
+from tests.host import require
 
 RECORD = Record(
     mountpoint=b"/mnt/\xff name",
@@ -103,6 +106,55 @@ def test_pruning_takes_what_has_neither_server_nor_mount() -> None:
         registry.save(record)
     registry.prune()
     assert set(registry.records()) == set(kept)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process in a mount namespace and a pid namespace of its own; it lasts until its stdin is closed."""
+    require("root")
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", "echo; read _"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"\n"
+        yield process
+
+
+def test_what_a_crash_left_in_another_mount_namespace_is_on_record_as_long_as_that_lasts(
+    elsewhere: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever starts there anew does not know that the dead mount is one of ours, and does not clear it away."""
+    monkeypatch.setattr(process_id, "FIRST_PIDS", process_id.pid_namespace())  # also in a container
+    there = os.stat(f"/proc/{elsewhere.pid}/ns/mnt").st_ino
+    dead = replace(RECORD, born=RECORD.born + 1, namespace=there)
+    registry.save(dead)
+    registry.prune()
+    assert registry.records() == [dead]
+    elsewhere.communicate(b"\n")
+    registry.prune()
+    assert registry.records() == []
+
+
+def test_a_server_that_is_out_of_sight_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that shares the directory sees no server of its host, and must not forget what those serve."""
+    hidden = replace(RECORD, pids=1, namespace=1, born=RECORD.born + 1)
+    registry.save(hidden)
+    monkeypatch.setattr(registry, "FIRST_PIDS", 0)  # as in a container, wherever this test runs
+    assert (hidden.alive, hidden.is_of_these_pids) == (True, False)
+    registry.prune()
+    assert registry.records() == [hidden]
+    monkeypatch.setattr(registry, "FIRST_PIDS", process_id.pid_namespace())  # where every process is in sight
+    monkeypatch.setattr(process_id, "FIRST_PIDS", process_id.pid_namespace())
+    assert not hidden.alive
+    registry.prune()
+    assert registry.records() == []
+
+
+def test_a_directory_that_goes_while_it_is_read_holds_no_entries(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that had just started ended by that."""
+    monkeypatch.setattr(registry, "runtime_directories", lambda: [bytes(runtime / "gone")])
+    assert registry.records() == []
+    registry.prune()
 
 
 @pytest.mark.parametrize(
