@@ -16,7 +16,7 @@ from layerfs.oci.closure import Chosen, Leaf, attestations, choose, leaves, load
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import Descriptor, Platform
 from layerfs.oci.images import SNAPSHOT, Image, Images
-from layerfs.oci.parallel import Progress, for_each_blob, silent
+from layerfs.oci.parallel import Progress, Stop, for_each_blob, silent
 from layerfs.oci.platforms import host_platform
 from layerfs.oci.sources import Source
 from layerfs.oci.streams import PIECE
@@ -34,6 +34,9 @@ class Blobs(Protocol):
 
     def fill(self, wanted: Descriptor, taking: Taking, told: Callable[[int], None]) -> None:
         """Write a blob's bytes from `taking.offset` on, or all again; `told` hears how many there are. NotFound."""
+
+    def resumes_after(self, error: BaseException) -> bool:
+        """Tell whether the next try goes on with what is there, so that whole blobs stay for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Intake:
     blobs: Blobs
     wishes: Wishes = ONLY_OURS
     progress: Progress = silent
-    check: Callable[[], None] = lambda: None
+    stop: Stop = field(default_factory=Stop)
     waived: list[tuple[bytes, str]] = field(default_factory=list)
 
     def take(self, names: Iterable[str], top: Descriptor) -> list[Image]:
@@ -68,9 +71,10 @@ class Intake:
             held.enter_context(unpacking(self.images.store))
             try:
                 return self._all(list(names) or [top.digest], top)
-            except BaseException:
+            except BaseException as error:
                 held.close()
-                self.images.drop(self._made)
+                if not self.blobs.resumes_after(error):
+                    self.images.drop(self._made)
                 raise
 
     def know(self, document: Descriptor, data: bytes) -> None:
@@ -84,14 +88,14 @@ class Intake:
         found = leaves(top, self._document, self.blobs.has)
         chosen = choose(found, self.wishes.platform or host_platform(), self._document)
         wanted = {each.digest: each for each in self._wanted(top, found, chosen)}
-        for_each_blob(wanted.values(), self._take)
+        for_each_blob(wanted.values(), self._take, self.stop)
         holds: list[str] = list(wanted)
         snapshotter = self.wishes.snapshotter
         if snapshotter is not None and chosen.config is not None:
             from layerfs.oci.unpack import Unpacking
 
             content, limits = self.images.store.content, self.wishes.limits
-            task = Unpacking(content, snapshotter, chosen, self.progress, self.check, limits)
+            task = Unpacking(content, snapshotter, chosen, self.progress, self.stop, limits)
             prefix = f"{SNAPSHOT}{snapshotter.name}/"
             try:
                 holds += [prefix + name for name in task.run()]
@@ -121,7 +125,7 @@ class Intake:
 
     def _take(self, wanted: Descriptor) -> None:
         """Take one blob in, and keep it."""
-        self.check()
+        self.stop()
         content = self.images.store.content
         if not self.images.has(wanted.digest):
             self._made.append(wanted.digest)
@@ -133,10 +137,11 @@ class Intake:
                 raise NotFound(said, "layerfs fetches from no address that an image names") from None
             raise
         self._held.callback(os.close, held)
+        self.stop()  # of who was not waited for
         self.progress("stored", wanted.digest, wanted.size, wanted.size)
 
     def _told(self, wanted: Descriptor, done: int) -> None:
-        self.check()
+        self.stop()
         self.progress("storing", wanted.digest, done, wanted.size)
 
 
@@ -172,9 +177,17 @@ class FromSource:
     def fill(self, wanted: Descriptor, taking: Taking, told: Callable[[int], None]) -> None:
         """Copy a blob."""
         taking.restart()
-        with self.source.open(wanted.digest) as read:
-            while piece := read(PIECE):
-                if taking.offset + len(piece) > wanted.size:
-                    raise Corrupt(f"blob {wanted.digest} has more than {wanted.size} bytes")
-                taking.write(piece)
-                told(taking.offset)
+        try:
+            with self.source.open(wanted.digest) as read:
+                while piece := read(PIECE):
+                    if taking.offset + len(piece) > wanted.size:
+                        raise Corrupt(f"blob {wanted.digest} has more than {wanted.size} bytes")
+                    taking.write(piece)
+                    told(taking.offset)
+        except BaseException:
+            taking.restart()  # the next one begins anew, so this would only take space
+            raise
+
+    def resumes_after(self, error: BaseException) -> bool:
+        """Say no: a copy begins anew."""
+        return False

@@ -5,9 +5,8 @@ anything else begins again. What was put together is checked by its digest, so a
 """
 
 import re
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from urllib3.exceptions import HTTPError
@@ -16,6 +15,7 @@ from layerfs.errors import Corrupt
 from layerfs.oci.connect import Interrupted
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import INDEXES, MANIFESTS, Descriptor
+from layerfs.oci.parallel import Stop
 from layerfs.oci.registry import Registry
 from layerfs.oci.transport import TRIES, Response, backoff
 from layerfs.store.content import Taking
@@ -29,7 +29,7 @@ class Remote:
     """The blobs of a repository."""
 
     registry: Registry
-    check: Callable[[], None] = lambda: None
+    stop: Stop = field(default_factory=Stop)
 
     def has(self, digest: Digest) -> bool:
         """Say that it is there: it is asked for anyway, and its absence is an error then."""
@@ -49,13 +49,18 @@ class Remote:
                 return self._fetch(wanted, taking, told)
             except (HTTPError, Interrupted, OSError) as error:
                 if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+                    taking.restart()  # a full disk is given back what this has taken of it
                     raise
                 failures = 1 if taking.offset > furthest else failures + 1  # what begins again is no progress
                 furthest = max(furthest, taking.offset)
                 if failures >= TRIES:
                     said = f"{self.registry.reference.host} breaks off blob {wanted.digest} again and again"
                     raise Interrupted(said, "begin again later: what is there is kept") from None
-                time.sleep(backoff(failures))
+                self.stop.wait(backoff(failures))
+
+    def resumes_after(self, error: BaseException) -> bool:
+        """Tell whether it only broke off: what is whole need not be fetched again then."""
+        return isinstance(error, Interrupted | KeyboardInterrupt)
 
     def _fetch(self, wanted: Descriptor, taking: Taking, told: Callable[[int], None]) -> None:
         if taking.offset >= wanted.size > 0:
@@ -69,7 +74,7 @@ class Remote:
             elif response.status not in (200, 206):
                 raise self.registry.refused(response, f"blob {wanted.digest}")
             while piece := response.read(PIECE):
-                self.check()
+                self.stop()
                 if taking.offset + len(piece) > wanted.size:
                     taking.restart()
                     raise Corrupt(

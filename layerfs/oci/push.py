@@ -8,8 +8,8 @@ lies in the piece goes on from there, any other begins the blob again.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -18,7 +18,7 @@ from layerfs.oci.closure import leaves, parts
 from layerfs.oci.connect import Interrupted
 from layerfs.oci.documents import INDEX, MANIFEST, Descriptor, Manifest, dump_json, parse_document
 from layerfs.oci.images import Image, Images
-from layerfs.oci.parallel import Progress, for_each_blob, silent
+from layerfs.oci.parallel import Progress, Stop, for_each_blob, silent
 from layerfs.oci.registry import Refused, Registry, referrers_tag
 from layerfs.oci.transport import TRIES, Response
 
@@ -34,7 +34,7 @@ class Push:
     images: Images
     registry: Registry
     progress: Progress = silent
-    check: Callable[[], None] = lambda: None
+    stop: Stop = field(default_factory=Stop)
     mount_from: tuple[str, ...] = ()
 
     def image(self, image: Image) -> Descriptor:
@@ -48,7 +48,8 @@ class Push:
             top, found = image.chosen, leaves(image.chosen, self.images.document)
         manifests = {leaf.descriptor.digest: leaf.descriptor for leaf in found}
         indexes = {each.digest: each for leaf in found for each in leaf.above}
-        for_each_blob((blob for manifest in manifests.values() for blob in self._parts(manifest)), self.blob)
+        blobs = [blob for manifest in manifests.values() for blob in self._parts(manifest)]
+        for_each_blob(blobs, self.blob, self.stop)
         for entry in [*manifests.values(), *sorted(indexes.values(), key=lambda each: each.digest == top.digest)]:
             if entry.digest != top.digest:
                 self._document(entry, entry.digest)
@@ -84,7 +85,7 @@ class Push:
 
     def blob(self, blob: Descriptor) -> None:
         """Send one blob, unless the repository has it or can have it from another."""
-        self.check()
+        self.stop()
         if self.registry.has("blobs", blob.digest):
             self.progress("there", blob.digest, blob.size, blob.size)
             return
@@ -157,7 +158,7 @@ class Push:
         def body() -> Iterator[bytes]:
             at, end = start, start + size
             while at < end:
-                self.check()
+                self.stop()
                 piece = os.pread(fd, min(PIECE, end - at), at)
                 if not piece:
                     raise Corrupt(f"blob {blob.digest} became shorter")

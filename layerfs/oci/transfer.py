@@ -9,7 +9,7 @@ from layerfs.errors import InvalidArgument, NotFound
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import Descriptor, Manifest, parse_document
 from layerfs.oci.images import Image, Images
-from layerfs.oci.parallel import Progress, silent
+from layerfs.oci.parallel import Progress, Stop, silent
 from layerfs.oci.reference import Reference, parse_reference, remote_reference
 from layerfs.oci.registry import Registry
 from layerfs.oci.transport import Transport
@@ -45,17 +45,18 @@ def pull(
     from layerfs.oci.pull import Remote
 
     reference = remote_reference(text)
-    with closing(Transport(insecure=insecure, check=check)) as transport:
+    stop = Stop(check)
+    with closing(Transport(insecure=insecure, stop=stop)) as transport:
         registry = Registry(reference, transport)
         top, data = registry.manifest(reference.what)
-        remote = Remote(registry, check)
-        intake = Intake(images, remote, wishes, progress, check)
+        remote = Remote(registry, stop)
+        intake = Intake(images, remote, wishes, progress, stop)
         intake.know(top, data)
         taken = intake.take([str(reference)], top)
         if referrers:
             for entry in registry.referrers(taken[0].top.digest)[:REFERRERS_MAX]:
                 name = f"{reference.host}/{reference.repository}@{entry.digest}"
-                taken += Intake(images, remote, replace(wishes, snapshotter=None), progress, check).take([name], entry)
+                taken += Intake(images, remote, replace(wishes, snapshotter=None), progress, stop).take([name], entry)
     return Pulled(tuple(taken), tuple(intake.waived))
 
 
@@ -76,13 +77,14 @@ def push(
     image = images.get(text)
     reference = remote_reference(to)
     sources = (*mount_from, *_siblings(images, image, reference))
-    with closing(Transport(insecure=insecure, check=check)) as transport:
+    stop = Stop(check)
+    with closing(Transport(insecure=insecure, stop=stop)) as transport:
         registry = Registry(reference, transport, push=True)
-        top = Push(images, registry, progress, check, sources).image(image)
+        top = Push(images, registry, progress, stop, sources).image(image)
         pushed = [(str(reference), top.digest)]
         for other in _referrers(images, top) if referrers else ():
             named = Reference(reference.host, reference.repository, "", other.top.digest)
-            Push(images, registry.sibling(named), progress, check, sources).image(other)
+            Push(images, registry.sibling(named), progress, stop, sources).image(other)
             pushed.append((str(named), other.top.digest))
     return pushed
 

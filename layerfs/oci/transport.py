@@ -5,7 +5,6 @@ urllib3 has the connections, TLS and time limits. Bodies come and go in pieces: 
 
 import ipaddress
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from layerfs import __version__
 from layerfs.errors import LayerfsError, Unsupported
 from layerfs.oci.connect import certificates_for, failure, is_lasting, new_pool, proxy_for
+from layerfs.oci.parallel import Stop
 
 TRIES: Final = 5
 REDIRECTS: Final = 5
@@ -51,11 +51,11 @@ class Request:
 
 
 class Transport:
-    """The connections of one pull or push. `check` may raise, to cancel, between tries."""
+    """The connections of one pull or push. `stop` is asked between tries."""
 
-    def __init__(self, *, insecure: bool, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, *, insecure: bool, stop: Stop | None = None) -> None:
         self.insecure = insecure
-        self._check = check
+        self._stop = stop or Stop()
         self._pools: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._guard = Lock()
         self._answered = False  # whether anybody ever did: before that a refused connection is no passing fault
@@ -83,7 +83,7 @@ class Transport:
 
     def _send(self, request: Request, authorization: Callable[[Origin], str | None]) -> Response:
         for attempt in range(TRIES):
-            self._check()
+            self._stop()
             try:
                 response = self._follow(request, authorization)
             except HTTPError as error:
@@ -92,14 +92,14 @@ class Transport:
                     raise failure(urlsplit(request.url).netloc, error) from None
                 # A server closes a connection that was idle just when it is used again: no reason to wait.
                 if attempt or not isinstance(error, ProtocolError):
-                    self._wait(backoff(attempt))
+                    self._stop.wait(backoff(attempt))
                 continue
             self._answered = True
             if response.status not in _AGAIN or attempt + 1 == TRIES or not request.retry:
                 return response
             asked = response.headers.get("Retry-After", "")
             response.close()
-            self._wait(min(float(asked), WAIT_MAX) if asked.isdigit() else backoff(attempt))
+            self._stop.wait(min(float(asked), WAIT_MAX) if asked.isdigit() else backoff(attempt))
         raise AssertionError("unreachable")
 
     def _follow(self, request: Request, authorization: Callable[[Origin], str | None]) -> Response:
@@ -155,12 +155,6 @@ class Transport:
             if key not in self._pools:
                 self._pools[key] = new_pool(*key)
             return self._pools[key]
-
-    def _wait(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._check()
-            time.sleep(min(left, 0.2))
 
 
 def is_link_local(host: str) -> bool:

@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 from tests.host import BIN, require
 from tests.oci.image import Made
 from tests.oci.tars import END, directory, file, symlink
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 PASSWD = b"root:x:0:0::/root:/bin/sh\nme:x:7:8::/home/me:/bin/sh\n"
 
@@ -56,3 +59,14 @@ class Shop:
         top = image.finish(annotations={"org.opencontainers.image.ref.name": name})
         self.run("image", "import", image.layout(self.place / name.replace(":", "-").replace("/", "-"), top))
         return name
+
+
+def interrupt(shop: Shop, *words: str, when: Callable[[], object]) -> tuple[int, float]:
+    """Run `layerfs`, press Ctrl-C when something is so, and return its exit status and how long it took to end [s]."""
+    env = os.environ | {"LAYERFS_ROOT": str(shop.place / "store")}
+    command, null = [str(BIN / "layerfs"), *words], subprocess.DEVNULL
+    with subprocess.Popen(command, env=env, stdout=null, stderr=null) as program:
+        wait_until(lambda: when() or program.poll() is not None, "what Ctrl-C is to interrupt")
+        begin = time.monotonic()
+        program.send_signal(signal.SIGINT)
+        return program.wait(PATIENCE), time.monotonic() - begin

@@ -1,7 +1,7 @@
 """`layerfs push`."""
 
-from tests.cli.images import Shop
-from tests.oci.registries import Naughty
+from tests.cli.images import Shop, interrupt
+from tests.oci.registries import Naughty, Stall
 from tests.xar.packages import real
 
 
@@ -27,3 +27,15 @@ def test_xar_travels_with_what_it_depends_on(shop: Shop) -> None:
         assert [line.rpartition("/")[2] for line in said.splitlines()[1:]] == [top.name, base.name]
     assert (shop.place / "out" / top.name).read_bytes() == top.read_bytes()
     assert shop.run("xar", "graph", shop.place / "out" / top.name).returncode == 0
+
+
+def test_interrupted_push_ends_at_once_and_the_next_one_sends_all(shop: Shop) -> None:
+    """Ctrl-C waited for the blobs in flight."""
+    name = shop.imported()
+    with Naughty().running() as registry, Stall(registry, "PATCH", "uploads") as stall:
+        to = f"{registry.host}/repo:2"
+        status, took = interrupt(shop, "push", "--insecure", name, to, when=stall.begun.is_set)
+        assert (status, took < 30, "2" in registry.manifests) == (130, True, False)
+        stall.__exit__()
+        shop.run("push", "--insecure", name, to)
+        assert "2" in registry.manifests

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.host import require
 from tests.oci.image import digest
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 CONFIG = """\
 version: 0.1
@@ -206,6 +206,35 @@ def reply(handler: BaseHTTPRequestHandler, status: int, data: bytes = b"", heade
     if handler.command != "HEAD" and status != 204:
         handler.wfile.write(data)
     return True
+
+
+class Stall:
+    """A registry that sends a part of a blob, or takes a part of one, and then does nothing until the test's end."""
+
+    def __init__(self, naughty: Naughty, method: str, end: str) -> None:
+        self.begun = threading.Event()
+        self._naughty, self._method, self._end, self._goes_on = naughty, method, end, threading.Event()
+        naughty.rules.append(self._rule)
+
+    def __enter__(self) -> "Stall":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._goes_on.set()
+
+    def _rule(self, handler: BaseHTTPRequestHandler) -> bool:
+        if self._goes_on.is_set() or handler.command != self._method or self._end not in handler.path:
+            return False
+        if self._method == "GET":
+            handler.send_response(200)
+            data = self._naughty.blobs[handler.path.rpartition("/")[2]]
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(data[:1_000_000])
+        self.begun.set()
+        self._goes_on.wait(PATIENCE)
+        handler.close_connection = True
+        return True
 
 
 def break_off(handler: BaseHTTPRequestHandler, data: bytes, part: int, status: int = 200, **headers: str) -> None:
