@@ -13,6 +13,10 @@ Below the edges `OSError` is the vocabulary; these are for the sentence a person
 """
 
 import errno
+from typing import Final
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)  # no room, for all or for this user
+MAKE_ROOM: Final = "remove something there; `layerfs store gc` gives back what is not needed"
 
 
 class LayerfsError(Exception):

@@ -14,7 +14,7 @@ host.
 import errno
 import os
 
-from layerfs.errors import Unsupported
+from layerfs.errors import FULL, Unsupported
 from layerfs.model import Mount, Stack
 from layerfs.snapshots import quotas
 from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
@@ -54,6 +54,8 @@ class OverlayDriver:
             os.setxattr(upper, f"{'trusted' if self._trusted else 'user'}.overlay.layerfs", b"")
             try_overlay(Stack((lower,), upper, work), place, self._words[True])
         except OSError as error:
+            if error.errno in FULL:
+                raise
             raise _unsupported(error, self._root) from error
         finally:
             dirs.remove(AT_FDCWD, place)

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from layerfs.errors import LayerfsError, WrongUsage
+from layerfs.errors import FULL, MAKE_ROOM, LayerfsError, WrongUsage
 from layerfs.sys.terminal import one_line
 
 FAILED = 1
@@ -38,6 +38,8 @@ def _sentence(error: OSError) -> str:
     if type(error).__str__ is not OSError.__str__:
         return str(error)
     said = error.strerror or str(error)
+    if error.errno in FULL:
+        said = f"{said} (hint: {MAKE_ROOM})"
     name = error.filename
     return f"{os.fsdecode(name)}: {said}" if isinstance(name, str | bytes) else said
 

@@ -6,7 +6,17 @@ from typing import Final
 
 import grpc
 
-from layerfs.errors import AlreadyExists, Corrupt, InvalidArgument, LayerfsError, NotFound, NotReady, Unsupported
+from layerfs.errors import (
+    FULL,
+    MAKE_ROOM,
+    AlreadyExists,
+    Corrupt,
+    InvalidArgument,
+    LayerfsError,
+    NotFound,
+    NotReady,
+    Unsupported,
+)
 
 _log = logging.getLogger(__name__)
 _CLASSES: Final = {
@@ -36,6 +46,8 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, OSError):
         _log.warning("request failed: %s", error)
         what = error.strerror or str(error)  # no path of ours: a client needs none
+        if error.errno in FULL:
+            what = f"the store's filesystem is full: {what} (hint: {MAKE_ROOM})"
         return _ERRNOS.get(error.errno or 0, grpc.StatusCode.INTERNAL), what
     _log.error("a bug in a request", exc_info=error)
     return grpc.StatusCode.INTERNAL, "a bug in layerfs; its log has more"

@@ -130,7 +130,10 @@ class Driver(Protocol):
         """What it can do beyond what all can; the same for the life of the process."""
 
     def check(self) -> None:
-        """Raise Unsupported, with a hint, if this process on this host cannot run the driver in its directory."""
+        """Raise Unsupported, with a hint, if this process on this host cannot run the driver in its directory.
+
+        OSError of ENOSPC or EDQUOT is no answer: the driver then counts as one that can be run.
+        """
 
     def create(self, snapshot: Snapshot) -> None:
         """Make what an ACTIVE snapshot or a VIEW needs in its empty directory, so that `mounts` shows its parents."""

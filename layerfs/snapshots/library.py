@@ -17,8 +17,9 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
+from layerfs.errors import FULL, InvalidArgument, LayerfsError, Unsupported
 from layerfs.snapshots import registry
+from layerfs.snapshots.driver import Driver
 from layerfs.snapshots.recovery import recover
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.ledger import Ledger
@@ -52,7 +53,7 @@ class Store:
         """The blobs of the store."""
         from layerfs.store.content import Content  # 7 ms that a snapshot needs not
 
-        return Content(self._directory(CONTENT))
+        return Content(os.path.join(self.root, CONTENT))
 
     def snapshotter(self, name: str = AUTO) -> Snapshotter:
         """Return the snapshotter of a driver; `auto` takes the best that this host can run.
@@ -101,7 +102,7 @@ class Store:
         try:
             places = self._places(name)
             places.make()
-            registry.load(name, places.root).check()
+            _try(registry.load(name, places.root))
         except LayerfsError as error:
             return error.message
         except OSError as error:
@@ -122,10 +123,23 @@ class Store:
         places = self._places(name)
         driver = registry.load(name, places.root)
         places.make()
-        driver.check()
+        _try(driver)
         snapshotter = Snapshotter(name, driver, self.ledger, places)
         recover(snapshotter)
         return snapshotter
+
+
+def _try(driver: Driver) -> None:
+    """Raise Unsupported if this host cannot run a driver.
+
+    A full filesystem keeps that from being tried, and says nothing of the driver: what is there is to be seen, and
+    removed. Who makes something new there is told.
+    """
+    try:
+        driver.check()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
 
 
 def open_store(root: str | bytes | os.PathLike[str] | None = None) -> Store:

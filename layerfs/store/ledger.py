@@ -9,6 +9,10 @@ A process that is killed leaves a transaction that never was. After a power cut 
 at or after the last `sync`. Moving the log into the file needs syncs, so a thread of its own does that, and who closes
 the ledger leaves a short log where it is.
 
+On a full filesystem snapshots can still be removed, which makes room: what a log takes was kept when the ledger was
+opened, and a spare file is cut for what SQLite makes anew at each start (the index of the log, in memory that is
+mapped: without room the kernel would kill who uses it).
+
 SQLite moves and removes the log when the last connection closes, which it finds out by POSIX locks. These are lost as
 soon as a process closes any descriptor of the file (fcntl_locking(2)), and not known after fork(2). So each open ledger
 has a lock of its own on the same bytes, which belongs to an open file: who closes is never the last one for SQLite.
@@ -23,17 +27,23 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from layerfs.errors import Corrupt, LayerfsError, Unsupported
+from layerfs.errors import FULL, Corrupt, LayerfsError, Unsupported
 from layerfs.store.schema import APPLICATION, MIGRATIONS
 from layerfs.store.turns import Turns
 from layerfs.sys.locks import share_bytes
+from layerfs.sys.space import full, keep_room, make_in_place
 
 T = TypeVar("T")
 NAME: Final = b"ledger.db"
 LOCK: Final = b"ledger.lock"
 LOG: Final = b"-wal"
+INDEX: Final = b"-shm"
+SPARE: Final = b"ledger.spare"
 PATIENCE: Final = 60.0  # s for a lock that SQLite itself wants; only recovery after a crash takes one for long
 FULL_LOG: Final = 256  # transactions of this process from which on their log is moved into the file: 4 MiB or less
+ROOM: Final = 4 << 20  # bytes of the log that are kept for it
+AHEAD: Final = 1 << 20  # bytes, at least, by which the file can grow
+SPARED: Final = 256 << 10  # bytes of the spare file
 LONG_LOG: Final = 1 << 20  # bytes from which on who closes the ledger moves it; who opens it reads that much, in 2 ms
 _SHARED: Final = (0x40000002, 510)  # the bytes that all who use the file share, and who is alone locks (os_unix.c)
 MOST_IDS: Final = 64  # numbers that a process takes at once; what it does not use is lost
@@ -78,9 +88,11 @@ class Ledger:
         with ExitStack() as opened:
             self._lock = _open_file(os.path.join(root, LOCK))
             opened.callback(os.close, self._lock)
+            for name in (b"", LOG, INDEX):
+                make_in_place(self._path + name)
             self._file = _open_file(self._path)
             opened.callback(os.close, self._file)
-            with _explained(self._path):
+            with _explained(self._path), _spare_room(root):
                 self._writer = self._open()
             self._opened = opened.pop_all()
 
@@ -210,6 +222,8 @@ class Ledger:
                 with self._turn_of_process():
                     _migrate(connection)
             share_bytes(self._file, *_SHARED)
+            _keep_room(self._path + LOG)
+            keep_room(self._file, (os.fstat(self._file).st_size // AHEAD + 2) * AHEAD)
         except BaseException:
             connection.close()
             raise
@@ -299,6 +313,28 @@ def _sync(path: bytes, flags: int) -> None:
 
 
 @contextmanager
+def _spare_room(root: bytes) -> Iterator[None]:
+    """Have some room on a full filesystem; the spare file takes it again afterwards, if it can."""
+    fd = _open_file(os.path.join(root, SPARE))
+    try:
+        if full(root):
+            os.ftruncate(fd, 0)
+        yield
+        keep_room(fd, SPARED)
+    finally:
+        os.close(fd)
+
+
+def _keep_room(log: bytes) -> None:
+    with suppress(FileNotFoundError):
+        fd = os.open(log, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            keep_room(fd, ROOM)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
 def _explained(path: bytes) -> Iterator[None]:
     """Turn what SQLite says into our words."""
     try:
@@ -313,12 +349,17 @@ def _explain(error: sqlite3.DatabaseError, path: bytes) -> Exception:
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Corrupt(f"the ledger {os.fsdecode(path)} is damaged: {error}", "put back a copy of it")
     if primary in _ERRNOS:
-        return OSError(_ERRNOS[primary], f"the ledger cannot be used: {error}", path)
+        # What a full filesystem keeps SQLite from is "disk I/O error", or "unable to open database file".
+        code = (primary in _VAGUE and full(os.path.dirname(path))) or _ERRNOS[primary]
+        if code in FULL:
+            return OSError(code, os.strerror(code), path)
+        return OSError(code, f"the ledger cannot be used: {error}", path)
     if isinstance(error, sqlite3.OperationalError):
         return LayerfsError(f"the ledger {os.fsdecode(path)} cannot be used: {error}")
     return error
 
 
+_VAGUE: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _ERRNOS: Final = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,

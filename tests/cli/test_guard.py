@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.cli.guard import guard
-from layerfs.errors import InvalidArgument, WrongUsage
+from layerfs.errors import MAKE_ROOM, InvalidArgument, WrongUsage
 
 
 def raising(error: BaseException) -> int:
@@ -19,6 +19,7 @@ def raising(error: BaseException) -> int:
         (InvalidArgument("no"), "layerfs: no\n"),
         (FileNotFoundError(2, "No such file or directory", b"/\xff"), "layerfs: /\\xff: No such file or directory\n"),
         (OSError(5, "Input/output error"), "layerfs: Input/output error\n"),
+        (OSError(28, "No space left on device", b"/s"), f"layerfs: /s: No space left on device (hint: {MAKE_ROOM})\n"),
         (PermissionError("just words"), "layerfs: just words\n"),
     ],
 )

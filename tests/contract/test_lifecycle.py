@@ -78,7 +78,7 @@ def test_keys_are_opaque(subject: Subject) -> None:
         subject.snapshots.commit(f"name of {key}", key)
     assert {info.name for info in subject.snapshots.walk()} == {f"name of {key}" for key in ODD_KEYS}
     assert {name.decode() for name in os.listdir(os.fsencode(subject.root))} <= {
-        "content", "drivers", "ledger.db", "ledger.db-shm", "ledger.db-wal", "ledger.lock",
+        "content", "drivers", "ledger.db", "ledger.db-shm", "ledger.db-wal", "ledger.lock", "ledger.spare",
     }  # fmt: skip
 
 

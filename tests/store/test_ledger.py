@@ -151,6 +151,7 @@ def test_ledger_is_closed_to_others(ledger: Ledger, scratch: Path) -> None:
         "ledger.db-wal": "0o600",
         "ledger.db-shm": "0o600",
         "ledger.lock": "0o600",
+        "ledger.spare": "0o600",
     }
 
 
