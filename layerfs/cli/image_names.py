@@ -1,9 +1,21 @@
 """`layerfs image rm` and `tag`."""
 
-import argparse
+from typing import TYPE_CHECKING, Final
 
-from layerfs.cli.image import add_store_options, opened
+from layerfs.cli.grammar import Grammar, Option, Word, add_to
+from layerfs.cli.image import ROOT, opened
 from layerfs.sys.terminal import one_line
+
+if TYPE_CHECKING:
+    import argparse
+
+    from layerfs.cli.image import Arguments
+
+_ROOT: Final = (Option("--root", ROOT, "DIR"),)
+GRAMMARS: Final = {
+    "rm": Grammar((Word("images", "IMAGE", count="+"),), _ROOT),
+    "tag": Grammar((Word("image", "IMAGE"), Word("name", "NAME")), _ROOT),
+}
 
 
 def add_parser(parts: "argparse._SubParsersAction[argparse.ArgumentParser]", part: str) -> None:
@@ -15,15 +27,12 @@ def add_parser(parts: "argparse._SubParsersAction[argparse.ArgumentParser]", par
             description="Remove names of images. What no other image needs goes too, but for snapshots that others "
             "stand on.",
         )
-        parser.add_argument("images", nargs="+", metavar="IMAGE")
     else:
         parser = parts.add_parser("tag", help="give an image another name", description="Give an image another name.")
-        parser.add_argument("image", metavar="IMAGE")
-        parser.add_argument("name", metavar="NAME")
-    add_store_options(parser)
+    add_to(parser, GRAMMARS[part])
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: "Arguments") -> int:
     """Do it."""
     from layerfs.oci.images import Images
 

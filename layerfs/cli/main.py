@@ -16,7 +16,7 @@ from layerfs.sys.later import put_off
 if TYPE_CHECKING:
     import argparse
 
-QUICK: Final = ("mount", "snapshot")  # verbs that take a well-formed line apart without argparse
+QUICK: Final = ("mount", "snapshot", "image")  # verbs that take a well-formed line apart without argparse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

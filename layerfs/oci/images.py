@@ -106,9 +106,7 @@ class Images:
                 snapshotter = self.store.snapshotter(driver)
                 if is_unpacked(snapshotter.stat(name)):  # else it is a client's, who committed it under this name
                     snapshotter.remove(name)
-        for hold in gone:
-            if not hold.startswith(SNAPSHOT):
-                self.store.content.remove(hold)
+        self.store.content.remove(*(hold for hold in gone if not hold.startswith(SNAPSHOT)))
 
     def _in_order(self, holds: list[str]) -> list[str]:
         """Sort snapshots by their depth, parents first."""

@@ -10,15 +10,12 @@ What is being taken in is in incoming/SHA256/, locked. Where it ends early it st
 the next one who takes the same in goes on; `gc` removes it.
 """
 
-import hashlib
 import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, NamedTuple
-
-import xxhash
 
 from layerfs.errors import AlreadyExists, Corrupt, InvalidArgument, NotFound
 from layerfs.store.cache import PACKAGES, Cache
@@ -56,10 +53,7 @@ class Ingest:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._sha256 = hashlib.sha256()
-        self._xxh3 = xxhash.xxh3_128()
-        self.offset = 0
-        """Bytes that are there already; of an ingest that was interrupted at the beginning."""
+        self._begin()  # at first `offset` is how much is there of an ingest that was interrupted [bytes]
         while piece := os.pread(fd, PIECE, self.offset):
             self._digest(piece)
 
@@ -74,7 +68,14 @@ class Ingest:
     def restart(self) -> None:
         """Throw away what is there; `offset` is 0 then."""
         os.ftruncate(self._fd, 0)
-        self._sha256, self._xxh3, self.offset = hashlib.sha256(), xxhash.xxh3_128(), 0
+        self._begin()
+
+    def _begin(self) -> None:
+        from hashlib import sha256  # 5 ms that who only removes need not wait
+
+        from xxhash import xxh3_128
+
+        self._sha256, self._xxh3, self.offset = sha256(), xxh3_128(), 0
 
     @property
     def digest(self) -> str:
@@ -152,10 +153,9 @@ class Content:
         finally:
             os.close(source)
 
-    def remove(self, digest: str) -> bool:
-        """Remove a blob unless somebody has it by `hold`, whatever holds it on record; tell whether it is gone."""
-        entry = self._entry(digest)
-        return entry is None or remove_unused(self.cache, entry)
+    def remove(self, *digests: str) -> bool:
+        """Remove blobs unless somebody has them by `hold`, whatever holds them on record; tell whether all are gone."""
+        return remove_unused(self.cache, *filter(None, map(self._entry, digests)))
 
     def all(self) -> list[Blob]:
         """Return all blobs, by digest."""

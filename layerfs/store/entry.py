@@ -4,11 +4,12 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from layerfs.errors import InvalidArgument
+from layerfs.store.info import NOTHING
 from layerfs.store.session import boot
+from layerfs.value import fields_of, value
 
 FACTS: Final = b".entry.json"
 USED: Final = b".used"
@@ -16,7 +17,7 @@ SOUND: Final = b".verified"
 _LONGEST: Final = 1 << 20  # bytes of .entry.json; a header has 8192, and a digest for each of its dependencies
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CacheEntry:
     """One package in a cache; `size` in bytes, `added` in seconds since 1970, `depends` from names to SHA-256s."""
 
@@ -27,7 +28,7 @@ class CacheEntry:
     xxh3: str
     sha256: str
     added: float
-    depends: Mapping[str, str] = field(default_factory=dict)
+    depends: Mapping[str, str] = NOTHING
 
     @property
     def name(self) -> bytes:
@@ -52,7 +53,8 @@ class CacheEntry:
         """Return what .entry.json holds."""
         import json  # not needed by those who only look whether a path is an entry's
 
-        return json.dumps({key: value for key, value in asdict(self).items() if key != "path"}, indent=1).encode()
+        facts = {key: getattr(self, key) for key in fields_of(self) if key != "path"}
+        return json.dumps(facts | {"depends": dict(self.depends)}, indent=1).encode()
 
 
 def touch(name: bytes, directory: int) -> None:

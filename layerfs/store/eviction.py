@@ -9,8 +9,6 @@ import os
 import re
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from glob import glob
 from typing import Final
 
 from layerfs.errors import InvalidArgument
@@ -20,15 +18,17 @@ from layerfs.store.intake import DRAFT, claim
 from layerfs.store.session import boot
 from layerfs.sys import dirs
 from layerfs.sys.locks import unused
+from layerfs.value import value
 
 VARIABLE: Final = "LAYERFS_CACHE_SIZE"
 DEFAULT: Final = 10 << 30  # bytes; guessed
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+BLOCK: Final = b"/sys/block"  # one directory for each block device of the host
 _TRASH: Final = b"trash-"
 _SWEEP: Final = "sweep"  # the lock of whoever sweeps
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Swept:
     """What a sweep did: entries evicted, entries spared since they are in use, leftovers removed, bytes that remain."""
 
@@ -100,16 +100,21 @@ def _clear(cache: Cache) -> int:
 
 def loop_files() -> set[bytes]:
     """Return the files behind this host's loop devices, by the names that the kernel shows."""
-    found = set()
-    for path in glob(b"/sys/block/loop*/loop/backing_file"):
-        with suppress(OSError), open(path, "rb") as file:  # ENXIO: detached meanwhile
+    found: set[bytes] = set()
+    names: list[bytes] = []
+    with suppress(FileNotFoundError):  # no sysfs
+        names = [name for name in os.listdir(BLOCK) if name.startswith(b"loop")]
+    for name in names:
+        with suppress(OSError), open(os.path.join(BLOCK, name, b"loop/backing_file"), "rb") as file:  # if attached
             found.add(file.read().rstrip(b"\n"))
     return found
 
 
-def remove_unused(cache: Cache, entry: CacheEntry, mounted: Collection[bytes] = ()) -> bool:
-    """Remove one entry unless it is in use, and tell whether it is gone."""
-    return _evict(cache, entry, loop_files() | set(mounted))
+def remove_unused(cache: Cache, *entries: CacheEntry, mounted: Collection[bytes] = ()) -> bool:
+    """Remove entries unless they are in use, and tell whether all are gone."""
+    mounted = loop_files() | set(mounted)
+    gone = [_evict(cache, entry, mounted) for entry in entries]
+    return all(gone)
 
 
 def _evict(cache: Cache, entry: CacheEntry, mounted: Collection[bytes]) -> bool:

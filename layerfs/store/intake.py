@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound, NotReady
@@ -22,6 +21,7 @@ from layerfs.store.entry import FACTS, USED, CacheEntry, touch
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
 from layerfs.sys.locks import in_use, lock_file
+from layerfs.value import replace
 from layerfs.xar.digest import Digests, both, trusted
 from layerfs.xar.header import Header, offset_of, open_image, read_header
 
