@@ -38,4 +38,12 @@ def open_lane(device: int, pair: int, timeout: float) -> "Lane":
     """Open a lane whose answers the kernel may keep for `timeout` [s]."""
     from layerfs.lane.lane import Lane
 
-    return Lane(device, pair, wire.ROOM, round(timeout * 1e9), FILES)
+    return Lane(device, pair, passing_room(), round(timeout * 1e9), FILES)
+
+
+def passing_room() -> int:
+    """Return how many bytes a message may have.
+
+    The kernel fills it with FORGETs, and a batch of them is to pass through the socket like any other message.
+    """
+    return passing_pages() * wire.PAGE + wire.ROOM - wire.MAX_WRITE

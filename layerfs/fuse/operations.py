@@ -84,7 +84,7 @@ class Operations(FileData):
         """Hand over to a lane what it can answer, from now on."""
         from layerfs.fuse.tables import Tables
 
-        self._tables = tables = Tables(self.union, lane, self._listings, self._attribute_prefetch.fetch)
+        self._tables = tables = Tables(self.union, lane, self._attribute_prefetch.fetch)
         gate.between = tables.look
 
     def close(self) -> None:
@@ -145,20 +145,18 @@ class Operations(FileData):
         return FileHandleT(self._listings.open(inode))
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        listing = self._listings[fh]
-        node = self.union.directory(listing.ino)
-        names = listing.names
-        if start_id == 0 or names is None:
-            await self._loading.load(node)
-            names = self._listings.rewind(fh, self.union.names(listing.ino))
-        if start_id < 2 and not self._reply_dots(listing.ino, start_id, token):
+        handle = self._listings[fh]
+        node = self.union.directory(handle.ino)
+        await self._loading.load(node)
+        listing = self.union.listing(handle.ino)
+        names = handle.since(start_id, listing)
+        if start_id < 2 and not self._reply_dots(handle.ino, start_id, token):
             return
-        start = max(start_id - 2, 0)
         began = perf_counter()
-        for index, name in enumerate(names.since(start), start):
-            if index == start + PROBE and perf_counter() - began > PROBE * COLD:
-                self._attribute_prefetch.fetch(node, names.part(index + CHUNK, index + WINDOW))
-            if not self._reply_name(node, name, index + 3, token):
+        for count, (cookie, name) in enumerate(names):
+            if count == PROBE and perf_counter() - began > PROBE * COLD:
+                self._attribute_prefetch.fetch(node, listing.keep_order().after(cookie, WINDOW)[CHUNK:])
+            if not self._reply_name(node, name, cookie, token):
                 return
 
     def _reply_dots(self, ino: int, start: int, token: ReaddirToken) -> bool:

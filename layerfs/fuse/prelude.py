@@ -19,7 +19,7 @@ from layerfs.fuse.wire import Opcode
 from layerfs.union.union import Union
 
 _LOADED = object()
-_DOTS = (b".", b"..")
+_DOTS = ((1, b"."), (2, b".."))  # with their cookies
 Answer = Callable[[int, bytes], bytes | None]
 
 
@@ -118,42 +118,40 @@ class Prelude:
         """Answer with as many names as there is room for, from the one that the offset says."""
         handle, offset, room, _ = wire.READ_REQUEST.unpack_from(body)
         listing = self._listings[handle]
-        names = listing.names
-        if offset == 0 or names is None:
-            self._load(listing.ino)
-            names = self._listings.rewind(handle, self._union.names(listing.ino))
+        self._load(listing.ino)
+        names = listing.since(offset, self._union.listing(listing.ino))
         found, size = [], 0
-        for position, name in enumerate(chain(_DOTS[offset:], names.since(offset - len(_DOTS))), offset):
-            entry = self._listed(listing.ino, position, name, room - size, plus)
+        for cookie, name in chain(_DOTS[offset:], names):
+            entry = self._listed(listing.ino, cookie, name, room - size, plus)
             if entry is None:
                 break
             found.append(entry)
             size += len(entry)
         return b"".join(found)
 
-    def _listed(self, ino: int, position: int, name: bytes, room: int, plus: bool) -> bytes | None:
+    def _listed(self, ino: int, cookie: int, name: bytes, room: int, plus: bool) -> bytes | None:
         """Return one entry of a listing; nothing for a name that is gone, None if there is no room for it."""
         if wire.dirent_size(name, plus=plus) > room:
             return None
         try:
-            if position < len(_DOTS):
-                return self._dots(ino, position, name, plus)
-            return self._named(ino, position, name, plus)
+            if cookie <= len(_DOTS):
+                return self._dots(ino, cookie, name, plus)
+            return self._named(ino, cookie, name, plus)
         except FileNotFoundError:
             return b""
         except OSError:
-            return wire.bare_dirent(position + 1, name, plus=plus)
+            return wire.bare_dirent(cookie, name, plus=plus)
 
-    def _dots(self, ino: int, position: int, name: bytes, plus: bool) -> bytes:
+    def _dots(self, ino: int, cookie: int, name: bytes, plus: bool) -> bytes:
         """Return the entry of `.` or `..`; the kernel takes no lookup count for them."""
-        ino = ino if position == 0 else self._union.parent_of(ino)
+        ino = ino if cookie == 1 else self._union.parent_of(ino)
         st = self._union.attributes(ino)
-        entry = wire.dirent(ino, position + 1, name, st.st_mode)
+        entry = wire.dirent(ino, cookie, name, st.st_mode)
         return self._replies.entry(ino, st) + entry if plus else entry
 
-    def _named(self, parent: int, position: int, name: bytes, plus: bool) -> bytes:
+    def _named(self, parent: int, cookie: int, name: bytes, plus: bool) -> bytes:
         node, st = self._union.lookup(parent, name)
-        entry = wire.dirent(node.ino, position + 1, name, st.st_mode)
+        entry = wire.dirent(node.ino, cookie, name, st.st_mode)
         if not plus:
             self._union.drop(node)
             return entry

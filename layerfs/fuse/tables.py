@@ -1,14 +1,13 @@
 """What the lane (layerfs/lane) is told of a union: directories as they are loaded, and each edit of their names.
 
-The union's words (union/front.py) become the lane's here. A directory that was read by clients while the lane answered
-keeps the order of its names for them: before its first edit the handles that are open get the names as they were.
+The union's words (union/front.py) become the lane's here. The lane gives a name the cookie that the union gives it
+(union/listing.py), so one may go on with a listing that the other has begun.
 """
 
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
 
-from layerfs.fuse.listings import Listings
 from layerfs.fuse.prefetch_attributes import WINDOW
 from layerfs.lane.lane import ASK, DIRECTORY, GONE, Lane
 from layerfs.union import handed
@@ -36,13 +35,12 @@ class Tables:
     """The front of one union: a lane with what it was handed."""
 
     def __init__(
-        self, union: Union, lane: Lane, listings: Listings, fetch: Callable[[Directory, list[bytes]], None]
+        self, union: Union, lane: Lane, fetch: Callable[[Directory, list[bytes]], None]
     ) -> None:
         """Hand `lane` what it can answer; `fetch` has names of a directory looked at ahead."""
         self._union = union
         self._fetch = fetch
         self._lane = lane
-        self._listings = listings
         self._known: dict[int, _Directory] = {}
         self._ranks = 0
         union.answer_with(self)
@@ -69,6 +67,9 @@ class Tables:
         for index, part in enumerate(found.parts):
             part.handed = node.ino, index
         node.listing.watch = partial(self._edited, node.ino)
+        if not node.listing.is_whole:
+            known.relisted = True
+            self._lane.relist(node.ino)
 
     def _rank(self, found: handed.Handed) -> bool:
         """Say with what numbers begin; False where the lane can know no more filesystems."""
@@ -86,7 +87,7 @@ class Tables:
         known = self._known[number]
         if edit is not Edit.COPIED_UP and not known.relisted:
             known.relisted = True
-            self._listings.settle(number, list(known.listing.names))
+            known.listing.keep_order()
             self._lane.relist(number)
         if not self._lane.change(number, name, GONE if edit is Edit.REMOVED else ASK):
             self.drop(number)
@@ -120,12 +121,12 @@ class Tables:
             self._lane.share(*part.handed, fd)
 
     def drop(self, number: int) -> None:
-        """Forget a directory, which may be offered again; its open handles keep their names."""
+        """Forget a directory, which may be offered again."""
         if number not in self._known:
             return
         known = self._known[number]
-        if known.parts and not known.relisted:
-            self._listings.settle(number, list(known.listing.names))
+        if known.parts:
+            known.listing.keep_order()
         self._lane.drop(number)
         self._forget(number)
 

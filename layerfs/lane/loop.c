@@ -71,7 +71,8 @@ int lane_relay(lane *self) {
         struct fuse_out_header head;
         if ((size_t)size < sizeof head) continue;
         memcpy(&head, self->out, sizeof head);
-        if (head.unique && self->outstanding) self->outstanding--;
+        /* An answer to an INTERRUPT, which was not counted, has the lowest bit. */
+        if (head.unique && !(head.unique & 1) && self->outstanding) self->outstanding--;
         bool whole = head.len == (size_t)size && (size_t)size <= self->room;
         if (whole) note_answer(self, self->out, (size_t)size);
         if (whole && (write(self->device, self->out, (size_t)size) >= 0 || errno == ENOENT || errno == ENODEV)) continue;

@@ -100,7 +100,7 @@ class UnionBelow:
         root = self._union.root().ino
         number, st = self._way[-1][1:] if self._way else (root, self._union.attributes(root))
         for name in names[common:]:
-            if not stat.S_ISDIR(st.st_mode) or not self._union.has(number, name):
+            if not stat.S_ISDIR(st.st_mode) or name not in self._union.listing(number).names:
                 return None
             node, st = self._union.lookup(number, name)
             self._union.remember(node)

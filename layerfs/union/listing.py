@@ -5,8 +5,12 @@ upper has whiteouts. It is loaded once (readdir.py). After that each change in t
 that is named for it. Nothing else writes to a listing, so a cache of answers need watch no other place.
 """
 
-from collections.abc import Callable, Mapping
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from enum import Enum
+from itertools import islice
+from typing import Final
 
 from layerfs.union.layers import Part
 
@@ -29,13 +33,71 @@ class Edit(Enum):
     REMOVED = 2
 
 
+FIRST_COOKIE: Final = 3  # of a name: 1 and 2 are those of `.` and `..`
+SPARE: Final = 1024  # names that are gone and may keep their places, beside as many as there are
+
+
+class Order:
+    """The cookie of each name of a directory: where a reader goes on that has seen it.
+
+    A name keeps its cookie as long as the listing lives, also while it is gone and made again. So whoever remembers a
+    cookie, a client or the kernel in a listing that it keeps, goes on at the right place, whatever was made or removed.
+    """
+
+    __slots__ = ("_cookies", "_gone", "_names", "is_whole", "last")
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        self._names = list(names)
+        self._cookies: array[int] | None = None  # None: the names have their places' numbers
+        self._gone: set[bytes] = set()
+        self.last = len(self._names) + FIRST_COOKIE - 1
+        self.is_whole = True  # no name has gone, so that cookies follow from the order in which the names came
+
+    def made(self, name: bytes) -> None:
+        """Note a name that was not there."""
+        if name in self._gone:
+            self._gone.remove(name)
+            return
+        self.last += 1
+        self._names.append(name)
+        if self._cookies is not None:
+            self._cookies.append(self.last)
+
+    def removed(self, name: bytes) -> None:
+        """Note that a name is gone."""
+        self._gone.add(name)
+        self.is_whole = False
+        if len(self._gone) > len(self._names) // 2 + SPARE:
+            kept = [(cookie, each) for cookie, each in self._since(0) if each not in self._gone]
+            self._cookies = array("Q", [cookie for cookie, _ in kept])
+            self._names = [each for _, each in kept]
+            self._gone = set()
+
+    def since(self, cookie: int, names: Container[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Yield the names that come after a cookie, each with its own; `names` are those that are there."""
+        return ((own, name) for own, name in self._since(cookie) if name in names)
+
+    def after(self, cookie: int, count: int) -> list[bytes]:
+        """Return up to `count` names that come after a cookie; some may be gone."""
+        return [name for _, name in islice(self._since(cookie), count)]
+
+    def _since(self, cookie: int) -> Iterator[tuple[int, bytes]]:
+        names, cookies = self._names, self._cookies
+        if cookies is None:
+            for index in range(max(cookie - FIRST_COOKIE + 1, 0), len(names)):  # no slice: all of it would be copied
+                yield index + FIRST_COOKIE, names[index]
+        else:
+            for index in range(bisect_right(cookies, cookie), len(names)):
+                yield cookies[index], names[index]
+
+
 class Listing:
     """The names of one merged directory.
 
     `watch` is called before each change of a name; without a name when all of them are found elsewhere from now on.
     """
 
-    __slots__ = ("_names", "_shadowed", "_whiteouts", "watch")
+    __slots__ = ("_names", "_order", "_shadowed", "_whiteouts", "watch")
 
     def __init__(
         self,
@@ -44,6 +106,7 @@ class Listing:
         whiteouts: dict[bytes, Whiteout] | None = None,
     ) -> None:
         self._names = names
+        self._order: Order | None = None
         self._shadowed = shadowed or set()
         self._whiteouts = whiteouts or {}
         self.watch: Callable[[bytes | None, Edit], None] | None = None
@@ -52,6 +115,17 @@ class Listing:
     def names(self) -> Mapping[bytes, Where]:
         """The visible names, in an order that stays, and where each is held."""
         return self._names
+
+    def keep_order(self) -> Order:
+        """Return the cookies of the names, which stay from now on. Until then they follow from the order of `names`."""
+        if self._order is None:
+            self._order = Order(self._names)
+        return self._order
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the names' cookies follow from the order of `names`."""
+        return self._order is None or self._order.is_whole
 
     @property
     def whiteouts(self) -> Mapping[bytes, Whiteout]:
@@ -78,6 +152,8 @@ class Listing:
         """Note an object that is new at a name. Returns the whiteout that hid the name; one BESIDE it is yet to go."""
         if self.watch is not None:
             self.watch(name, Edit.MADE)
+        if self._order is not None and name not in self._names:
+            self._order.made(name)
         self._names[name] = (upper,) if is_dir else upper
         return self._whiteouts.pop(name, None)
 
@@ -92,7 +168,8 @@ class Listing:
         """Note that a name is gone; `shadowed` says that the lowers still have it."""
         if self.watch is not None:
             self.watch(name, Edit.REMOVED)
-        self._names.pop(name, None)
+        if self._names.pop(name, None) is not None and self._order is not None:
+            self._order.removed(name)
         if shadowed:
             self._shadowed.add(name)
 

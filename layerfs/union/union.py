@@ -17,6 +17,7 @@ from layerfs.union.front import adopt as adopt_known
 from layerfs.union.handed import Handed, handed
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
+from layerfs.union.listing import Listing
 from layerfs.union.lookup import attributes, lookup
 from layerfs.union.opened import Handle
 from layerfs.union.opening import Opener, open_stack
@@ -184,9 +185,9 @@ class Union:
         """Return the names in a directory, in an order that stays; `.` and `..` are not among them."""
         return list(listing_of(self._ov, self._ov.directory(ino)).names)
 
-    def has(self, ino: int, name: bytes) -> bool:
-        """Tell whether a name is still there."""
-        return name in listing_of(self._ov, self._ov.directory(ino)).names
+    def listing(self, ino: int) -> Listing:
+        """Return the merged listing of a directory."""
+        return listing_of(self._ov, self._ov.directory(ino))
 
     # Attributes
 

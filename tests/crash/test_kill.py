@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -95,7 +96,8 @@ def crash(union: Mounted, storm: Storm, after: float) -> set[int]:
     far.close()
     done = set(_received_until(near, time.monotonic() + after))
     for pid in servers(union):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a helper that has ended with its server
+            os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not servers(union), "the server's end")
     done |= set(_rest(near))
     worker.join(PATIENCE)

@@ -1,23 +1,38 @@
-"""Open directories: each handle reads the names as they were at its last rewind, and shares what has not changed."""
-
-import random
-import tracemalloc
+"""Open directories: a client goes on after the name whose cookie it has, whatever was made or removed meanwhile."""
 
 import pytest
 
-from layerfs.fuse.listings import Listings, Names
+from layerfs.fuse.listings import Listings
+from layerfs.union.listing import Listing
+from tests.union.test_listing import UPPER
 
-MANY = [b"name-%d" % number for number in range(20_000)]
+
+def of(*names: bytes) -> Listing:
+    return Listing(dict.fromkeys(names, UPPER))
 
 
-def test_a_handle_keeps_its_names_until_it_is_rewound() -> None:
-    listings = Listings()
+def read(listings: Listings, handle: int, cookie: int, listing: Listing) -> list[bytes]:
+    return [name for _, name in listings[handle].since(cookie, listing)]
+
+
+def test_what_is_made_while_a_client_reads_is_left_out_until_it_begins_anew() -> None:
+    listings, listing = Listings(), of(b"a", b"b")
+    handle = listings.open(5)
+    assert read(listings, handle, 0, listing) == [b"a", b"b"]
+    listing.made(b"c", UPPER, is_dir=False)
+    listing.removed(b"b", shadowed=False)
+    assert read(listings, handle, 3, listing) == []
+    assert read(listings, handle, 0, listing) == [b"a", b"c"]
+
+
+def test_a_client_that_has_read_half_elsewhere_misses_nothing() -> None:
+    """The kernel keeps listings; where it drops one, a client asks with a cookie that this handle has never given."""
+    listings, listing = Listings(), of(b"a", b"b", b"c", b"d")
+    listing.keep_order()
     first, second = listings.open(5), listings.open(5)
-    assert list(listings.rewind(first, [b"a", b"b"]).since(0)) == [b"a", b"b"]
-    assert list(listings.rewind(second, [b"a", b"b", b"c"]).since(0)) == [b"a", b"b", b"c"]
-    kept = listings[first].names
-    assert kept is not None and list(kept.since(0)) == [b"a", b"b"] and len(kept) == 2
-    assert list(listings.rewind(first, [b"c"]).since(0)) == [b"c"]
+    assert [cookie for cookie, _ in listings[first].since(0, listing)] == [3, 4, 5, 6]
+    listing.removed(b"a", shadowed=False)
+    assert read(listings, second, 4, listing) == [b"c", b"d"]
 
 
 def test_a_closed_handle_is_unknown_and_closing_twice_is_nothing() -> None:
@@ -28,41 +43,3 @@ def test_a_closed_handle_is_unknown_and_closing_twice_is_nothing() -> None:
     with pytest.raises(KeyError):
         listings[handle]
     assert listings.open(5) != handle
-
-
-def test_handles_between_two_changes_share_one_list() -> None:
-    listings = Listings()
-    names = [listings.rewind(listings.open(5), list(MANY)) for _ in range(5)]
-    assert all(each is names[0] for each in names)
-    assert listings.rewind(listings.open(6), list(MANY)) is not names[0]
-
-
-def test_handles_of_a_directory_that_changes_cost_what_has_changed() -> None:
-    """Each open directory of 60,000 names cost 465 KB: a client could exhaust the server's memory."""
-    listings, names = Listings(), list(MANY)
-    listings.rewind(listings.open(5), names)
-    listings.rewind(listings.open(5), names[1:])  # cut into chunks from here on
-    tracemalloc.start()
-    try:
-        for turn in range(50):
-            names.insert(turn * 300, b"new-%d" % turn)
-            del names[turn * 200]
-            assert list(listings.rewind(listings.open(5), names).since(0)) == names
-        grown, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert grown / 50 < 8 * len(MANY) / 5
-
-
-def test_every_position_is_reached_however_the_names_are_cut() -> None:
-    draw = random.Random(1)
-    names = Names(MANY)
-    names.share(Names(MANY[5:]))
-    assert names.is_same(MANY) and not names.is_same(MANY[:-1]) and not names.is_same([*MANY[:-1], b"other"])
-    for position in [0, 1, len(MANY) - 1, len(MANY), len(MANY) + 7, *draw.choices(range(len(MANY)), k=50)]:
-        assert list(names.since(position)) == MANY[position:]
-        assert names.part(position, position + 10) == MANY[position : position + 10]
-    empty = Names([])
-    empty.share(names)
-    names.share(empty)
-    assert list(empty.since(0)) == [] and names.is_same(MANY)

@@ -1,20 +1,27 @@
-"""One directory's listing: every edit, and what it then says about the lowers."""
+"""One directory's listing: every edit, and what it then says about the lowers; the cookies of its names."""
+
+import random
 
 import pytest
 
 from layerfs.union.layers import DirTree, Part
-from layerfs.union.listing import Listing, Whiteout, holder, is_upper_only
+from layerfs.union.listing import SPARE, Listing, Order, Whiteout, holder, is_upper_only
+
+
+def share(index: int) -> Part:
+    """A directory's share in a layer."""
+    tree = DirTree.__new__(DirTree)
+    tree.index = index
+    return Part(tree, None, b"")
+
+
+UPPER = share(0)
 
 
 @pytest.fixture
 def shares() -> tuple[Part, Part]:
     """A directory's share in the upper and in a lower."""
-    found = []
-    for index in (0, 1):
-        tree = DirTree.__new__(DirTree)
-        tree.index = index
-        found.append(Part(tree, None, b""))
-    return found[0], found[1]
+    return UPPER, share(1)
 
 
 def test_a_name_that_only_the_upper_has_needs_no_whiteout(shares: tuple[Part, Part]) -> None:
@@ -59,3 +66,43 @@ def test_a_directory_that_was_cut_off_needs_no_whiteouts(shares: tuple[Part, Par
     assert listing.cut_off(upper) == [b"gone"]
     assert (dict(listing.names), dict(listing.whiteouts)) == ({b"dir": (upper,)}, {})
     assert not listing.needs_whiteout(b"dir")
+
+
+def cookies(listing: Listing) -> dict[bytes, int]:
+    return {name: cookie for cookie, name in listing.keep_order().since(0, listing.names)}
+
+
+def test_a_name_keeps_its_cookie_while_others_come_and_go() -> None:
+    listing = Listing({b"a": UPPER, b"b": UPPER, b"c": UPPER})
+    assert cookies(listing) == {b"a": 3, b"b": 4, b"c": 5} and listing.is_whole
+    listing.removed(b"a", shadowed=False)
+    listing.made(b"new", UPPER, is_dir=False)
+    listing.made(b"b", UPPER, is_dir=False)  # renamed over
+    assert cookies(listing) == {b"b": 4, b"c": 5, b"new": 6} and not listing.is_whole
+    listing.made(b"a", UPPER, is_dir=False)
+    assert cookies(listing) == {b"a": 3, b"b": 4, b"c": 5, b"new": 6}
+    assert list(listing.names) != [b"a", b"b", b"c", b"new"] and not listing.is_whole
+
+
+def test_cookies_stay_when_the_places_of_names_that_are_gone_are_given_up() -> None:
+    draw, listing = random.Random(1), Listing({b"%d" % number: UPPER for number in range(50)})
+    known, order = cookies(listing), listing.keep_order()
+    for number in range(20 * SPARE):
+        listing.made(b"new-%d" % number, UPPER, is_dir=False)
+        if number % 3:
+            listing.removed(b"new-%d" % draw.randrange(number), shadowed=False)
+        if number % SPARE == 0:
+            found = cookies(listing)
+            assert found.keys() == listing.names.keys()
+            assert known.items() <= found.items() and list(found.values()) == sorted(found.values())
+            cookie = draw.choice(list(found.values()))
+            after = [name for name, own in found.items() if own > cookie]
+            assert [name for _, name in order.since(cookie, listing.names)] == after
+
+
+def test_a_name_that_is_made_and_removed_for_ever_takes_no_memory() -> None:
+    order = Order([b"a"])
+    for number in range(10 * SPARE):
+        order.made(b"%d" % number)
+        order.removed(b"%d" % number)
+    assert len(order.after(0, 10**6)) <= 2 * SPARE + 4
