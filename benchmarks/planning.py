@@ -12,6 +12,8 @@ greedy of sources  greedy merging of whole source packages instead of single one
 greedy kept        the first greedy plan for ever
 foreseen           our planner, told the rates of the months to come: what a better guess could save
 each               one layer for each package: no plan sends less
+layers at their    our planner with the default of --layer-price, so that it has fewer than K layers where these do
+price              not pay
 """
 
 import argparse
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from layerfs.plan.baselines import BASELINES
-from layerfs.plan.cost import Assignment, Prices
+from layerfs.plan.cost import LAYER_PRICE, Assignment, Prices
 from layerfs.plan.dpkg import YEARS, changelog_months, rate
 from layerfs.plan.following import contract
 from layerfs.plan.graph import Module, make_graph
@@ -95,11 +97,11 @@ class Build:
 Plan = Callable[[Build, Assignment | None, int], Assignment]
 
 
-def ours(build: Build, before: Assignment | None, k: int) -> Assignment:
-    """Plan as `layerfs plan --previous` does, without a price for layers: all have K."""
+def ours(build: Build, before: Assignment | None, k: int, price: float = 0) -> Assignment:
+    """Plan as `layerfs plan --previous` does; without a price for layers all have K."""
     dirty = {layer for layer, changed in zip(before or (), build.changed, strict=False) if changed}
     clean = frozenset(before or ()) - dirty
-    return make_plan(build.units, k, Prices(0, before=tuple(before or ()), clean=clean))
+    return make_plan(build.units, k, Prices(price, before=tuple(before or ()), clean=clean))
 
 
 def baseline(name: str, build: Build, before: Assignment | None, k: int) -> Assignment:
@@ -125,6 +127,7 @@ def kept(build: Build, before: Assignment | None, k: int) -> Assignment:
 
 STRATEGIES: Final[dict[str, tuple[str, Plan]]] = {
     "plan": ("recent", ours),
+    "plan, layers at their price": ("recent", partial(ours, price=LAYER_PRICE)),
     **{
         f"{name} ({rates})": (rates, partial(baseline, name))
         for name in ("ostree", "greedy")

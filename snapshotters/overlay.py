@@ -17,7 +17,7 @@ import os
 from layerfs.errors import FULL, Unsupported
 from layerfs.model import Mount, Stack
 from layerfs.snapshots import quotas
-from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
+from layerfs.snapshots.driver import LOCAL, Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
 from layerfs.snapshots.idmaps import IdMaps, maps_of
 from layerfs.snapshots.rebase import is_alone, upper_only
 from layerfs.snapshots.root import make_root
@@ -74,7 +74,11 @@ class OverlayDriver:
             os.mkdir(snapshot.directory + WORK, 0o700)
 
     def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
-        """Return one mount: a bind mount where there is one layer, else an overlay."""
+        """Return one mount: a bind mount where there is one layer, else an overlay.
+
+        A view by our own command line is always an overlay, which shows what an overlay in a container left under its
+        right names; containerd expects of one layer what its own snapshotter gives.
+        """
         own = snapshot.directory + FS
         writable = snapshot.kind is Kind.ACTIVE
         parents = tuple(parent + FS for parent in snapshot.parents)
@@ -84,6 +88,8 @@ class OverlayDriver:
                 return (upper_only(own, snapshot.directory + WORK),)
             return (bind_mount(own, read_only=not writable),)
         shift = () if maps is None else (f"uidmap={maps.uid_text}", f"gidmap={maps.gid_text}")
+        if not writable and len(parents) == 1 and LOCAL in snapshot.labels:
+            parents = (own, *parents)  # its own is empty, and the kernel wants two
         if not writable and len(parents) == 1:
             bound = bind_mount(parents[0], read_only=True)
             return (Mount(bound.type, bound.source, (*shift, *bound.options)),)

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from layerfs.cli.screen import bar, complain, size
@@ -49,7 +50,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack, and say what is new and what was there."""
-    from layerfs.cli.sources import opened
+    from layerfs.cli.sources import image_config, opened
     from layerfs.plan.pack import pack
     from layerfs.plan.record import read_plan
 
@@ -61,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
             'a graph in JSON says it by "root" and "paths" (docs/plan.md)',
         )
     with opened(plan.words) as source, bar("packing") as tell:
+        if plan.words.kind == "oci":
+            wishes = replace(wishes, config=image_config(plan.words.what))
         packed = pack(plan, source, wishes, tell)
     dropped = [f"warning: /{os.fsdecode(path)}: no {os.fsdecode(key)} in squashfs" for path, key in packed.dropped]
     complain(dropped[:_SHOWN] + [f"warning: and {len(dropped) - _SHOWN} more"] * (len(dropped) > _SHOWN))

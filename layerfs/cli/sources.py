@@ -7,6 +7,7 @@ from layerfs.plan.sources import Source, Words
 from layerfs.plan.sources import opened as opened_source
 
 if TYPE_CHECKING:
+    from layerfs.oci.documents import Json
     from layerfs.xar.search import Search
 
 
@@ -26,6 +27,17 @@ def image_layers(reference: str) -> list[bytes]:
         snapshotter = store.snapshotter()
         chain = unpacked(images, find(images, reference), snapshotter)
         return list(snapshotter.stack(chain[-1]).lowers) if chain else []
+
+
+def image_config(reference: str) -> "Json":
+    """Return the config of an image whose layers were asked for before; empty for an artifact."""
+    from layerfs.oci.images import Images
+    from layerfs.snapshots.library import open_store
+
+    with open_store() as store:
+        images = Images(store)
+        config = images.load(images.get(reference)).config
+        return config.raw if config is not None else {}
 
 
 def _search() -> "Search":

@@ -6,8 +6,8 @@ can. Paths follow the symlinks of their own snapshot, and never leave it. The ta
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 
 from layerfs.errors import InvalidArgument, NotFound, NotReady
@@ -20,9 +20,11 @@ from layerfs.oci.paths import split
 from layerfs.oci.tar import Member
 from layerfs.oci.target import Data, FileData, Form, Outcome
 from layerfs.oci.unpack import FORMS
-from layerfs.oci.view import Seen
+from layerfs.oci.view import RawView, Seen
 from layerfs.snapshots.driver import Kind
 from layerfs.snapshots.snapshotter import Snapshotter
+
+Shown = UnionBelow | RawView
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ def copy(
         raise NotReady(f"snapshot {target} is packed", "prepare one on top of it")
     left_out: list[tuple[bytes, str]] = []
     with ExitStack() as held:
-        view = held.enter_context(UnionBelow(snapshotter.stack(source).lowers))
-        merged = held.enter_context(UnionBelow(stack))
+        marks = FORMS[snapshotter.layer(source).form] is Form.OVERLAY
+        view = held.enter_context(_shown(snapshotter.stack(source).lowers, marks=marks))
+        merged = held.enter_context(_shown(stack, marks=form is Form.OVERLAY))
         found, place = _source(view, path, source), _place(merged, path, to)
         below = held.enter_context(UnionBelow(stack[1:])) if form is Form.OVERLAY and len(stack) > 1 else None
         root = os.open(own.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -70,14 +73,23 @@ def copy(
         hand = _Hand(lambda: iter(()))
         application = Application(hand, into, outcome, Rules(below, check=check, whole=False))
         held.callback(application.resolver.close)
-        for member, data in _members(view, found, place, lambda where, why: left_out.append((where, why))):
+        for member, data in _members(
+            view, found, place, Entries(lambda where, why: left_out.append((where, why)), marks=marks)
+        ):
             hand.data = data
             application.entry(member)
         application.finish()
     return Copied(outcome.entries, tuple(left_out))
 
 
-def _source(view: UnionBelow, path: bytes, name: str) -> Seen:
+def _shown(lowers: Sequence[bytes], *, marks: bool) -> AbstractContextManager[Shown]:
+    """Open layers as their snapshot shows them: in a whole tree the device 0/0 and xattrs of overlays are content."""
+    from layerfs.lowers.kinds import open_tree
+
+    return UnionBelow(lowers) if marks else RawView(open_tree(lowers[0], 0))
+
+
+def _source(view: Shown, path: bytes, name: str) -> Seen:
     """Return what is to be copied; a symlink is copied as one."""
     above, last = split(path.rstrip(b"/").removesuffix(b"/."))
     parent = resolve(view, above)
@@ -88,7 +100,7 @@ def _source(view: UnionBelow, path: bytes, name: str) -> Seen:
     return seen
 
 
-def _place(merged: UnionBelow, path: bytes, to: bytes) -> bytes:
+def _place(merged: Shown, path: bytes, to: bytes) -> bytes:
     """Return where the copy goes, without symlinks."""
     place = resolve(merged, to)
     if place is None:
@@ -103,11 +115,8 @@ def _place(merged: UnionBelow, path: bytes, to: bytes) -> bytes:
     return place
 
 
-def _members(
-    view: UnionBelow, top: Seen, place: bytes, report: Callable[[bytes, str], None]
-) -> Iterator[tuple[Member, Data]]:
+def _members(view: Shown, top: Seen, place: bytes, entries: Entries) -> Iterator[tuple[Member, Data]]:
     """Yield what is copied, under its new paths."""
-    entries = Entries(report, marks=True)
     old = top.member.path
 
     def renamed(path: bytes) -> bytes:
@@ -130,5 +139,5 @@ def _members(
         yield replace(member, path=renamed(path), target=target), _data(view, path)
 
 
-def _data(view: UnionBelow, path: bytes) -> FileData:
+def _data(view: Shown, path: bytes) -> FileData:
     return FileData(lambda: view.data(path), lambda fd: view.copy_to(path, fd))

@@ -122,6 +122,19 @@ class RawView:
                 member.xattrs[os.fsencode(name)] = value
         return Seen(member, status)
 
+    def find(self, path: bytes) -> Member | None:
+        """Describe what is at a path; None if nothing is, or if a parent is no directory."""
+        seen = self.look(path)
+        return None if seen is None else seen.member
+
+    def copy_to(self, path: bytes, target: int) -> None:
+        """Copy a regular file's bytes into an empty file, reflinked where the filesystem can, holes as holes."""
+        handle = self._file(path)
+        try:
+            opened.copy(handle, target, opened.stat(handle).st_size)
+        finally:
+            opened.close(handle)
+
     def names(self, path: bytes) -> list[bytes]:
         at = self._directory(path)
         return [] if at is None else [name for name, _ in self._tree.scan(at, xattr_whiteouts=False)]

@@ -18,7 +18,9 @@ from typing import Final
 
 from layerfs.plan.units import Units, chance_of
 
-LAYER_PRICE: Final = 64 << 10  # bytes; guessed: what a layer more costs each mount, in bytes that take as long to fetch
+# Bytes: what a layer more costs each mount and 20,000 cold lookups through FUSE, in bytes that take as long to fetch at
+# 100 MB/s (benchmarks/planned.py, benchmarks/results/planning/prices.json).
+LAYER_PRICE: Final = 1_665_096
 MOVE_PRICE: Final = 0.1  # for each byte sent now; a division lives for about ten builds; guessed
 
 Assignment = list[int]

@@ -19,6 +19,7 @@ from layerfs.pysquashfs.target import replacing
 COMPRESSION: Final = "gzip"
 BLOBS: Final = b"blobs/sha256"
 RECIPE: Final = b"oci gzip"
+KEPT: Final = ("author", "architecture", "os", "variant", "os.version", "os.features", "config")  # of an image's config
 _CREATED: Final = "1970-01-01T00:00:00Z"  # of no build: the same layers are the same image
 
 
@@ -62,15 +63,19 @@ def _sayable(item: Item) -> Item:
     return item
 
 
-def finish(directory: bytes, blobs: Sequence[Blob], whys: Sequence[str], name: str, run: Json) -> Digest:
-    """Write config, manifest and, last, the index; return the digest of the manifest. `run`: how the image is run."""
+def finish(directory: bytes, blobs: Sequence[Blob], whys: Sequence[str], name: str, was: Json) -> Digest:
+    """Write config, manifest and, last, the index; return the digest of the manifest.
+
+    was: the config of the image that is packed again, if it is one; how it is run, and where, stays.
+    """
     here = host_platform()
     history = [{"created": _CREATED, "created_by": f"layerfs pack: {why}"} for why in whys]
     config: dict[str, Any] = {
         "created": _CREATED,
         "architecture": here.architecture,
         "os": here.os,
-        "config": dict(run),
+        "config": {},
+        **{key: was[key] for key in KEPT if key in was},
         "rootfs": {"type": "layers", "diff_ids": [blob.diff_id for blob in blobs]},
         "history": history,
     }

@@ -34,7 +34,7 @@ Told = Callable[[int, int], None]  # layers done, of how many
 class Wishes:
     """What is to be made: `output` a new directory, or None; `cache` where packages also go, or None.
 
-    name: what file names begin with, of an image its name. run: how an image is run.
+    name: what file names begin with, of an image its name. config: of the image that is packed again, if it is one.
     """
 
     format: str = "xar"
@@ -43,7 +43,7 @@ class Wishes:
     cache: Cache | None = None
     name: str | None = None
     level: int | None = None
-    run: Json = field(default_factory=dict)
+    config: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class _Packing:
             top = os.path.join(self._directory, os.fsencode(records[-1].file))
             if self._wishes.format == "oci":
                 blobs = [layout.Blob(_sha256_of(each.sha256), each.bytes, _sha256_of(each.diff_id)) for each in records]
-                layout.finish(self._directory, blobs, self._plan.whys, self._name, self._wishes.run)
+                layout.finish(self._directory, blobs, self._plan.whys, self._name, self._wishes.config)
                 top = self._directory
             write_record(self._directory, Record(self._wishes.format, self._name, records))
         return Packed(tuple(layers), top, self._name, tuple(self._dropped))

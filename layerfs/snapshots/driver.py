@@ -57,13 +57,14 @@ from layerfs.value import value
 
 # fmt: off
 __all__ = [
-    "GIDS", "NOTHING", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "LayerPlace", "Mount", "Nesting",
-    "Snapshot", "Usage", "usage_of",
+    "GIDS", "LOCAL", "NOTHING", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "LayerPlace", "Mount",
+    "Nesting", "Snapshot", "Usage", "usage_of",
 ]
 # fmt: on
 
 UIDS = "containerd.io/snapshot/uidmapping"
 GIDS = "containerd.io/snapshot/gidmapping"
+LOCAL = "layerfs.local"  # made by our own command line, for nobody else: containerd's collector is not shown it
 
 
 class Form(Enum):

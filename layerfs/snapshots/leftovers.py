@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from layerfs.errors import LayerfsError
+from layerfs.snapshots.driver import LOCAL as LOCAL
 from layerfs.snapshots.library import Store
 from layerfs.snapshots.sharing import REF
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.info import Info, Kind
 from layerfs.sys.locks import lock_file
 
-LOCAL: Final = "layerfs.local"  # made by our own command line, for nobody else: containerd's collector is not shown it
 UNPACKED: Final = "layerfs.image.unpacked"
 HOLD: Final = "snapshot:"
 _LOCK: Final = b"unpacking.lock"

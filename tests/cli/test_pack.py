@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from layerfs.plan.layout import KEPT
 from tests.cli.conftest import Place
-from tests.cli.images import Shop
+from tests.cli.images import Shop, made
 from tests.host import require
 from tests.oci.registries import Naughty
+from tests.oci.tars import END, directory, file
 from tests.plan.trees import make_house, seen
 
 CHAIN = {"A.py": ["B.py", "C.py"], "B.py": ["D.so"], "C.py": ["E.so"], "D.so": ["F.so"], "E.so": ["F.so"], "F.so": []}
@@ -87,6 +89,31 @@ def test_a_snapshotter_takes_the_image(shop: Shop, snapshotter: str) -> None:
         assert seen(mnt) == seen(shop.place / "src")
     finally:
         subprocess.run(["umount", mnt], check=True)
+
+
+def test_an_image_that_is_packed_again_runs_the_same_command(shop: Shop) -> None:
+    """It had no Cmd and no Env."""
+    config = {
+        "Cmd": ["/bin/sh", "-c", "echo $WORD; pwd; id"],
+        "Env": ["WORD=hello"],
+        "WorkingDir": "/etc",
+        "User": "me",
+    }
+    image = made(**config)
+    # Nothing of it is known to dpkg: there is only what installing made.
+    image.layers.append(directory(b"var/lib/dpkg/info") + file(b"var/lib/dpkg/status", b"") + END)
+    image.config["rootfs"]["diff_ids"].append(image.add(image.layers[-1]))
+    image.config |= {"author": "somebody", "variant": "v8"}
+    top = image.finish(annotations={"org.opencontainers.image.ref.name": "made:1"})
+    shop.run("image", "import", image.layout(shop.place / "made", top))
+    shop.run("plan", "oci:made:1", "-k", "3", "-o", shop.place / "plan.json")
+    shop.run("pack", shop.place / "plan.json", "-o", shop.place / "out", "--format", "oci", "--name", "again:1")
+    shop.run("image", "import", shop.place / "out")
+    said = shop.run("image", "run", "made:1").stdout
+    assert said.startswith("hello\n/etc\nuid=7(me)")
+    assert shop.run("image", "run", "again:1").stdout == said
+    before, after = (shop.json("image", "inspect", name)["config"] for name in ("made:1", "again:1"))
+    assert {key: after[key] for key in KEPT if key in after} == {key: before[key] for key in KEPT if key in before}
 
 
 def write_chain(place: Path, build: int) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import LayerfsError
+from layerfs.errors import InvalidArgument, LayerfsError
 from layerfs.oci.copying import copy
 from layerfs.snapshots.library import Store
 from layerfs.snapshots.snapshotter import Snapshotter
+from tests.contract.subjects import a_subject
+from tests.host import require
 from tests.oci.tars import END, apply, directory, entry_of, file, link, pax, symlink
 
 SOURCE = b"".join(
@@ -84,3 +86,25 @@ def test_what_cannot_be_copied_is_an_error(
 ) -> None:
     with pytest.raises(LayerfsError):
         copy(snapshots, source, path, target, to)
+
+
+def test_in_a_whole_tree_devices_and_xattrs_of_overlays_are_content(scratch: Path) -> None:
+    """The device 0/0 was taken for a deletion, and left out without a word."""
+    require("btrfs")
+    with a_subject("btrfs", scratch) as subject:
+        snapshots = subject.snapshots
+        for key in ("source", "work"):
+            snapshots.prepare(key, "")
+        made = own(snapshots, "source") / "d"
+        made.mkdir()
+        os.mknod(made / "null", 0o20600, 0)
+        os.setxattr(made, "trusted.overlay.opaque", b"y")
+        (made / "f").write_bytes(b"f")
+        assert copy(snapshots, "source", b"d", "work", b"").left_out == ()
+        copied = own(snapshots, "work") / "d"
+        assert sorted(os.listdir(copied)) == ["f", "null"]
+        assert (entry_of(copied / "null").kind, entry_of(copied / "f").content) == ("c", b"f")
+        assert os.getxattr(copied, "trusted.overlay.opaque") == b"y"
+        os.mknod(own(snapshots, "work") / "null", 0o20600, 0)
+        with pytest.raises(InvalidArgument):  # nor does one in the target
+            copy(snapshots, "source", b"d/f", "work", b"null/")

@@ -19,6 +19,7 @@ from layerfs.oci.sources import open_source
 from layerfs.oci.tar import TarReader
 from layerfs.oci.unpack import chain_ids
 from layerfs.oci.view import RawView
+from layerfs.snapshots.driver import LOCAL
 from layerfs.snapshots.library import Store
 from tests.host import require
 from tests.oci.image import Made
@@ -100,3 +101,16 @@ def test_marks_of_an_overlay_in_a_container_are_content(driver: str, store: Stor
     assert entries[b"d/"] == (stat.S_IFDIR, {os.fsencode(name): value for name, value in said})
     assert entries.get(b"d/gone", (stat.S_IFCHR, {})) == (stat.S_IFCHR, {})
     assert (b"d/gone" in entries) is whole
+
+
+@pytest.mark.parametrize("driver", ["overlay", "fuse", "xar"])
+def test_marks_are_content_in_an_image_of_one_layer_too(driver: str, store: Store, scratch: Path) -> None:
+    """The view was the layer's directory itself, where they have the names under which they are stored."""
+    require("fuse")
+    layer = pax({OPAQUE: b"y"}) + directory(b"d", mode=0o711) + file(b"d/f", b"f") + END
+    take(store, Made([layer]).layout(scratch / "i"), driver=driver)
+    (scratch / "m").mkdir()
+    with mounted(store.snapshotter(driver).view("view", digest_of(layer), {LOCAL: "1"}), scratch / "m"):
+        found = look(scratch / "m")
+    assert sorted(found) == [".", "d", "d/f"]
+    assert (found["d"].mode, found["d"].xattrs) == (0o711, (("trusted.overlay.opaque", b"y"),))

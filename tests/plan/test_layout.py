@@ -24,12 +24,12 @@ def test_a_layout_names_blobs_that_are_there_bottom_first(scratch: Path) -> None
     with opened_source(words_of(make_house(scratch))) as source:
         assert source.tree is not None
         blobs = [write_blob(out, Contents(source.tree, piece, b"")) for piece in slices(source.tree, LAYERS)]
-    top = finish(out, blobs, ["calm", "wild"], "house:1", {"Cmd": ["sh"]})
+    top = finish(out, blobs, ["calm", "wild"], "house:1", {"config": {"Cmd": ["sh"]}, "variant": "v8", "history": []})
     index = json.loads((scratch / "out/index.json").read_text())
     assert index["manifests"][0]["digest"] == top
     manifest = json.loads(Path(os.fsdecode(place(out, top))).read_bytes())
     config = json.loads(Path(os.fsdecode(place(out, manifest["config"]["digest"]))).read_bytes())
-    assert config["config"] == {"Cmd": ["sh"]}
+    assert (config["config"], config["variant"], len(config["history"])) == ({"Cmd": ["sh"]}, "v8", 2)
     assert config["rootfs"]["diff_ids"] == [blob.diff_id for blob in blobs]
     for layer in manifest["layers"]:
         data = Path(os.fsdecode(place(out, layer["digest"]))).read_bytes()
