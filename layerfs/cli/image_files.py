@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from layerfs.cli.image import add_store_options, opened
+from layerfs.cli.image import add_max_size, add_store_options, limits_of, opened
 from layerfs.cli.layers import Layers
 from layerfs.cli.screen import bar, complain
 from layerfs.errors import InvalidArgument
@@ -24,6 +24,7 @@ def add_parser(parts: "argparse._SubParsersAction[argparse.ArgumentParser]", par
         parser.add_argument("name", nargs="?", metavar="NAME", help="what it is called (default: what it says itself)")
         parser.add_argument("--all-platforms", action="store_true", help="all that an index has, not only ours")
         parser.add_argument("--no-unpack", action="store_true", help="store the image only")
+        add_max_size(parser)
         add_store_options(parser, snapshotter=True, platform=True)
         return
     parser = parts.add_parser(
@@ -53,7 +54,7 @@ def _import(arguments: argparse.Namespace) -> int:
     platform = parse_platform(arguments.platform) if arguments.platform else None
     with opened(arguments) as store, open_source(path, store.root) as source, Layers() as layers:
         snapshotter = None if arguments.no_unpack else store.snapshotter(arguments.snapshotter)
-        wishes = Wishes(platform, arguments.all_platforms, snapshotter)
+        wishes = Wishes(platform, arguments.all_platforms, snapshotter, limits_of(arguments))
         for names, top in name_roots(source.roots(), path, arguments.name):
             intake = Intake(Images(store), FromSource(source), wishes, layers.progress)
             for image in intake.take(names, top):

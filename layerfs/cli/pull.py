@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from layerfs.cli.image import add_store_options, opened
+from layerfs.cli.image import add_max_size, add_store_options, limits_of, opened
 from layerfs.cli.layers import Layers
 from layerfs.cli.screen import complain
 
@@ -22,6 +22,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--referrers", action="store_true", help="what refers to it too: signatures, SBOMs")
     parser.add_argument("--no-unpack", action="store_true", help="store the image only")
     parser.add_argument("--insecure", action="store_true", help="plain HTTP")
+    add_max_size(parser)
     add_store_options(parser, snapshotter=True, platform=True)
 
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     platform = parse_platform(arguments.platform) if arguments.platform else None
     with opened(arguments) as store, Layers() as layers:
         snapshotter = None if arguments.no_unpack else store.snapshotter(arguments.snapshotter)
-        wishes = Wishes(platform, arguments.all_platforms, snapshotter)
+        wishes = Wishes(platform, arguments.all_platforms, snapshotter, limits_of(arguments))
         done = pull(
             Images(store),
             arguments.image,

@@ -28,6 +28,8 @@ from layerfs.oci.target import USUAL, Data, Form, Handle, Kind, Limits, Outcome,
 
 _PARENT: Final = Member(b"", stat.S_IFDIR, 0o755, 0, 0, 0)  # without an entry anywhere
 
+MORE: Final = "if that is right, allow more: --max-size"  # hint
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -65,9 +67,7 @@ def _bounded(pieces: Iterable[bytes], rules: Rules) -> Iterator[bytes]:
         rules.check()
         size += len(piece)
         if size > rules.limits.size:
-            raise InvalidArgument(
-                f"the layer has more than {rules.limits.size} bytes", "raise the limit if it is right"
-            )
+            raise InvalidArgument(f"the layer has more than {rules.limits.size} bytes", MORE)
         yield piece
 
 
@@ -148,7 +148,7 @@ class Application:
         if self.outcome.entries > self.rules.limits.entries:
             raise InvalidArgument(f"the layer has more than {self.rules.limits.entries} entries")
         if self.outcome.size > self.rules.limits.size:
-            raise InvalidArgument(f"the layer's files have more than {self.rules.limits.size} bytes")
+            raise InvalidArgument(f"the layer's files have more than {self.rules.limits.size} bytes", MORE)
 
     def root(self, member: Member) -> None:
         if member.kind != stat.S_IFDIR:

@@ -1,5 +1,6 @@
 """`layerfs image import` and `export`, and what other programs make of the result."""
 
+import gzip
 import json
 import subprocess
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from tests.cli.images import Shop, made
 from tests.host import require
+from tests.oci.image import Made
+from tests.oci.tars import END, file
 
 
 def layers_of(path: str) -> list[str]:
@@ -83,3 +86,16 @@ def test_what_is_no_image_is_one_line(shop: Shop, scratch: Path) -> None:
         done = shop.run("image", "import", path, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith("layerfs: ") and done.stderr.count("\n") == 1
+
+
+def test_a_bomb_ends_at_the_size_that_is_allowed(shop: Shop) -> None:
+    layer = file(b"zeros", bytes(30_000_000)) + END
+    image = Made([layer], packed=[gzip.compress(layer)])
+    layout = image.layout(shop.place / "bomb")
+    done = shop.run("image", "import", "--max-size", "10M", layout, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "more than 10485760 bytes (hint: if that is right, allow more: --max-size)" in done.stderr
+    assert shop.json("image", "ls", "--json") == []
+    assert shop.json("snapshot", "ls", "--json") == []
+    assert shop.run("image", "import", "--max-size", "many", layout, check=False).returncode == 1
+    shop.run("image", "import", "--max-size", "40M", layout)
