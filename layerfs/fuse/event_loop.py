@@ -16,6 +16,9 @@ request in 200 us).
 Where there is a lane (device.py), the gate calls it to wait: requests that it can answer never come here, and those
 that it cannot are on libfuse's descriptor when it returns.
 
+Requests that pyfuse3 does not know come here as bytes, set aside by libfuse's reader (layerfs/sys/intercept.py) or by
+the lane; each is answered by a task of its own (raw_requests.py).
+
 pyfuse3 looks up its global `trio` whenever it uses it, so `install` replaces it, as pyfuse3.asyncio does.
 """
 
@@ -34,6 +37,8 @@ from typing import Protocol
 import pyfuse3
 import trio
 
+from layerfs.sys.intercept import Intercept
+
 SPIN = 50e-6  # seconds; a client that was just answered asks again within this, or it has something else to do
 BRISK = 2 * SPIN  # seconds between requests up to which spinning pays; wider apart, each costs a wake-up anyway
 PAUSE = 0.1  # seconds between the failure of a worker and its return; a worker that fails for ever must not spin
@@ -48,6 +53,7 @@ class Event(IntEnum):
     OTHER = 2  # trio has something, or, while there is a job, a request waits
     JOB = 3  # the job is over, and nothing else is there
     SLOW = 4  # answers wait for a disk
+    RAW = 5  # a request is here that libfuse does not serve
 
 
 class Waiter(Protocol):
@@ -62,6 +68,9 @@ class Waiter(Protocol):
 
     def relay(self) -> None:
         """Give the kernel the answers that are there."""
+
+    def raw(self) -> bytes:
+        """Take the request that `Event.RAW` told of."""
 
 
 class ReadersLock:
@@ -163,6 +172,9 @@ class Gate(trio.abc.Instrument):
         self._epoll = -1
         self._requests = 0
         self.between: Callable[[], None] | None = None  # to be called between requests, when there is a lane
+        self.serve_raw: Callable[[bytes], Awaitable[None]] | None = None  # who answers what libfuse does not serve
+        self.set_aside: Intercept | None = None  # where libfuse's reader puts that, when there is no lane
+        self._workers: trio.Nursery | None = None
 
     @property
     def requests(self) -> int:
@@ -175,7 +187,12 @@ class Gate(trio.abc.Instrument):
 
     def open_nursery(self) -> AbstractAsyncContextManager[Workers]:
         """Open the workers' nursery."""
-        return _open_workers()
+        return self._open_workers()
+
+    @asynccontextmanager
+    async def _open_workers(self) -> AsyncIterator[Workers]:
+        async with trio.open_nursery() as self._workers:
+            yield Workers(self._workers)
 
     def notify_closing(self, fd: int) -> None:
         """End the wait of the reader: pyfuse3.terminate has told libfuse to end."""
@@ -228,6 +245,7 @@ class Gate(trio.abc.Instrument):
 
     async def _wait(self, fd: int) -> None:
         """Return when the device has a request, or is gone, and no other task of the loop is due."""
+        self._look_aside()
         while not self._closing:
             if not self._due:
                 ready = self._next()
@@ -263,7 +281,10 @@ class Gate(trio.abc.Instrument):
                 self._note_deadline()
             end = -1 if self._deadline is None else self._left()
         try:
-            return self._lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
+            event = self._lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
+            if event == Event.RAW:
+                self._start_raw(self._lane.raw())
+            return event
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
@@ -271,8 +292,19 @@ class Gate(trio.abc.Instrument):
         pyfuse3.terminate()
         return Event.NOTHING
 
+    def _look_aside(self) -> None:
+        """Start what answers a request that libfuse's reader has just set aside."""
+        if self.set_aside is not None and self.set_aside.size.value:
+            self._start_raw(self.set_aside.take())
+
+    def _start_raw(self, message: bytes) -> None:
+        """Have a request answered by a task of its own."""
+        assert self.serve_raw is not None and self._workers is not None
+        self._workers.start_soon(self.serve_raw, message)
+
     async def _wait_for_trio(self, fd: int) -> None:
         """Return when trio says that the device has a request."""
+        self._look_aside()
         await trio.lowlevel.wait_readable(fd)
         self._requests += 1
 
@@ -317,12 +349,6 @@ class Gate(trio.abc.Instrument):
         """Return the ms until the deadline."""
         assert self._deadline is not None
         return max(0, math.ceil((self._deadline - trio.current_time()) * 1000))
-
-
-@asynccontextmanager
-async def _open_workers() -> AsyncIterator[Workers]:
-    async with trio.open_nursery() as nursery:
-        yield Workers(nursery)
 
 
 def _trio_epoll() -> int | None:

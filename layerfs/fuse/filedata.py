@@ -50,10 +50,8 @@ class FileData(pyfuse3.Operations):
         self._through = FileInfo(keep_cache=True, direct_io=True)
 
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
-        if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_TRUNC:
-            await self._copy_ups.ensure(inode, ctx.pid)
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            await self._copy_ups.complete(inode, ctx.pid, cut=bool(flags & os.O_TRUNC))
+            await self.prepare_write(inode, ctx.pid, cut=bool(flags & os.O_TRUNC))
         if flags & os.O_TRUNC:
             await self._cut(inode, 0)
         node = self.union.open_file(inode, flags)
@@ -62,6 +60,12 @@ class FileData(pyfuse3.Operations):
         if not node.preloaded and self._pages is not None and not node.is_upper:
             self._preload(node, self._pages)
         return self._opened(inode, flags, ctx)
+
+    async def prepare_write(self, ino: int, client: int, *, cut: bool = False) -> None:
+        """Copy a large file up before it is written to; with `cut` its data are not needed."""
+        if not cut:
+            await self._copy_ups.ensure(ino, client)
+        await self._copy_ups.complete(ino, client, cut=cut)
 
     async def _cut(self, ino: int, size: int) -> None:
         """Shorten a large file of the upper in a thread: a filesystem frees 300 MB in 100 ms."""

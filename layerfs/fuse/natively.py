@@ -14,11 +14,14 @@ from layerfs.fuse.device import passing_pages
 
 if TYPE_CHECKING:
     from layerfs.lane.lane import Lane
+    from layerfs.sys.intercept import Intercept
 
 COMPILED: Final = "layerfs.lane._lane"
 SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server: 1 is what `--lane` says, 0 what `--no-lane` does
 LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
 FILES: Final = 1024  # descriptors of open files that a lane holds at most; guessed
+
+_set_aside: "Intercept | None" = None  # where libfuse's reader puts what pyfuse3 does not know
 
 
 def pages_with_lane(config: ServeConfig) -> int:
@@ -26,12 +29,41 @@ def pages_with_lane(config: ServeConfig) -> int:
     said = os.environ.get(SWITCH)
     if said == "0" or not (config.lane or said == "1") or config.debug:
         return 0
-    from importlib.util import find_spec  # every server comes to this module as it starts, most without a lane
-
-    if find_spec(COMPILED) is None:
+    if compiled_part() is None:
         return 0
     pages = passing_pages()
     return pages if pages >= LEAST_PAGES else 0
+
+
+def compiled_part() -> str | None:
+    """Return where the compiled part is; None where it is missing."""
+    from importlib.util import find_spec  # every server comes to this module as it starts, most without a lane
+
+    spec = find_spec(COMPILED)
+    return spec.origin if spec is not None else None
+
+
+def intercept() -> None:
+    """Have requests that pyfuse3 does not know set aside, if that is possible here; before pyfuse3 is imported."""
+    global _set_aside
+    from importlib.util import find_spec
+
+    from layerfs.sys.intercept import Intercept
+
+    library, user = compiled_part(), find_spec("pyfuse3")
+    if library is None or user is None or user.origin is None:
+        return
+    try:
+        _set_aside = Intercept(library, user.origin, wire.RAW)
+    except OSError as error:
+        import logging  # 5 ms that no start waits for
+
+        logging.getLogger(__name__).info("fallocate and its like are not served: %s", error)
+
+
+def intercepted() -> "Intercept | None":
+    """Return where libfuse's reader puts what pyfuse3 does not know; None where libfuse answers it."""
+    return _set_aside
 
 
 def open_lane(device: int, pair: int, timeout: float) -> "Lane":

@@ -66,7 +66,7 @@ def _answering(handler: Handler, expected: Answer) -> Handler:
         except FUSEError:
             raise
         except Exception as error:
-            raise FUSEError(_errno(error, handler)) from None
+            raise FUSEError(errno_for(error, handler.__qualname__)) from None
         log.error("%s returned %r", handler.__qualname__, answer)
         raise FUSEError(errno.EIO)
 
@@ -81,7 +81,7 @@ def _ending(handler: Handler) -> Handler:
         except FUSEError:
             raise
         except Exception as error:
-            raise FUSEError(_errno(error, handler)) from None
+            raise FUSEError(errno_for(error, handler.__qualname__)) from None
 
     return guarded
 
@@ -97,15 +97,15 @@ def _unanswered(handler: Handler) -> Handler:
     return guarded
 
 
-def _errno(error: Exception, handler: Handler) -> int:
-    """Return the errno that stands for an exception; a bug is logged, and EIO."""
+def errno_for(error: Exception, what: str) -> int:
+    """Return the errno that stands for an exception; a bug, of `what`, is logged, and EIO."""
     if isinstance(error, OSError) and error.errno:
         return errno_of(error.errno)
     if isinstance(error, MemoryError):
         return errno.ENOMEM
     if isinstance(error, LayerfsError):
         return error.errno
-    log.error("%s failed", handler.__qualname__, exc_info=error)
+    log.error("%s failed", what, exc_info=error)
     return errno.EIO
 
 

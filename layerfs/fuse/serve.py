@@ -20,7 +20,7 @@ from layerfs.fuse.config import ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device
 from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
-from layerfs.fuse.natively import pages_with_lane
+from layerfs.fuse.natively import intercept, pages_with_lane
 from layerfs.fuse.prelude import Prelude
 from layerfs.fuse.space import Space, is_nearly_full
 from layerfs.sys.later import put_off
@@ -121,6 +121,7 @@ def _answer_during_import(
                 beside()
             if apart:
                 _let_go_of_layers(imported)
+            intercept()
             import_module(SERVER)
         except BaseException as error:
             failures.append(error)

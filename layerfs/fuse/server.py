@@ -22,9 +22,10 @@ from layerfs.fuse.device import Device, Introduction
 from layerfs.fuse.event_loop import Gate, install
 from layerfs.fuse.handshake import Wanted, negotiate
 from layerfs.fuse.listings import Listings
-from layerfs.fuse.natively import open_lane
+from layerfs.fuse.natively import intercepted, open_lane
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
+from layerfs.fuse.raw_requests import RawRequests
 from layerfs.fuse.space import Space
 from layerfs.sys.limits import lift_limits, one_arena
 from layerfs.sys.prctl import set_name
@@ -49,8 +50,11 @@ def serve_union(
     with closing(union):
         with closing(device), closing(PageCache(device.fd)) as pages:
             prepare(config)
-            with closing(Operations(union, config, pages, listings, space)) as operations:
-                _serve(device, operations, config, union.options.timeout if natively else None)
+            with (
+                closing(Operations(union, config, pages, listings, space)) as operations,
+                closing(RawRequests(operations, device.fd, config.mountpoint)) as raw,
+            ):
+                _serve(device, operations, config, union.options.timeout if natively else None, raw)
         _bring_to_disk(union)
 
 
@@ -77,15 +81,23 @@ def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeCo
 
 
 def _serve(
-    device: Device, operations: pyfuse3.Operations, config: ServeConfig, lane_timeout: float | None = None
+    device: Device,
+    operations: pyfuse3.Operations,
+    config: ServeConfig,
+    lane_timeout: float | None = None,
+    raw: RawRequests | None = None,
 ) -> None:
     """Have libfuse take over the device, and serve until the mount ends.
 
-    With `lane_timeout` [s] there is a lane, whose answers the kernel may keep for so long.
+    With `lane_timeout` [s] there is a lane, whose answers the kernel may keep for so long. `raw` answers what pyfuse3
+    does not know.
     """
     opener = LaneOpener(lane_timeout, operations) if lane_timeout is not None else None
     with device.introduce(opener) as introduction:
         gate = Gate(introduction.hand_over)
+        if raw is not None:
+            gate.serve_raw = raw.serve
+            gate.set_aside = intercepted()
         if opener is not None:
             opener.gate = gate
         _run_session(introduction, gate, operations, config)

@@ -47,8 +47,15 @@ class Opcode(IntEnum):
     INTERRUPT = 36
     DESTROY = 38
     BATCH_FORGET = 42  # has no answer
+    FALLOCATE = 43
     READDIRPLUS = 44
+    LSEEK = 46
+    COPY_FILE_RANGE = 47
+    COPY_FILE_RANGE_64 = 53  # Linux 6.18
 
+
+RAW: Final = (Opcode.FALLOCATE, Opcode.LSEEK, Opcode.COPY_FILE_RANGE, Opcode.COPY_FILE_RANGE_64)
+"""What pyfuse3 has no handlers for, and raw_requests.py has."""
 
 UNANSWERED: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
 
@@ -105,6 +112,11 @@ XATTR_REQUEST: Final = struct.Struct("=II")  # fuse_getxattr_in, and fuse_getxat
 NUMBER: Final = struct.Struct("=Q")  # fuse_forget_in, and the fh that fuse_release_in begins with
 STORE: Final = struct.Struct("=QQII")  # fuse_notify_store_out: nodeid offset size padding
 INVAL_INODE: Final = struct.Struct("=Qqq")  # fuse_notify_inval_inode_out: ino off len
+FALLOCATE_REQUEST: Final = struct.Struct("=QqqI4x")  # fuse_fallocate_in: fh offset length mode padding
+LSEEK_REQUEST: Final = struct.Struct("=QqI4x")  # fuse_lseek_in: fh offset whence padding; fuse_lseek_out is a NUMBER
+# fuse_copy_file_range_in: fh_in off_in nodeid_out fh_out off_out len flags
+COPY_REQUEST: Final = struct.Struct("=QQQQQQQ")
+WRITE_REPLY: Final = struct.Struct("=I4x")  # fuse_write_out: size padding
 
 
 class Request(NamedTuple):
@@ -116,10 +128,23 @@ class Request(NamedTuple):
     body: bytes
 
 
+class Client(NamedTuple):
+    """Who has made a request; `pid` is a thread of the host, 0 if that is unknown."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
 def request(message: bytes) -> Request:
     """Take a message apart."""
     _, opcode, unique, node, *_ = REQUEST_HEADER.unpack_from(message)
     return Request(opcode, unique, node, message[REQUEST_HEADER.size :])
+
+
+def client(message: bytes) -> Client:
+    """Return who has made a request."""
+    return Client(*REQUEST_HEADER.unpack_from(message)[4:7])
 
 
 def call(opcode: Opcode, unique: int, body: bytes) -> bytes:

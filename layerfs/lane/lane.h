@@ -7,7 +7,8 @@ enum lane_event {
     LANE_REQUEST = 1, /* one request is on the pair, for whoever reads its other end */
     LANE_OTHER = 2,   /* `other` is readable, or, with a `job`, a request waits that is for nobody here */
     LANE_JOB = 3,     /* `job` is readable, and nothing else is */
-    LANE_SLOW = 4     /* answers wait for a disk: lane_slow says where */
+    LANE_SLOW = 4,    /* answers wait for a disk: lane_slow says where */
+    LANE_RAW = 5      /* a request is here that libfuse does not serve: lane_raw takes it */
 };
 
 /* An inode that the lane has answered for, on its way to somebody else. `fd` is -1 unless `opens` is above 0. */
@@ -31,6 +32,8 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin);
 int lane_relay(lane *self);
 /* Take a request that was read before, and that is for others. */
 int lane_hold(lane *self, const char *message, size_t size);
+/* Take the request that LANE_RAW told of: its size, and where it is until the next wait; 0 for none. */
+size_t lane_raw(lane *self, const char **message);
 /* How many requests there were. */
 uint64_t lane_met(const lane *self);
 

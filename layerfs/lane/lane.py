@@ -59,13 +59,20 @@ class Lane:
     def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> int:
         """Answer until there is something to do: 1, a request is on the pair; 2, `other` is readable; 3, `job` is.
 
-        4 says that answers wait for a disk (`slow` says where), 0 that the time is over. -1 stands for no descriptor,
-        and for no end. With a `job`, 2 also says that a request waits. Raises ENODEV when the mount is gone.
+        4 says that answers wait for a disk (`slow` says where), 5 that a request is here that libfuse does not serve
+        (`raw` takes it), 0 that the time is over. -1 stands for no descriptor, and for no end. With a `job`, 2 also
+        says that a request waits. Raises ENODEV when the mount is gone.
         """
         event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
         if event < 0:
             raise _error(event)
         return event
+
+    def raw(self) -> bytes:
+        """Take the request that 5 told of."""
+        message = ffi.new("const char **")
+        size = lib.lane_raw(self._lane, message)
+        return bytes(ffi.buffer(message[0], size))
 
     def relay(self) -> None:
         """Give the kernel the answers that are on the pair."""

@@ -2,6 +2,8 @@
 
 #include "state.h"
 
+#include "intercept.h"
+
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -122,9 +124,13 @@ int lane_hold(lane *self, const char *message, size_t size) {
     return 0;
 }
 
-/* Put what is held on the pair; one that does not fit fails, which leaves nothing to read: 0. */
+/* Put what is held on the pair, unless it is a raw one, which stays. One that does not fit fails: 0, nothing to read. */
 static int pass_held(lane *self) {
     struct fuse_in_header in;
+    if (self->held >= sizeof in) {
+        memcpy(&in, self->in, sizeof in);
+        if (is_raw(in.opcode)) return LANE_RAW;
+    }
     int error = put_on_pair(self, self->in, self->held);
     bool whole = self->held >= sizeof in;
     self->held = 0;
@@ -133,6 +139,13 @@ static int pass_held(lane *self) {
     memcpy(&in, self->in, sizeof in);
     if (is_answered(in.opcode)) lane_send(self, in.unique, EIO, 0);
     return 0;
+}
+
+size_t lane_raw(lane *self, const char **message) {
+    size_t size = self->held;
+    self->held = 0;
+    *message = self->in;
+    return size;
 }
 
 /* Return what is readable beside the device: LANE_OTHER, LANE_JOB or 0. Waits up to `milliseconds`, for the device, too. */

@@ -1,5 +1,7 @@
 """An open file of an image: its bytes come block by block from the cache; reading in order is read ahead."""
 
+import errno
+import os
 import stat
 from collections.abc import Sequence
 from functools import partial
@@ -99,6 +101,16 @@ class ImageFile:
             return b""
         pieces = self._within(offset, end)
         return self._join(offset, end, pieces, [None] * len(pieces))
+
+    def seek(self, offset: int, whence: int) -> int:
+        if not 0 <= offset < self.inode.size:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        for piece in self._within(offset, self.inode.size):
+            if (piece.position == HOLE) == (whence == os.SEEK_HOLE):
+                return max(offset, piece.offset)
+        if whence == os.SEEK_HOLE:
+            return self.inode.size
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
 
     def copy(self, target: int, size: int, progress: Progress = nothing) -> None:
         # A metacopy may claim any size: what the file does not have is a hole.

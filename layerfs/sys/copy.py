@@ -91,14 +91,22 @@ def _copy_range(source: int, target: int, start: int, end: int, progress: Progre
 
 
 def _copy_once(source: int, target: int, offset: int, count: int) -> int:
+    return copy_some(source, target, count, offset, offset)
+
+
+def copy_some(source: int, target: int, count: int, at: int, to: int) -> int:
+    """Copy up to `count` bytes from `at` in one file to `to` in another; return how many, 0 at the end of the source.
+
+    The filesystem may share the blocks. Where it copies nothing by itself, at most CHUNK is read and written.
+    """
     try:
-        done = os.copy_file_range(source, target, count, offset, offset)
+        done = os.copy_file_range(source, target, count, at, to)
         if done:
             return done
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-    return write_all(target, os.pread(source, count, offset), offset)
+    return write_all(target, os.pread(source, min(count, CHUNK), at), to)
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:

@@ -41,6 +41,9 @@ class Foreign(Protocol):
     def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return the bytes of a range, fewer at the end of the file; any thread may call it."""
 
+    def seek(self, offset: int, whence: int) -> int:
+        """Return where data begin (SEEK_DATA), or a hole does; ENXIO at the end of the file. Any thread may call it."""
+
     def copy(self, target: int, size: int, progress: Progress = nothing) -> None:
         """Copy the first `size` bytes into an empty file of the host, holes as holes; any thread may call it.
 
@@ -90,6 +93,11 @@ def copy(handle: Handle, target: int, size: int, progress: Progress = nothing) -
         copy_data(handle, target, size, progress)
     else:
         handle.copy(target, size, progress)
+
+
+def seek(handle: Handle, offset: int, whence: int) -> int:
+    """Return where data begin in an open file (SEEK_DATA), or a hole does (SEEK_HOLE); any thread may call it."""
+    return os.lseek(handle, offset, whence) if isinstance(handle, int) else handle.seek(offset, whence)
 
 
 def xattrs(handle: Handle) -> list[str]:

@@ -1,0 +1,48 @@
+"""Requests that pyfuse3 does not know, answered from bytes.
+
+They come from where requests are read: set aside by libfuse's reader, or by the lane (event_loop.py). Each is answered
+by a task of its own, so nobody waits for a long one. Where nothing sets them aside, since the compiled part is missing,
+libfuse answers ENOSYS, and programs fall back.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+
+from layerfs.fuse import wire
+from layerfs.fuse.device import Device
+from layerfs.fuse.extents import Extents
+from layerfs.fuse.filedata import FileData
+from layerfs.fuse.flushing import Flusher
+from layerfs.fuse.reply import errno_for
+from layerfs.fuse.wire import Client, Opcode, Request
+
+Answer = Callable[[Request, Client], Awaitable[bytes]]
+
+
+class RawRequests:
+    """Answers for one union, on the device. Owns its descriptor of it."""
+
+    def __init__(self, files: FileData, device: int, mountpoint: bytes) -> None:
+        self._device = Device(os.dup(device))
+        self._flusher = Flusher(mountpoint)
+        extents = Extents(files, self._flusher)
+        self._answers: dict[int, Answer] = {
+            Opcode.FALLOCATE: extents.fallocate,
+            Opcode.LSEEK: extents.lseek,
+            Opcode.COPY_FILE_RANGE: extents.copy,
+            Opcode.COPY_FILE_RANGE_64: extents.copy_64,
+        }
+
+    async def serve(self, message: bytes) -> None:
+        """Answer one request; a failure is its client's alone."""
+        request = wire.request(message)
+        answer = self._answers[request.opcode]
+        try:
+            self._device.answer(request.unique, await answer(request, wire.client(message)))
+        except Exception as error:
+            self._device.fail(request.unique, errno_for(error, f"request {request.opcode}"))
+
+    def close(self) -> None:
+        """Give the device back, and end the helper."""
+        self._flusher.close()
+        self._device.close()

@@ -1,0 +1,15 @@
+/* Requests that libfuse's user cannot serve: who serves them, and where libfuse's reader puts them. */
+
+#ifndef LAYERFS_INTERCEPT_H
+#define LAYERFS_INTERCEPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The opcodes that are not for libfuse, a bit for each. Python sets it, by its name in this library, before it serves. */
+extern uint64_t layerfs_raw_opcodes;
+
+static inline bool is_raw(uint32_t opcode) { return opcode < 64 && layerfs_raw_opcodes >> opcode & 1; }
+
+#endif
