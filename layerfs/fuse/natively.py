@@ -70,7 +70,9 @@ def open_lane(device: int, pair: int, timeout: float) -> "Lane":
     """Open a lane whose answers the kernel may keep for `timeout` [s]."""
     from layerfs.lane.lane import Lane
 
-    return Lane(device, pair, passing_room(), round(timeout * 1e9), FILES)
+    lane = Lane(device, pair, passing_room(), round(timeout * 1e9), FILES)
+    lane.set_raw(wire.RAW)
+    return lane
 
 
 def passing_room() -> int:

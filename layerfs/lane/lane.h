@@ -32,6 +32,8 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin);
 int lane_relay(lane *self);
 /* Take a request that was read before, and that is for others. */
 int lane_hold(lane *self, const char *message, size_t size);
+/* Say which opcodes LANE_RAW tells of, a bit for each; for every lane of this process. */
+void lane_set_raw(uint64_t opcodes);
 /* Take the request that LANE_RAW told of: its size, and where it is until the next wait; 0 for none. */
 size_t lane_raw(lane *self, const char **message);
 /* How many requests there were. */

@@ -5,7 +5,7 @@ All calls are for one thread. Numbers are FUSE node ids; 0 is none.
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from layerfs.lane._lane import ffi, lib
@@ -67,6 +67,10 @@ class Lane:
         if event < 0:
             raise _error(event)
         return event
+
+    def set_raw(self, opcodes: Iterable[int]) -> None:
+        """Say which opcodes libfuse does not serve; for every lane of this process."""
+        lib.lane_set_raw(sum(1 << opcode for opcode in opcodes))
 
     def raw(self) -> bytes:
         """Take the request that 5 told of."""

@@ -141,6 +141,8 @@ static int pass_held(lane *self) {
     return 0;
 }
 
+void lane_set_raw(uint64_t opcodes) { layerfs_raw_opcodes = opcodes; }
+
 size_t lane_raw(lane *self, const char **message) {
     size_t size = self->held;
     self->held = 0;

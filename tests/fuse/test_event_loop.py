@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -247,3 +248,45 @@ async def test_a_cancelled_waiter_leaves_the_lock_to_the_next() -> None:
             lock.pass_on()
             await trio.lowlevel.checkpoint()
     assert sorted(order) == ["1", "2"]
+
+
+class _Aside:
+    """Where libfuse's reader puts what is not for libfuse."""
+
+    def __init__(self) -> None:
+        self.message = b""
+
+    @property
+    def size(self) -> SimpleNamespace:
+        return SimpleNamespace(value=len(self.message))
+
+    def take(self) -> bytes:
+        message, self.message = self.message, b""
+        return message
+
+
+@pytest.mark.parametrize("introduced", [True, False])
+def test_what_libfuse_does_not_serve_is_answered_beside_the_others(rig: Rig, introduced: bool) -> None:
+    """A long one holds up nobody; the first may come on the introduction's socket."""
+    aside = _Aside()
+    order: list[bytes] = []
+    go = trio.Event()
+
+    async def serve_raw(message: bytes) -> None:
+        await go.wait()
+        order.append(message)
+
+    async def handle(request: bytes) -> None:
+        if request.startswith(b"raw"):
+            aside.message = request
+        else:
+            order.append(request)
+        if request == b"last":
+            go.set()
+
+    rig.gate.set_aside, rig.gate.serve_raw = aside, serve_raw  # type: ignore[assignment]
+    rig.send(*([b"raw 0"] if introduced else [b"init"]), b"held", b"raw 1", b"one", b"raw 2", b"last", b"end")
+    rig.serve(handle)
+    assert [each for each in order if not each.startswith(b"raw")][-2:] == [b"one", b"last"]
+    assert order.index(b"last") < order.index(b"raw 1") and b"raw 2" in order
+    assert (b"raw 0" in order) == introduced

@@ -36,3 +36,9 @@ def test_there_is_none_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch
 def test_there_is_none_where_sockets_take_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(natively, "passing_pages", lambda: natively.LEAST_PAGES - 1)
     assert pages_with_lane(CONFIG) == 0
+
+
+def test_without_the_compiled_part_libfuse_answers_what_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(natively, "COMPILED", "layerfs.lane._no_such_module")
+    natively.intercept()
+    assert natively.intercepted() is None

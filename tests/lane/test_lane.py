@@ -298,3 +298,16 @@ def test_the_end_of_the_mount_is_an_error(rig: Rig) -> None:
     with pytest.raises(OSError) as failure:
         rig.step()
     assert failure.value.errno == 19
+
+
+def test_a_request_that_libfuse_does_not_serve_is_handed_out_and_not_put_on_the_pair(rig: Rig) -> None:
+    rig.lane.set_raw([46])
+    try:
+        rig.request(46, 5, bytes(24))
+        assert rig.lane.wait(-1, rig.libfuse.fileno(), 0, spin=False) == 2  # a job is waited for first
+        assert rig.step() == 5
+        message = rig.lane.raw()
+        assert message[4:8] == struct.pack("=I", 46) and len(message) == 64
+        assert rig.passed() is None and rig.step() == 0
+    finally:
+        rig.lane.set_raw([])

@@ -82,3 +82,17 @@ def test_a_corrupt_block_is_eio_and_a_line_in_the_log(tree: Path, caplog: pytest
         assert failure.value.errno == errno.EIO
         assert read(lower, b"well", 0, 9000) == b"w" * 9000
     assert os.fsdecode(image) in caplog.text
+
+
+def test_holes_are_found(files: tuple[SquashLower, dict[bytes, bytes]]) -> None:
+    lower, content = files
+    expected = {b"begins": (3 * BLOCK, 0), b"ends": (0, 3 * BLOCK), b"amid": (0, BLOCK), b"f4097": (0, 4097)}
+    for name, (data, hole) in expected.items():
+        handle = lower.open(lower.root(), name, os.O_RDONLY)
+        assert (opened.seek(handle, 0, os.SEEK_DATA), opened.seek(handle, 0, os.SEEK_HOLE)) == (data, hole), name
+        with pytest.raises(OSError) as failure:
+            opened.seek(handle, len(content[name]), os.SEEK_DATA)
+        assert failure.value.errno == errno.ENXIO
+    with pytest.raises(OSError) as failure:
+        opened.seek(lower.open(lower.root(), b"wholly", os.O_RDONLY), 0, os.SEEK_DATA)
+    assert failure.value.errno == errno.ENXIO

@@ -27,6 +27,13 @@ def renameat2(old: bytes, new: bytes, flags: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def allocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2), of which os has the plain form only."""
+    if _libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
 class Actor:
     """One process that has a mount as its current directory and a few open files in numbered slots."""
 
