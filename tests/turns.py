@@ -11,6 +11,7 @@ a copy keeps a mount's server alive after its test has unmounted it, so no worke
 import ctypes
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -35,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give a worker its own mount namespace."""
     config.addinivalue_line("markers", "alone: no other test runs meanwhile (see tests/turns.py)")
     config.addinivalue_line("markers", "mounts: needs a mount, which `make check` leaves out")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell script started us in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else no test's program could be interrupted
     if hasattr(config, "workerinput") and os.geteuid() == 0:
         _leave_shared_mounts()
 
