@@ -33,6 +33,33 @@ class CopyUps:
         self._locks: dict[int, tuple[trio.Lock, int]] = {}  # by file: the lock, and how many wait for it or hold it
         self._copiers = trio.CapacityLimiter(COPIERS)
 
+    async def prepare(self, ino: int, client: int = 0) -> None:
+        """Copy up a large lower file of which all may change but its data, if these are not to stay where they are."""
+        node = self._union.node(ino)
+        if isinstance(node, File) and self._is_large(node, None) and not self._union.stays_below(node):
+            await self.ensure(ino, client)
+
+    async def settle(self, ino: int, client: int = 0) -> None:
+        """Have a large file, which is to be renamed or linked, find its data after that, or own them."""
+        node = self._union.node(ino)
+        if isinstance(node, File) and node.is_upper and not self._union.stays_below(node):
+            await self.complete(ino, client)
+
+    async def settle_victim(self, parent: int, name: bytes, client: int = 0) -> None:
+        """Have a file that is to lose a name own its data, if somebody has it open and they are in a layer below."""
+        if not self._union.options.metacopy or self._union.read_only:
+            return
+        try:
+            node, _ = self._union.lookup(parent, name)
+        except OSError:
+            return  # the change itself says it
+        self._union.remember(node)
+        try:
+            if isinstance(node, File) and node.extra is not None and node.extra.data is not None:
+                await self.complete(node.ino, client)
+        finally:
+            self._union.forget(node.ino, 1)
+
     async def ensure(self, ino: int, client: int = 0, size: int | None = None) -> None:
         """Copy up a large lower file, at most `size` [bytes] of it; small files are copied up by the change itself.
 
@@ -53,7 +80,7 @@ class CopyUps:
                 raise
 
     async def complete(self, ino: int, client: int = 0, *, cut: bool = False) -> None:
-        """Give a large upper file that is only metadata its data, before it is written to, renamed or linked.
+        """Give a large upper file that is only metadata its data, before it is written to.
 
         With `cut` its data are not needed, but who copies them now is waited for. Raises EINTR as `ensure`.
         """

@@ -7,13 +7,11 @@ on any filesystem that frees behind the caller's back.
 import os
 from queue import SimpleQueue
 from threading import Thread
-from typing import Final
 
 from layerfs.union import opened
 from layerfs.union.data import MUCH
 from layerfs.union.opened import Handle
-
-BLOCK: Final = 512  # bytes; what st_blocks counts (stat(2))
+from layerfs.union.shown import BLOCK
 
 
 class Freeing:

@@ -208,8 +208,10 @@ class Operations(FileData):
         )
         if fields.update_ctime and self.union.is_idle(inode, change):
             return self._fill(inode, self.union.attributes(inode))
-        await self._copy_ups.ensure(inode, ctx.pid, change.size)
-        if change.size is not None:
+        if change.size is None:
+            await self._copy_ups.prepare(inode, ctx.pid)
+        else:
+            await self._copy_ups.ensure(inode, ctx.pid, change.size)
             await self._copy_ups.complete(inode, ctx.pid, cut=change.size == 0)
             await self._cut(inode, change.size)
         st = self.union.set_attributes(inode, change)
@@ -233,14 +235,14 @@ class Operations(FileData):
         return self.union.list_xattrs(inode)
 
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        await self._copy_ups.ensure(inode, ctx.pid)
+        await self._copy_ups.prepare(inode, ctx.pid)
         self.union.set_xattr(inode, name, value, self._who_sets(inode, name, ctx))
         await self._syncing.after_setting(inode)
 
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         if os.fsdecode(name) not in ACLS:  # an absent ACL is removed without an error
             self.union.get_xattr(inode, name)
-        await self._copy_ups.ensure(inode, ctx.pid)
+        await self._copy_ups.prepare(inode, ctx.pid)
         self.union.remove_xattr(inode, name, self._who_sets(inode, name, ctx))
         await self._syncing.after_setting(inode)
 
@@ -271,8 +273,8 @@ class Operations(FileData):
 
     async def link(self, inode: InodeT, new_parent: InodeT, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
         await self._loading.parents(new_parent)
-        await self._copy_ups.ensure(inode, ctx.pid)
-        await self._copy_ups.complete(inode, ctx.pid)
+        await self._copy_ups.prepare(inode, ctx.pid)
+        await self._copy_ups.settle(inode, ctx.pid)
         return await self._made(new_parent, self.union.link(inode, new_parent, new_name))
 
     async def create(
@@ -297,6 +299,7 @@ class Operations(FileData):
 
     async def unlink(self, parent: InodeT, name: bytes, ctx: RequestContext) -> None:
         await self._loading.parents(parent)
+        await self._copy_ups.settle_victim(parent, name, ctx.pid)
         self.union.unlink(parent, name)
         await self._syncing.after_change(parent)
 
@@ -317,10 +320,11 @@ class Operations(FileData):
     ) -> None:
         await self._loading.parents(parent, to)
         await self._loading.victim(to, new)
+        await self._copy_ups.settle_victim(to, new, ctx.pid)
         for file in self.union.renaming(parent, name, to, new, flags):
             check_client(ctx.pid)  # what was copied so far does no harm
-            await self._copy_ups.ensure(file.ino, ctx.pid)
-            await self._copy_ups.complete(file.ino, ctx.pid)
+            await self._copy_ups.prepare(file.ino, ctx.pid)
+            await self._copy_ups.settle(file.ino, ctx.pid)
             await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
         await self._clear()
         await self._syncing.after_change(parent, to)

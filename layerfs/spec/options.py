@@ -319,6 +319,7 @@ _UNION: Final[_Table] = {
         ),
     ),
     "metacopy": ("metacopy", _choice(_ON_OFF)),
+    "index": ("index", _choice(_ON_OFF)),
     "userxattr": ("userxattr", _present),
     "timeout": ("timeout", _seconds),
     "writeback": ("writeback", _BINARY),
@@ -344,7 +345,6 @@ _REFUSED: Final = {
 _OFF: Final[dict[str, None]] = {"off": None}
 _ONLY_OFF: Final[dict[str, dict[str, None]]] = {
     "nfs_export": _OFF,
-    "index": _OFF,
     "verity": _OFF,
     "noxattrs": {"": None, "0": None, "1": None},
     "threaded": {"": None, "0": None, "1": None},

@@ -43,6 +43,8 @@ def kernel_options(options: UnionOptions, *, writable: bool, trusted: bool) -> t
         words.append("redirect_dir=nofollow")
     if options.metacopy:
         words.append("metacopy=on")
+    if options.index is not None and writable:
+        words.append(f"index={'on' if options.index else 'off'}")
     if options.volatile and writable:
         words.append("volatile")
     return tuple(words)

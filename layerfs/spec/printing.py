@@ -95,6 +95,7 @@ _UNION: Final[dict[str, _Printer]] = {
     "xino": lambda _: b"xino=off",
     "redirect_dir": lambda word: b"redirect_dir=" + _REDIRECTS[word].encode(),
     "metacopy": lambda _: b"metacopy=on",
+    "index": lambda asked: b"index=on" if asked else b"index=off",
     "userxattr": lambda _: b"userxattr",
     "timeout": lambda seconds: b"timeout=" + _decimal(seconds),
     "writeback": lambda _: b"writeback=0",

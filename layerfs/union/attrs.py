@@ -10,11 +10,12 @@ from layerfs.sys import dirs, target
 from layerfs.union import escape, opened
 from layerfs.union.acl import ACCESS_ACL
 from layerfs.union.acl import ACLS as ACLS
-from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
+from layerfs.union.copyup import copy_up, copy_up_directory
 from layerfs.union.data import keep_usable, truncate
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Ref, Tree
 from layerfs.union.lookup import attributes, note_shown
+from layerfs.union.metadata import OVERRIDDEN_MODE
 from layerfs.union.orphans import anchor
 from layerfs.union.readdir import parts_of
 from layerfs.union.setid import Who, drop, drop_by_acl, killed
@@ -83,7 +84,7 @@ def _own(ov: Writable, node: Node) -> Iterator[dirs.Target]:
         return
     if not isinstance(node, File):
         raise TypeError(node)
-    copy_up(ov, node)
+    copy_up(ov, node, data=False)
     if node.part is None:
         yield opened.target(anchor(ov, node))
         return

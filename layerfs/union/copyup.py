@@ -14,33 +14,30 @@ from layerfs.sys import dirs, target
 from layerfs.sys.copy import Progress, nothing
 from layerfs.sys.durable import start_writeback
 from layerfs.union import opened
-from layerfs.union.acl import ACCESS_ACL, without_acl
-from layerfs.union.escape import is_copied
 from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept_numbers import keep_beside
-from layerfs.union.layers import Part, Ref, Tree, getxattr_or_none, xattrs
-from layerfs.union.metacopy import data_of, open_seen
+from layerfs.union.layers import Part, Ref
+from layerfs.union.metacopy import data_of, open_seen, set_marks, trail_of
+from layerfs.union.metadata import copy_metadata
 from layerfs.union.opened import Handle
 from layerfs.union.orphans import anchor, keep_staged
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.shown import fingerprint
-from layerfs.union.state import Attributes, Writable
-
-_NO_XATTR = {errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ENOSYS}
-SXID = stat.S_ISUID | stat.S_ISGID
-CAPABILITY = "security.capability"
-OVERRIDDEN_MODE = 0o755  # on disk, when the mode that counts is in an xattr: the server must get in
+from layerfs.union.state import Writable
 
 
 class Staged:
     """A lower file's copy in the scratch directory, ready to be filled and adopted."""
 
-    __slots__ = ("fd", "name", "node", "original", "ov", "size", "source", "st", "tree")
+    __slots__ = ("fd", "name", "node", "original", "ov", "size", "source", "st", "trail", "tree")
 
-    def __init__(self, ov: Writable, node: File, size: int | None) -> None:
-        """Make the copy, without its data yet. `size` [bytes] cuts the data short (a truncate is to follow)."""
-        self.ov, self.node, self.name = ov, node, ov.upper.work.name()
+    def __init__(self, ov: Writable, node: File, size: int | None, trail: bytes | None = None) -> None:
+        """Make the copy, without its data yet. `size` [bytes] cuts the data short (a truncate is to follow).
+
+        With `trail` it is to be a copy of the metadata alone, whose data are found there.
+        """
+        self.ov, self.node, self.name, self.trail = ov, node, ov.upper.work.name(), trail
         self.tree = node.tree
         self.original: Handle | None = None  # what is copied up; None for what has no name any more and no data
         self.source: Handle | None = None  # its data: the same, but of a file that is only metadata
@@ -71,7 +68,8 @@ class Staged:
             self.st = opened.stat(self.original)
         else:
             self.original, self.st = open_seen(ov, node, node.part)
-            self.source = data_of(ov, node, node.part, self.original, self.st)
+            if self.trail is None:
+                self.source = data_of(ov, node, node.part, self.original, self.st)
 
     def _pin_original(self) -> None:
         """Hold on to what has no data; ESTALE if its name was given to something else."""
@@ -101,6 +99,9 @@ class Staged:
 
         `progress` is called with each offset that is reached; an exception of it ends the copy.
         """
+        if self.fd is not None and self.trail is not None:
+            os.ftruncate(self.fd, self.size)
+            set_marks(self.ov, self.fd, self.trail)
         if self.source is None or self.fd is None:
             return
         opened.copy(self.source, self.fd, self.size, progress)
@@ -140,14 +141,21 @@ def needs_copy_up(node: File) -> bool:
 
 
 def copy_up(
-    ov: Writable, node: File, size: int | None = None, *, keep_open: bool = False, all_names: bool = True
+    ov: Writable,
+    node: File,
+    size: int | None = None,
+    *,
+    keep_open: bool = False,
+    all_names: bool = True,
+    data: bool = True,
 ) -> None:
     """Copy a file up inline: small files, and what has no data. `keep_open` keeps its descriptor for an open.
 
-    All known names of a lower hard link become names of the copy; a rename asks for no more than its own.
+    All known names of a lower hard link become names of the copy; a rename asks for no more than its own. Without
+    `data` the copy may be one of the metadata alone, where the mount makes such.
     """
     if needs_copy_up(node):
-        staged = Staged(ov, node, size)
+        staged = Staged(ov, node, size, None if data else trail_of(ov, node))
         try:
             staged.copy()
             adopt(staged, keep_open=keep_open)
@@ -281,7 +289,7 @@ def _set_times(at: int, st: os.stat_result) -> None:
 def _switch_data(staged: Staged, *, keep_open: bool) -> None:
     """Switch an open file to the upper's data: its readers must see what is written from now on."""
     extra = staged.node.extra
-    if staged.fd is not None and (keep_open or (extra is not None and extra.data is not None)):
+    if staged.trail is None and staged.fd is not None and (keep_open or (extra is not None and extra.data is not None)):
         extra = staged.node.opened()
         extra.retire()
         extra.data, extra.writable, staged.fd = staged.fd, True, None
@@ -302,53 +310,6 @@ def _become_anonymous(ov: Writable, staged: Staged) -> None:
     if extra.is_held_by_name:
         ov.files.add(staged.node)
     staged.close()
-
-
-def copy_metadata(ov: Writable, tree: Tree, source: Ref, path: dirs.Target, st: Attributes) -> None:
-    """Give a copy its original's owner, mode, xattrs and times, in the order in which none undoes another.
-
-    What lends rights to a program's users (setuid, setgid, capabilities) is kept only with the owner: a layer is
-    a stranger's, and the copy would lend the rights of whoever serves it.
-    """
-    owners = ov.owners
-    stored = owners.stored(tree, source, st)
-    mode = stat.S_IMODE(stored.st_mode)
-    link = stat.S_ISLNK(st.st_mode)
-    given = owners.override is not None or _is_made_so(stored) or owners.give(path, stored.st_uid, stored.st_gid)
-    if mode & SXID and not (given and (os.geteuid() == 0 or tree.lends_rights())):
-        mode &= ~SXID
-    lost = _copy_xattrs(tree, source, path, capabilities=given)
-    if lost is not None:
-        mode = without_acl(mode, lost)
-    if not link:  # last: chown takes setuid, and what may not be written takes no xattrs
-        kept = owners.override is not None and owners.write(
-            path, stored.st_uid, stored.st_gid, stat.S_IFMT(st.st_mode) | mode
-        )
-        target.chmod(path, OVERRIDDEN_MODE if kept else mode)
-    target.utime(path, st.st_atime_ns, st.st_mtime_ns)
-
-
-def _is_made_so(st: Attributes) -> bool:
-    """Tell whether what the server makes has the right owner from the start."""
-    return st.st_uid == os.geteuid() and st.st_gid == os.getegid()
-
-
-def _copy_xattrs(tree: Tree, source: Ref, path: dirs.Target, *, capabilities: bool) -> bytes | None:
-    """Copy extended attributes, as far as the upper can have them. Returns an access ACL that it cannot have."""
-    lost = None
-    for name in xattrs(tree, source):
-        if not is_copied(name) or (name == CAPABILITY and not capabilities):
-            continue
-        value = getxattr_or_none(tree, source, name)
-        if value is None:
-            continue
-        try:
-            target.setxattr(path, name, value)
-        except OSError as error:
-            if error.errno not in _NO_XATTR:  # labels of another security domain, or an upper without xattrs
-                raise
-            lost = value if name == ACCESS_ACL else lost
-    return lost
 
 
 def copy_up_directory(ov: Writable, node: Directory) -> Part:

@@ -13,14 +13,12 @@ from layerfs.union.copyup import copy_up, copy_up_directory, link_upper, lower_p
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Part
 from layerfs.union.lookup import lookup, promote
-from layerfs.union.metacopy import complete_in_place, is_incomplete
+from layerfs.union.metacopy import REDIRECT_MAX, complete_in_place, finds_data_anywhere, is_incomplete, trail_of
 from layerfs.union.options import RedirectDir
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.redirect import lower_path
 from layerfs.union.state import Writable
 from layerfs.union.whiteout import WH, has_file_form
-
-REDIRECT_MAX = 255  # bytes; longer redirects the kernel does not write either (OVL_REDIRECT_MAX), and ext4 may not hold
 
 
 def detaching(ov: Writable, node: Node, parent: Directory, name: bytes) -> Iterator[File]:
@@ -99,11 +97,12 @@ def _bring_file(ov: Writable, node: File, parent: Directory, name: bytes) -> Ite
     if node.extra is not None and (parent, name) in node.extra.aliases:
         promote(ov, node, parent, name)
     if needs_copy_up(node):
-        yield node
-        copy_up(ov, node, all_names=False)
+        if trail_of(ov, node) is None:
+            yield node
+        copy_up(ov, node, all_names=False, data=False)
     if lower_part(ov, parent, name) is not None:
         link_upper(ov, node, parent, name)
-    if is_incomplete(ov, node):
+    if is_incomplete(ov, node) and not finds_data_anywhere(ov, node):
         yield node
         complete_in_place(ov, node)
 

@@ -12,7 +12,7 @@ from layerfs.union.kept_numbers import kept_beside
 from layerfs.union.layers import Part, Parts
 from layerfs.union.orphans import anchor
 from layerfs.union.readdir import listing_of, parts_of
-from layerfs.union.shown import Shown, fingerprint
+from layerfs.union.shown import Shown, fingerprint, has_holes
 from layerfs.union.state import Attributes, Overlay
 from layerfs.union.whiteout import NAME_MAX
 
@@ -36,7 +36,8 @@ def lookup(ov: Overlay, parent: Directory, name: bytes) -> tuple[Node, Attribute
         where.fresh = True
     st = where.tree.lstat(at, name)
     node = _file(ov, parent, name, where, st, at)
-    if node.part is where and ov.owners.identity and st.st_size and (st.st_nlink == 1 or ov.upper is None):
+    plain = st.st_size and ((where.tree.index and not ov.options.metacopy) or not has_holes(st))
+    if node.part is where and ov.owners.identity and plain and (st.st_nlink == 1 or ov.upper is None):
         return node, st
     return node, attributes(ov, node)
 
@@ -290,6 +291,10 @@ def _file_attributes(ov: Overlay, node: File) -> Attributes:
         shown = st if ov.owners.identity else ov.owners.show(part.tree, part.tree.reach(at, node.name), st)
         if not st.st_size:
             shown = with_device(part.tree, part.tree.reach(at, node.name), st, shown)
+        elif has_holes(st) and node.is_regular and (part.is_upper or ov.options.metacopy):
+            from layerfs.union.metacopy import with_blocks  # readers of plain layers do without it
+
+            shown = with_blocks(ov, part, part.tree.reach(at, node.name), shown)
         return shown if ov.upper is None else ov.upper.links.counted(shown, node.ino if part.tree.index else None)
     handle = anchor(ov, node)
     st = opened.stat(handle)

@@ -1,4 +1,7 @@
-"""Files whose metadata were copied up without their data (`overlay.metacopy`): read, and completed, but never made.
+"""Files whose metadata were copied up without their data (`overlay.metacopy`): read, completed, made where asked for.
+
+They are made with `metacopy=on` where kernel overlayfs makes them, too: with trusted.* marks and redirects. Each says
+where its data are from the root of the layers on, so it may be renamed and linked as it is.
 
 What says that a file is one, and where its data are, comes from a layer. It is believed only in the xattrs that
 redirects are believed in; in lowers only with `metacopy=on`, as in the kernel. The data must be a regular file of a
@@ -14,16 +17,79 @@ from layerfs.sys import dirs, target
 from layerfs.sys.copy import Progress, nothing
 from layerfs.sys.durable import make_durable
 from layerfs.union import opened
+from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File
-from layerfs.union.layers import Part
+from layerfs.union.layers import Part, Ref
 from layerfs.union.opened import Handle
+from layerfs.union.options import RedirectDir
 from layerfs.union.readdir import parts_of
-from layerfs.union.redirect import targets
-from layerfs.union.shown import Attributes
+from layerfs.union.redirect import lower_path, targets
+from layerfs.union.shown import BLOCK, Attributes, Shown, has_holes
 from layerfs.union.state import Overlay, Writable
-from layerfs.union.whiteout import read_redirect
+from layerfs.union.whiteout import TRUSTED, read_redirect
 
 _METACOPY, _REDIRECT = "metacopy", "redirect"  # below a prefix
+REDIRECT_MAX = 255  # bytes; longer redirects the kernel does not write either (OVL_REDIRECT_MAX), and ext4 may not hold
+
+
+def trail_of(ov: Writable, node: File) -> bytes | None:
+    """Return where a copy of a lower file's metadata would find its data; None where none is made, or none is read."""
+    part = node.part
+    if not _are_made(ov) or part is None or part.is_upper or not node.is_regular:
+        return None
+    if not part.tree.lstat(ov.fd(part), node.name).st_size:
+        return None
+    return _trail(ov, node, node.name)
+
+
+def _are_made(ov: Writable) -> bool:
+    modes = (RedirectDir.AUTO, RedirectDir.ON)
+    trusted = ov.upper.marks.trusted and TRUSTED in ov.mark_trust.prefixes
+    return ov.options.metacopy and trusted and ov.options.redirect_dir in modes
+
+
+def _trail(ov: Writable, node: File, name: bytes) -> bytes | None:
+    path = lower_path(ov, node.above()).rstrip(b"/") + b"/" + name
+    return path if len(path) <= REDIRECT_MAX else None
+
+
+def set_marks(ov: Writable, fd: int, trail: bytes) -> None:
+    """Mark a file as one that is only metadata, whose data are at `trail` in the layers below."""
+    target.setxattr(fd, TRUSTED + _REDIRECT, trail)
+    target.setxattr(fd, TRUSTED + _METACOPY, b"")
+
+
+def finds_data_anywhere(ov: Writable, node: File) -> bool:
+    """Have an upper file that is only metadata find its data whatever name it gets; False where it cannot be so."""
+    part = node.part
+    if part is None or not _are_made(ov) or not is_incomplete(ov, node):
+        return False
+    path = dirs.path_of(*_place(ov, node, part))
+    trail = read_redirect(dirs.getxattr_or_none(path, TRUSTED + _REDIRECT))
+    if trail is None or not trail.startswith(b"/"):
+        trail = _trail(ov, node, trail or node.name)
+        if trail is None:
+            return False
+        target.setxattr(path, TRUSTED + _REDIRECT, trail)
+    return True
+
+
+def stays_below(ov: Writable, node: File) -> bool:
+    """Tell whether a file keeps its data in a layer below when anything but them changes, its name included."""
+    return trail_of(ov, node) is not None or finds_data_anywhere(ov, node)
+
+
+def with_blocks(ov: Overlay, part: Part, ref: Ref, st: Attributes) -> Attributes:
+    """Show a file that is only metadata as one without holes: who sees no blocks does not read it (tar -S)."""
+    names = part.tree.listxattr(ref)
+    if not any(prefix + _METACOPY in names for prefix in ov.mark_trust.prefixes):
+        return st
+    return Shown(st, blocks=-(-st.st_size // BLOCK))
+
+
+def _place(ov: Overlay, node: File, part: Part) -> tuple[int, bytes]:
+    """Return the directory and the name by which a file of the upper is reached: of its copy in the index, that."""
+    return part.tree.place if isinstance(part.tree, IndexedCopy) else (ov.fd(part), node.name)
 
 
 def _marks(ov: Overlay, handle: Handle, mark: str) -> list[str]:
@@ -53,13 +119,9 @@ def _is_metacopy(ov: Overlay, part: Part, handle: Handle, st: Attributes) -> boo
     """
     if part.is_upper or ov.options.metacopy:
         return st.st_size > 0 and bool(_marks(ov, handle, _METACOPY))
-    if _has_holes(st) and _marks(ov, handle, _METACOPY):
+    if has_holes(st) and _marks(ov, handle, _METACOPY):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM), "a lower file without data needs metacopy=on")
     return False
-
-
-def _has_holes(st: Attributes) -> bool:
-    return st.st_blocks * 512 < st.st_size
 
 
 def data_of(ov: Overlay, node: File, part: Part, handle: Handle, st: Attributes) -> Handle:
@@ -76,11 +138,11 @@ class Completion:
     Until `finish` the file goes on being read from the layer below; nobody may write to it meanwhile.
     """
 
-    __slots__ = ("_ov", "_source", "_st", "fd")
+    __slots__ = ("_node", "_ov", "_source", "_st", "fd")
 
     def __init__(self, ov: Writable, node: File, part: Part, fd: int) -> None:
         """Take over `fd`, the file open for writing."""
-        self._ov, self.fd, self._st = ov, fd, os.fstat(fd)
+        self._ov, self._node, self.fd, self._st = ov, node, fd, os.fstat(fd)
         try:
             self._source = _open_below(ov, node, part, fd) if self._st.st_size else None
         except BaseException:
@@ -105,12 +167,15 @@ class Completion:
                 make_durable(self.fd)
 
     def finish(self) -> None:
-        """Note that the file is complete."""
+        """Note that the file is complete; who has it open has the data of the layer below no more."""
         if self._source is not None:
             target.utime(self.fd, self._st.st_atime_ns, self._st.st_mtime_ns)
         for mark in (_METACOPY, _REDIRECT):  # in this order: without its redirect it would not find its data any more
             for name in _marks(self._ov, self.fd, mark):
                 target.removexattr(self.fd, name)
+        extra = self._node.extra
+        if extra is not None and not extra.writable:
+            extra.retire()
 
     def close(self) -> None:
         """Close both files."""
@@ -130,7 +195,7 @@ def completion(ov: Writable, node: File, size: int) -> Completion | None:
 
 
 def _open_to_complete(ov: Writable, node: File, part: Part) -> int:
-    return ov.upper.tree.open(ov.fd(part), node.name, os.O_RDWR, node.is_seen)
+    return ov.upper.tree.open(*_place(ov, node, part), os.O_RDWR, node.is_seen)
 
 
 def complete(ov: Writable, node: File, part: Part, fd: int, *, cut: bool = False) -> None:
@@ -151,7 +216,7 @@ def is_incomplete(ov: Writable, node: File) -> bool:
     part = node.part
     if part is None or part.tree.index or not node.is_regular:
         return False
-    names = dirs.xattrs(dirs.path_of(ov.fd(part), node.name))
+    names = dirs.xattrs(dirs.path_of(*_place(ov, node, part)))
     return any(prefix + _METACOPY in names for prefix in ov.mark_trust.prefixes)
 
 
@@ -164,6 +229,16 @@ def complete_in_place(ov: Writable, node: File) -> None:
         complete(ov, node, node.part, fd)
     finally:
         os.close(fd)
+
+
+def complete_before_removal(ov: Writable, node: File) -> None:
+    """Give a file that is only metadata its data while its name, and with it those below, can be found.
+
+    Who has it open has the lower file's data open, by which nothing may be changed.
+    """
+    extra = node.extra
+    if extra is not None and extra.data is not None and not extra.writable and is_incomplete(ov, node):
+        complete_in_place(ov, node)
 
 
 def _open_below(ov: Overlay, node: File, part: Part, handle: Handle) -> Handle:

@@ -8,14 +8,15 @@ from contextlib import contextmanager, suppress
 
 from layerfs.sys import dirs, target
 from layerfs.union.acl import DEFAULT_ACL
-from layerfs.union.copyup import OVERRIDDEN_MODE, copy_up, copy_up_directory
+from layerfs.union.copyup import copy_up, copy_up_directory
 from layerfs.union.escape import mark_device
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept_numbers import keep_beside
 from layerfs.union.layers import Part
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import node_at
-from layerfs.union.metacopy import complete_in_place
+from layerfs.union.metacopy import complete_in_place, finds_data_anywhere
+from layerfs.union.metadata import OVERRIDDEN_MODE
 from layerfs.union.readdir import listing_of
 from layerfs.union.replace import whiteout_by
 from layerfs.union.shown import Attributes
@@ -111,10 +112,11 @@ def symlink(ov: Writable, parent: Directory, name: bytes, points_to: bytes, call
 def link(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
     """Give a file one more name."""
     check_free(ov, parent, name)
-    copy_up(ov, node)
+    copy_up(ov, node, data=False)
     if node.part is None:
         raise fail(errno.ENOENT)
-    complete_in_place(ov, node)
+    if not finds_data_anywhere(ov, node):
+        complete_in_place(ov, node)
     part = copy_up_directory(ov, parent)
     with ov.handles.held():
         source = ov.fd(node.part)

@@ -46,7 +46,8 @@ class UnionOptions:
     fsync: bool = True
     xino: bool = True
     redirect_dir: RedirectDir = RedirectDir.AUTO
-    metacopy: bool = False  # read files of lowers that are only metadata; an upper's are always read
+    metacopy: bool = False  # read files of lowers that are only metadata, make some; an upper's are always read
+    index: bool | None = None  # for kernel overlayfs; the union's own index of hard links is always there
     userxattr: bool = False  # marks are user.* xattrs, and redirects and metacopies count there; else trusted.* alone
     timeout: float = 86400.0
     writeback: bool = True

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from layerfs.sys import dirs
-from layerfs.union.copyup import copy_metadata, copy_up_directory, cover_link, lower_part
+from layerfs.union.copyup import copy_up_directory, cover_link, lower_part
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part, Parts, Tree
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.lookup import attributes, drop_name, lookup
+from layerfs.union.metacopy import complete_before_removal
+from layerfs.union.metadata import copy_metadata
 from layerfs.union.mutate import fail
 from layerfs.union.orphans import hold
 from layerfs.union.readdir import listing_of, parts_of
@@ -73,6 +75,7 @@ def pin(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
         return
     if node.lookups == 0 and (extra is None or extra.opens == 0):
         return
+    complete_before_removal(ov, node)
     hold(ov, node)
 
 

@@ -1,6 +1,9 @@
 """The attributes that stat shows: as the layer has them, or with some replaced."""
 
 import os
+from typing import Final
+
+BLOCK: Final = 512  # bytes; what st_blocks counts (stat(2))
 
 
 class Shown:
@@ -35,14 +38,21 @@ class Shown:
     st_mtime_ns: int
     st_ctime_ns: int
 
-    def __init__(self, st: "os.stat_result | Shown", nlink: int | None = None) -> None:
+    def __init__(self, st: "os.stat_result | Shown", nlink: int | None = None, blocks: int | None = None) -> None:
         for field in Shown.__slots__:
             setattr(self, field, getattr(st, field))
         if nlink is not None:
             self.st_nlink = nlink
+        if blocks is not None:
+            self.st_blocks = blocks
 
 
 Attributes = os.stat_result | Shown
+
+
+def has_holes(st: Attributes) -> bool:
+    """Tell whether a file has fewer blocks than its size needs."""
+    return st.st_blocks * BLOCK < st.st_size
 
 
 def fingerprint(st: Attributes) -> int:

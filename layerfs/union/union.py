@@ -328,6 +328,10 @@ class Union:
         is_lower = node.is_regular and copyup.needs_copy_up(node) and not self.read_only
         return is_lower and attributes(self._ov, node).st_size >= size
 
+    def stays_below(self, node: File) -> bool:
+        """Tell whether a file keeps its data in a layer below when anything but them changes (`metacopy=on`)."""
+        return metacopy.stays_below(self._writable(), node)
+
     @with_room
     def completion(self, node: File, size: int) -> "metacopy.Completion | None":
         """Begin to give an upper file that is only metadata, of at least `size` bytes, its data; None for any other."""
@@ -335,10 +339,7 @@ class Union:
 
     @with_room
     def stage(self, node: File, size: int | None = None) -> "copyup.Staged | None":
-        """Begin a copy-up whose data another thread may copy (`Staged.copy`); None if there is nothing to do.
-
-        `size` [bytes] cuts the data short: a truncate is to follow.
-        """
+        """Begin a copy-up whose data, up to `size` [bytes], another thread may copy; None if there is nothing to do."""
         ov = self._writable()
         return copyup.Staged(ov, node, size) if copyup.needs_copy_up(node) else None
 

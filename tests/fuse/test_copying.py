@@ -13,9 +13,12 @@ import trio
 
 from layerfs.fuse import copying
 from layerfs.fuse.copying import LARGE, STRIDE, CopyUps, is_killed
+from layerfs.union.attrs import Change
 from layerfs.union.copyup import Staged
 from layerfs.union.metacopy import Completion
-from tests.oracle.trees import Layer, file
+from layerfs.union.options import UnionOptions
+from layerfs.union.shown import has_holes
+from tests.oracle.trees import Layer, file, hardlink
 from tests.union.box import Box
 
 BIG = 3 * LARGE
@@ -177,3 +180,33 @@ async def test_a_file_that_is_renamed_is_offered_for_completion_first(bare: Box)
     offered = [file.ino for file in bare.union.renaming(1, b"big", 1, b"new")]
     assert len(offered) == 1
     assert not is_bare(bare, b"new") and bare.read(b"new") == b"x" * BIG
+
+
+METADATA_ONLY = UnionOptions(metacopy=True)
+
+
+async def test_a_large_file_whose_data_stay_below_is_not_copied(scratch: Path) -> None:
+    """A chmod and a rename of 2 GiB copied them."""
+    with Box(scratch, {b"big": file(b"x" * BIG), b"other": hardlink(b"big")}, options=METADATA_ONLY) as box:
+        copies, ino = CopyUps(box.union), ino_of(box, b"big")
+        await copies.prepare(ino)
+        box.rename(b"big", b"new")
+        await copies.settle(ino)
+        assert has_holes(os.lstat(scratch / "upper/new")) and box.read(b"new") == b"x" * BIG
+        await copies.complete(ino)  # as an open for writing
+        assert not has_holes(os.lstat(scratch / "upper/new")) and box.read(b"other") == b"x" * BIG
+        assert box.ino(b"other") == box.ino(b"new")
+
+
+@pytest.mark.parametrize("options", [METADATA_ONLY, UnionOptions()])
+async def test_who_has_a_file_open_keeps_its_data_when_its_name_goes(scratch: Path, options: UnionOptions) -> None:
+    with Box(scratch, {b"big": file(b"x" * BIG)}, options=options) as box:
+        copies, ino = CopyUps(box.union), ino_of(box, b"big")
+        box.change(b"big", Change(mode=0o600))
+        with box.opened(b"big") as node:
+            await copies.settle_victim(1, b"big")
+            await copies.settle_victim(1, b"absent")
+            box.unlink(b"big")
+            box.union.set_attributes(ino, Change(mode=0o640))
+            assert os.pread(box.data_fd(node.ino), BIG, 0) == b"x" * BIG
+        assert os.lstat(scratch / "l1/big").st_mode & 0o777 == 0o644

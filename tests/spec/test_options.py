@@ -112,7 +112,9 @@ MEANINGS = {
     b"ino32_t,use_ino,auto_unmount,max_threads=4,attr_timeout=1.5,sync=0": ignored(
         b"ino32_t", b"use_ino", b"auto_unmount", b"max_threads=4", b"attr_timeout=1.5", b"sync=0"
     ),
-    b"nfs_export=off,index=off": ignored(b"nfs_export=off", b"index=off"),
+    b"nfs_export=off,verity=off": ignored(b"nfs_export=off", b"verity=off"),
+    b"index=on": union(index=True),
+    b"index=on,index=off": union(index=False),
     b"metacopy=on": union(metacopy=True),
     b"metacopy=on,metacopy=off": union(),
     b"userxattr": union(userxattr=True),
@@ -135,7 +137,9 @@ REFUSED = {
     b"xino=maybe": 'bad mount option "xino=maybe" (hint: xino takes on or off or auto)',
     b"metacopy=maybe": "metacopy=maybe",
     b"userxattr=2": "userxattr=2",
-    b"index=on": "index=on",
+    b"index=maybe": "index=maybe",
+    b"index": "index",
+    b"nfs_export=on": "nfs_export=on",
     b"timeout=-1": "timeout=-1",
     b"timeout=nan": "timeout=nan",
     b"timeout": "timeout",

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from layerfs.errors import InvalidArgument
 from layerfs.model import Mount, Stack
-from layerfs.spec.overlay import bind_mount, overlay_mount, parse_mount_options, print_options, stack_of
+from layerfs.spec.overlay import bind_mount, kernel_options, overlay_mount, parse_mount_options, print_options, stack_of
 from layerfs.sys.mounts import MountFlag
+from layerfs.union.options import UnionOptions
 from tests.spec.test_printing import PATH
 
 STACK = st.builds(
@@ -40,6 +41,15 @@ def test_a_mount_is_said_in_containerds_words() -> None:
     )
     assert bind_mount(b"/a", read_only=True) == Mount("bind", "/a", ("rbind", "ro"))
     assert bind_mount(b"/\xff", read_only=False) == Mount("bind", os.fsdecode(b"/\xff"), ("rbind", "rw"))
+
+
+@pytest.mark.parametrize(("index", "said"), [(True, ["index=on"]), (False, ["index=off"]), (None, [])])
+def test_an_index_is_the_kernels_to_make(index: bool | None, said: list[str]) -> None:
+    """`index=on` was refused."""
+    words = kernel_options(UnionOptions(index=index), writable=True, trusted=True)
+    assert [word for word in words if "index" in word] == said
+    words = kernel_options(UnionOptions(index=index), writable=False, trusted=True)
+    assert not [word for word in words if "index" in word]  # an overlay without an upper takes none
 
 
 def test_lowers_may_come_one_by_one() -> None:

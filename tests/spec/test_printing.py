@@ -30,6 +30,7 @@ UNION = st.builds(
     xino=st.booleans(),
     redirect_dir=st.sampled_from(RedirectDir),
     metacopy=st.booleans(),
+    index=st.sampled_from((None, True, False)),
     userxattr=st.booleans(),
     timeout=st.floats(0, MAX_SECONDS),
     writeback=st.booleans(),

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from layerfs.union.shown import Shown, fingerprint
+from layerfs.union.shown import Shown, fingerprint, has_holes
 
 
 def test_a_copy_says_the_same_but_for_what_is_replaced(scratch: Path) -> None:
@@ -25,3 +25,13 @@ def test_a_fingerprint_is_of_the_object_and_its_permissions(scratch: Path) -> No
     assert fingerprint(os.stat(paths[0])) == prints[0]
     os.chmod(paths[0], 0o700)
     assert fingerprint(os.stat(paths[0])) != prints[0]
+
+
+def test_holes_are_told_by_blocks(scratch: Path) -> None:
+    with open(scratch / "f", "wb") as file:
+        assert not has_holes(os.fstat(file.fileno()))
+        file.truncate(1 << 20)
+        assert has_holes(os.fstat(file.fileno()))
+        file.write(b"x" * (1 << 20))
+        file.flush()
+        assert not has_holes(os.fstat(file.fileno()))
