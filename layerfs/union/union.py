@@ -325,7 +325,7 @@ class Union:
 
     def is_large_lower(self, node: File, size: int) -> bool:
         """Tell whether a file would be copied up at its next change, and has at least `size` bytes."""
-        is_lower = node.is_regular and copyup.needs_copy_up(node) and not self.read_only
+        is_lower = not self.read_only and node.is_regular and copyup.needs_copy_up(node)
         return is_lower and attributes(self._ov, node).st_size >= size
 
     def stays_below(self, node: File) -> bool:
@@ -372,8 +372,7 @@ class Union:
     @contextmanager
     def busy(self, node: File) -> Iterator[None]:
         """Keep a file's descriptors open while a thread uses them."""
-        extra = node.opened()
-        extra.busy += 1
+        (extra := node.opened()).busy += 1
         try:
             yield
         finally:
