@@ -15,6 +15,7 @@ directory.
 
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
 from layerfs.errors import NotReady, Unsupported
@@ -116,9 +117,13 @@ class XarDriver:
         return LayerPlace(_place(directory), Form.CHANGES, directory + IMAGE, self._nesting)
 
     def seal(self, snapshot: Snapshot) -> None:
-        """Have the snapshot packed."""
+        """Have the snapshot packed, unless who filled it has done so."""
         dirs.remove(AT_FDCWD, snapshot.directory + WORK)
-        self._background.add(snapshot.directory)
+        if not os.path.exists(snapshot.directory + IMAGE):
+            self._background.add(snapshot.directory)
+        elif not self._background.is_pinned(_number(snapshot.directory)):
+            with suppress(OSError):  # ENOTEMPTY: packed by the worker, whose affair it is
+                os.rmdir(snapshot.directory + FS)
         self._background.unpin(_number(snapshot.directory))
 
     def usage(self, snapshot: Snapshot) -> Usage:

@@ -6,7 +6,7 @@ containerd goes on to its next differ ("walking").
 
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from layerfs.daemon.calls import Call
@@ -20,9 +20,11 @@ from layerfs.model import Mount
 from layerfs.snapshots.driver import Form
 from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.store.info import Kind
+from layerfs.store.info import Info, Kind
 
 if TYPE_CHECKING:
+    from layerfs.oci.digest import Digest
+    from layerfs.oci.layer import Applied
     from layerfs.oci.produce import Difference
 
 TAR: Final = "application/vnd.oci.image.layer.v1.tar"
@@ -44,17 +46,24 @@ class Diffs:
         self._content = content
 
     def Apply(self, request: Any, call: Call) -> Any:
-        from layerfs.oci import layer
-        from layerfs.oci.below import Below, NothingBelow, UnionBelow
         from layerfs.oci.digest import parse_digest
-        from layerfs.oci.target import Form as TargetForm
 
         snapshotter, key = self._node.shown_by(mounts_from(request.mounts))
         info = snapshotter.stat(key)
         if info.kind is not Kind.ACTIVE:
             raise InvalidArgument(f"snapshot {key} is not active", "layers are applied to active snapshots")
         digest = parse_digest(request.diff.digest)
-        place = snapshotter.writable_layer(key)
+        found = self._apply(snapshotter, info, digest, call)
+        return _Applied(applied=_Descriptor(media_type=TAR, digest=found.diff_id, size=found.size))
+
+    def _apply(self, snapshotter: Snapshotter, info: Info, digest: "Digest", call: Call) -> "Applied":
+        """Write a layer to a snapshot: as an image where its driver takes one that holds it, else as files."""
+        from layerfs.oci import layer
+        from layerfs.oci.below import Below, NothingBelow, UnionBelow
+        from layerfs.oci.target import Form as TargetForm
+
+        place = snapshotter.writable_layer(info.name)
+        expected = layer.Expected(packed=digest)
         with ExitStack() as held:
             root = os.open(place.path, _DIRECTORY)
             held.callback(os.close, root)
@@ -63,13 +72,17 @@ class Diffs:
             if place.form is Form.CHANGES:
                 form = TargetForm.OVERLAY
                 if info.parent:
-                    below = held.enter_context(UnionBelow(snapshotter.stack(key).lowers[1:]))
+                    below = held.enter_context(UnionBelow(snapshotter.stack(info.name).lowers[1:]))
                 elif PARENT_CHAIN not in info.labels:  # else it will be put on top of something at commit
                     below = NothingBelow()
+            if place.image is not None and not os.listdir(root):
+                with suppress(Unsupported), self._content.reading(call.namespace, digest) as read:
+                    return layer.pack_layer(
+                        read, place.image, below, expected, nesting=place.nesting, check=lambda: _check(call)
+                    )
             read = held.enter_context(self._content.reading(call.namespace, digest))
             target = layer.Place(root, form, below, nesting=place.nesting)
-            found = layer.apply_layer(read, target, layer.Expected(packed=digest), check=lambda: _check(call))
-        return _Applied(applied=_Descriptor(media_type=TAR, digest=found.diff_id, size=found.size))
+            return layer.apply_layer(read, target, expected, check=lambda: _check(call))
 
     def Diff(self, request: Any, call: Call) -> Any:
         from layerfs.oci.produce import produce_layer

@@ -6,8 +6,8 @@ What a client has made never goes: it has not the label.
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from layerfs.errors import LayerfsError
@@ -16,7 +16,7 @@ from layerfs.snapshots.library import Store
 from layerfs.snapshots.sharing import REF
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.info import Info, Kind
-from layerfs.sys.locks import lock_file
+from layerfs.sys.locks import held_alone, held_by_many
 
 UNPACKED: Final = "layerfs.image.unpacked"
 HOLD: Final = "snapshot:"
@@ -28,28 +28,14 @@ def labels_of(name: str) -> dict[str, str]:
     return {REF: name, UNPACKED: "1"}
 
 
-@contextmanager
-def unpacking(store: Store) -> Iterator[None]:
+def unpacking(store: Store) -> AbstractContextManager[None]:
     """Hold the shared lock, so that snapshots unpacked in the block are not removed as leftovers."""
-    fd = lock_file(os.path.join(store.root, _LOCK), shared=True)
-    try:
-        yield
-    finally:
-        os.close(fd)
+    return held_by_many(os.path.join(store.root, _LOCK))
 
 
-@contextmanager
-def nobody_unpacking(store: Store) -> Iterator[bool]:
+def nobody_unpacking(store: Store) -> AbstractContextManager[bool]:
     """Tell whether nobody unpacks; nobody begins to in the block then. Who unpacks may count on what it finds there."""
-    try:
-        fd = lock_file(os.path.join(store.root, _LOCK), wait=False)
-    except BlockingIOError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.close(fd)
+    return held_alone(os.path.join(store.root, _LOCK))
 
 
 def clear(store: Store, snapshotters: Iterable[Snapshotter]) -> None:

@@ -9,15 +9,14 @@
 Which numbers are snapshots is for the ledger to say. All of this lies on one filesystem and is closed to others.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
 from layerfs.sys import dirs
 from layerfs.sys.fsmount import AT_FDCWD
-from layerfs.sys.locks import lock_file
+from layerfs.sys.locks import held_alone, held_by_many, lock_file
 
 MAKING: Final = b"making"
 SNAPSHOTS: Final = b"snapshots"
@@ -127,36 +126,13 @@ class Places:
         finally:
             os.close(fd)
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> AbstractContextManager[None]:
         """Commit or discard, so that nobody else seals what is being committed, or gone."""
-        fd = self._seal_lock(fcntl.LOCK_SH)
-        try:
-            yield
-        finally:
-            os.close(fd)
+        return held_by_many(os.path.join(self.root, SEAL))
 
-    @contextmanager
-    def quiet(self) -> Iterator[bool]:
+    def quiet(self) -> AbstractContextManager[bool]:
         """Tell whether nobody commits or discards; nobody does meanwhile then."""
-        try:
-            fd = self._seal_lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            os.close(fd)
-
-    def _seal_lock(self, how: int) -> int:
-        fd = os.open(os.path.join(self.root, SEAL), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, how)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        return held_alone(os.path.join(self.root, SEAL))
 
     def trash(self) -> list[int]:
         """Return the numbers of what is in the trash."""

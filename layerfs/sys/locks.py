@@ -8,7 +8,8 @@ import fcntl
 import os
 import stat
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 IN_USE = b".layerfs-in-use"  # its owner puts it beside a file that is removed only when nobody uses it
@@ -82,6 +83,30 @@ def lock_file(path: bytes, *, wait: bool = True, shared: bool = False) -> int:
         except BaseException:
             os.close(fd)
             raise
+        os.close(fd)
+
+
+@contextmanager
+def held_by_many(path: bytes) -> Iterator[None]:
+    """Hold a lock file as any number of others may, while the block lasts."""
+    fd = lock_file(path, shared=True)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def held_alone(path: bytes) -> Iterator[bool]:
+    """Tell whether nobody holds a lock file, without waiting; nobody does in the block then."""
+    try:
+        fd = lock_file(path, wait=False)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
         os.close(fd)
 
 

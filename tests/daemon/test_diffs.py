@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from layerfs.daemon.convert import mounts_of
 from layerfs.daemon.diffs import GZIPPED, UNCOMPRESSED, Diffs
 from layerfs.daemon.messages import DIFF, message
 from layerfs.daemon.node import Node
-from layerfs.errors import LayerfsError, Unsupported
+from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Mount
 from tests.daemon.test_content import Store, serving
 
@@ -49,9 +50,14 @@ def scene(node: Node, scratch: Path) -> Iterator[Scene]:
         content.close()
 
 
-def layer(**files: str) -> bytes:
+def layer(before: int = 0, **files: str) -> bytes:
+    """A tar of files; `before` adds an empty one with that time [s]."""
     made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        if before:
+            member = tarfile.TarInfo("before")
+            member.mtime = before
+            tar.addfile(member)
         for name, text in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(text)
@@ -67,13 +73,44 @@ def test_a_layer_goes_in_and_comes_out(scene: Scene, driver: str) -> None:
     assert (applied.digest, applied.size) == (f"sha256:{hashlib.sha256(tar).hexdigest()}", len(tar))
     snapshotter.commit("base", "x")
     top = snapshotter.prepare("y", "base")
-    scene.apply(layer(**{".wh.a": "", "c": "3"}), top)
+    scene.apply(layer(0, **{".wh.a": "", "c": "3"}), top)
     found = scene.diff(snapshotter.view("v", "base"), top)
     assert found.media_type == GZIPPED
     with tarfile.open(fileobj=io.BytesIO(scene.store.blobs[found.digest]), mode="r:gz") as made:
         assert made.getnames() == [".wh.a", "c"]
     tar_digest = hashlib.sha256(gzip.decompress(scene.store.blobs[found.digest])).hexdigest()
     assert scene.store.labels[found.digest] == {UNCOMPRESSED: f"sha256:{tar_digest}"}
+
+
+def test_a_layer_becomes_an_image_where_the_driver_takes_one(scene: Scene) -> None:
+    snapshotter = scene.node.snapshotter("layerfs-xar")
+    scene.apply(gzip.compress(layer(a="1")), snapshotter.prepare("x"))
+    snapshotter.commit("base", "x")
+    place = Path(os.fsdecode(snapshotter.layer("base").path))
+    assert place.name == "layer.xar"
+    assert os.listdir(place.parent / "empty") == []
+    assert not (place.parent / "fs").exists()
+    assert snapshotter.usage("base").inodes == 1
+    scene.apply(layer(0, **{".wh.a": "", "c": "3"}), snapshotter.prepare("y", "base"))
+    snapshotter.commit("top", "y")
+    found = scene.diff(snapshotter.view("v", "base"), snapshotter.view("w", "top"))
+    with tarfile.open(fileobj=io.BytesIO(scene.store.blobs[found.digest]), mode="r:gz") as made:
+        assert made.getnames() == [".wh.a", "c"]
+
+
+def test_a_layer_that_no_image_holds_is_written_as_files(scene: Scene) -> None:
+    snapshotter = scene.node.snapshotter("layerfs-xar")
+    scene.apply(gzip.compress(layer(before=-1, a="1")), snapshotter.prepare("x"))
+    shown = Path(os.fsdecode(snapshotter.layer("x").path))
+    assert {path.name: path.stat().st_mtime for path in shown.iterdir()} == {"a": 0, "before": -1}
+
+
+def test_an_image_hides_no_files_that_a_client_wrote(scene: Scene) -> None:
+    mounts = scene.node.snapshotter("layerfs-xar").prepare("x")
+    (Path(mounts[0].source) / "mine").write_text("kept")
+    with pytest.raises(InvalidArgument, match="not empty"):
+        scene.apply(layer(a="1"), mounts)
+    assert (Path(mounts[0].source) / "mine").read_text() == "kept"
 
 
 def test_a_layer_that_is_not_what_it_says_leaves_nothing(scene: Scene) -> None:

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.host import require
 
+from .containerd import on_btrfs
 from .people import Kind
 from .stage import Stage
 
@@ -18,6 +20,15 @@ collect_ignore = [] if os.environ.get("LAYERFS_PEERS") else ["test_peers.py"]  #
 def needs(request: pytest.FixtureRequest) -> None:
     """Each module names the programs it needs."""
     require(*getattr(request.module, "NEEDS", ()))
+
+
+@pytest.fixture(params=["overlay", "fuse", "xar", "btrfs"])
+def snapshotter(request: pytest.FixtureRequest, scratch: Path) -> str:
+    """Each snapshotter's name; for btrfs the store is on a filesystem of its own."""
+    (scratch / "store").mkdir(mode=0o700)
+    if request.param == "btrfs":
+        on_btrfs(scratch)
+    return f"layerfs-{request.param}"
 
 
 @contextmanager

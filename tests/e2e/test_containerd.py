@@ -18,24 +18,6 @@ from tests.waiting import wait_until
 NEEDS = ("root", "fuse", "containerd", "ctr", "runc", "docker-registry", "mkfs.btrfs")
 
 
-def on_btrfs(place: Path) -> None:
-    """Put the store of a place on a filesystem of its own."""
-    with open(place / "disk", "wb") as disk:
-        disk.truncate(1 << 30)
-    subprocess.run(["mkfs.btrfs", "-q", place / "disk"], check=True)
-    subprocess.run(["mount", "-o", "loop", place / "disk", place / "store"], check=True)
-    (place / "store").chmod(0o700)
-
-
-@pytest.fixture(params=["overlay", "fuse", "xar", "btrfs"])
-def snapshotter(request: pytest.FixtureRequest, scratch: Path) -> str:
-    """Each snapshotter's name; for btrfs the store is on a filesystem of its own."""
-    (scratch / "store").mkdir(mode=0o700)
-    if request.param == "btrfs":
-        on_btrfs(scratch)
-    return f"layerfs-{request.param}"
-
-
 @pytest.fixture
 def containerd(snapshotter: str, scratch: Path) -> Iterator[Containerd]:
     """A containerd over each driver, which has the image."""

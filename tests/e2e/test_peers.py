@@ -19,16 +19,16 @@ from tests.e2e.containerd import (
     Containerd,
     a_containerd,
     archive,
+    on_btrfs,
     packed_digests,
     print_config,
 )
-from tests.e2e.test_containerd import on_btrfs, remove_all
+from tests.e2e.test_containerd import remove_all
 from tests.oci.registries import docker_registry
 from tests.waiting import PATIENCE, wait_until
 
 PEERS = Path(os.environ.get("LAYERFS_PEERS", "/nowhere"))
 NEEDS = ("root", "fuse", "runc", "docker-registry", "mkfs.btrfs")
-DRIVERS = ["overlay", "fuse", "xar", "btrfs"]
 DOCKERFILE = """\
 FROM {base} AS build
 RUN mkdir -p /out && echo built >/out/result && rm -r /l3 && mv /d /moved
@@ -57,15 +57,6 @@ root = "{place}/buildkit"
   networkMode = "host"
   snapshotter = "{snapshotter}"
 """
-
-
-@pytest.fixture(params=DRIVERS)
-def snapshotter(request: pytest.FixtureRequest, scratch: Path) -> str:
-    """Each snapshotter's name."""
-    (scratch / "store").mkdir(mode=0o700)
-    if request.param == "btrfs":
-        on_btrfs(scratch)
-    return f"layerfs-{request.param}"
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.containerd import Containerd, a_containerd, archive
-from tests.e2e.test_containerd import on_btrfs, remove_all
+from tests.e2e.containerd import Containerd, a_containerd, archive, on_btrfs
+from tests.e2e.test_containerd import remove_all
 from tests.waiting import wait_until
 
 NEEDS = ("root", "fuse", "containerd", "ctr", "runc")

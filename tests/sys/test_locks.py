@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from layerfs.sys import locks
-from layerfs.sys.locks import NO_LOCKS, in_use, lock_file, share_bytes, try_lock, unused, use, use_beside
+from layerfs.sys.locks import (
+    NO_LOCKS,
+    held_alone,
+    held_by_many,
+    in_use,
+    lock_file,
+    share_bytes,
+    try_lock,
+    unused,
+    use,
+    use_beside,
+)
 from tests.host import Person, require
 
 
@@ -109,3 +120,12 @@ def test_shared_bytes_keep_who_wants_them_alone_away_whatever_else_is_closed(scr
     assert b"BlockingIOError" in subprocess.run([sys.executable, "-c", asked, path], capture_output=True).stderr
     os.close(first)
     subprocess.run([sys.executable, "-c", asked, path], check=True)
+
+
+def test_many_hold_a_lock_file_or_one_does(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "lock")
+    with held_by_many(path), held_by_many(path), held_alone(path) as alone:
+        assert not alone
+    with held_alone(path) as alone, held_alone(path) as other:
+        assert alone
+        assert not other
