@@ -31,6 +31,7 @@ from layerfs.plan.sources import Words, opened
 from layerfs.plan.units import make_units
 from layerfs.xar.search import Search
 
+DROP: Final = Path("/proc/sys/vm/drop_caches")
 LAYERFS: Final = [sys.executable, "-m", "layerfs.cli.main"]
 KS: Final = (4, 8, 16, 32, 64, 128)
 DRIVERS: Final = ("fuse", "kernel")
@@ -93,7 +94,7 @@ def _once(one: Path, driver: str, mnt: Path, names: Sequence[str]) -> dict[str, 
     mnt.mkdir(exist_ok=True)
     top = json.loads((one / "pack.json").read_text())["layers"][-1]["file"]
     subprocess.run(["sync"], check=True)
-    Path("/proc/sys/vm/drop_caches").write_text("3")
+    DROP.write_text("3")
     start = time.perf_counter()
     subprocess.run([*LAYERFS, "mount", "-q", one / top, mnt, f"--driver={driver}"], check=True)
     try:

@@ -35,12 +35,12 @@ def guard(run: Callable[[], int]) -> int:
 
 def _sentence(error: OSError) -> str:
     """Return what an operating system's error says, with the path it is about; some say it better by themselves."""
-    if type(error).__str__ is not OSError.__str__:
-        return str(error)
-    said = error.strerror or str(error)
+    known = type(error).__str__ is OSError.__str__
+    said = (error.strerror if known else "") or str(error)
+    name = error.filename if known else None
     if error.errno in FULL:
         said = f"{said} (hint: {MAKE_ROOM})"
-    name = error.filename
+        name = name if isinstance(name, str | bytes) and os.path.isabs(name) else None  # else a name in a place of ours
     return f"{os.fsdecode(name)}: {said}" if isinstance(name, str | bytes) else said
 
 

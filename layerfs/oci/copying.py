@@ -90,14 +90,20 @@ def _shown(lowers: Sequence[bytes], *, marks: bool) -> AbstractContextManager[Sh
 
 
 def _source(view: Shown, path: bytes, name: str) -> Seen:
-    """Return what is to be copied; a symlink is copied as one."""
-    above, last = split(path.rstrip(b"/").removesuffix(b"/."))
+    """Return what is to be copied; a symlink as one, but with / or /. behind it what it leads to."""
+    inside = _is_inside(path)
+    above, last = (path, b"") if inside else split(path)
     parent = resolve(view, above)
-    true = None if parent is None else (parent + b"/" + last if parent else last)
-    seen = None if true is None else view.look(true.strip(b"/"))
-    if seen is None:
-        raise NotFound(f"snapshot {name} has no {os.fsdecode(path)}")
+    true = None if parent is None else (parent + b"/" + last if parent and last else parent or last)
+    seen = None if true is None else view.look(true)
+    if seen is None or (inside and seen.member.kind != stat.S_IFDIR):
+        raise NotFound(f"snapshot {name} has no {'directory ' if seen is not None else ''}/{os.fsdecode(path)}")
     return seen
+
+
+def _is_inside(path: bytes) -> bool:
+    """Tell whether a path means what is in a directory."""
+    return path in (b"", b".") or path.endswith((b"/", b"/."))
 
 
 def _place(merged: Shown, path: bytes, to: bytes) -> bytes:
@@ -109,7 +115,7 @@ def _place(merged: Shown, path: bytes, to: bytes) -> bytes:
     inside = there is not None and there.kind == stat.S_IFDIR
     if to.endswith(b"/") and there is not None and not inside:
         raise InvalidArgument(f"{os.fsdecode(to)} is no directory")
-    if (inside or to.endswith(b"/")) and not path.endswith((b"/.", b"/")) and path not in (b".", b""):
+    if (inside or to.endswith(b"/")) and not _is_inside(path):
         name = split(path)[1]
         return place + b"/" + name if place else name
     return place

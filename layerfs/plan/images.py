@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from layerfs.errors import Unsupported
+from layerfs.errors import FULL, Unsupported
 from layerfs.oci.tar import HARD_LINK
 from layerfs.oci.write import Item
 from layerfs.plan.contents import Contents
@@ -61,6 +61,8 @@ def write_layer(path: bytes, contents: Contents, form: Form, digest: str, droppe
             os.pwrite(fd, header(digest_from(fd, offset)[:8]), 0)
             os.fchmod(fd, MODE if form.xar else 0o644)
     except SquashfsError as error:
+        if error.errno in FULL:
+            raise
         raise Unsupported(f"a squashfs image cannot hold the layer: {error}", "pack it with --format oci") from None
 
 

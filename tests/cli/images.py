@@ -45,8 +45,8 @@ class Shop:
     def run(self, *words: str | Path, check: bool = True, **options: Any) -> "subprocess.CompletedProcess[str]":
         env = os.environ | {"LAYERFS_ROOT": str(self.place / "store")}
         command = [str(BIN / "layerfs"), *map(str, words)]
-        options = {"timeout": PATIENCE} | options
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
+        options = {"timeout": PATIENCE, "text": True} | options
+        done = subprocess.run(command, env=env, capture_output=True, check=False, **options)
         assert not check or done.returncode == 0, done.stderr
         return done
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import InvalidArgument, LayerfsError
+from layerfs.errors import InvalidArgument, LayerfsError, NotFound
 from layerfs.oci.copying import copy
 from layerfs.snapshots.library import Store
 from layerfs.snapshots.snapshotter import Snapshotter
@@ -70,6 +70,18 @@ def test_copy_over_what_is_there_and_what_was_deleted(snapshots: Snapshotter) ->
     assert os.getxattr(work / "usr/bin", "trusted.overlay.opaque") == b"y"
     copy(snapshots, "source", b"opt/d/e/f", "work", b"usr/bin/tool")
     assert (work / "usr/bin/tool").read_bytes() == b"f"
+
+
+def test_what_is_in_the_root_or_behind_a_symlink(snapshots: Snapshotter) -> None:
+    """`.` was not found, and `lnk/.` became a symlink in place of the target."""
+    copy(snapshots, "source", b"lnk/.", "work", b"etc")
+    assert sorted(os.listdir(own(snapshots, "work") / "etc")) == ["again", "d", "s", "tool", "z"]
+    for path in (b".", b"", b"./."):
+        snapshots.prepare(f"from {path!r}", "")
+        copy(snapshots, "source", path, f"from {path!r}", b"")
+        assert sorted(os.listdir(own(snapshots, f"from {path!r}"))) == ["lnk", "opt"]
+    with pytest.raises(NotFound, match="no directory /opt/tool/"):
+        copy(snapshots, "source", b"opt/tool/", "work", b"etc")
 
 
 @pytest.mark.parametrize(
