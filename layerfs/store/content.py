@@ -28,6 +28,10 @@ from layerfs.value import value
 
 NAME: Final = b"blob"
 PIECE: Final = 1 << 20  # bytes read at once for a digest
+# A program that we have just started (a packer) has our locks for a moment: the kernel lets the parent of a vfork go on
+# before exec closes what is to be closed (fs/exec.c, begin_new_exec). Blobs of a refused image stayed for that.
+_TRIES: Final = 5
+_PAUSE: Final = 0.02  # s
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -155,7 +159,12 @@ class Content:
 
     def remove(self, *digests: str) -> bool:
         """Remove blobs unless somebody has them by `hold`, whatever holds them on record; tell whether all are gone."""
-        return remove_unused(self.cache, *filter(None, map(self._entry, digests)))
+        entries = list(filter(None, map(self._entry, digests)))
+        for _ in range(_TRIES):
+            if remove_unused(self.cache, *entries):
+                return True
+            time.sleep(_PAUSE)
+        return False
 
     def all(self) -> list[Blob]:
         """Return all blobs, by digest."""
