@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from layerfs.fuse.tables import Tables
     from layerfs.lane.lane import Lane
 
+FORGETS = 1000  # in one go: some 2 ms; guessed
+
 
 @guard
 class Operations(FileData):
@@ -118,7 +120,9 @@ class Operations(FileData):
         return self._fill(node.ino, st)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
-        for ino, count in inode_list:
+        for index, (ino, count) in enumerate(inode_list, 1):
+            if not index % FORGETS:  # the kernel has up to 65,000 forgotten at once
+                await trio.lowlevel.checkpoint()
             self.union.forget(ino, count)
 
     def _fill(self, ino: int, st: Attributes) -> EntryAttributes:
@@ -321,10 +325,13 @@ class Operations(FileData):
         await self._loading.parents(parent, to)
         await self._loading.victim(to, new)
         await self._copy_ups.settle_victim(to, new, ctx.pid)
-        for file in self.union.renaming(parent, name, to, new, flags):
+        for step in self.union.renaming(parent, name, to, new, flags):
             check_client(ctx.pid)  # what was copied so far does no harm
-            await self._copy_ups.prepare(file.ino, ctx.pid)
-            await self._copy_ups.settle(file.ino, ctx.pid)
+            if isinstance(step, Directory):
+                await self._loading.load(step)
+            elif step is not None:
+                await self._copy_ups.prepare(step.ino, ctx.pid)
+                await self._copy_ups.settle(step.ino, ctx.pid)
             await trio.lowlevel.checkpoint()  # a whole tree may be copied: let others in
         await self._clear()
         await self._syncing.after_change(parent, to)

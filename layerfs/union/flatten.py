@@ -5,6 +5,7 @@ That is done stepwise: a caller may let others in between two steps, since each 
 """
 
 import errno
+import itertools
 import os
 from collections.abc import Generator, Iterator
 
@@ -12,17 +13,22 @@ from layerfs.sys import dirs, target
 from layerfs.union.copyup import copy_up, copy_up_directory, link_upper, lower_part, needs_copy_up
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import Part
+from layerfs.union.listing import Listing
 from layerfs.union.lookup import lookup, promote
 from layerfs.union.metacopy import REDIRECT_MAX, complete_in_place, finds_data_anywhere, is_incomplete, trail_of
 from layerfs.union.options import RedirectDir
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.redirect import lower_path
-from layerfs.union.state import Writable
+from layerfs.union.state import FEW, Writable
 from layerfs.union.whiteout import WH, has_file_form
 
+Step = File | Directory | None
+"""Before a step of what may take long, when others may come in: a file that is to be copied, which the caller may do in
+another way, a directory that is to be listed, or None where neither is needed."""
 
-def detaching(ov: Writable, node: Node, parent: Directory, name: bytes) -> Iterator[File]:
-    """Copy up what a rename needs in the upper. Yields each file before its copy; the caller may make it."""
+
+def detaching(ov: Writable, node: Node, parent: Directory, name: bytes) -> Iterator[Step]:
+    """Copy up what a rename needs in the upper, stepwise."""
     if isinstance(node, File):
         yield from _bring_file(ov, node, parent, name)
     elif isinstance(node, Directory):
@@ -47,33 +53,40 @@ def _redirect_of(ov: Writable, node: Directory) -> bytes | None:
     return path if len(path) <= REDIRECT_MAX else None
 
 
-def flatten(ov: Writable, node: Directory) -> Iterator[File]:
+def flatten(ov: Writable, node: Directory) -> Iterator[Step]:
     """Copy a merged directory's whole tree into the upper, in place, and make its directories opaque, deepest first.
 
     A tree may be deeper than Python's stack: what is under way is a list.
     """
     node.lookups += 1
-    under_way = [(node, list(listing_of(ov, node).names))]
+    under_way: list[tuple[Directory, list[bytes]]] = [(node, [])]
     try:
-        while under_way:
+        yield node
+        under_way[-1][1].extend(listing_of(ov, node).names)
+        for count in itertools.count(1):
+            if not count % FEW:
+                yield None
             directory, names = under_way[-1]
             if names:
                 child = yield from _bring(ov, directory, names.pop())
                 if child is not None:
                     under_way.append((child, []))
+                    yield child
                     under_way[-1][1].extend(listing_of(ov, child).names)
                 continue
-            _make_opaque(ov, directory)
+            for _ in _making_opaque(ov, directory):
+                yield None
             under_way.pop()
-            if under_way:
-                ov.table.forget(directory.ino, 1)
+            if not under_way:
+                break
+            ov.table.forget(directory.ino, 1)
     finally:
         for directory, _ in reversed(under_way[1:]):
             ov.table.forget(directory.ino, 1)
         node.lookups -= 1
 
 
-def _bring(ov: Writable, parent: Directory, name: bytes) -> Generator[File, None, Directory | None]:
+def _bring(ov: Writable, parent: Directory, name: bytes) -> Generator[Step, None, Directory | None]:
     """Copy one name up. Returns it, with a lookup counted, if it is a directory that is to be flattened."""
     if name not in listing_of(ov, parent).names:
         return None  # gone since the last step
@@ -107,8 +120,8 @@ def _bring_file(ov: Writable, node: File, parent: Directory, name: bytes) -> Ite
         complete_in_place(ov, node)
 
 
-def _make_opaque(ov: Writable, node: Directory) -> None:
-    """Make a directory opaque, after all that it shows was copied up."""
+def _making_opaque(ov: Writable, node: Directory) -> Iterator[None]:
+    """Make a directory opaque, after all that it shows was copied up; then remove stepwise what hides nothing more."""
     if node.dead:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     part = copy_up_directory(ov, node)
@@ -118,13 +131,20 @@ def _make_opaque(ov: Writable, node: Directory) -> None:
         ov.handles.drop(lower)
     parts.lowers = []
     node.candidates = node.candidates[:1]
-    _drop_whiteouts(ov.fd(part), listing_of(ov, node).cut_off(part))
+    names = listing_of(ov, node).cut_off(part)
+    for start in range(0, len(names), FEW):
+        if start:
+            yield
+        if not node.dead:
+            _drop_whiteouts(ov.fd(part), listing_of(ov, node), names[start : start + FEW])
 
 
-def _drop_whiteouts(fd: int, names: list[bytes]) -> None:
-    """Remove whiteouts and keep the directory's times: its merged content is the same."""
+def _drop_whiteouts(fd: int, listing: Listing, names: list[bytes]) -> None:
+    """Remove those of the whiteouts that are there, and keep the directory's times: its merged content is the same."""
     before = os.fstat(fd)
     for name in names:
+        if not listing.whiteout_dropped(name):
+            continue
         dirs.remove(fd, name)
         if has_file_form(name):
             dirs.remove(fd, WH + name)

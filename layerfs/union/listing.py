@@ -180,16 +180,19 @@ class Listing:
     def cut_off(self, upper: Part) -> list[bytes]:
         """Note that the directory became opaque, all that it shows being in the upper.
 
-        Returns the names whose whiteouts hide nothing any more.
+        Returns the names whose whiteouts hide nothing any more, for `whiteout_dropped`.
         """
         if self.watch is not None:
             self.watch(None, Edit.COPIED_UP)
         for name, where in self._names.items():
             if isinstance(where, tuple):
                 self._names[name] = (upper,)
-        hidden = self._shadowed - set(self._names)
-        self._shadowed = set()
-        return [name for name in hidden if self._whiteouts.pop(name, None) is not None]
+        shadowed, self._shadowed = self._shadowed, set()
+        return [name for name in self._whiteouts if name in shadowed and name not in self._names]
+
+    def whiteout_dropped(self, name: bytes) -> bool:
+        """Note that a whiteout that hides nothing goes; False if there is none any more."""
+        return self._whiteouts.pop(name, None) is not None
 
 
 def is_upper_only(where: Where | None) -> bool:

@@ -217,12 +217,20 @@ def _merging_upper(low: dict[bytes, Where], part: Part, entries: Entries) -> Ste
             own[name] = (part, *below) if isinstance(below, tuple) else alone
         else:
             own[name] = part
-    shadowed = {name for name in own if name in low} | {name for name in whiteouts if name in low}
-    for name in whiteouts:
-        low.pop(name, None)
+    shadowed = set()
+    for count, name in enumerate(whiteouts, 1):
+        if not count % STEP:
+            yield
+        if low.pop(name, None) is not None:
+            shadowed.add(name)
         if isinstance(own.get(name), tuple):
             own[name] = alone
-    low.update(own)
+    for count, (name, where) in enumerate(own.items(), 1):
+        if not count % STEP:
+            yield
+        if name in low:
+            shadowed.add(name)
+        low[name] = where
     return Listing(low, shadowed, whiteouts)
 
 
@@ -247,7 +255,7 @@ def _merging_lowers(lowers: list[tuple[Part, Entries]]) -> Generator[None, None,
                     seen.append(part)
                 else:
                     merged[name] = tuple(seen)
-        if whites and _hide(whites, merged, hidden):
+        if whites and (yield from _hiding(whites, merged, hidden)):
             break
     shared: dict[tuple[Part, ...], tuple[Part, ...]] = {}  # most names span the same layers
     for count, (name, where) in enumerate(merged.items(), 1):
@@ -259,9 +267,11 @@ def _merging_lowers(lowers: list[tuple[Part, Entries]]) -> Generator[None, None,
     return merged
 
 
-def _hide(whites: list[bytes], merged: dict[bytes, Any], hidden: set[bytes]) -> bool:
+def _hiding(whites: list[bytes], merged: dict[bytes, Any], hidden: set[bytes]) -> Generator[None, None, bool]:
     """Apply one layer's whiteouts to the layers below it; True if it is opaque by a file."""
-    for name in whites:
+    for count, name in enumerate(whites, 1):
+        if not count % STEP:
+            yield
         if name in OPAQUE_FILES:
             continue
         if name.startswith(_RESERVED):
@@ -270,4 +280,4 @@ def _hide(whites: list[bytes], merged: dict[bytes, Any], hidden: set[bytes]) -> 
         hidden.add(bare)
         if type(merged.get(bare)) is list:
             merged[bare] = tuple(merged[bare])
-    return any(name in OPAQUE_FILES for name in whites)
+    return not OPAQUE_FILES.isdisjoint(whites)

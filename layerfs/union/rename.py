@@ -12,7 +12,7 @@ from contextlib import ExitStack, nullcontext
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up_directory
-from layerfs.union.flatten import detaching, seal
+from layerfs.union.flatten import Step, detaching, seal
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept_numbers import keep_beside
 from layerfs.union.listing import Listing, Whiteout
@@ -45,8 +45,10 @@ class Move:
         return isinstance(self.source, Directory)
 
 
-def renaming(ov: Writable, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Iterator[File]:
-    """Rename with renameat2(2) flags, stepwise: each file that is to be copied up is yielded first, others may come in.
+def renaming(
+    ov: Writable, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int
+) -> Iterator[Step]:
+    """Rename with renameat2(2) flags, stepwise: others may come in before each step that is yielded.
 
     Raises OSError: EEXIST (NOREPLACE), ENOTEMPTY, EISDIR, ENOTDIR, EINVAL for flags that exclude each other.
     """

@@ -30,7 +30,7 @@ from layerfs.union.validate import validate
 from layerfs.union.work import end_use
 
 if TYPE_CHECKING:
-    from layerfs.union import attrs, copyup, data, metacopy, mutate, removal, rename
+    from layerfs.union import attrs, copyup, data, flatten, metacopy, mutate, removal, rename
 else:  # a mount is opened, and answers looks, without the 12 modules that read and change files
     attrs, copyup, data, metacopy, mutate, removal, rename = later(
         "layerfs.union", "attrs copyup data metacopy mutate removal rename"
@@ -284,8 +284,8 @@ class Union:
         for _file in self.renaming(parent, name, to, new, flags):
             pass
 
-    def renaming(self, parent: int, name: bytes, to: int, new: bytes, flags: int = 0) -> Iterator[File]:
-        """Rename stepwise: yields each file before it is copied up, so that the caller may copy it in another way."""
+    def renaming(self, parent: int, name: bytes, to: int, new: bytes, flags: int = 0) -> "Iterator[flatten.Step]":
+        """Rename stepwise; see `flatten.Step` for what the caller may do before each step."""
         return rename.renaming(self._writable(), self._ov.directory(parent), name, self._ov.directory(to), new, flags)
 
     # Data

@@ -177,8 +177,7 @@ async def test_what_is_to_be_cut_to_nothing_is_not_completed(bare: Box) -> None:
 
 
 async def test_a_file_that_is_renamed_is_offered_for_completion_first(bare: Box) -> None:
-    offered = [file.ino for file in bare.union.renaming(1, b"big", 1, b"new")]
-    assert len(offered) == 1
+    assert len([file for file in bare.union.renaming(1, b"big", 1, b"new") if file is not None]) == 1
     assert not is_bare(bare, b"new") and bare.read(b"new") == b"x" * BIG
 
 

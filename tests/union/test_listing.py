@@ -64,6 +64,7 @@ def test_a_directory_that_was_cut_off_needs_no_whiteouts(shares: tuple[Part, Par
     upper, lower = shares
     listing = Listing({b"dir": (upper, lower)}, {b"dir", b"gone"}, {b"gone": Whiteout.AT_NAME})
     assert listing.cut_off(upper) == [b"gone"]
+    assert listing.whiteout_dropped(b"gone") and not listing.whiteout_dropped(b"gone")
     assert (dict(listing.names), dict(listing.whiteouts)) == ({b"dir": (upper,)}, {})
     assert not listing.needs_whiteout(b"dir")
 
