@@ -1,5 +1,7 @@
 """The caller of a request: what the request says of it, and what only /proc knows."""
 
+from typing import Protocol
+
 from pyfuse3 import RequestContext
 
 from layerfs.union.mutate import Caller
@@ -11,7 +13,20 @@ def caller_of(ctx: RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid, ctx.umask)
 
 
-def who_is(ctx: RequestContext, gid: int) -> Who:
+class Client(Protocol):
+    """Who makes a request."""
+
+    @property
+    def uid(self) -> int: ...
+
+    @property
+    def gid(self) -> int: ...
+
+    @property
+    def pid(self) -> int: ...
+
+
+def who_is(ctx: Client, gid: int) -> Who:
     """Return what a caller is to a file of this group. FUSE names no capabilities: root has CAP_FSETID, nobody else."""
     if ctx.uid == 0:
         return Who.PRIVILEGED

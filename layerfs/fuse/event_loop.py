@@ -172,7 +172,8 @@ class Gate(trio.abc.Instrument):
         self._epoll = -1
         self._requests = 0
         self.between: Callable[[], None] | None = None  # to be called between requests, when there is a lane
-        self.serve_raw: Callable[[bytes], Awaitable[None]] | None = None  # who answers what libfuse does not serve
+        # Who answers what libfuse does not serve: at once, or by what it returns, which is run as a task.
+        self.begin_raw: Callable[[bytes], Callable[[], Awaitable[None]] | None] | None = None
         self.set_aside: Intercept | None = None  # where libfuse's reader puts that, when there is no lane
         self._workers: trio.Nursery | None = None
 
@@ -298,9 +299,10 @@ class Gate(trio.abc.Instrument):
             self._start_raw(self.set_aside.take())
 
     def _start_raw(self, message: bytes) -> None:
-        """Have a request answered by a task of its own."""
-        assert self.serve_raw is not None and self._workers is not None
-        self._workers.start_soon(self.serve_raw, message)
+        """Have a request answered, by a task of its own if it takes long."""
+        assert self.begin_raw is not None and self._workers is not None
+        if (rest := self.begin_raw(message)) is not None:
+            self._workers.start_soon(rest)
 
     async def _wait_for_trio(self, fd: int) -> None:
         """Return when trio says that the device has a request."""

@@ -13,7 +13,7 @@ import pyfuse3
 from pyfuse3 import FileHandleT, FileInfo, FUSEError, InodeT, RequestContext
 
 from layerfs.fuse import threads
-from layerfs.fuse.callers import who_is
+from layerfs.fuse.callers import Client, who_is
 from layerfs.fuse.copying import LARGE, CopyUps
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_attributes import COLD
@@ -59,7 +59,7 @@ class FileData(pyfuse3.Operations):
             self.union.drop_sxid(inode, who_is(ctx, self.union.attributes(inode).st_gid))
         if not node.preloaded and self._pages is not None and not node.is_upper:
             self._preload(node, self._pages)
-        return self._opened(inode, flags, ctx)
+        return self.answer_open(inode, flags, ctx)
 
     async def prepare_write(self, ino: int, client: int, *, cut: bool = False) -> None:
         """Copy a large file up before it is written to; with `cut` its data are not needed."""
@@ -93,7 +93,8 @@ class FileData(pyfuse3.Operations):
             if len(data) == size:
                 pages.store(node.ino, data)
 
-    def _opened(self, ino: int, flags: int, ctx: RequestContext) -> FileInfo:
+    def answer_open(self, ino: int, flags: int, ctx: Client) -> FileInfo:
+        """Return the answer to an open, good until the next one."""
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         file = self._through if writes and self._space.is_short else self._file
         if ctx.uid and writes:

@@ -287,7 +287,7 @@ class Operations(FileData):
         await self._loading.parents(parent)
         node = self.union.create(parent, name, mode, caller_of(ctx))
         answer = await self._made(parent, node)
-        return self._opened(node.ino, flags, ctx), answer
+        return self.answer_open(node.ino, flags, ctx), answer
 
     async def _made(self, parent: int, node: Node) -> EntryAttributes:
         """Answer with a node that was just made, and count that the kernel now knows it."""

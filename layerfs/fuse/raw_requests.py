@@ -1,18 +1,20 @@
 """Requests that pyfuse3 does not know, answered from bytes.
 
 They come from where requests are read: set aside by libfuse's reader, or by the lane (event_loop.py). Each is answered
-by a task of its own, so nobody waits for a long one. Where nothing sets them aside, since the compiled part is missing,
-libfuse answers ENOSYS, and programs fall back.
+by a task of its own, so nobody waits for a long one; STATX at once, since Rust's programs ask it of every file. Where
+nothing sets them aside, since the compiled part is missing, libfuse answers ENOSYS, and programs fall back.
 """
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from layerfs.fuse import wire
 from layerfs.fuse.device import Device
 from layerfs.fuse.extents import Extents
 from layerfs.fuse.filedata import FileData
 from layerfs.fuse.flushing import Flusher
+from layerfs.fuse.raw_inodes import RawInodes
 from layerfs.fuse.reply import errno_for
 from layerfs.fuse.wire import Client, Opcode, Request
 
@@ -25,22 +27,37 @@ class RawRequests:
     def __init__(self, files: FileData, device: int, mountpoint: bytes) -> None:
         self._device = Device(os.dup(device))
         self._flusher = Flusher(mountpoint)
-        extents = Extents(files, self._flusher)
+        extents, inodes = Extents(files, self._flusher), RawInodes(files)
+        self._quick: dict[int, Callable[[Request, Client], bytes]] = {Opcode.STATX: inodes.statx}
         self._answers: dict[int, Answer] = {
+            Opcode.IOCTL: inodes.ioctl,
             Opcode.FALLOCATE: extents.fallocate,
             Opcode.LSEEK: extents.lseek,
             Opcode.COPY_FILE_RANGE: extents.copy,
+            Opcode.TMPFILE: inodes.tmpfile,
             Opcode.COPY_FILE_RANGE_64: extents.copy_64,
         }
 
-    async def serve(self, message: bytes) -> None:
-        """Answer one request; a failure is its client's alone."""
+    def begin(self, message: bytes) -> Callable[[], Awaitable[None]] | None:
+        """Answer one request, or return what answers it in a task of its own; a failure is its client's alone."""
         request = wire.request(message)
-        answer = self._answers[request.opcode]
+        quick = self._quick.get(request.opcode)
+        if quick is None:
+            return partial(self._serve, request, wire.client(message))
         try:
-            self._device.answer(request.unique, await answer(request, wire.client(message)))
+            self._device.answer(request.unique, quick(request, wire.client(message)))
         except Exception as error:
-            self._device.fail(request.unique, errno_for(error, f"request {request.opcode}"))
+            self._fail(request, error)
+        return None
+
+    async def _serve(self, request: Request, client: Client) -> None:
+        try:
+            self._device.answer(request.unique, await self._answers[request.opcode](request, client))
+        except Exception as error:
+            self._fail(request, error)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        self._device.fail(request.unique, errno_for(error, f"request {request.opcode}"))
 
     def close(self) -> None:
         """Give the device back, and end the helper."""

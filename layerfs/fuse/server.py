@@ -96,7 +96,7 @@ def _serve(
     with device.introduce(opener) as introduction:
         gate = Gate(introduction.hand_over)
         if raw is not None:
-            gate.serve_raw = raw.serve
+            gate.begin_raw = raw.begin
             gate.set_aside = intercepted()
         if opener is not None:
             opener.gate = gate

@@ -47,14 +47,25 @@ class Opcode(IntEnum):
     INTERRUPT = 36
     DESTROY = 38
     BATCH_FORGET = 42  # has no answer
+    IOCTL = 39
     FALLOCATE = 43
     READDIRPLUS = 44
     LSEEK = 46
     COPY_FILE_RANGE = 47
+    TMPFILE = 51  # Linux 6.2
+    STATX = 52  # Linux 6.6
     COPY_FILE_RANGE_64 = 53  # Linux 6.18
 
 
-RAW: Final = (Opcode.FALLOCATE, Opcode.LSEEK, Opcode.COPY_FILE_RANGE, Opcode.COPY_FILE_RANGE_64)
+RAW: Final = (
+    Opcode.IOCTL,
+    Opcode.FALLOCATE,
+    Opcode.LSEEK,
+    Opcode.COPY_FILE_RANGE,
+    Opcode.TMPFILE,
+    Opcode.STATX,
+    Opcode.COPY_FILE_RANGE_64,
+)
 """What pyfuse3 has no handlers for, and raw_requests.py has."""
 
 UNANSWERED: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
@@ -116,6 +127,15 @@ FALLOCATE_REQUEST: Final = struct.Struct("=QqqI4x")  # fuse_fallocate_in: fh off
 LSEEK_REQUEST: Final = struct.Struct("=QqI4x")  # fuse_lseek_in: fh offset whence padding; fuse_lseek_out is a NUMBER
 # fuse_copy_file_range_in: fh_in off_in nodeid_out fh_out off_out len flags
 COPY_REQUEST: Final = struct.Struct("=QQQQQQQ")
+CREATE_REQUEST: Final = struct.Struct("=IIII")  # fuse_create_in: flags mode umask open_flags
+# fuse_ioctl_in: fh flags cmd arg in_size out_size; fuse_ioctl_out: result flags in_iovs out_iovs
+IOCTL_REQUEST: Final = struct.Struct("=QIIQII")
+IOCTL_REPLY: Final = struct.Struct("=iIII")
+STATX_REPLY: Final = struct.Struct("=QII16x")  # fuse_statx_out without its fuse_statx: attr_valid and its ns, flags
+# fuse_statx: mask blksize attributes nlink uid gid mode ino size blocks attributes_mask; 4 times, a, b, c, m; devices
+STATX: Final = struct.Struct("=IIQIIIH2xQQQQqI4xqI4xqI4xqI4xIIII112x")
+BASIC_STATS: Final = 0x7FF  # STATX_BASIC_STATS
+BTIME: Final = 0x800  # STATX_BTIME
 WRITE_REPLY: Final = struct.Struct("=I4x")  # fuse_write_out: size padding
 
 
@@ -195,6 +215,17 @@ class Replies:
         """Return fuse_entry_out. Number 0 without attributes: the kernel remembers that the name is absent."""
         times = self._seconds, self._seconds, self._ns, self._ns
         return ENTRY.pack(ino, 0, *times) + attributes(ino, st)
+
+    def statx(self, ino: int, st: "Attributes", born: int | None) -> bytes:
+        """Return fuse_statx_out; `born` [ns since 1970] is None where nobody knows it."""
+        mask = BASIC_STATS | (0 if born is None else BTIME)
+        stamps = st.st_atime_ns, born or 0, st.st_ctime_ns, st.st_mtime_ns
+        times = (word for stamp in stamps for word in divmod(stamp, _NS))
+        device = os.major(st.st_rdev), os.minor(st.st_rdev)
+        return STATX_REPLY.pack(self._seconds, self._ns, 0) + STATX.pack(
+            mask, BLOCK_SIZE, 0, st.st_nlink, st.st_uid, st.st_gid, st.st_mode, ino, st.st_size, st.st_blocks, 0,
+            *times, *device, 0, 0,
+        )  # fmt: skip
 
     def attributes(self, ino: int, st: "Attributes") -> bytes:
         """Return fuse_attr_out."""

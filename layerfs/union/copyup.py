@@ -22,6 +22,7 @@ from layerfs.union.metacopy import data_of, open_seen, set_marks, trail_of
 from layerfs.union.metadata import copy_metadata
 from layerfs.union.opened import Handle
 from layerfs.union.orphans import anchor, keep_staged
+from layerfs.union.protattr import copy_flags
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.shown import fingerprint
 from layerfs.union.state import Writable
@@ -174,6 +175,8 @@ def adopt(staged: Staged, *, keep_open: bool = False) -> None:
         return
     linked = staged.st.st_nlink > 1 and ov.upper.links.works
     copy_metadata(ov, staged.tree, staged.ref, staged.target, staged.st)
+    if isinstance(staged.original, int) and staged.fd is not None:
+        copy_flags(ov, staged.original, staged.fd)
     copy = target.stat(staged.target)
     if linked or staged.st.st_nlink < 2:  # without an index the names of a hard link are files of their own from now on
         ov.keep_number(staged.target, copy.st_ino, node.ino)

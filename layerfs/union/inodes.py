@@ -82,6 +82,14 @@ class File(Node):
         self.extra: Opened | None = None
         self.preloaded = False  # its data were put into the kernel's page cache
 
+    @classmethod
+    def unnamed(cls, ino: int, parent: "Directory", kind: int) -> "File":
+        """Return a file that has no name, in a directory."""
+        node = cls.__new__(cls)
+        Node.__init__(node, ino, parent, b"")
+        node.kind, node.part, node.extra, node.preloaded = kind, None, None, False
+        return node
+
     def opened(self) -> Opened:
         """Return the rarer state, made on first use."""
         if self.extra is None:

@@ -127,7 +127,7 @@ def _revive(ov: Overlay, node: File, parent: Directory, name: bytes, part: Part)
     ov.table.move(node, parent, name)
     node.part = part
     extra = node.opened()
-    extra.unnamed_in = None
+    extra.unnamed_in, extra.linkable = None, False
     extra.unpin()
     extra.forget_kept()
     ov.files.let_go(node)

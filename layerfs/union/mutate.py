@@ -113,16 +113,14 @@ def link(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
     """Give a file one more name."""
     check_free(ov, parent, name)
     copy_up(ov, node, data=False)
-    if node.part is None:
-        raise fail(errno.ENOENT)
-    if not finds_data_anywhere(ov, node):
+    if node.part is not None and not finds_data_anywhere(ov, node):
         complete_in_place(ov, node)
     part = copy_up_directory(ov, parent)
     with ov.handles.held():
-        source = ov.fd(node.part)
+        source, old = _linked_from(ov, node)
 
         def maker(at: int, new: bytes) -> None:
-            os.link(node.name, new, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+            os.link(old, new, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
 
         if listing_of(ov, parent).is_whiteout_at(name):
             _stage_over_whiteout(ov, ov.fd(part), name, maker)
@@ -131,6 +129,19 @@ def link(ov: Writable, node: File, parent: Directory, name: bytes) -> None:
     note_made(ov, parent, part, name, is_dir=False)
     node_at(ov, parent, name)
     keep_beside(ov, node, part, name)
+
+
+def _linked_from(ov: Writable, node: File) -> tuple[int, bytes]:
+    """Return a directory of the upper and the name in it by which a file is linked; ENOENT for one that was removed."""
+    if node.part is not None:
+        return ov.fd(node.part), node.name
+    extra = node.opened()
+    if not extra.linkable or extra.kept_at is None:
+        raise fail(errno.ENOENT)
+    kept, name, is_expected = extra.kept_at
+    if not is_expected(os.lstat(name, dir_fd=kept.fd)):
+        raise fail(errno.ENOENT)
+    return kept.fd, name
 
 
 def _make(ov: Writable, parent: Directory, name: bytes, mode: int, caller: Caller, maker: Maker) -> Node:
@@ -168,11 +179,11 @@ def _make_staged(ov: Writable, at: int, listing: Listing, name: bytes, mode: int
     os.mkdir(staging, 0o700, dir_fd=work.fd)
     inside = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
     try:
-        inherited = _inherit(ov, at, inside)
+        inherited = inherit(ov, at, inside)
         with dirs.umask(owner.umask):
             maker(inside, name)
         path = dirs.path_of(inside, name)
-        _own(ov, path, mode, owner, inherited)
+        own(ov, path, mode, owner, inherited)
         if stat.S_ISDIR(mode) and listing.must_be_opaque(name):
             with _directory(inside, name) as fd:
                 ov.upper.marks.set_opaque(dirs.held(fd), fd)
@@ -196,7 +207,7 @@ def _directory(at: int, name: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def _inherit(ov: Writable, at: int, inside: int) -> Attributes:
+def inherit(ov: Writable, at: int, inside: int) -> Attributes:
     """Give a staging directory what new objects inherit from the real parent: default ACL, setgid and group."""
     acl = dirs.getxattr_or_none(at, DEFAULT_ACL) if ov.options.acl else None
     if acl is not None:
@@ -209,7 +220,7 @@ def _inherit(ov: Writable, at: int, inside: int) -> Attributes:
     return parent
 
 
-def _own(ov: Writable, path: dirs.Target, mode: int, owner: Caller, parent: Attributes) -> None:
+def own(ov: Writable, path: dirs.Target, mode: int, owner: Caller, parent: Attributes) -> None:
     """Set the owner of a new object to its caller. The group stays the parent's if that is setgid."""
     setgid = bool(parent.st_mode & stat.S_ISGID)
     if ov.owners.override is not None:

@@ -25,6 +25,7 @@ class Opened:
         "data",
         "incomplete",
         "kept_at",
+        "linkable",
         "mtime_ns",
         "opens",
         "outsider",
@@ -49,6 +50,7 @@ class Opened:
         self.mtime_ns: int | None = None  # what the kernel knows, while it caches writes
         self.incomplete = False  # the upper has the file, but not at each of its names
         self.kept_at: KeptAt | None = None  # where a file without a name is found (orphans.py)
+        self.linkable = False  # was made without a name, and may get one
         self.unnamed_in: Tree | None = None  # the tree of a file that has no name any more
         self.sxid: bool | None = None  # setuid or setgid bits; None: not looked at
 

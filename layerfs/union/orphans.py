@@ -38,7 +38,7 @@ def _keep_by_name(ov: Writable, node: File, part: Part) -> bool:
             os.link(node.name, name, src_dir_fd=ov.fd(part), dst_dir_fd=work.fd, follow_symlinks=False)
         except OSError:
             return False  # a filesystem without links, or one too many
-        node.opened().kept_at = _in_work(ov, name)
+        node.opened().kept_at = in_work(ov, name)
         return True
     if part.tree.index and type(part.tree) is DirTree:
         node.opened().kept_at = part, node.name, node.is_seen
@@ -51,13 +51,13 @@ def keep_staged(ov: Writable, node: File, name: bytes) -> None:
     extra = node.opened()
     extra.forget_kept()
     if ov.files.is_crowded:
-        extra.kept_at = _in_work(ov, name)
+        extra.kept_at = in_work(ov, name)
     else:
         os.unlink(name, dir_fd=ov.upper.work.fd)
         ov.files.hold(node)
 
 
-def _in_work(ov: Writable, name: bytes) -> KeptAt:
+def in_work(ov: Writable, name: bytes) -> KeptAt:
     """Return where a file in the scratch directory is found again, with its identity: its owner may exchange it."""
     work = ov.upper.work.fd
     st = os.lstat(name, dir_fd=work)

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -284,7 +285,8 @@ def test_what_libfuse_does_not_serve_is_answered_beside_the_others(rig: Rig, int
         if request == b"last":
             go.set()
 
-    rig.gate.set_aside, rig.gate.serve_raw = aside, serve_raw  # type: ignore[assignment]
+    rig.gate.set_aside = aside  # type: ignore[assignment]
+    rig.gate.begin_raw = lambda message: partial(serve_raw, message)
     rig.send(*([b"raw 0"] if introduced else [b"init"]), b"held", b"raw 1", b"one", b"raw 2", b"last", b"end")
     rig.serve(handle)
     assert [each for each in order if not each.startswith(b"raw")][-2:] == [b"one", b"last"]

@@ -31,16 +31,22 @@ def message(opcode: int, node: int, body: bytes) -> bytes:
     return head + body
 
 
+async def serve(raw: RawRequests, request: bytes) -> None:
+    rest = raw.begin(request)
+    if rest is not None:
+        await rest()
+
+
 async def test_each_request_is_answered_once_whatever_happens(ops: Any, pair: Pair) -> None:
     kernel, device = pair
     ino = await ino_of(ops, b"f")
     opened = await ops.open(ino, os.O_RDWR, ROOT)
     with closing(RawRequests(ops, device.fileno(), b"/nowhere")) as raw:
-        await raw.serve(message(Opcode.FALLOCATE, ino, wire.FALLOCATE_REQUEST.pack(opened.fh, 0, 100, 0)))
+        await serve(raw, message(Opcode.FALLOCATE, ino, wire.FALLOCATE_REQUEST.pack(opened.fh, 0, 100, 0)))
         assert kernel.recv(100) == wire.reply(6, b"")
-        await raw.serve(message(Opcode.LSEEK, ino, wire.LSEEK_REQUEST.pack(opened.fh, 0, os.SEEK_END)))
+        await serve(raw, message(Opcode.LSEEK, ino, wire.LSEEK_REQUEST.pack(opened.fh, 0, os.SEEK_END)))
         assert kernel.recv(100) == wire.failure(6, errno.EINVAL)
-        await raw.serve(message(Opcode.LSEEK, 12345, wire.LSEEK_REQUEST.pack(opened.fh, 0, os.SEEK_DATA)))
+        await serve(raw, message(Opcode.LSEEK, 12345, wire.LSEEK_REQUEST.pack(opened.fh, 0, os.SEEK_DATA)))
         assert kernel.recv(100) == wire.failure(6, errno.ESTALE)
 
 
@@ -49,8 +55,20 @@ async def test_a_message_that_makes_no_sense_is_eio_and_is_logged(
 ) -> None:
     kernel, device = pair
     with closing(RawRequests(ops, device.fileno(), b"/nowhere")) as raw:
-        for opcode in wire.RAW:
-            await raw.serve(message(opcode, 1, b"short"))
+        for opcode in set(wire.RAW) - {Opcode.STATX}:
+            await serve(raw, message(opcode, 1, b"short"))
             assert kernel.recv(100) == wire.failure(6, errno.EIO)
     assert "request 43 failed" in caplog.text
     caplog.clear()
+
+
+async def test_attributes_are_answered_at_once(ops: Any, pair: Pair) -> None:
+    kernel, device = pair
+    ino = await ino_of(ops, b"f")
+    with closing(RawRequests(ops, device.fileno(), b"/nowhere")) as raw:
+        assert raw.begin(message(Opcode.STATX, ino, bytes(24))) is None
+        mask, _, _, nlink, _, _, mode, number, size, *_ = wire.STATX.unpack(kernel.recv(1000)[16 + 32 :])
+        assert (nlink, mode, number, size) == (1, 0o100644, ino, 4)
+        assert mask & wire.BASIC_STATS == wire.BASIC_STATS
+        assert raw.begin(message(Opcode.STATX, 12345, bytes(24))) is None
+        assert kernel.recv(100) == wire.failure(6, errno.ESTALE)
