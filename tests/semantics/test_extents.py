@@ -1,7 +1,9 @@
 """Where the bytes of files lie: fallocate, holes, copies inside the mount; as kernel overlayfs has it."""
 
 import errno
+import mmap
 import os
+import random
 import subprocess
 import threading
 
@@ -213,3 +215,88 @@ def test_others_are_answered_while_some_seek_copy_and_allocate(union: Mounted) -
     for thread in threads:
         thread.join()
     assert not failures
+
+
+class Model:
+    """A file in memory, and what is done to it and to a file of the mount alike."""
+
+    def __init__(self, path: bytes, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.data = bytearray(read(path))
+        self.fd = os.open(path, os.O_RDWR)
+        self.choices = [self.write, self.write, self.truncate, self.punch, self.zero, self.reserve, self.copy]
+        self.choices += [self.map, self.seek]
+
+    def step(self) -> None:
+        self.chance.choice(self.choices)(self.chance.randrange(200_000), self.chance.randrange(1, 50_000))
+        assert os.fstat(self.fd).st_size == len(self.data)
+        assert os.pread(self.fd, 1 << 20, 0) == self.data
+
+    def grow(self, size: int) -> None:
+        self.data.extend(bytes(max(size - len(self.data), 0)))
+
+    def put(self, offset: int, data: bytes) -> None:
+        self.grow(offset + len(data))
+        self.data[offset : offset + len(data)] = data
+
+    def write(self, offset: int, length: int) -> None:
+        data = self.chance.randbytes(length)
+        os.pwrite(self.fd, data, offset)
+        self.put(offset, data)
+
+    def truncate(self, offset: int, _: int) -> None:
+        os.ftruncate(self.fd, offset)
+        self.grow(offset)
+        del self.data[offset:]
+
+    def punch(self, offset: int, length: int) -> None:
+        allocate(self.fd, PUNCH | KEEP, offset, length)
+        if offset < len(self.data):
+            self.put(offset, bytes(min(length, len(self.data) - offset)))
+
+    def zero(self, offset: int, length: int) -> None:
+        try:
+            allocate(self.fd, ZERO, offset, length)
+        except OSError as error:
+            assert error.errno == errno.EOPNOTSUPP  # tmpfs has no ZERO_RANGE
+        else:
+            self.put(offset, bytes(length))
+
+    def reserve(self, offset: int, length: int) -> None:
+        allocate(self.fd, 0, offset, length)
+        self.grow(offset + length)
+
+    def copy(self, offset: int, length: int) -> None:
+        length = min(length, max(len(self.data) - offset, 0))
+        to, done = self.chance.randrange(offset + length, 260_000), 0
+        data = bytes(self.data[offset : offset + length])
+        while done < length:
+            done += os.copy_file_range(self.fd, self.fd, length - done, offset + done, to + done)
+        if data:
+            self.put(to, data)
+
+    def map(self, offset: int, length: int) -> None:
+        if offset < len(self.data):
+            with mmap.mmap(self.fd, len(self.data)) as mapped:
+                data = self.chance.randbytes(min(length, len(self.data) - offset))
+                mapped[offset : offset + len(data)] = data
+                self.data[offset : offset + len(data)] = data
+
+    def seek(self, offset: int, _: int) -> None:
+        if offset < len(self.data):
+            try:
+                found = os.lseek(self.fd, offset, os.SEEK_DATA)
+            except OSError as error:
+                assert error.errno == errno.ENXIO
+                found = len(self.data)
+            assert not any(self.data[offset:found])
+
+
+def test_bytes_are_right_whatever_is_done_to_them(union: Mounted) -> None:
+    union.mount({b"f": file(random.Random(0).randbytes(100_000))})
+    model = Model(union / b"f", 1)
+    for _ in range(300):
+        model.step()
+    os.close(model.fd)
+    union.remount()
+    assert read(union / b"f") == model.data
