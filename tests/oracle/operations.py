@@ -5,9 +5,11 @@ An operation is a tuple: its name, then literals. `("as", uid, operation)` perfo
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import stat
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,8 @@ from tests.oracle.trees import expand, read_record, read_tree, shown_time
 Operation = tuple[Any, ...]
 
 NOREPLACE, EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
-_AT_FDCWD = -100
+_AT_FDCWD, _AT_SYMLINK_FOLLOW = -100, 0x400
+_GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -99,6 +102,45 @@ class Actor:
 
     def do_ftruncate(self, slot: int, size: int) -> Any:
         return self._on(slot, lambda fd: os.ftruncate(fd, size))
+
+    def do_fallocate(self, slot: int, mode: int, offset: int, length: int) -> Any:
+        return self._on(slot, lambda fd: allocate(fd, mode, offset, length))
+
+    def do_seek(self, slot: int, offset: int, whence: int) -> Any:
+        def find(fd: int) -> Any:
+            return os.lseek(fd, offset, whence) if stat.S_ISREG(os.fstat(fd).st_mode) else "no file"
+
+        return self._on(slot, find)
+
+    def do_copy_range(self, slot: int, to: int, offset: int, to_offset: int, length: int) -> Any:
+        if slot not in self.slots or to not in self.slots:
+            return "nothing open"
+        return os.copy_file_range(self.slots[slot], self.slots[to], length, offset, to_offset)
+
+    def do_tmpfile(self, slot: int, path: bytes, flags: int, mode: int) -> None:
+        self.do_open(slot, path or b".", os.O_TMPFILE | flags, mode)
+
+    def do_link_open(self, slot: int, path: bytes) -> Any:
+        """Give an open file a name."""
+
+        def link(fd: int) -> None:
+            if _libc.linkat(_AT_FDCWD, b"/proc/self/fd/%d" % fd, _AT_FDCWD, path, _AT_SYMLINK_FOLLOW):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+
+        return self._on(slot, link)
+
+    def do_flags(self, path: bytes, changed: int) -> int:
+        """Change inode flags of a file or directory, and tell which of them are set."""
+        if stat.S_IFMT(os.lstat(path or b".").st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            return 0
+        fd = os.open(path or b".", os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            before = struct.unpack("=I", fcntl.ioctl(fd, _GETFLAGS, bytes(8))[:4])[0]
+            fcntl.ioctl(fd, _SETFLAGS, struct.pack("=Q", before ^ changed))
+            return int(struct.unpack("=I", fcntl.ioctl(fd, _GETFLAGS, bytes(8))[:4])[0])
+        finally:
+            os.close(fd)
 
     def do_fchmod(self, slot: int, mode: int) -> Any:
         return self._on(slot, lambda fd: os.fchmod(fd, mode))

@@ -94,6 +94,7 @@ OPEN_FLAGS = [
     os.O_RDONLY | os.O_TRUNC,
 ]
 RENAMES = [0, 0, 0, 0, NOREPLACE, EXCHANGE, EXCHANGE, NOREPLACE | EXCHANGE]
+ALLOCATIONS = [0, 1, 2 | 1, 2, 16, 16 | 1]  # linux/falloc.h: plain, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 DEVICES = [stat.S_IFIFO | 0o640, stat.S_IFSOCK | 0o600, stat.S_IFREG | 0o644]
 
 
@@ -134,6 +135,12 @@ def file_operations(aim: Aim) -> list[st.SearchStrategy[Operation]]:
         _operation("fchmod", slots, modes),
         _operation("fsync", slots),
         _operation("fstat", slots),
+        _operation("fallocate", slots, st.sampled_from(ALLOCATIONS), offsets, sizes),
+        _operation("seek", slots, offsets, st.sampled_from([os.SEEK_DATA, os.SEEK_HOLE])),
+        _operation("copy_range", slots, slots, offsets, offsets, sizes),
+        _operation("tmpfile", slots, aim.directory, st.sampled_from([os.O_RDWR, os.O_RDWR | os.O_EXCL]), modes),
+        _operation("link_open", slots, aim.new),
+        _operation("flags", aim.any, st.sampled_from([0, 0x40, 0x80, 0xC0])),  # FS_NODUMP_FL, FS_NOATIME_FL
         _operation("mmap_write", slots, st.sampled_from([0, 1]), st.sampled_from([b"M", b"mm"])),
     ]
 
