@@ -79,7 +79,7 @@ class Survey:
 
 def survey(snapshotter: "Snapshotter") -> Survey:
     """Compare all directories with all rows, and change nothing."""
-    with snapshotter.ledger.write() as db:  # nobody is between a rename and the end of a transaction
+    with snapshotter.ledger.write() as db:  # nobody removes, and is between a rename and the end of a transaction
         return _survey(snapshotter, db)
 
 
@@ -112,10 +112,11 @@ def _make_again(snapshotter: "Snapshotter", snapshot: Snapshot) -> None:
 def _survey(snapshotter: "Snapshotter", db: Transaction) -> Survey:
     owners = rows.owners(db, snapshotter.name)
     there = set(snapshotter.places.there())
+    making = snapshotter.places.making_now()  # later: who makes one has its lock until its row is there
     found = [rows.by_id(db, owners[place]) for place in sorted(owners.keys() - there)]
     missing = [row for row in found if row is not None]
     return Survey(
         again=tuple(row for row in missing if row.kind is not Kind.COMMITTED and not row.is_staged),
         lost=tuple(row for row in missing if row.kind is Kind.COMMITTED or row.is_staged),
-        strays=tuple(sorted(there - owners.keys())),
+        strays=tuple(sorted(there - owners.keys() - making)),
     )

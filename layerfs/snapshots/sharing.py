@@ -45,8 +45,7 @@ def adopt(snapshotter: "Snapshotter", name: str, ref: str, parent: str, labels: 
     def share(db: Transaction) -> bool:
         base = snapshotter.to_make(db, info)
         below = rows.place_of(db, base)
-        alike = (row for row in rows.alike(db, snapshotter.name, ref, REF) if rows.place_of(db, row.parent) == below)
-        found = next(alike, None) or (_alone(db, snapshotter, labels) if base else None)
+        found = rows.alike(db, snapshotter.name, ref, REF, below) or (_alone(db, snapshotter, labels) if base else None)
         if found is not None:
             rows.share(db, snapshotter.name, number, info, base, found.place, found.usage)
         return found is not None
@@ -71,8 +70,8 @@ def stage(snapshotter: "Snapshotter", key: str, labels: Mapping[str, str]) -> tu
     def share(db: Transaction) -> bool:
         snapshotter.to_make(db, info)
         ref = labels.get(REF, "")
-        alike = rows.alike(db, snapshotter.name, ref, REF) if ref else []
-        found = alike[0] if alike else _alone(db, snapshotter, labels)
+        alike = rows.alike(db, snapshotter.name, ref, REF) if ref else None
+        found = alike or _alone(db, snapshotter, labels)
         if found is not None:
             rows.share(db, snapshotter.name, number, info, 0, found.place, found.usage)
         return found is not None
@@ -88,5 +87,4 @@ def labels_alone(before: Mapping[str, str]) -> dict[str, str]:
 def _alone(db: Transaction, snapshotter: "Snapshotter", labels: Mapping[str, str]) -> Row | None:
     """Return a snapshot with the layer of a DiffID that was unpacked alone."""
     diff_id = labels.get(DIFF_ID, "")
-    found = rows.labelled(db, snapshotter.name, ALONE, diff_id) if diff_id else []
-    return found[0] if found else None
+    return rows.labelled(db, snapshotter.name, ALONE, diff_id) if diff_id else None

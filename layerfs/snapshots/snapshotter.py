@@ -9,7 +9,7 @@ text, never a path.
 
 The order of steps, so that being killed between any two leaves before or after:
 
-    prepare   lock and make a directory; the driver creates in it | begin; insert; rename it to its place; end | unlock
+    prepare   lock and make a directory; the driver creates in it; rename it to its place | begin; insert; end | unlock
     commit    sync the filesystem; the driver counts | begin; change the row; end | sync the ledger; seal (noted later)
     remove    begin; delete the row; rename the directory into the trash; end
     cleanup   sync the ledger; the driver discards; remove the directory
@@ -22,7 +22,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
@@ -53,8 +53,7 @@ class Snapshotter:
     """
 
     def __init__(self, name: str, driver: Driver, ledger: Ledger, places: Places) -> None:
-        self.name = name
-        self.driver = driver
+        self.name, self.driver = name, driver
         self.ledger = ledger
         self.places = places
         self._sealed: list[int] = []  # not noted in the ledger yet, which would take as long as all the rest
@@ -142,13 +141,15 @@ class Snapshotter:
         moved: list[int] = []
 
         def delete(db: Transaction) -> None:
-            row = self._require(db, key)
-            if rows.has_children(db, row.id):
+            number, place = rows.locate(db, self.name, checked_key(key)) or (0, 0)
+            if not number:
+                raise self._absent(key)
+            if rows.has_children(db, number):
                 raise NotReady(f"snapshot {key} has children", "remove them first")
-            rows.delete(db, row.id)
-            if not rows.is_used(db, row.place):
-                moved.append(row.place)
-                self.places.set_aside(row.place)
+            rows.delete(db, number)
+            if not rows.is_used(db, place):
+                moved.append(place)
+                self.places.set_aside(place)
 
         try:
             self.change(delete)
@@ -258,7 +259,10 @@ class Snapshotter:
             with self.ledger.look() as db:
                 gone = rows.by_id(db, number) is None
             if not gone:
-                _warn("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
+                import logging
+
+                log = logging.getLogger(__name__)
+                log.warning("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
 
     def flush(self) -> None:
         """Note in the ledger what was sealed; what is not noted is sealed again when the store is opened."""
@@ -294,14 +298,16 @@ class Snapshotter:
             except Exception:
                 self.change(lambda db: self._demand_same(db, info, base))  # who removes the parent now, is done then
                 raise
+            self.places.publish(number)
+            mounts = self._mounts(Snapshot(number, kind, self.places.place(number), parents, info.labels))
+            self.change(lambda db: self._insert(db, number, info, base))
+        return mounts
 
-            def insert(db: Transaction) -> tuple[Mount, ...]:
-                self._demand_same(db, info, base)
-                rows.insert(db, self.name, number, info, base)
-                self.places.publish(number)
-                return self._mounts(Snapshot(number, kind, self.places.place(number), parents, info.labels))
-
-            return self.change(insert)
+    def _insert(self, db: Transaction, number: int, info: Info, base: int) -> None:
+        """Add a snapshot whose directory is in its place. Raises NotFound or AlreadyExists."""
+        if not rows.insert(db, self.name, number, info, base):
+            self._demand_same(db, info, base)
+            raise LayerfsError(f"the ledger does not take snapshot {info.name}")
 
     def _mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """Return the driver's mounts, having checked that they are mounts."""
@@ -392,9 +398,3 @@ class Snapshotter:
             paths = (self.places.place(number), self.places.trashed(number), self.places.staged(number))
             if not any(map(os.path.lexists, paths)):
                 return number
-
-
-def _warn(message: str, *values: Any) -> None:
-    import logging
-
-    logging.getLogger(__name__).warning(message, *values)

@@ -100,15 +100,18 @@ class Places:
         """Yield the numbers that were being made by somebody who is gone, which nobody else touches meanwhile."""
         held: dict[int, int] = {}
         try:
-            for name in os.listdir(os.path.join(self.root, MAKING)):
-                if name.endswith(_LOCK):
-                    number = int(name.removesuffix(_LOCK))
-                    with suppress(BlockingIOError):
-                        held[number] = self._lock(number, wait=False)
+            for number in self.making_now():
+                with suppress(BlockingIOError):
+                    held[number] = self._lock(number, wait=False)
             yield sorted(held)
         finally:
             for fd in held.values():
                 os.close(fd)
+
+    def making_now(self) -> set[int]:
+        """Return the numbers that are being made, also of those whose directory has its place already."""
+        names = os.listdir(os.path.join(self.root, MAKING))
+        return {int(name.removesuffix(_LOCK)) for name in names if name.endswith(_LOCK)}
 
     def finished(self, number: int) -> None:
         """Let go of the number of a snapshot whose maker was killed after the last step that counts."""

@@ -3,6 +3,7 @@
 Each question goes through an index, so none costs more with more snapshots, but for a walk through all.
 """
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
@@ -45,7 +46,9 @@ class Where:
 _COLUMNS: Final = (
     "s.id, s.place, s.key, s.kind, coalesce(s.parent, 0), coalesce(p.key, ''), s.created, s.updated, s.size, s.inodes"
 )
-_FROM: Final = "FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent"
+_PARENT: Final = "LEFT JOIN snapshots p ON p.id = s.parent"
+_FROM: Final = f"FROM snapshots s {_PARENT}"
+_TAIL: Final = TAIL.replace("key", "s.key")  # the same expression, so that its index serves
 
 
 _LABELED: Final = f"{_COLUMNS}, l.name, l.value"
@@ -73,6 +76,12 @@ def trace(db: Transaction, driver: str, key: str) -> tuple[Row, list[int]] | Non
         return None
     above = lines[0][-1]
     return next(_rows(line[:-1] for line in lines)), list(map(int, above.split(","))) if above else []
+
+
+def locate(db: Transaction, driver: str, key: str) -> tuple[int, int] | None:
+    """Return the id of the snapshot of a key, and the number of its directory."""
+    found: tuple[int, int] | None = db.one("SELECT id, place FROM snapshots WHERE driver = ? AND key = ?", driver, key)
+    return found
 
 
 def exists(db: Transaction, driver: str, key: str) -> bool:
@@ -110,26 +119,29 @@ def is_used(db: Transaction, place: int) -> bool:
     return db.one("SELECT 1 FROM snapshots WHERE place = ? LIMIT 1", place) is not None
 
 
-def alike(db: Transaction, driver: str, ref: str, label: str) -> list[Row]:
-    """Return the committed snapshots that have a label, or the same text behind the last slash of their name."""
-    found = db.all(
-        f"""SELECT {_COLUMNS} {_FROM} WHERE s.driver = ? AND s.kind = 3 AND s.id IN (
-            SELECT snapshot FROM labels WHERE name = ? AND value = ?
-            UNION SELECT id FROM snapshots WHERE driver = ? AND {TAIL} = ?
-        ) ORDER BY s.id""",
-        *(driver, label, ref, driver, ref),
-    )
-    return [_row(columns, {}) for columns in found]
+def alike(db: Transaction, driver: str, ref: str, label: str, below: int | None = None) -> Row | None:
+    """Return a committed snapshot that has a label, or else the same text behind the last slash of its name.
+
+    With `below` only one whose parent has the directory of that number, or that has no parent for 0.
+    """
+    found = labelled(db, driver, label, ref, below)
+    return found or _first(db, f"snapshots s {_PARENT}", f"s.driver = ? AND {_TAIL} = ?", below, driver, ref)
 
 
-def labelled(db: Transaction, driver: str, label: str, content: str) -> list[Row]:
-    """Return the committed snapshots that have a label of this content."""
-    found = db.all(
-        f"SELECT {_COLUMNS} {_FROM} WHERE s.driver = ? AND s.kind = 3"
-        " AND s.id IN (SELECT snapshot FROM labels WHERE name = ? AND value = ?) ORDER BY s.id",
-        *(driver, label, content),
-    )
-    return [_row(columns, {}) for columns in found]
+def labelled(db: Transaction, driver: str, label: str, content: str, below: int | None = None) -> Row | None:
+    """Return a committed snapshot that has a label of this content; `below` as above."""
+    joined = f"labels x JOIN snapshots s ON s.id = x.snapshot {_PARENT}"
+    return _first(db, joined, "x.name = ? AND x.value = ? AND s.driver = ?", below, label, content, driver)
+
+
+def _first(db: Transaction, source: str, condition: str, below: int | None, *values: str) -> Row | None:
+    """Return one of the committed snapshots of a condition, however many there are."""
+    where = f"{condition} AND s.kind = {Kind.COMMITTED.value}"
+    more: tuple[int, ...] = ()
+    if below is not None:
+        where, more = f"{where} AND coalesce(p.place, 0) = ?", (below,)
+    found = db.one(f"SELECT {_COLUMNS} FROM {source} WHERE {where} LIMIT 1", *values, *more)
+    return None if found is None else _row(found, {})
 
 
 def showing(db: Transaction, driver: str, place: int) -> list[str]:
@@ -151,9 +163,16 @@ def has_children(db: Transaction, number: int) -> bool:
     return db.one("SELECT 1 FROM snapshots WHERE parent = ? LIMIT 1", number) is not None
 
 
-def insert(db: Transaction, driver: str, number: int, info: Info, parent: int) -> None:
-    """Add a snapshot with a directory of its own; its key must be free."""
-    share(db, driver, number, info, parent, number, Usage())
+def insert(db: Transaction, driver: str, number: int, info: Info, parent: int) -> bool:
+    """Add a snapshot with a directory of its own; False, with nothing changed, if its key is taken or its parent gone.
+
+    The tables' own constraints say so: it costs no question.
+    """
+    try:
+        share(db, driver, number, info, parent, number, Usage())
+    except sqlite3.IntegrityError:
+        return False
+    return True
 
 
 def share(db: Transaction, driver: str, number: int, info: Info, parent: int, place: int, usage: Usage) -> None:

@@ -36,6 +36,18 @@ def test_what_somebody_still_makes_is_left_alone(subject: Subject) -> None:
     assert directories(subject) == {"making": [], "snapshots": [], "trash": ["7"]}
 
 
+def test_directory_that_is_about_to_be_entered_in_the_ledger_is_no_stray(subject: Subject) -> None:
+    places = subject.snapshots.places
+    os.mkdir(places.place(7))
+    held = lock_file(places.staged(7) + b".lock")
+    assert mend(subject.snapshots).strays == ()
+    recover(subject.snapshots)
+    assert directories(subject) == {"making": ["7.lock"], "snapshots": ["7"], "trash": []}
+    os.close(held)
+    recover(subject.snapshots)
+    assert directories(subject) == {"making": [], "snapshots": [], "trash": ["7"]}
+
+
 def test_removal_that_the_ledger_never_heard_of_is_taken_back(subject: Subject) -> None:
     subject.snapshots.prepare("work")
     subject.snapshots.places.set_aside(1)

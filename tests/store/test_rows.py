@@ -11,10 +11,13 @@ from layerfs.store.rows import Where
 
 QUESTIONS = {
     "find": lambda db: rows.find(db, "d", "k1"),
+    "locate": lambda db: rows.locate(db, "d", "k1"),
     "exists": lambda db: rows.exists(db, "d", "k1"),
     "chain": lambda db: rows.chain(db, 3),
     "is_used": lambda db: rows.is_used(db, 3),
     "alike": lambda db: rows.alike(db, "d", "k1", "a"),
+    "alike on something": lambda db: rows.alike(db, "d", "k1", "a", 3),
+    "labelled": lambda db: rows.labelled(db, "d", "a", "1"),
     "has_children": lambda db: rows.has_children(db, 1),
     "unsealed": lambda db: rows.unsealed(db, "d"),
     "known": lambda db: rows.known(db, "d", [1, 2, 99]),
@@ -49,6 +52,19 @@ def plan_of(db: Transaction, ask: object) -> list[str]:
 
     ask(Listening(db._connection))  # type: ignore[operator]
     return [line[3] for statement, values in asked for line in db.all(f"EXPLAIN QUERY PLAN {statement}", *values)]
+
+
+def test_taken_key_and_absent_parent_are_refused_and_change_nothing(scratch: Path) -> None:
+    ledger = Ledger(os.fsencode(scratch))
+    with ledger.write() as db:
+        assert rows.insert(db, "d", 1, Info("a", Kind.COMMITTED), 0)
+        assert not rows.insert(db, "d", 2, Info("a", Kind.ACTIVE, labels={"x": "1"}), 0)
+        assert not rows.insert(db, "d", 3, Info("b", Kind.ACTIVE, labels={"x": "1"}), 99)
+        assert rows.insert(db, "d", 4, Info("b", Kind.ACTIVE), 1)
+        assert [row.id for row in rows.walk(db, "d", Where())] == [1, 4]
+        assert rows.locate(db, "d", "b") == (4, 4)
+        assert rows.locate(db, "d", "c") is None
+    ledger.close()
 
 
 def test_walk_is_by_key_and_has_the_labels_of_each(scratch: Path) -> None:
