@@ -82,10 +82,11 @@ class Calls:
         for name, (asked, answered, _, streamed) in SERVICES[service].items():
             make = grpc.unary_stream_rpc_method_handler if streamed else grpc.unary_unary_rpc_method_handler
             answer = self._stream if streamed else self._unary
+            sent = message(package, full_name(package, answered)).SerializeToString
             made[name] = make(
                 answer(name, getattr(methods, name)),
                 request_deserializer=message(package, full_name(package, asked)).FromString,
-                response_serializer=message(package, full_name(package, answered)).SerializeToString,
+                response_serializer=None if streamed else sent,  # a stream's answers are as they are sent
             )
         return grpc.method_handlers_generic_handler(service, made)
 

@@ -10,6 +10,7 @@ from layerfs.daemon.messages import EMPTY, SNAPSHOTS, message
 from layerfs.daemon.node import Node
 from layerfs.daemon.remote import is_hidden, prepare_or_adopt
 from layerfs.daemon.requests import filters_of, key_of, labels_of, parent_of, update_of
+from layerfs.daemon.spool import spooled
 from layerfs.store.info import Info
 
 BATCH: Final = 100  # snapshots in one message of List, as containerd's own service sends them
@@ -26,7 +27,7 @@ _Empty = message(SNAPSHOTS, EMPTY)
 class Snapshots:
     """The methods have containerd's names; each takes a request and what is known of its call, and returns the answer.
 
-    They run in threads and raise LayerfsError and OSError; `List` returns an iterator of answers.
+    They run in threads and raise LayerfsError and OSError; `List` returns an iterator of answers as they are sent.
     """
 
     def __init__(self, node: Node) -> None:
@@ -64,9 +65,8 @@ class Snapshots:
 
     def List(self, request: Any, call: Call) -> Iterator[Any]:
         found = self._node.snapshotter(request.snapshotter).walk(*filters_of(request.filters))
-        # All at once: a client that reads slowly must not keep the ledger's reader open.
-        shown = [info for info in found if not is_hidden(info)]
-        return (_Listed(info=map(info_of, batch)) for batch in _batches(shown))
+        shown = (info for info in found if not is_hidden(info))
+        return spooled((_Listed(info=map(info_of, batch)) for batch in _batches(shown)), self._node.store.root)
 
     def Usage(self, request: Any, call: Call) -> Any:
         usage = self._node.snapshotter(request.snapshotter).usage(key_of(request.key))
