@@ -24,7 +24,7 @@ from layerfs.fuse.natively import intercept, pages_with_lane
 from layerfs.fuse.prelude import Prelude
 from layerfs.fuse.space import Space, is_nearly_full
 from layerfs.sys.later import put_off
-from layerfs.sys.limits import lift_limits
+from layerfs.sys.limits import lift_limits, obey_quotas
 from layerfs.sys.namespaces import Namespace, unshare
 from layerfs.sys.target import quick_ways
 from layerfs.union.union import Union
@@ -98,6 +98,7 @@ def _be_a_server() -> None:
     os.umask(0)  # the kernel has applied the callers'
     os.chdir("/")
     lift_limits()
+    obey_quotas()
 
 
 def _forget_pending() -> None:

@@ -1,8 +1,15 @@
 """How many descriptors this process may hold, and how much memory it keeps."""
 
+import ctypes
 import resource
+import struct
+from typing import Final
 
 from layerfs.sys import libc
+
+_VERSION: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h
+_SETS: Final = struct.Struct("=6I")  # effective, permitted, inheritable: the lower 32 of each, then the upper
+_SYS_RESOURCE: Final = 1 << 24  # CAP_SYS_RESOURCE
 
 
 def raise_open_files() -> int:
@@ -33,6 +40,19 @@ def lift_limits() -> None:
             _lift(resource.RLIMIT_NOFILE, int(file.read()))
     except FileNotFoundError:
         raise_open_files()
+
+
+def obey_quotas() -> None:
+    """Give up CAP_SYS_RESOURCE in this thread and those that it starts: who has it may pass the limits of quotas.
+
+    The limits of this process can then no longer be raised beyond the hard ones. Does nothing without it.
+    """
+    header, data = ctypes.create_string_buffer(struct.pack("=Ii", _VERSION, 0), 8), ctypes.create_string_buffer(24)
+    libc.call("capget", header, data)
+    effective, permitted, inheritable, *upper = _SETS.unpack(data.raw)
+    if (effective | permitted | inheritable) & _SYS_RESOURCE:
+        kept = (each & ~_SYS_RESOURCE for each in (effective, permitted, inheritable))
+        libc.call("capset", header, ctypes.create_string_buffer(_SETS.pack(*kept, *upper), 24))
 
 
 def _lift(limit: int, highest: int) -> None:
