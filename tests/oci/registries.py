@@ -35,15 +35,36 @@ def free_address() -> tuple[str, int]:
         return host, int(made.getsockname()[1])
 
 
+def certify(place: Path, host: str) -> Path:
+    """Make an authority (ca.pem), and its certificate for an address (cert.pem, key.pem); return where they are."""
+    require("openssl")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    (place / "ext").write_text(f"subjectAltName=IP:{host}\n")
+    for words in (
+        ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests"],
+        ["req", *key[:-2], "-keyout", "key.pem", "-out", "csr.pem", "-subj", "/CN=here"],
+        ["x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "cert.pem",
+         "-days", "2", "-extfile", "ext"],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *words], cwd=place, check=True, capture_output=True)
+    return place
+
+
 @contextmanager
-def docker_registry(place: Path, extra: str = "") -> Iterator[str]:
-    """Run docker-registry and give its host and port."""
+def docker_registry(place: Path, extra: str = "", *, tls: bool = False) -> Iterator[str]:
+    """Run docker-registry and give its host and port; with `tls` the authority of its certificate is place/ca.pem."""
     require("docker-registry")
     host, port = free_address()
+    env = dict(os.environ)
+    if tls:
+        certify(place, host)
+        env |= {"REGISTRY_HTTP_TLS_CERTIFICATE": f"{place}/cert.pem", "REGISTRY_HTTP_TLS_KEY": f"{place}/key.pem"}
     config = CONFIG.replace("ROOT", str(place / "registry")).replace("ADDRESS", f"{host}:{port}")
     (place / "registry.yml").write_text(config + extra)
     with (place / "registry.log").open("w") as log:
-        program = subprocess.Popen(["docker-registry", "serve", place / "registry.yml"], stdout=log, stderr=log)
+        program = subprocess.Popen(
+            ["docker-registry", "serve", place / "registry.yml"], stdout=log, stderr=log, env=env
+        )
     try:
         wait_until(lambda: program.poll() is not None or _listens(host, port), "the registry")
         assert program.poll() is None, (place / "registry.log").read_text()

@@ -2,7 +2,6 @@
 
 import base64
 import ssl
-import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -13,12 +12,11 @@ from layerfs.errors import InvalidArgument, Unsupported
 from layerfs.oci.connect import Interrupted, certificates_for, new_pool, proxy_for
 from layerfs.oci.documents import Descriptor
 from layerfs.oci.images import Images
+from layerfs.oci.parallel import Stop
 from layerfs.oci.transfer import pull, push
-from layerfs.oci.transport import Transport
 from layerfs.snapshots.library import Store
-from tests.host import require
 from tests.oci.image import Made
-from tests.oci.registries import Naughty, reply
+from tests.oci.registries import Naughty, certify, reply
 from tests.oci.remote import BASIC, ONLY, asks, log_in, offer, secrets_at
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -35,18 +33,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with ca.pem, and a certificate for 127.0.0.1 (cert.pem, key.pem)."""
-    require("openssl")
-    place = tmp_path_factory.mktemp("authority")
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    for words in (
-        ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests"],
-        ["req", *key[:-2], "-keyout", "key.pem", "-out", "csr.pem", "-subj", "/CN=here"],
-        ["x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "cert.pem",
-         "-days", "2", "-extfile", "ext"],
-    ):  # fmt: skip
-        (place / "ext").write_text("subjectAltName=IP:127.0.0.1\n")
-        subprocess.run(["openssl", *words], cwd=place, check=True, capture_output=True)
-    return place
+    return certify(tmp_path_factory.mktemp("authority"), "127.0.0.1")
 
 
 @pytest.fixture
@@ -69,7 +56,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def wait(*_: object) -> None:
         raise AssertionError("it was tried again")
 
-    monkeypatch.setattr(Transport, "_wait", wait)
+    monkeypatch.setattr(Stop, "wait", wait)
 
 
 @pytest.mark.usefixtures("_at_once")

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import InvalidArgument
+from layerfs.errors import InvalidArgument, LayerfsError
 from layerfs.oci.credentials import Credentials, find_credentials
+from layerfs.oci.images import Images
+from layerfs.oci.intake import Wishes
+from layerfs.oci.transfer import pull, push
+from layerfs.snapshots.library import Store, open_store
+from tests.oci.image import Made
+from tests.oci.registries import docker_registry
+from tests.oci.test_intake import take
+
+BCRYPT = "$2b$05$abcdefghijklmnopqrstuuM7E59t/pBLB8x4aZysvBLD.kgRitkEK"  # of p:w
 
 
 @pytest.fixture
@@ -62,3 +71,30 @@ def test_broken_file_is_named(home: Path) -> None:
     (home / ".docker/config.json").write_text("{")
     with pytest.raises(InvalidArgument, match=r"config\.json"):
         find_credentials("h", "r")
+
+
+@pytest.mark.parametrize("kept", ["credHelpers", "credsStore", "auths", "nobody"])
+def test_docker_registry_that_asks_who_we_are_over_tls(
+    kept: str, home: Path, store: Store, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(scratch / "ca.pem"))
+    monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
+    (scratch / "users").write_text(f"me:{BCRYPT}\n")
+    helper = home / "docker-credential-mine"
+    helper.write_text(
+        '#!/bin/sh\nread host; [ "$1 $host" = "get $REGISTRY" ] && echo \'{"Username": "me", "Secret": "p:w"}\'\n'
+    )
+    helper.chmod(0o755)
+    take(store, Made().layout(scratch / "i"), driver=None)
+    asks = f"auth: {{htpasswd: {{realm: here, path: {scratch / 'users'}}}}}\n"
+    with docker_registry(scratch, asks, tls=True) as host:
+        monkeypatch.setenv("REGISTRY", host)
+        config = {"credHelpers": {host: "mine"}, "credsStore": "mine", "auths": {host: auth("me")}}
+        if kept == "nobody":
+            with pytest.raises(LayerfsError, match="401"):
+                push(Images(store), "made:1", f"{host}/r:1")
+            return
+        write(home / ".docker/config.json", **{kept: config[kept]})
+        ((_, pushed),) = push(Images(store), "made:1", f"{host}/r:1")
+        with open_store(scratch / "other") as other:
+            assert pull(Images(other), f"{host}/r:1", Wishes()).images[0].top.digest == pushed
