@@ -62,10 +62,10 @@ class Intake:
     progress: Progress = silent
     stop: Stop = field(default_factory=Stop)
     waived: list[tuple[bytes, str]] = field(default_factory=list)
+    _made: list[str] = field(default_factory=list)  # what is to go again if anything fails
 
     def take(self, names: Iterable[str], top: Descriptor) -> list[Image]:
         """Take an image in under all its names. Raises Corrupt, NotFound, InvalidArgument, Unsupported, OSError."""
-        self._made: list[str] = []  # what is to go again if anything fails
         with ExitStack() as held:
             self._held = held
             held.enter_context(unpacking(self.images.store))
@@ -79,6 +79,8 @@ class Intake:
 
     def know(self, document: Descriptor, data: bytes) -> None:
         """Take a document in of which the bytes are here already, so that it need not be fetched again."""
+        if not self.images.has(document.digest):
+            self._made.append(document.digest)
         with suppress(AlreadyExists), self.images.store.content.ingest(document.digest, document.size) as taking:
             taking.restart()
             taking.write(data)
