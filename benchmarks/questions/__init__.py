@@ -19,6 +19,7 @@ ORDER = (
     "rename",
     "read",
     "mount",
+    "short",
     "concurrency",
     "idle",
     "memory",

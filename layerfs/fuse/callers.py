@@ -1,29 +1,39 @@
 """The caller of a request: what the request says of it, and what only /proc knows."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pyfuse3 import RequestContext
-
-from layerfs.union.mutate import Caller
+from layerfs.sys.later import later
 from layerfs.union.setid import Who
 
-
-def caller_of(ctx: RequestContext) -> Caller:
-    """Return the ids that new objects get."""
-    return Caller(ctx.uid, ctx.gid, ctx.umask)
+if TYPE_CHECKING:
+    from layerfs.union import mutate
+else:
+    (mutate,) = later("layerfs.union", "mutate")
 
 
 class Client(Protocol):
-    """Who makes a request."""
+    """Who makes a request: pyfuse3's RequestContext, or what the prelude reads."""
 
     @property
-    def uid(self) -> int: ...
+    def uid(self) -> int:
+        """The user."""
 
     @property
-    def gid(self) -> int: ...
+    def gid(self) -> int:
+        """The group."""
 
     @property
-    def pid(self) -> int: ...
+    def pid(self) -> int:
+        """The thread; 0 if it is in a pid namespace that we do not see."""
+
+    @property
+    def umask(self) -> int:
+        """The bits that a new object is not to have."""
+
+
+def caller_of(ctx: Client) -> "mutate.Caller":
+    """Return the ids that new objects get."""
+    return mutate.Caller(ctx.uid, ctx.gid, ctx.umask)
 
 
 def who_is(ctx: Client, gid: int) -> Who:

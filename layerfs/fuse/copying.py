@@ -1,26 +1,25 @@
 """Copy-ups of large files: threads copy their data, while everybody else is answered.
 
-Copies have threads of their own, so that reads and writes never queue behind one. They bring their data to disk as
-they go: were all of it dirty at once, the host would slow down everybody's writes. And a copy ends when its client is
-killed: the client cannot end before it is answered, and pyfuse3 hands no INTERRUPT on, so the copy asks now and then.
+Copies bring their data to disk as they go: were all of it dirty at once, the host would slow down everybody's writes.
+And a copy ends when its client is killed: the client cannot end before it is answered, and pyfuse3 hands no INTERRUPT
+on, so the copy asks now and then.
 """
 
 import errno
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
-from typing import Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from typing import TYPE_CHECKING, Final
 
-import trio
-
+from layerfs.fuse.blocking import Blocking
 from layerfs.sys.durable import start_writeback, wait_for_range
-from layerfs.union.copyup import Staged
 from layerfs.union.inodes import File
-from layerfs.union.metacopy import Completion
 from layerfs.union.union import Union
 
-LARGE: Final = 256 << 10  # bytes; a copy-up of less is done inline: it is not worth the 100 us of a thread hop
-COPIERS: Final = 4  # copies at once; guessed: more only make a disk seek
+if TYPE_CHECKING:
+    from layerfs.union.copyup import Staged
+    from layerfs.union.metacopy import Completion
+
 STRIDE: Final = 16 << 20  # bytes that are written to disk in one go while the next are copied; guessed
 _SIGKILL: Final = 1 << 8  # in a mask of pending signals
 
@@ -28,10 +27,11 @@ _SIGKILL: Final = 1 << 8  # in a mask of pending signals
 class CopyUps:
     """The copy-ups of one union that are under way; one for each file."""
 
-    def __init__(self, union: Union) -> None:
+    def __init__(self, union: Union, blocking: Blocking) -> None:
         self._union = union
-        self._locks: dict[int, tuple[trio.Lock, int]] = {}  # by file: the lock, and how many wait for it or hold it
-        self._copiers = trio.CapacityLimiter(COPIERS)
+        self._blocking = blocking
+        # By file: the lock, and how many wait for it or hold it.
+        self._locks: dict[int, tuple[AbstractAsyncContextManager[object], int]] = {}
 
     async def prepare(self, ino: int, client: int = 0) -> None:
         """Copy up a large lower file of which all may change but its data, if these are not to stay where they are."""
@@ -68,12 +68,13 @@ class CopyUps:
         node = self._union.node(ino)
         if not isinstance(node, File) or not self._is_large(node, size):
             return
+        self._blocking.admit_long()
         async with self._locked(ino):
             staged = self._union.stage(node, size)
             if staged is None:
                 return  # somebody else has copied it
             try:
-                await trio.to_thread.run_sync(_copy, staged, client, limiter=self._copiers)
+                await self._blocking.copy(_copy, staged, client)
                 self._union.adopt(staged)
             except BaseException:
                 staged.discard()
@@ -87,22 +88,23 @@ class CopyUps:
         node = self._union.node(ino)
         if not isinstance(node, File) or not node.is_upper or (cut and ino not in self._locks):
             return
-        completing = self._union.completion(node, LARGE)
+        completing = self._union.completion(node, self._blocking.worth)
         if completing is None:
             return
         with closing(completing):
+            self._blocking.admit_long()
             async with self._locked(ino):
                 if not cut and completing.is_needed:  # else somebody else has completed it
-                    await trio.to_thread.run_sync(_copy, completing, client, limiter=self._copiers)
+                    await self._blocking.copy(_copy, completing, client)
                     completing.finish()
 
     def _is_large(self, node: File, size: int | None) -> bool:
-        return (size is None or size >= LARGE) and self._union.is_large_lower(node, LARGE)
+        return (size is None or size >= self._blocking.worth) and self._union.is_large_lower(node, self._blocking.worth)
 
     @asynccontextmanager
     async def _locked(self, ino: int) -> AsyncIterator[None]:
         """Hold the lock of one file, which exists only as long as it is needed."""
-        lock, users = self._locks.get(ino, (trio.Lock(), 0))
+        lock, users = self._locks.get(ino) or (self._blocking.lock(), 0)
         self._locks[ino] = lock, users + 1
         try:
             async with lock:
@@ -113,7 +115,7 @@ class CopyUps:
                 self._locks[ino] = lock, users - 1
 
 
-def _copy(staged: Staged | Completion, client: int) -> None:
+def _copy(staged: "Staged | Completion", client: int) -> None:
     """Copy a file's data in a thread, so that what is left to do in the loop is short."""
     progress = _Progress(staged, client)
     staged.copy(progress)
@@ -129,7 +131,7 @@ def check_client(client: int) -> None:
 class _Progress:
     """What happens between two chunks of a copy."""
 
-    def __init__(self, staged: Staged | Completion, client: int) -> None:
+    def __init__(self, staged: "Staged | Completion", client: int) -> None:
         self._fd = staged.fd if staged.must_be_durable and staged.fd is not None else -1
         self._client = client
         self._written = 0

@@ -14,15 +14,21 @@ gives the kernel what libfuse answers there. So a message that passes is limited
 import errno
 import os
 import select
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from mmap import MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.fuse import wire
+from layerfs.sys.later import Later
 
 if TYPE_CHECKING:
+    import socket
+
+    from layerfs.fuse.attending import Attending
     from layerfs.lane.lane import Lane
+else:  # only a session needs it
+    socket = Later("socket")
 
 # Taken back by a client that was killed between poll and read, or by the end of the mount: then ENODEV comes next.
 _TAKEN_BACK = (errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ECONNABORTED)
@@ -41,26 +47,32 @@ class Device:
         self.fd = fd
         self.held: bytes | None = None  # a message that was read and not answered
 
-    def requests(self, until: int) -> Iterator[bytes]:
-        """Yield messages until `until` is readable. OSError: ENODEV if unmounted."""
-        os.set_blocking(self.fd, False)  # event_loop.Workers says why; and `until` would not be seen
+    def requests(self, beside: "Attending") -> Iterator[bytes]:
+        """Yield messages until what is attended to `beside` says that it is over. OSError: ENODEV if unmounted."""
+        os.set_blocking(self.fd, False)  # event_loop.Workers says why; and nothing else would be attended to
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
-        poll.register(until, select.POLLIN)
-        buffer = bytearray(wire.ROOM)
-        while all(fd != until for fd, _ in poll.poll()):
+        beside.watch(poll)
+        buffer = memoryview(mmap(-1, wire.ROOM, MAP_PRIVATE))  # unlike a bytearray it takes no memory before it is used
+        while True:
+            ready = [fd for fd, _ in poll.poll(beside.patience())]
+            if beside.is_over(fd for fd in ready if fd != self.fd):
+                return
+            beside.look()
+            if self.fd not in ready:
+                continue
             try:
                 size = os.readv(self.fd, [buffer])
             except OSError as error:
                 if error.errno in _TAKEN_BACK:
                     continue
                 raise
-            yield bytes(memoryview(buffer)[:size])
+            yield bytes(buffer[:size])
 
-    def answer(self, unique: int, body: bytes) -> None:
+    def answer(self, unique: int, body: bytes | bytearray | memoryview) -> None:
         """Answer a request. OSError: the kernel does not take this answer."""
         try:
-            os.write(self.fd, wire.reply(unique, body))
+            os.writev(self.fd, (wire.reply_header(unique, len(body)), body))
         except FileNotFoundError:
             pass  # the client was killed meanwhile, or the mount is gone
 
@@ -182,7 +194,7 @@ class Introduction:
         self.close()
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
+def _pair() -> "tuple[socket.socket, socket.socket]":
     """Return a pair of sockets that take messages as large as they may."""
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in pair:

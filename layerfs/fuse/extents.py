@@ -7,7 +7,7 @@ fallocate(2), FICLONE and FICLONERANGE (fs/fuse/file.c).
 
 import errno
 import os
-from typing import Final
+from typing import Any, Final
 
 from layerfs.fuse import threads, wire
 from layerfs.fuse.filedata import UNPRIVILEGED, FileData
@@ -26,7 +26,7 @@ FROM_IMAGE: Final = 1 << 20  # bytes that one request copies out of an image
 class Extents:
     """Answers for the files of one union."""
 
-    def __init__(self, files: FileData, flusher: Flusher) -> None:
+    def __init__(self, files: FileData[Any], flusher: Flusher) -> None:
         self._files = files
         self._union = files.union
         self._flusher = flusher

@@ -7,18 +7,17 @@ CAP_FSETID, whose writes clear setuid and setgid (we told the kernel that we do 
 import errno
 import os
 import stat
+from mmap import MAP_PRIVATE, mmap
 from time import perf_counter
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import pyfuse3
-from pyfuse3 import FileHandleT, FileInfo, FUSEError, InodeT, RequestContext
-
-from layerfs.fuse import threads
+from layerfs.fuse.blocking import Blocking
 from layerfs.fuse.callers import Client, who_is
-from layerfs.fuse.copying import LARGE, CopyUps
-from layerfs.fuse.pagecache import PageCache
+from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.copying import CopyUps
+from layerfs.fuse.kept import Kept
 from layerfs.fuse.prefetch_attributes import COLD
-from layerfs.fuse.prefetch_data import FEED, DataPrefetch
-from layerfs.fuse.space import Space
+from layerfs.fuse.prefetch_data import FEED
 from layerfs.fuse.syncing import Syncing
 from layerfs.fuse.wire import MAX_WRITE
 from layerfs.sys.copy import write_all
@@ -27,29 +26,32 @@ from layerfs.union.inodes import File
 from layerfs.union.setid import Who
 from layerfs.union.union import Union
 
+if TYPE_CHECKING:
+    from layerfs.fuse.pagecache import PageCache
+
+FileAnswer = TypeVar("FileAnswer")
 UNPRIVILEGED = 1 << 63  # in a file handle
 NUMBER = UNPRIVILEGED - 1
 SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does: one seek, less than a thread hop
 
 
-class FileData(pyfuse3.Operations):
-    """Opens, reads, writes and syncs the files of one union."""
+class FileData(Generic[FileAnswer]):
+    """Opens, reads, writes and syncs the files of one union; the answer to an open is whoever's wire it goes to."""
 
-    def __init__(self, union: Union, pages: PageCache | None, syncing: Syncing, space: Space) -> None:
-        super().__init__()
+    def __init__(self, union: Union, config: ServeConfig, kept: Kept, blocking: Blocking) -> None:
         self.union = union
-        self._pages = pages
-        self._syncing = syncing
-        self._space = space
-        self._copy_ups = CopyUps(union)
-        self._data_prefetch = DataPrefetch()
-        self._buffer = bytearray(MAX_WRITE)
-        self._view = memoryview(self._buffer)
-        # An answer is written out before the next request is looked at, so one of each kind is enough.
-        self._file = FileInfo(keep_cache=True)
-        self._through = FileInfo(keep_cache=True, direct_io=True)
+        self._kept = kept
+        self._pages = kept.pages
+        self._blocking = blocking
+        self._syncing = Syncing(union, kept.changed, blocking, sync=config.sync, dirsync=config.dirsync)
+        self._copy_ups = CopyUps(union, blocking)
+        self._view = memoryview(mmap(-1, MAX_WRITE, MAP_PRIVATE))  # unlike a bytearray it takes no memory until used
 
-    async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
+    def _file(self, handle: int, *, through: bool) -> FileAnswer:
+        """Return the answer to an open; the kernel keeps what it has cached of the file, or writes `through`."""
+        raise NotImplementedError
+
+    async def open(self, inode: int, flags: int, ctx: Client) -> FileAnswer:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             await self.prepare_write(inode, ctx.pid, cut=bool(flags & os.O_TRUNC))
         if flags & os.O_TRUNC:
@@ -71,9 +73,9 @@ class FileData(pyfuse3.Operations):
         """Shorten a large file of the upper in a thread: a filesystem frees 300 MB in 100 ms."""
         with self.union.cutting(ino, size) as fd:
             if fd is not None:
-                await threads.run(os.ftruncate, fd, size)
+                await self._blocking.run(os.ftruncate, fd, size)
 
-    def _preload(self, node: File, pages: PageCache) -> None:
+    def _preload(self, node: File, pages: "PageCache") -> None:
         """Give the kernel a small lower file's data with its first open.
 
         They cannot be dirty, and most are read next.
@@ -89,22 +91,21 @@ class FileData(pyfuse3.Operations):
             data = os.pread(handle, size, 0)
             waited = perf_counter() - began > COLD
             if node.parent is not None:
-                self._data_prefetch.opened(node.parent, node.name, waited=waited)
+                self._kept.data_prefetch.opened(node.parent, node.name, waited=waited)
             if len(data) == size:
                 pages.store(node.ino, data)
 
-    def answer_open(self, ino: int, flags: int, ctx: Client) -> FileInfo:
+    def answer_open(self, ino: int, flags: int, ctx: Client) -> FileAnswer:
         """Return the answer to an open, good until the next one."""
         writes = flags & os.O_ACCMODE != os.O_RDONLY
-        file = self._through if writes and self._space.is_short else self._file
         if ctx.uid and writes:
             st = self.union.attributes(ino)
             if st.st_mode & stat.S_ISGID and who_is(ctx, st.st_gid) is Who.OUTSIDER:
                 self.union.file(ino).opened().outsider = True
-        file.fh = ino | UNPRIVILEGED if ctx.uid else ino
-        return file
+        handle = ino | UNPRIVILEGED if ctx.uid else ino
+        return self._file(handle, through=writes and self._kept.space.is_short)
 
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+    async def read(self, fh: int, off: int, size: int) -> bytes:
         fd = self.union.data_handle(fh & NUMBER)
         if not isinstance(fd, int):
             return await self._read_image(fh & NUMBER, fd, off, size)
@@ -121,31 +122,32 @@ class FileData(pyfuse3.Operations):
             return view[:done]  # type: ignore[return-value]
         node = self.union.file(fh & NUMBER)
         with self.union.busy(node):
-            return await threads.run(os.pread, fd, size, off)
+            return await self._blocking.run(os.pread, fd, size, off)
 
     async def _read_image(self, ino: int, image: opened.Foreign, off: int, size: int) -> bytes:
         """Read from a file in an image; what takes longer than a thread hop is read in a thread."""
         data = image.ready(off, size)
         if data is None:
             with self.union.busy(self.union.file(ino)):
-                data = await threads.run(image.read, off, size)
-        return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
+                data = await self._blocking.run(image.read, off, size)
+        return data  # type: ignore[return-value]  # any buffer will do
 
-    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
         ino = fh & NUMBER
         fd = self.union.writable_fd(ino)
         if fh & UNPRIVILEGED:
             self.union.drop_sxid(ino, Who.MEMBER)
         with self.union.writing(ino, fd):
-            if len(buf) < LARGE or threads.are_crowded():  # a queue of large writes would take memory without end
+            # A queue of large writes would take memory without end.
+            if len(buf) < self._blocking.worth or self._blocking.is_crowded():
                 return write_all(fd, buf, off)
-            return await threads.run(write_all, fd, buf, off)
+            return await self._blocking.run(write_all, fd, buf, off)
 
-    async def flush(self, fh: FileHandleT) -> None:
-        raise FUSEError(errno.ENOSYS)  # the kernel never asks again; close(2) has written back by itself
+    async def flush(self, fh: int) -> None:
+        raise OSError(errno.ENOSYS, "not needed")  # the kernel never asks again; close(2) has written back by itself
 
-    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+    async def fsync(self, fh: int, datasync: bool) -> None:
         await self._syncing.file(fh & NUMBER, datasync=datasync)
 
-    async def release(self, fh: FileHandleT) -> None:
+    async def release(self, fh: int) -> None:
         self.union.release(fh & NUMBER)

@@ -127,7 +127,7 @@ def _read_offer(device: int) -> _Offer:
         message = os.read(device, ROOM_FOR_INIT)
     except ConnectionAbortedError:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
-    opcode, unique, _, body = wire.request(message)
+    opcode, unique, _, body, *_ = wire.request(message)
     if opcode != Opcode.INIT:
         raise Unsupported(f"the first FUSE message is {opcode}, not FUSE_INIT", "is the device served already?")
     major, minor, max_readahead, flags = wire.INIT_REQUEST.unpack_from(body)

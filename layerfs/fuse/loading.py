@@ -7,8 +7,7 @@ Other requests for the same directory wait until it is loaded.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import trio
-
+from layerfs.fuse.blocking import Blocking, Event
 from layerfs.fuse.prefetch_listings import ListingPrefetch
 from layerfs.union.inodes import Directory
 from layerfs.union.union import Union
@@ -19,10 +18,11 @@ _LOADED = object()
 class Loading:
     """The directories of one union that are being loaded."""
 
-    def __init__(self, union: Union, prefetch: ListingPrefetch) -> None:
+    def __init__(self, union: Union, prefetch: ListingPrefetch, blocking: Blocking) -> None:
         self._union = union
         self._prefetch = prefetch
-        self._under_way: dict[Directory, trio.Event] = {}
+        self._blocking = blocking
+        self._under_way: dict[Directory, Event] = {}
 
     async def load(self, directory: Directory) -> None:
         """Return when a directory's listing is loaded."""
@@ -36,10 +36,10 @@ class Loading:
     async def _take_steps(self, directory: Directory) -> None:
         steps = self._union.loading(directory)
         if next(steps, _LOADED) is not _LOADED:
-            self._under_way[directory] = trio.Event()
+            self._under_way[directory] = self._blocking.event()
             try:
                 for _ in steps:
-                    await trio.lowlevel.checkpoint()
+                    await self._blocking.turn()
             finally:
                 self._under_way.pop(directory).set()
         self._prefetch.loaded(directory)

@@ -10,14 +10,17 @@ paid.
 """
 
 import os
-import threading
 from collections.abc import Sequence
 from itertools import islice
-from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree
 from layerfs.union.listing import holder
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
+    from threading import Thread
 
 THREADS = 3  # guessed: a disk here answers three reads at once; more threads only take the interpreter
 PROBE = 6  # names; what they took tells whether the rest is worth it
@@ -32,8 +35,8 @@ class AttributePrefetch:
     """The threads that stat names ahead in one union; they are started when first needed."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[list[HostName]] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._jobs: SimpleQueue[list[HostName]] | None = None
+        self._threads: list[Thread] = []
         self._waits = _Misses()
 
     def waited(self, parent: Directory) -> None:
@@ -43,21 +46,34 @@ class AttributePrefetch:
 
     def fetch(self, parent: Directory, names: Sequence[bytes]) -> None:
         """Have threads stat names of a directory whose listing is loaded."""
-        if self._jobs.qsize() or parent.parts is None or parent.listing is None:
-            return  # they still work on the last ones
+        if parent.parts is None or parent.listing is None:
+            return
         if not any(isinstance(part.tree, DirTree) for part in parent.parts.all()):
             return
-        while len(self._threads) < THREADS:
-            thread = threading.Thread(target=self._work, name="layerfs-ahead", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        jobs = self._jobs or self._start()
+        if jobs.qsize():
+            return  # they still work on the last ones
         for start in range(0, len(names), CHUNK):
             found = [host_name(parent, name) for name in names[start : start + CHUNK]]
-            self._jobs.put([each for each in found if each is not None])
+            jobs.put([each for each in found if each is not None])
 
-    def _work(self) -> None:
+    def _start(self) -> "SimpleQueue[list[HostName]]":
+        """Start the threads."""
+        from queue import SimpleQueue  # a mount that waits for no disk needs none
+        from threading import Thread
+
+        jobs: SimpleQueue[list[HostName]] = SimpleQueue()
+        for _ in range(THREADS):
+            thread = Thread(target=self._work, args=(jobs,), name="layerfs-ahead", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._jobs = jobs
+        return jobs
+
+    @staticmethod
+    def _work(jobs: "SimpleQueue[list[HostName]]") -> None:
         while True:
-            for fd, name in self._jobs.get():
+            for fd, name in jobs.get():
                 try:
                     _stat(fd, name)
                 except OSError:

@@ -1,187 +1,335 @@
-"""The first requests of a mount, answered by hand while trio and pyfuse3 are still being imported.
+"""The requests of a mount answered by hand, for as long as trio and pyfuse3 are not there.
 
-That import takes 100 ms and more, and most mounts are looked at at once. So a thread imports (serve.py), and until it
-has, this loop answers what a look takes: lookups, attributes, listings. Any other request ends the loop: it is held,
-unanswered, and libfuse reads it first (device.py).
+To import those takes 90 ms of a processor and 10 MB, and most mounts live for a moment or are never busy. So the
+answers (answers.py) are given here, one after the other in the only thread, until they have cost as much as the import
+would; then a thread imports (serve.py), and the session goes on with what is open. A request that takes long, or that
+only libfuse knows, ends the loop: it is held, unanswered, and libfuse reads it first (device.py).
 
 Whatever goes wrong with a request is an error of that request: also an answer that the kernel does not take.
 """
 
 import errno
-from collections.abc import Callable
-from itertools import chain
+import os
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
 
 from layerfs.errors import LayerfsError
-from layerfs.fuse import wire
+from layerfs.fuse import bodies, wire
+from layerfs.fuse.answers import Answers
+from layerfs.fuse.attending import Attending
+from layerfs.fuse.blocking import Inline, TooLong, finish
+from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.device import Device
-from layerfs.fuse.listings import Listings
-from layerfs.fuse.wire import Opcode
+from layerfs.fuse.kept import Kept
+from layerfs.fuse.wire import Opcode, Request
+from layerfs.sys.logs import logger
+from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
-_LOADED = object()
-_DOTS = ((1, b"."), (2, b".."))  # with their cookies
-Answer = Callable[[int, bytes], bytes | None]
+if TYPE_CHECKING:
+    from layerfs.fuse.raw_inodes import RawInodes
+
+Body = bytes | bytearray | memoryview
+Answer = Callable[[Request], Coroutine[Any, Any, Body | None]]
+Entry = tuple[int, Attributes | None]
+_KEEP_CACHE, _DIRECT_IO = 1 << 1, 1 << 0  # FOPEN_*
+_LOOKS: Final = frozenset({
+    Opcode.LOOKUP, Opcode.FORGET, Opcode.GETATTR, Opcode.READLINK, Opcode.READ, Opcode.STATFS, Opcode.RELEASE,
+    Opcode.GETXATTR, Opcode.LISTXATTR, Opcode.FLUSH, Opcode.OPENDIR, Opcode.READDIR, Opcode.RELEASEDIR, Opcode.ACCESS,
+    Opcode.INTERRUPT, Opcode.DESTROY, Opcode.POLL, Opcode.BATCH_FORGET, Opcode.READDIRPLUS, Opcode.STATX,
+})  # fmt: skip
 
 
-class _TooLong(Exception):
-    """What was asked for takes long: it is for the server, which answers others meanwhile."""
+class Page:
+    """One answer of a listing, with room for so many bytes; `plus` with attributes."""
+
+    def __init__(self, room: int, *, plus: bool) -> None:
+        self._room = room
+        self.plus = plus
+        self.entries: list[bytes] = []
+
+    def add(self, entry: bytes) -> bool:
+        """Add an entry; False if there is no room for it."""
+        self._room -= len(entry)
+        if self._room < 0:
+            return False
+        self.entries.append(entry)
+        return True
+
+
+class ByHand(Answers[Entry, bytes, Page]):
+    """The answers in the wire's own forms."""
+
+    _absent: Entry = (0, None)
+
+    def __init__(self, union: Union, config: ServeConfig, kept: Kept, blocking: Inline) -> None:
+        super().__init__(union, config, kept, blocking)
+        self._replies = wire.Replies(union.options.timeout)
+
+    def entry(self, entry: Entry) -> bytes:
+        """Return what the kernel is told of a name; number 0: that it is absent, which it remembers."""
+        return self._replies.entry(*entry)
+
+    def attributes(self, entry: Entry) -> bytes:
+        """Return what the kernel is told of a node."""
+        ino, st = entry
+        assert st is not None
+        return self._replies.attributes(ino, st)
+
+    def _fill(self, ino: int, st: Attributes) -> Entry:
+        return ino, st
+
+    def _file(self, handle: int, *, through: bool) -> bytes:
+        return wire.OPEN_REPLY.pack(handle, _KEEP_CACHE | _DIRECT_IO * through, 0)
+
+    def _list(self, page: Page, name: bytes, ino: int, st: Attributes, cookie: int) -> bool:
+        entry = wire.dirent(ino, cookie, name, st.st_mode)
+        return page.add(self._replies.entry(ino, st) + entry if page.plus else entry)
+
+    def _list_bare(self, page: Page, name: bytes, cookie: int) -> bool:
+        return page.add(wire.bare_dirent(cookie, name, plus=page.plus))
+
+    def _counts(self, page: Page) -> bool:
+        return page.plus
 
 
 class Prelude:
-    """Answers from one union by hand; `listings` are the directories that are open."""
+    """Reads requests from the device, has them answered, and writes the answers."""
 
-    def __init__(self, union: Union, listings: Listings) -> None:
+    def __init__(self, union: Union, config: ServeConfig, kept: Kept, writes: Callable[[], None]) -> None:
+        """`writes` is called before the first request that changes something."""
         self._union = union
-        self._listings = listings
-        self._replies = wire.Replies(union.options.timeout)
-        self.has_shown_root = False  # the kernel knows the root's owner
-        self._answers: dict[int, Answer] = {
-            Opcode.LOOKUP: self._lookup,
-            Opcode.FORGET: self._forget,
-            Opcode.GETATTR: self._getattr,
-            Opcode.READLINK: self._readlink,
-            Opcode.STATFS: self._statfs,
-            Opcode.GETXATTR: self._getxattr,
-            Opcode.OPENDIR: self._opendir,
-            Opcode.READDIR: self._readdir,
-            Opcode.RELEASEDIR: self._releasedir,
-            Opcode.ACCESS: self._access,
-            Opcode.BATCH_FORGET: self._batch_forget,
-            Opcode.READDIRPLUS: self._readdirplus,
-        }
+        self._kept = kept
+        self._writes = writes
+        self._blocking = Inline()
+        self._answers = ByHand(union, config, kept, self._blocking)
+        self.spent = 0.0  # seconds, on answers
+        plain = {name[1:].upper(): getattr(self, name) for name in dir(Prelude) if hasattr(Opcode, name[1:].upper())}
+        self._table: dict[int, Answer] = {Opcode[name]: answer for name, answer in plain.items()}
 
-    def answer(self, device: Device, until: int) -> None:
-        """Answer requests until `until` is readable, or one comes that is not for us. OSError: ENODEV if unmounted."""
-        for message in device.requests(until):
+    def answer(self, device: Device, beside: Attending) -> None:
+        """Answer requests until there is to be a session, or a request is not for us. OSError: ENODEV if unmounted."""
+        for message in device.requests(beside):
+            began = perf_counter()
             request = wire.request(message)
-            answer = self._answers.get(request.opcode)
+            self._blocking.begin(began)
+            self._blocking.is_last = beside.is_leaving
+            beside.met(began, shows_root=request.opcode == Opcode.GETATTR and request.node == wire.ROOT)
+            if not self._kept.has_written and _writes(request):
+                self._kept.has_written = True
+                self._writes()
+            answer = self._table.get(request.opcode)
             if answer is None or not _serve(device, request, answer):
                 device.held = message
                 return
+            self.spent += perf_counter() - began
+            beside.has_spent(self.spent)
 
-    # Each takes the node's number and what follows the header, and returns what follows the answer's; None: no answer.
+    # Each takes a request and returns what follows the answer's header; None: there is no answer.
 
-    def _load(self, ino: int) -> None:
-        """Load a directory's listing, unless it is a large one, for which others are not to wait."""
-        if next(self._union.loading(self._union.directory(ino)), _LOADED) is not _LOADED:
-            raise _TooLong
+    async def _lookup(self, r: Request) -> Body:
+        return self._answers.entry(await self._answers.lookup(r.node, bodies.name(r.body), r))
 
-    def _lookup(self, parent: int, body: bytes) -> bytes:
-        self._load(parent)
-        try:
-            node, st = self._union.lookup(parent, body.rstrip(b"\0"))
-            reply = self._replies.entry(node.ino, st)
-        except FileNotFoundError:
-            return self._replies.entry(0, None)  # the kernel remembers the absence
-        self._union.remember(node)
-        return reply
+    async def _forget(self, r: Request) -> None:
+        await self._answers.forget([(r.node, *wire.NUMBER.unpack_from(r.body))])
 
-    def _forget(self, ino: int, body: bytes) -> None:
-        self._union.forget(ino, *wire.NUMBER.unpack_from(body))
+    async def _batch_forget(self, r: Request) -> None:
+        await self._answers.forget(list(wire.forgotten(r.body)))
 
-    def _batch_forget(self, _: int, body: bytes) -> None:
-        for ino, count in wire.forgotten(body):
-            self._union.forget(ino, count)
+    async def _getattr(self, r: Request) -> Body:
+        return self._answers.attributes(await self._answers.getattr(r.node, r))
 
-    def _getattr(self, ino: int, _: bytes) -> bytes:
-        self.has_shown_root |= ino == wire.ROOT
-        return self._replies.attributes(ino, self._union.attributes(ino))
+    async def _setattr(self, r: Request) -> Body:
+        wanted = bodies.setattr_of(r.body)
+        return self._answers.attributes(await self._answers.setattr(r.node, wanted, wanted, None, r))
 
-    def _readlink(self, ino: int, _: bytes) -> bytes:
-        return wire.target(self._union.readlink(ino))
+    async def _readlink(self, r: Request) -> Body:
+        return await self._answers.readlink(r.node, r)
 
-    def _statfs(self, _: int, __: bytes) -> bytes:
-        return wire.statfs(self._union.statvfs())
+    async def _symlink(self, r: Request) -> Body:
+        name, target = bodies.two_names(r.body)
+        return self._answers.entry(await self._answers.symlink(r.node, name, target, r))
 
-    def _getxattr(self, ino: int, body: bytes) -> bytes:
-        wanted, _ = wire.XATTR_REQUEST.unpack_from(body)
-        return wire.xattr(wanted, self._union.get_xattr(ino, body[wire.XATTR_REQUEST.size :].rstrip(b"\0")))
+    async def _mknod(self, r: Request) -> Body:
+        mode, rdev, umask, _ = bodies.MKNOD.unpack_from(r.body)
+        name, client = bodies.name(r.body, bodies.MKNOD.size), bodies.with_umask(r, umask)
+        return self._answers.entry(await self._answers.mknod(r.node, name, mode, rdev, client))
 
-    def _access(self, _: int, __: bytes) -> bytes:
-        raise OSError(errno.ENOSYS, "not needed")  # default_permissions: the kernel checks
+    async def _mkdir(self, r: Request) -> Body:
+        mode, umask = bodies.MKDIR.unpack_from(r.body)
+        name, client = bodies.name(r.body, bodies.MKDIR.size), bodies.with_umask(r, umask)
+        return self._answers.entry(await self._answers.mkdir(r.node, name, mode, client))
 
-    def _opendir(self, ino: int, _: bytes) -> bytes:
-        self._union.enter(ino)
-        return wire.OPEN_REPLY.pack(self._listings.open(ino), 0, 0)
-
-    def _releasedir(self, _: int, body: bytes) -> bytes:
-        self._listings.close(*wire.NUMBER.unpack_from(body))
+    async def _unlink(self, r: Request) -> Body:
+        await self._answers.unlink(r.node, bodies.name(r.body), r)
         return b""
 
-    def _readdir(self, _: int, body: bytes) -> bytes:
-        return self._list(body, plus=False)
+    async def _rmdir(self, r: Request) -> Body:
+        await self._answers.rmdir(r.node, bodies.name(r.body), r)
+        return b""
 
-    def _readdirplus(self, _: int, body: bytes) -> bytes:
-        return self._list(body, plus=True)
+    async def _rename(self, r: Request) -> Body:
+        (to,) = wire.NUMBER.unpack_from(r.body)
+        name, new = bodies.two_names(r.body, wire.NUMBER.size)
+        await self._answers.rename(r.node, name, to, new, 0, r)
+        return b""
 
-    def _list(self, body: bytes, *, plus: bool) -> bytes:
-        """Answer with as many names as there is room for, from the one that the offset says."""
-        handle, offset, room, _ = wire.READ_REQUEST.unpack_from(body)
-        listing = self._listings[handle]
-        self._load(listing.ino)
-        names = listing.since(offset, self._union.listing(listing.ino))
-        found, size = [], 0
-        for cookie, name in chain(_DOTS[offset:], names):
-            entry = self._listed(listing.ino, cookie, name, room - size, plus)
-            if entry is None:
-                break
-            found.append(entry)
-            size += len(entry)
-        return b"".join(found)
+    async def _rename2(self, r: Request) -> Body:
+        to, flags, _ = bodies.RENAME2.unpack_from(r.body)
+        name, new = bodies.two_names(r.body, bodies.RENAME2.size)
+        await self._answers.rename(r.node, name, to, new, flags, r)
+        return b""
 
-    def _listed(self, ino: int, cookie: int, name: bytes, room: int, plus: bool) -> bytes | None:
-        """Return one entry of a listing; nothing for a name that is gone, None if there is no room for it."""
-        if wire.dirent_size(name, plus=plus) > room:
-            return None
-        try:
-            if cookie <= len(_DOTS):
-                return self._dots(ino, cookie, name, plus)
-            return self._named(ino, cookie, name, plus)
-        except FileNotFoundError:
-            return b""
-        except OSError:
-            return wire.bare_dirent(cookie, name, plus=plus)
+    async def _link(self, r: Request) -> Body:
+        (ino,) = wire.NUMBER.unpack_from(r.body)
+        name = bodies.name(r.body, wire.NUMBER.size)
+        return self._answers.entry(await self._answers.link(ino, r.node, name, r))
 
-    def _dots(self, ino: int, cookie: int, name: bytes, plus: bool) -> bytes:
-        """Return the entry of `.` or `..`; the kernel takes no lookup count for them."""
-        ino = ino if cookie == 1 else self._union.parent_of(ino)
-        st = self._union.attributes(ino)
-        entry = wire.dirent(ino, cookie, name, st.st_mode)
-        return self._replies.entry(ino, st) + entry if plus else entry
+    async def _open(self, r: Request) -> Body:
+        flags, _ = bodies.OPEN.unpack_from(r.body)
+        return await self._answers.open(r.node, flags, r)
 
-    def _named(self, parent: int, cookie: int, name: bytes, plus: bool) -> bytes:
-        node, st = self._union.lookup(parent, name)
-        entry = wire.dirent(node.ino, cookie, name, st.st_mode)
-        if not plus:
-            self._union.drop(node)
-            return entry
-        entry = self._replies.entry(node.ino, st) + entry
-        self._union.remember(node)
-        return entry
+    async def _create(self, r: Request) -> Body:
+        flags, mode, umask, _ = bodies.CREATE.unpack_from(r.body)
+        name, client = bodies.name(r.body, bodies.CREATE.size), bodies.with_umask(r, umask)
+        opened, entry = await self._answers.create(r.node, name, mode, flags, client)
+        return self._answers.entry(entry) + opened
+
+    async def _read(self, r: Request) -> Body:
+        handle, offset, size, _ = wire.READ_REQUEST.unpack_from(r.body)
+        return await self._answers.read(handle, offset, size)
+
+    async def _write(self, r: Request) -> Body:
+        handle, offset, data = bodies.written(r.body)
+        size = await self._answers.write(handle, offset, data)  # type: ignore[arg-type]  # any buffer will do
+        return bodies.WRITTEN.pack(size, 0)
+
+    async def _release(self, r: Request) -> Body:
+        await self._answers.release(*wire.NUMBER.unpack_from(r.body))
+        return b""
+
+    async def _flush(self, r: Request) -> Body:
+        await self._answers.flush(*wire.NUMBER.unpack_from(r.body))
+        return b""
+
+    async def _fsync(self, r: Request) -> Body:
+        handle, flags, _ = bodies.FSYNC.unpack_from(r.body)
+        await self._answers.fsync(handle, bool(flags & bodies.DATA_ONLY))
+        return b""
+
+    async def _fsyncdir(self, r: Request) -> Body:
+        handle, flags, _ = bodies.FSYNC.unpack_from(r.body)
+        await self._answers.fsyncdir(handle, bool(flags & bodies.DATA_ONLY))
+        return b""
+
+    async def _statfs(self, _: Request) -> Body:
+        return wire.statfs(self._union.statvfs())
+
+    async def _getxattr(self, r: Request) -> Body:
+        wanted, _ = wire.XATTR_REQUEST.unpack_from(r.body)
+        return wire.xattr(wanted, await self._answers.getxattr(r.node, bodies.name(r.body, wire.XATTR_REQUEST.size), r))
+
+    async def _listxattr(self, r: Request) -> Body:
+        wanted, _ = wire.XATTR_REQUEST.unpack_from(r.body)
+        return bodies.xattr_names(wanted, await self._answers.listxattr(r.node, r))
+
+    async def _setxattr(self, r: Request) -> Body:
+        name, value, flags = bodies.setxattr_of(r.body)
+        if flags & os.XATTR_CREATE:
+            try:
+                await self._answers.getxattr(r.node, name, r)
+            except OSError as error:
+                if error.errno != errno.ENODATA:
+                    raise
+            else:
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        elif flags & os.XATTR_REPLACE:
+            await self._answers.getxattr(r.node, name, r)
+        await self._answers.setxattr(r.node, name, value, r)
+        return b""
+
+    async def _removexattr(self, r: Request) -> Body:
+        await self._answers.removexattr(r.node, bodies.name(r.body), r)
+        return b""
+
+    async def _access(self, r: Request) -> Body:
+        await self._answers.access(r.node, 0, r)
+        return b""
+
+    async def _opendir(self, r: Request) -> Body:
+        return wire.OPEN_REPLY.pack(await self._answers.opendir(r.node, r), 0, 0)
+
+    async def _readdir(self, r: Request) -> Body:
+        return await self._page(r, plus=False)
+
+    async def _readdirplus(self, r: Request) -> Body:
+        return await self._page(r, plus=True)
+
+    async def _page(self, r: Request, *, plus: bool) -> Body:
+        handle, offset, room, _ = wire.READ_REQUEST.unpack_from(r.body)
+        page = Page(room, plus=plus)
+        await self._answers.readdir(handle, offset, page)
+        return b"".join(page.entries)
+
+    async def _releasedir(self, r: Request) -> Body:
+        await self._answers.releasedir(*wire.NUMBER.unpack_from(r.body))
+        return b""
+
+    async def _ioctl(self, r: Request) -> Body:
+        if bodies.is_for_terminal(r.body):
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        return await self._raw().ioctl(r, _client(r))
+
+    async def _statx(self, r: Request) -> Body:
+        return self._raw().statx(r, _client(r))
+
+    async def _tmpfile(self, r: Request) -> Body:
+        return await self._raw().tmpfile(r, _client(r))
+
+    def _raw(self) -> "RawInodes":
+        from layerfs.fuse.raw_inodes import RawInodes  # few clients ask for what is there
+
+        return RawInodes(self._answers)
+
+    async def _poll(self, _: Request) -> Body:
+        raise OSError(errno.ENOSYS, "always ready")  # as pyfuse3 says; a Go program polls each file that it opens
+
+    async def _interrupt(self, _: Request) -> None:
+        """Pass over it: what it is about was answered before it came."""
+
+    async def _destroy(self, _: Request) -> Body:
+        return b""
 
 
-def _serve(device: Device, request: wire.Request, answer: Answer) -> bool:
-    """Answer one request; a failure is its client's alone. False if the server is to answer it."""
+def _client(request: Request) -> wire.Client:
+    return wire.Client(request.uid, request.gid, request.pid)
+
+
+def _writes(request: Request) -> bool:
+    """Tell whether a request may change something."""
+    if request.opcode != Opcode.OPEN:
+        return request.opcode not in _LOOKS
+    flags, _ = bodies.OPEN.unpack_from(request.body)
+    return flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+
+
+def _serve(device: Device, request: Request, answer: Answer) -> bool:
+    """Answer one request; a failure is its client's alone. False if the session is to answer it."""
     try:
-        body = answer(request.node, request.body)
+        body = finish(answer(request))
         if body is not None:
             device.answer(request.unique, body)
         return True
-    except _TooLong:
+    except TooLong:
         return False
     except (OSError, LayerfsError) as error:
         code = error.errno or errno.EIO
     except MemoryError:
         code = errno.ENOMEM
     except Exception:
-        _log_bug(request.opcode)
+        logger(__name__).exception("request %d failed", request.opcode)
         code = errno.EIO
     if request.opcode not in wire.UNANSWERED:
         device.fail(request.unique, code)
     return True
-
-
-def _log_bug(opcode: int) -> None:
-    import logging  # 5 ms that the first requests do not wait for
-
-    logging.getLogger(__name__).exception("request %d failed", opcode)

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from typing import Final
+from typing import Any, Final
 
 from layerfs.fuse import wire
 from layerfs.fuse.filedata import FileData
@@ -18,7 +18,7 @@ _KEEP_CACHE: Final = 1 << 1  # FOPEN_KEEP_CACHE
 class RawInodes:
     """Answers for the inodes of one union."""
 
-    def __init__(self, files: FileData) -> None:
+    def __init__(self, files: FileData[Any]) -> None:
         self._files = files
         self._union = files.union
         self._replies = wire.Replies(files.union.options.timeout)
@@ -35,6 +35,8 @@ class RawInodes:
             self._union.release(node.ino)
             self._union.forget(node.ino, 1)
             raise
+        if isinstance(file, bytes):  # the prelude's form of it
+            return entry + file
         bits = _KEEP_CACHE * bool(file.keep_cache) | _DIRECT_IO * bool(file.direct_io)
         return entry + wire.OPEN_REPLY.pack(file.fh, bits, 0)
 

@@ -8,6 +8,7 @@ nothing sets them aside, since the compiled part is missing, libfuse answers ENO
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from layerfs.fuse import wire
 from layerfs.fuse.device import Device
@@ -24,7 +25,7 @@ Answer = Callable[[Request, Client], Awaitable[bytes]]
 class RawRequests:
     """Answers for one union, on the device. Owns its descriptor of it."""
 
-    def __init__(self, files: FileData, device: int, mountpoint: bytes) -> None:
+    def __init__(self, files: FileData[Any], device: int, mountpoint: bytes) -> None:
         self._device = Device(os.dup(device))
         self._flusher = Flusher(mountpoint)
         extents, inodes = Extents(files, self._flusher), RawInodes(files)

@@ -1,37 +1,35 @@
-"""A server's life in order: FUSE_INIT, the prelude beside the import of what is heavy, then the session by pyfuse3.
+"""A server's life in order: FUSE_INIT, the prelude, then, if it pays, the import of pyfuse3, and its session.
 
 The mount may end at any step. The device then says ENODEV to the next reader, and that is the orderly end.
 """
 
 import errno
+import gc
 import os
 import signal
-import sys
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from importlib import import_module
+from contextlib import ExitStack
 from typing import Final
 
 from layerfs.errors import LayerfsError
 from layerfs.fuse import mount_child, wire
-from layerfs.fuse.companion import Companion
+from layerfs.fuse.attending import SWITCH, Attending
 from layerfs.fuse.config import ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device
 from layerfs.fuse.handshake import Wanted, negotiate
-from layerfs.fuse.listings import Listings
-from layerfs.fuse.natively import intercept, pages_with_lane
+from layerfs.fuse.kept import Kept
+from layerfs.fuse.natively import pages_with_lane
+from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prelude import Prelude
+from layerfs.fuse.session_import import SessionImport
 from layerfs.fuse.space import Space, is_nearly_full
-from layerfs.sys.later import put_off
 from layerfs.sys.limits import lift_limits, obey_quotas
-from layerfs.sys.namespaces import Namespace, unshare
+from layerfs.sys.prctl import set_name
 from layerfs.sys.target import quick_ways
 from layerfs.union.union import Union
 
-SERVER: Final = "layerfs.fuse.server"
 _ABORTED: Final = "somebody wrote to /sys/fs/fuse/connections/*/abort, or the kernel is short of memory"
-SWITCH: Final = 100e-6  # seconds; how soon the importing thread lets go of the interpreter (its default: 5 ms)
+Orphaned = Callable[[], None]
 
 
 @quick_ways()
@@ -40,55 +38,67 @@ def serve(
     union: Union,
     config: ServeConfig,
     beside: Callable[[], None] | None = None,
-    orphaned: Callable[[], None] | None = None,
+    orphaned: Orphaned | None = None,
 ) -> None:
     """Serve `union` on a mounted /dev/fuse descriptor until it is unmounted, or a signal has it unmounted.
 
-    Owns `fd` and `union`. To be called once in a process, in its main thread; `beside` is called in another one once
-    requests are answered. With `orphaned`, a mount that ends during the import has the process killed, so that the
-    layers are free at once; it is called then, in a child. Raises Unsupported when the kernel is too old.
+    Owns `fd` and `union`. To be called once in a process, in its main thread; `beside` is called once requests will be
+    answered. With `orphaned`, a mount that ends during an import that began at once, and of which nothing was changed,
+    has the process killed, so that the layers are free at once; it is called then, in a child. Raises Unsupported when
+    the kernel is too old.
     """
     _be_a_server()
-    device, companion = Device(fd), None
+    device, importing = Device(fd), SessionImport(config.mountpoint)
     try:
-        with ExitStack() as undo:
-            undo.callback(union.close)
-            undo.callback(device.close)  # first: whoever asks must hear that nobody answers
-            full = is_nearly_full(union)
-            pages = pages_with_lane(config)
-            wanted = Wanted.of(
-                union.options, read_only=config.read_only, nearly_full=full, pages=pages or wire.MAX_PAGES
-            )
-            agreed = negotiate(fd, wanted)
-            companion = Companion(fd, config.mountpoint, orphaned)
-            listings = Listings()
-            prelude = Prelude(union, listings)
-            _answer_during_import(prelude, device, beside, apart=orphaned is not None, debug=config.debug)
-            companion.close(show=not prelude.has_shown_root)
-            undo.pop_all()
-        from layerfs.fuse.server import serve_union
-
-        space = Space(union, matters=agreed.may_write_through)
-        serve_union(device, union, config, listings, space, natively=pages > 0)
+        _answer(device, union, config, importing, beside, orphaned)
     except OSError as error:
         if error.errno != errno.ENODEV:  # unmounted while we started
             raise
     finally:
-        if companion is not None:
-            companion.reap()
+        importing.reap()
         _forget_pending()
     if mount_child.clear_dead_mount(config.mountpoint):
         raise LayerfsError("the kernel ended the connection, and what was not written back is lost", _ABORTED)
 
 
-def _let_go_of_layers(keep: int) -> None:
-    """Give this thread a descriptor table of its own, with stdio and `keep`: its end, if we are killed, may come late.
+def _answer(
+    device: Device,
+    union: Union,
+    config: ServeConfig,
+    importing: SessionImport,
+    beside: Callable[[], None] | None,
+    orphaned: Orphaned | None,
+) -> None:
+    """Answer requests until the mount ends. Raises ENODEV when it does, and what the import raises."""
+    pages = pages_with_lane(config)
+    with ExitStack() as undo:
+        undo.callback(union.close)
+        kept = Kept(union, PageCache(device.fd))
+        undo.callback(kept.bring_to_disk)
+        attending = Attending(config, importing.begin)
+        undo.callback(attending.reap)
+        undo.callback(device.close)  # early: whoever asks must hear that nobody answers
+        undo.callback(kept.close)
+        full = is_nearly_full(union)
+        wanted = Wanted.of(union.options, read_only=config.read_only, nearly_full=full, pages=pages or wire.MAX_PAGES)
+        kept.space = Space(union, matters=negotiate(device.fd, wanted).may_write_through)
+        if beside is not None:
+            beside()
+        with attending:
+            if pages or config.debug or os.environ.get(SWITCH) == "first":
+                importing.begin_at_once(device.fd, orphaned)
+                attending.begin_import()
+            if not config.debug:  # every request is to be logged
+                Prelude(union, config, kept, importing.spare).answer(device, attending)
+            attending.show_root()
+        importing.end()
+        undo.pop_all()
+    from layerfs.fuse.server import serve_union
 
-    Where a sandbox forbids that (Docker's default seccomp profile), the layers are free when the thread has ended.
-    """
-    with suppress(OSError):
-        unshare(Namespace.FILES)
-        mount_child.close_all_but({keep})
+    try:
+        serve_union(device, union, config, kept, natively=pages > 0)
+    finally:
+        attending.reap()
 
 
 def _be_a_server() -> None:
@@ -97,44 +107,13 @@ def _be_a_server() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, children leave no status
     os.umask(0)  # the kernel has applied the callers'
     os.chdir("/")
+    set_name(b"layerfs")
     lift_limits()
     obey_quotas()
+    gc.freeze()  # what was imported stays for ever, so that no collection walks it
 
 
 def _forget_pending() -> None:
     """Take what told us to end meanwhile: in the foreground it would end the process when it is let through."""
     while signal.sigtimedwait(ending_signals(), 0) is not None:
         pass
-
-
-def _answer_during_import(
-    prelude: Prelude, device: Device, beside: Callable[[], None] | None, *, apart: bool, debug: bool
-) -> None:
-    """Answer requests while a thread imports the server. Raises ENODEV, and what the import raises."""
-    imported = os.eventfd(0, os.EFD_CLOEXEC)
-    failures: list[BaseException] = []
-    former = sys.getswitchinterval()
-
-    def fetch() -> None:
-        put_off("ssl", "hmac")  # trio has uses for them, we have none for those: 5 MB
-        try:
-            if beside is not None:
-                beside()
-            if apart:
-                _let_go_of_layers(imported)
-            intercept()
-            import_module(SERVER)
-        except BaseException as error:
-            failures.append(error)
-        os.eventfd_write(imported, 1)
-
-    thread = threading.Thread(target=fetch, name="layerfs-import")
-    sys.setswitchinterval(SWITCH)
-    thread.start()
-    if not debug:  # every request is to be logged
-        prelude.answer(device, imported)  # where that fails nobody waits for the import: the layers are let go at once
-    thread.join()
-    sys.setswitchinterval(former)
-    os.close(imported)
-    if failures:
-        raise failures[0]

@@ -21,12 +21,11 @@ from layerfs.fuse.config import Idle, ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device, Introduction
 from layerfs.fuse.event_loop import Gate, install
 from layerfs.fuse.handshake import Wanted, negotiate
-from layerfs.fuse.listings import Listings
+from layerfs.fuse.kept import Kept
 from layerfs.fuse.natively import intercepted, open_lane
 from layerfs.fuse.operations import Operations
-from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.raw_requests import RawRequests
-from layerfs.fuse.space import Space
+from layerfs.fuse.syncing import bring_to_disk
 from layerfs.sys.limits import lift_limits, one_arena
 from layerfs.sys.prctl import set_name
 from layerfs.union.union import Union
@@ -43,27 +42,15 @@ WORKERS = 256
 log = logging.getLogger(__name__)
 
 
-def serve_union(
-    device: Device, union: Union, config: ServeConfig, listings: Listings, space: Space, *, natively: bool = False
-) -> None:
-    """Serve a union where the prelude left off, until the mount ends; see `serve.serve`. Owns device and union."""
+def serve_union(device: Device, union: Union, config: ServeConfig, kept: Kept, *, natively: bool = False) -> None:
+    """Serve a union where the prelude left off, until the mount ends; see `serve.serve`. Owns all but the config."""
     with closing(union):
-        with closing(device), closing(PageCache(device.fd)) as pages:
+        with closing(device), closing(kept):
             prepare(config)
-            with (
-                closing(Operations(union, config, pages, listings, space)) as operations,
-                closing(RawRequests(operations, device.fd, config.mountpoint)) as raw,
-            ):
+            operations = Operations(union, config, kept)
+            with closing(RawRequests(operations, device.fd, config.mountpoint)) as raw:
                 _serve(device, operations, config, union.options.timeout if natively else None, raw)
-        _bring_to_disk(union)
-
-
-def _bring_to_disk(union: Union) -> None:
-    """Sync the upper, as kernel overlayfs does when it is unmounted."""
-    try:
-        union.sync()
-    except OSError as error:
-        log.error("what was written last may not be on disk: %s", error)
+        bring_to_disk(union)
 
 
 def run(fd: int, operations: pyfuse3.Operations, wanted: Wanted, config: ServeConfig) -> None:

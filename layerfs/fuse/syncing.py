@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from layerfs.fuse import threads
+from layerfs.fuse.blocking import Blocking
+from layerfs.sys.logs import logger
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.union import Union
 
@@ -18,13 +19,24 @@ MANY: Final = 10_000  # directories; with more it is as well to sync the whole u
 class Syncing:
     """What of one union's upper is to be synced with what."""
 
-    def __init__(self, union: Union, *, sync: bool = False, dirsync: bool = False) -> None:
-        """With `sync` each change is synced before it is acknowledged, with `dirsync` each change of a name."""
+    def __init__(
+        self, union: Union, changed: set[int], blocking: Blocking, *, sync: bool = False, dirsync: bool = False
+    ) -> None:
+        """With `sync` each change is synced before it is acknowledged, with `dirsync` each change of a name.
+
+        `changed` are the nodes that the server has changed by itself since they were synced.
+        """
         self._union = union
         self._active = union.options.fsync and not union.options.volatile and not union.read_only
         self._sync = sync and self._active
         self._dirsync = dirsync and self._active
-        self._changed: set[int] = set()  # nodes that the server has changed by itself since they were synced
+        self._changed = changed
+        self._blocking = blocking
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is ever synced."""
+        return self._active
 
     @property
     def is_eager(self) -> bool:
@@ -44,9 +56,10 @@ class Syncing:
         handle = self._union.data_handle(ino)
         if not isinstance(handle, int):
             return
+        self._blocking.admit_long()
         call = os.fdatasync if datasync and ino not in self._changed else os.fsync
         with self._union.busy(node):
-            await threads.run(call, handle)
+            await self._blocking.run(call, handle)
         self._changed.discard(ino)
         await self._directories_above(node)
 
@@ -71,23 +84,37 @@ class Syncing:
         elif node.parent is not None:
             fd = self._union.open_to_sync(ino)
             if fd is not None:
-                await _sync_and_close(fd)
+                await self._sync_and_close(fd)
             await self._directories_above(node)
 
     async def _directory(self, ino: int) -> None:
         fd = self._union.upper_fd(ino)
         if fd is not None:
-            await _sync_and_close(os.dup(fd))
+            await self._sync_and_close(os.dup(fd))
             self._changed.discard(ino)
 
     async def _directories_above(self, node: Node) -> None:
         """Sync the directories on the way to a node in which a copy-up has changed something."""
         if len(self._changed) > MANY:
             self._changed.clear()
-            await threads.run(self._union.sync)
+            await self._blocking.run(self._union.sync)
             return
         for ino in [ino for ino in _above(node) if ino in self._changed]:
             await self._directory(ino)
+
+    async def _sync_and_close(self, fd: int) -> None:
+        try:
+            await self._blocking.run(os.fsync, fd)
+        finally:
+            os.close(fd)
+
+
+def bring_to_disk(union: Union) -> None:
+    """Sync the upper, as kernel overlayfs does when it is unmounted."""
+    try:
+        union.sync()
+    except OSError as error:
+        logger(__name__).error("what was written last may not be on disk: %s", error)
 
 
 def _above(node: Node) -> Iterator[int]:
@@ -98,10 +125,3 @@ def _above(node: Node) -> Iterator[int]:
         while step is not None:
             yield step.ino
             step = step.parent
-
-
-async def _sync_and_close(fd: int) -> None:
-    try:
-        await threads.run(os.fsync, fd)
-    finally:
-        os.close(fd)

@@ -34,9 +34,7 @@ class _Directory:
 class Tables:
     """The front of one union: a lane with what it was handed."""
 
-    def __init__(
-        self, union: Union, lane: Lane, fetch: Callable[[Directory, list[bytes]], None]
-    ) -> None:
+    def __init__(self, union: Union, lane: Lane, fetch: Callable[[Directory, list[bytes]], None]) -> None:
         """Hand `lane` what it can answer; `fetch` has names of a directory looked at ahead."""
         self._union = union
         self._fetch = fetch

@@ -9,16 +9,18 @@ task is suspended like any other, and another worker reads the device. Measured:
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Generic, Protocol, TypeVar, TypeVarTuple, cast
+from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, cast
 
 import trio
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
+COPIERS = 4  # copies at once; guessed: more only make a disk seek
+WORTH = 256 << 10  # bytes; to copy less at once costs less than the 100 us of a thread hop
 THREADS = 8  # guessed: enough to keep a disk's queue busy, each may hold a megabyte
 
 
@@ -156,3 +158,43 @@ async def run(function: Callable[[*Arguments], T], *args: *Arguments) -> T:
     if _running is None:  # a loop without the gate
         return await trio.to_thread.run_sync(function, *args)
     return await _running.run(function, *args)
+
+
+class Threaded:
+    """What answers await beside a trio loop (blocking.py). Copies have their own threads: no read queues there."""
+
+    worth = WORTH
+
+    def __init__(self) -> None:
+        self._copiers = trio.CapacityLimiter(COPIERS)
+
+    def run(self, function: Callable[[*Arguments], T], *args: *Arguments) -> Coroutine[Any, Any, T]:
+        """Call a function in a thread."""
+        return run(function, *args)
+
+    def copy(self, function: Callable[[*Arguments], T], *args: *Arguments) -> Coroutine[Any, Any, T]:
+        """Call a function in a thread that copies."""
+        return trio.to_thread.run_sync(function, *args, limiter=self._copiers)
+
+    def turn(self) -> Coroutine[Any, Any, None]:
+        """Let the loop's other tasks run."""
+        return trio.lowlevel.checkpoint()
+
+    def rest(self) -> Coroutine[Any, Any, None]:
+        """Let the loop's other tasks run."""
+        return trio.lowlevel.checkpoint()
+
+    def admit_long(self) -> None:
+        """Go on: others are answered meanwhile."""
+
+    def is_crowded(self) -> bool:
+        """Tell whether more work waits for a thread than all threads have."""
+        return are_crowded()
+
+    def lock(self) -> trio.Lock:
+        """Return a lock of the loop."""
+        return trio.Lock()
+
+    def event(self) -> trio.Event:
+        """Return an event of the loop."""
+        return trio.Event()

@@ -35,21 +35,39 @@ class Opcode(IntEnum):
     GETATTR = 3
     SETATTR = 4
     READLINK = 5
+    SYMLINK = 6
+    MKNOD = 8
+    MKDIR = 9
+    UNLINK = 10
+    RMDIR = 11
+    RENAME = 12
+    LINK = 13
     OPEN = 14
     READ = 15
+    WRITE = 16
     STATFS = 17
+    RELEASE = 18
+    FSYNC = 20
+    SETXATTR = 21
     GETXATTR = 22
+    LISTXATTR = 23
+    REMOVEXATTR = 24
+    FLUSH = 25
     INIT = 26
     OPENDIR = 27
     READDIR = 28
     RELEASEDIR = 29
+    FSYNCDIR = 30
     ACCESS = 34
-    INTERRUPT = 36
+    CREATE = 35
+    INTERRUPT = 36  # has no answer
     DESTROY = 38
+    POLL = 40
     BATCH_FORGET = 42  # has no answer
     IOCTL = 39
     FALLOCATE = 43
     READDIRPLUS = 44
+    RENAME2 = 45
     LSEEK = 46
     COPY_FILE_RANGE = 47
     TMPFILE = 51  # Linux 6.2
@@ -140,12 +158,16 @@ WRITE_REPLY: Final = struct.Struct("=I4x")  # fuse_write_out: size padding
 
 
 class Request(NamedTuple):
-    """One request as it came from the device."""
+    """One request as it came from the device, and who makes it."""
 
     opcode: int
     unique: int
     node: int
     body: bytes
+    uid: int = 0
+    gid: int = 0
+    pid: int = 0
+    umask: int = 0
 
 
 class Client(NamedTuple):
@@ -154,12 +176,13 @@ class Client(NamedTuple):
     uid: int
     gid: int
     pid: int
+    umask: int = 0
 
 
 def request(message: bytes) -> Request:
     """Take a message apart."""
-    _, opcode, unique, node, *_ = REQUEST_HEADER.unpack_from(message)
-    return Request(opcode, unique, node, message[REQUEST_HEADER.size :])
+    _, opcode, unique, node, uid, gid, pid, _, _ = REQUEST_HEADER.unpack_from(message)
+    return Request(opcode, unique, node, message[REQUEST_HEADER.size :], uid, gid, pid)
 
 
 def client(message: bytes) -> Client:
@@ -170,6 +193,11 @@ def client(message: bytes) -> Client:
 def call(opcode: Opcode, unique: int, body: bytes) -> bytes:
     """Return a request as the kernel would send it, from nobody and about no node."""
     return REQUEST_HEADER.pack(REQUEST_HEADER.size + len(body), opcode, unique, 0, 0, 0, 0, 0, 0) + body
+
+
+def reply_header(unique: int, size: int) -> bytes:
+    """Return what stands before an answer of `size` bytes."""
+    return REPLY_HEADER.pack(REPLY_HEADER.size + size, 0, unique)
 
 
 def reply(unique: int, body: bytes) -> bytes:

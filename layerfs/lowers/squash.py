@@ -16,6 +16,7 @@ from layerfs.lowers.file import CACHE, ImageFile, ImageStat
 from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsError
 from layerfs.pysquashfs.recent import Recent
 from layerfs.sys.locks import use_beside
+from layerfs.sys.logs import logger
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.union.layers import Expected, Kind, Ref
 from layerfs.union.mark_trust import ALL
@@ -225,6 +226,4 @@ class SquashLower:
 
 
 def _log(form: str, *words: str) -> None:
-    import logging  # 5 ms that a mount does not wait for
-
-    logging.getLogger(__name__).warning(form, *words)
+    logger(__name__).warning(form, *words)

@@ -14,6 +14,7 @@ from layerfs.model import Driver
 from layerfs.mounts import registry
 from layerfs.mounts.starter import Ready
 from layerfs.spec.options import MountRequest, generic_words
+from layerfs.sys import logs
 from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import MountFlag, unmount
 from layerfs.sys.private import runtime_directory
@@ -199,13 +200,14 @@ class Server:
                 idle=idle,
             )
             device, self._device = self._device, -1
-            if process.foreground:  # else there is nobody who would see a line before that
-                start_logging(process, record.log)
+            _forget_log(process, record.log)
+            logs.begin_later(partial(start_logging, process, record.log))
             # In the foreground the exit status says how it ended, and a volatile upper has a mark that goes then. And
             # only root can unmount what the layers are on, and so needs them at once.
             waited_for = process.foreground or self._request.union.volatile or os.geteuid() != 0
             orphaned = None if waited_for else partial(_orphaned, process, record)
-            serve(device, self._union, config, partial(_answered, process, record), orphaned)
+            is_heard = process.foreground or process.log is not None
+            serve(device, self._union, config, partial(_answered, process, record) if is_heard else None, orphaned)
             _tell_end(process)
         except LayerfsError as error:
             _log().error("%s (%s)", error.message, error.hint)
@@ -216,9 +218,7 @@ class Server:
 
 
 def _log() -> "logging.Logger":
-    import logging  # 5 ms that no mount waits for
-
-    return logging.getLogger(__name__)
+    return logs.logger(__name__)
 
 
 def _is_dead(mountpoint: bytes) -> bool:
@@ -269,8 +269,8 @@ def _beside_records(name: bytes) -> bytes | None:
 
 
 def _answered(process: Process, record: registry.Record) -> None:
-    """What is done once requests are answered, beside that. A log that was asked for tells of the start, too."""
-    start_logging(process, record.log)
+    """Do what is to be done once requests are answered. A log that was asked for tells of the start, too."""
+    logs.begin_now()
     if process.log is not None:
         place, count = os.fsdecode(record.mountpoint), len(record.stack.lowers)
         _log().info("serving %r, %d layer%s: %s", place, count, "s" * (count != 1), record.why)
@@ -282,8 +282,6 @@ def _answered(process: Process, record: registry.Record) -> None:
 
 def _orphaned(process: Process, record: registry.Record) -> None:
     """Do in a child what a server would have done at its end, had it not been killed as it started."""
-    if process.log is not None:
-        start_logging(process, record.log)
     registry.remove(record)
     _tell_end(process)
 
@@ -306,13 +304,18 @@ def start_logging(process: Process, log: bytes | None) -> None:
     if process.foreground or process.log:
         handler = logging.StreamHandler(sys.stderr)
     elif log:
-        with suppress(FileNotFoundError):  # a former mount's, whose id this one got
-            os.unlink(log)
         handler = private_file(os.fsdecode(log), LOG_SIZE)
     handler.setFormatter(Printable(LINE))
     if not process.foreground and not process.log:
         handler = _host_log(handler)
     logging.basicConfig(level=logging.DEBUG if process.debug else logging.INFO, handlers=[handler], force=True)
+
+
+def _forget_log(process: Process, log: bytes | None) -> None:
+    """Remove the log of a former mount, whose id this one got; this one has none yet."""
+    if log is not None and not process.log:
+        with suppress(FileNotFoundError):
+            os.unlink(log)
 
 
 def _host_log(otherwise: "logging.Handler") -> "logging.Handler":

@@ -45,9 +45,7 @@ class Move:
         return isinstance(self.source, Directory)
 
 
-def renaming(
-    ov: Writable, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int
-) -> Iterator[Step]:
+def renaming(ov: Writable, parent: Directory, name: bytes, to: Directory, new: bytes, flags: int) -> Iterator[Step]:
     """Rename with renameat2(2) flags, stepwise: others may come in before each step that is yielded.
 
     Raises OSError: EEXIST (NOREPLACE), ENOTEMPTY, EISDIR, ENOTDIR, EINVAL for flags that exclude each other.

@@ -11,9 +11,6 @@ from layerfs.model import Stack
 from layerfs.sys import libc
 from layerfs.sys.later import later
 from layerfs.union.claim import renew
-from layerfs.union.front import Front
-from layerfs.union.front import adopt as adopt_known
-from layerfs.union.handed import Handed, handed
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
 from layerfs.union.listing import Listing
@@ -30,9 +27,11 @@ from layerfs.union.validate import validate
 from layerfs.union.work import end_use
 
 if TYPE_CHECKING:
-    from layerfs.union import attrs, data, flatten, mutate, removal, rename
-else:  # a mount is opened, and answers looks, without the 12 modules that read and change files
-    attrs, data, mutate, removal, rename = later("layerfs.union", "attrs data mutate removal rename")
+    from layerfs.union import attrs, data, flatten, front, handed, mutate, removal, rename
+else:  # a mount is opened, and answers looks, without the 14 modules that read and change files, or serve a lane
+    attrs, data, front, handed, mutate, removal, rename = later(
+        "layerfs.union", "attrs data front handed mutate removal rename"
+    )
 
 
 class Union(OpenFiles):
@@ -99,15 +98,15 @@ class Union(OpenFiles):
         """Have a front end close the last handle of a removed file: its filesystem frees the blocks then."""
         self._ov.table.close_last = close
 
-    def answer_with(self, front: Front | None) -> None:
+    def answer_with(self, who: "front.Front | None") -> None:
         """Let a front end answer for files by itself, from what it is handed; None ends that."""
         ov = self._ov
-        ov.table.answer_with(front, None if front is None else functools.partial(adopt_known, ov))
-        ov.handles.front = front
+        ov.table.answer_with(who, None if who is None else functools.partial(front.adopt, ov))
+        ov.handles.front = who
 
-    def hand_over(self, node: Directory) -> "Handed | None":
+    def hand_over(self, node: Directory) -> "handed.Handed | None":
         """Return what answers for the files of a directory that is loaded; None where more than a stat is needed."""
-        return handed(self._ov, node)
+        return handed.handed(self._ov, node)
 
     # Names
 

@@ -245,7 +245,8 @@ def test_a_server_that_cannot_start_takes_the_mount_away(place: Place) -> None:
     broken = place.base / "broken"
     broken.mkdir()
     (broken / "trio.py").write_text("raise RuntimeError('broken on purpose')")
-    place.do("mount", *place.layers, place.mnt, "--driver", "fuse", "--log", "log", env={"PYTHONPATH": str(broken)})
+    environment = {"PYTHONPATH": str(broken), "LAYERFS_SESSION": "first"}
+    place.do("mount", *place.layers, place.mnt, "--driver", "fuse", "--log", "log", env=environment)
     wait_until(lambda: not is_mounted(place.mnt))
     wait_until(lambda: place.status() == {})
     assert "broken on purpose" in (place.base / "log").read_text()
@@ -256,7 +257,8 @@ def test_in_the_foreground_a_bug_is_one_line_after_the_log(place: Place) -> None
     broken.mkdir()
     (broken / "trio.py").write_text("raise RuntimeError('broken on purpose')")
     words = ["mount", "-f", "top", "mnt", "--driver", "fuse", "--log", "log"]
-    done = place.run(*words, env={"PYTHONPATH": str(broken), "TMPDIR": str(place.base)})
+    environment = {"PYTHONPATH": str(broken), "TMPDIR": str(place.base), "LAYERFS_SESSION": "first"}
+    done = place.run(*words, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith("layerfs: a bug: RuntimeError: broken on purpose (hint: ")
     assert done.stderr.count("\n") == 1

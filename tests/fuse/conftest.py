@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,12 +33,26 @@ def root(tmp_path: Path) -> Iterator[Directory]:
 
 @pytest.fixture
 def slow(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    """A mount whose import has begun, and ends when the test says so."""
+    with _slow(scratch, monkeypatch, "first") as mount:
+        yield mount
+
+
+@pytest.fixture
+def never(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    """A mount that imports nothing before it must, and is through with that when the test says so."""
+    with _slow(scratch, monkeypatch, "needed") as mount:
+        yield mount
+
+
+@contextmanager
+def _slow(scratch: Path, monkeypatch: pytest.MonkeyPatch, begins: str) -> Iterator[Slow]:
     require("fuse")
     many = {b"many": directory()} | {b"many/%03d" % number: file(b"") for number in range(NAMES)}
     box = Box(scratch, {b"top": file(b"1")}, {b"low": file(b"two"), b"d": directory(), b"d/e": file(b"")} | many)
     os.symlink("low", scratch / "l2/link")
     os.setxattr(scratch / "l2/low", "user.word", b"value")
-    with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
+    with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch, begins=begins)) as mount:
         yield mount
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn, TypeVar
 
 import pytest
 
-from layerfs.fuse import serve
+from layerfs.fuse import serve, session_import
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.mount import attach
 from layerfs.spec.attach import AttachOptions
@@ -33,12 +33,16 @@ class Slow:
         monkeypatch: pytest.MonkeyPatch,
         orphaned: Callable[[], None] | None = None,
         server: str = "tests.fuse.slowly",
+        *,
+        begins: str = "first",
     ) -> None:
+        """`begins` says when the import does, as LAYERFS_SESSION."""
         target.mkdir()
+        monkeypatch.setenv("LAYERFS_SESSION", begins)
         self._orphaned = orphaned
         self.target, self._imported = target, imported
         monkeypatch.setenv("LAYERFS_TEST_IMPORTED", os.fspath(imported))
-        monkeypatch.setattr(serve, "SERVER", server)
+        monkeypatch.setattr(session_import, "SERVER", server)
         self._device = attach(os.fsencode(target), AttachOptions())
         self.pid = os.fork()
         if self.pid == 0:
@@ -56,6 +60,12 @@ class Slow:
 
     def imported(self) -> None:
         self._imported.touch()
+
+    def enter_session(self, name: str) -> None:
+        """Return when the session has answered a request, about a file."""
+        self.imported()
+        with open(self.target / name, "rb") as file:
+            os.lseek(file.fileno(), 0, os.SEEK_DATA)  # nothing else answers it
 
     def end(self) -> int:
         """Unmount and return the server's exit status."""

@@ -12,7 +12,9 @@ import pytest
 import trio
 
 from layerfs.fuse import copying
-from layerfs.fuse.copying import LARGE, STRIDE, CopyUps, is_killed
+from layerfs.fuse.copying import STRIDE, CopyUps, is_killed
+from layerfs.fuse.threads import WORTH as LARGE
+from layerfs.fuse.threads import Threaded
 from layerfs.union.attrs import Change
 from layerfs.union.copyup import Staged
 from layerfs.union.metacopy import Completion
@@ -49,7 +51,7 @@ async def test_many_who_want_one_file_copy_it_once(box: Box, scratch: Path, monk
         real(staged, client)
 
     monkeypatch.setattr(copying, "_copy", copy)
-    copies, ino = CopyUps(box.union), ino_of(box, b"big")
+    copies, ino = CopyUps(box.union, Threaded()), ino_of(box, b"big")
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(copies.ensure, ino)
@@ -58,7 +60,7 @@ async def test_many_who_want_one_file_copy_it_once(box: Box, scratch: Path, monk
 
 
 async def test_small_files_are_left_to_whoever_changes_them(box: Box) -> None:
-    await CopyUps(box.union).ensure(ino_of(box, b"small"))
+    await CopyUps(box.union, Threaded()).ensure(ino_of(box, b"small"))
     assert box.union.file(ino_of(box, b"small")).part is not None
     assert not box.union.file(ino_of(box, b"small")).is_upper
 
@@ -67,7 +69,7 @@ async def test_a_copy_ends_with_its_client_and_the_next_one_gets_it(
     box: Box, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that was killed could not end before gigabytes had been copied for it."""
-    copies, ino = CopyUps(box.union), ino_of(box, b"big")
+    copies, ino = CopyUps(box.union, Threaded()), ino_of(box, b"big")
     monkeypatch.setattr(copying, "is_killed", lambda client: client == 7)
     monkeypatch.setattr("layerfs.sys.copy._reflink", lambda *_: False)
     with pytest.raises(InterruptedError) as caught:
@@ -80,7 +82,7 @@ async def test_a_copy_ends_with_its_client_and_the_next_one_gets_it(
 
 async def test_a_file_that_is_to_be_cut_is_copied_no_further(box: Box, scratch: Path) -> None:
     ino = ino_of(box, b"big")
-    await CopyUps(box.union).ensure(ino, size=LARGE + 1)
+    await CopyUps(box.union, Threaded()).ensure(ino, size=LARGE + 1)
     assert (scratch / "upper/big").stat().st_size == LARGE + 1
 
 
@@ -145,7 +147,7 @@ async def test_data_of_a_file_that_is_only_metadata_are_copied_by_a_thread_once(
         real(completing, client)
 
     monkeypatch.setattr(copying, "_copy", copy)
-    copies, ino = CopyUps(bare.union), ino_of(bare, b"big")
+    copies, ino = CopyUps(bare.union, Threaded()), ino_of(bare, b"big")
     before = bare.stat(b"big").st_mtime_ns
     async with trio.open_nursery() as nursery:
         for _ in range(5):
@@ -157,7 +159,7 @@ async def test_data_of_a_file_that_is_only_metadata_are_copied_by_a_thread_once(
 
 
 async def test_a_completion_that_ends_leaves_the_file_as_it_was(bare: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    copies, ino = CopyUps(bare.union), ino_of(bare, b"big")
+    copies, ino = CopyUps(bare.union, Threaded()), ino_of(bare, b"big")
     monkeypatch.setattr(copying, "is_killed", lambda client: client == 7)
     monkeypatch.setattr("layerfs.sys.copy._reflink", lambda *_: False)
     with pytest.raises(InterruptedError):
@@ -169,7 +171,7 @@ async def test_a_completion_that_ends_leaves_the_file_as_it_was(bare: Box, monke
 
 async def test_what_is_to_be_cut_to_nothing_is_not_completed(bare: Box) -> None:
     ino = ino_of(bare, b"big")
-    await CopyUps(bare.union).complete(ino, cut=True)
+    await CopyUps(bare.union, Threaded()).complete(ino, cut=True)
     assert is_bare(bare)
     bare.union.open_file(ino, os.O_WRONLY | os.O_TRUNC)
     bare.union.release(ino)
@@ -187,7 +189,7 @@ METADATA_ONLY = UnionOptions(metacopy=True)
 async def test_a_large_file_whose_data_stay_below_is_not_copied(scratch: Path) -> None:
     """A chmod and a rename of 2 GiB copied them."""
     with Box(scratch, {b"big": file(b"x" * BIG), b"other": hardlink(b"big")}, options=METADATA_ONLY) as box:
-        copies, ino = CopyUps(box.union), ino_of(box, b"big")
+        copies, ino = CopyUps(box.union, Threaded()), ino_of(box, b"big")
         await copies.prepare(ino)
         box.rename(b"big", b"new")
         await copies.settle(ino)
@@ -200,7 +202,7 @@ async def test_a_large_file_whose_data_stay_below_is_not_copied(scratch: Path) -
 @pytest.mark.parametrize("options", [METADATA_ONLY, UnionOptions()])
 async def test_who_has_a_file_open_keeps_its_data_when_its_name_goes(scratch: Path, options: UnionOptions) -> None:
     with Box(scratch, {b"big": file(b"x" * BIG)}, options=options) as box:
-        copies, ino = CopyUps(box.union), ino_of(box, b"big")
+        copies, ino = CopyUps(box.union, Threaded()), ino_of(box, b"big")
         box.change(b"big", Change(mode=0o600))
         with box.opened(b"big") as node:
             await copies.settle_victim(1, b"big")

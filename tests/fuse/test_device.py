@@ -2,13 +2,36 @@
 
 import errno
 import os
+import select
+from collections.abc import Iterable
+from typing import cast
 
 import pytest
 
 from layerfs.fuse import wire
+from layerfs.fuse.attending import Attending
 from layerfs.fuse.device import Device, Introduction
 from layerfs.fuse.wire import INIT_REQUEST, REPLY_HEADER, ROOM, Flag, Opcode
 from tests.fuse.conftest import Pair
+
+
+class Until:
+    """Is over when a descriptor is readable."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def watch(self, poll: "select.poll") -> None:
+        poll.register(self._fd, select.POLLIN)
+
+    def patience(self) -> None:
+        return None
+
+    def is_over(self, readable: Iterable[int]) -> bool:
+        return self._fd in readable
+
+    def look(self) -> None:
+        pass
 
 
 def test_requests_come_until_the_event(pair: Pair) -> None:
@@ -17,7 +40,7 @@ def test_requests_come_until_the_event(pair: Pair) -> None:
     try:
         for message in (b"one", b"two"):
             kernel.send(message)
-        requests = device.requests(event)
+        requests = device.requests(cast(Attending, Until(event)))
         assert [next(requests), next(requests)] == [b"one", b"two"]
         os.eventfd_write(event, 1)
         assert list(requests) == []
@@ -42,7 +65,7 @@ def test_libfuse_meets_an_old_kernel_with_large_pages_and_then_the_device(pair: 
     with Introduction(os.dup(device.fileno())) as introduction:
         assert introduction.path == f"/dev/fd/{introduction.fd}"
         request = os.read(introduction.fd, ROOM)
-        opcode, unique, _, body = wire.request(request)
+        opcode, unique, _, body, *_ = wire.request(request)
         assert opcode == Opcode.INIT
         major, minor, readahead, flags = INIT_REQUEST.unpack_from(body)
         assert (major, minor, readahead) == (7, 13, wire.MAX_WRITE)

@@ -9,6 +9,7 @@ import trio
 
 from layerfs.fuse.loading import Loading
 from layerfs.fuse.prefetch_listings import ListingPrefetch
+from layerfs.fuse.threads import Threaded
 from layerfs.union import layers, readdir
 from layerfs.union.inodes import Directory
 from layerfs.union.mutate import Caller
@@ -36,7 +37,7 @@ def found(box: Box, name: bytes) -> Directory:
 
 
 def loading(box: Box) -> Loading:
-    return Loading(box.union, ListingPrefetch(box.union.trees))
+    return Loading(box.union, ListingPrefetch(box.union.trees), Threaded())
 
 
 async def test_others_have_their_turn_and_all_get_one_listing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

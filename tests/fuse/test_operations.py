@@ -12,8 +12,8 @@ from pyfuse3 import FUSEError
 
 from layerfs.fuse import copying
 from layerfs.fuse.config import ServeConfig
-from layerfs.fuse.copying import LARGE
 from layerfs.fuse.operations import Operations
+from layerfs.fuse.threads import WORTH as LARGE
 from layerfs.union.copyup import Staged
 from layerfs.union.options import RedirectDir, UnionOptions
 from tests.oracle.trees import file

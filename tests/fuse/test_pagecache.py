@@ -9,6 +9,7 @@ import pytest
 from pyfuse3 import RequestContext
 
 from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.kept import Kept
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_data import FEED
@@ -52,7 +53,7 @@ def test_a_refusal_of_the_kernel_is_no_error() -> None:
         os.close(null)
 
 
-class Kept(PageCache):
+class Stored(PageCache):
     """Notes how much would go to the kernel."""
 
     def __init__(self) -> None:
@@ -60,6 +61,9 @@ class Kept(PageCache):
 
     def store(self, ino: int, data: bytes | memoryview) -> None:
         self.stored.append(len(data))
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(("size", "stored"), [(FEED, [FEED]), (FEED + 1, [])])
@@ -69,10 +73,10 @@ async def test_an_open_brings_small_files_of_an_image_and_looks_at_no_large_one(
     (scratch / "tree").mkdir()
     (scratch / "tree/file").write_bytes(os.urandom(size))
     write_tree(scratch / "tree", scratch / "image")
-    pages = Kept()
+    pages = Stored()
     stack = Stack((os.fsencode(scratch / "image"),))
     with closing(Union.open(stack, UnionOptions(), open_tree=open_tree)) as union:
-        operations: Any = Operations(union, ServeConfig(b"/nowhere"), pages)
+        operations: Any = Operations(union, ServeConfig(b"/nowhere"), Kept(union, pages))
         ino = (await operations.lookup(1, b"file", RequestContext())).st_ino
         await operations.open(ino, os.O_RDONLY, RequestContext())
         held = union.data_handle(ino)

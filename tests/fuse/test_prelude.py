@@ -1,12 +1,16 @@
-"""What is answered before trio and pyfuse3 are there: a real mount whose server imports as slowly as the test wants."""
+"""What is answered without trio and pyfuse3: a real mount whose server imports when the test wants, or never."""
 
 import errno
+import fcntl
 import os
+import select
+import stat
 from pathlib import Path
 
 import pytest
 
-from layerfs.union.inodes import Node
+from layerfs.sys.mounts import unmount
+from layerfs.union.inodes import Directory, Node
 from layerfs.union.state import Attributes
 from tests.fuse.slow import NAMES, Slow, running
 from tests.host import require
@@ -31,22 +35,84 @@ def test_a_look_is_answered_before_the_import_ends(slow: Slow) -> None:
     assert slow.end() == 0
 
 
-def test_what_comes_during_the_import_is_answered_after_it(slow: Slow) -> None:
+def test_what_a_short_mount_does_needs_no_import(never: Slow) -> None:
+    place, upper = never.target, never.target.parent / "upper"
+    (place / "new").write_bytes(b"written")
+    assert (place / "new").read_text() == "written"  # text: Python asks whether it is a terminal
+    with open(place / "low", "ab") as file:
+        file.write(b" and more")
+        waits = select.poll()  # as a Go program does with each file
+        waits.register(file, select.POLLOUT)
+        assert waits.poll(0)
+    os.mkdir(place / "dir", 0o700)
+    os.symlink("to", place / "dir/s")
+    os.link(place / "new", place / "dir/hard")
+    os.mkfifo(place / "dir/fifo")
+    os.rename(place / "dir/s", place / "dir/t")
+    os.chmod(place / "new", 0o640)
+    os.truncate(place / "new", 4)
+    os.utime(place / "new", ns=(5, 7))
+    os.setxattr(place / "new", "user.word", b"value", os.XATTR_CREATE)
+    with pytest.raises(FileExistsError):
+        os.setxattr(place / "new", "user.word", b"again", os.XATTR_CREATE)
+    with pytest.raises(OSError):
+        os.setxattr(place / "new", "user.absent", b"", os.XATTR_REPLACE)
+    assert os.listxattr(place / "new") == ["user.word"]
+    os.removexattr(place / "new", "user.word")
+    os.unlink(place / "top")
+    with pytest.raises(OSError):
+        os.rmdir(place / "dir")
+    os.unlink(place / "dir/fifo")
+    assert sorted(os.listdir(place)) == ["d", "dir", "link", "low", "many", "new"]
+    unmount(os.fsencode(place))
+    assert os.waitstatus_to_exitcode(os.waitpid(never.pid, 0)[1]) == 0  # it waited for no import
+    st = os.stat(upper / "new")
+    assert (stat.S_IMODE(st.st_mode), st.st_size, st.st_mtime_ns, st.st_nlink) == (0o640, 4, 7, 2)
+    assert (upper / "low").read_bytes() == b"two and more"
+    assert os.readlink(upper / "dir/t") == "to"
+
+
+def test_what_is_open_goes_over_to_the_session(never: Slow) -> None:
+    place = never.target
+    with (
+        open(place / "new", "w+b", 0) as new,
+        open(place / "low", "r+b", 0) as low,
+        open(place / "top", "rb", 0) as top,
+    ):
+        new.write(b"one")
+        low.write(b"T")
+        os.unlink(place / "top")
+        os.rename(place / "new", place / "d/new")
+        fcntl.flock(new, fcntl.LOCK_EX)
+        never.enter_session("low")
+        new.write(b", two")
+        low.write(b"W")
+        assert (os.pread(new.fileno(), 99, 0), os.pread(low.fileno(), 99, 0)) == (b"one, two", b"TWo")
+        assert (top.read(), os.fstat(top.fileno()).st_nlink) == (b"1", 0)
+        assert os.path.samestat(os.fstat(new.fileno()), os.stat(place / "d/new"))
+        os.fsync(new.fileno())
+    assert (place / "low").read_bytes() == b"TWo"
+    assert never.end() == 0
+
+
+def test_a_request_that_takes_long_is_for_the_session(never: Slow) -> None:
     child = os.fork()
     if child == 0:
-        (slow.target / "new").write_bytes(b"written")
+        with open(never.target / "new", "wb", 0) as file:
+            file.write(b"written")
+            os.fsync(file.fileno())
         os._exit(0)
-    slow.imported()
+    assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    never.imported()
     assert os.waitpid(child, 0)[1] == 0
-    assert (slow.target / "new").read_bytes() == b"written"
-    assert (slow.target / "low").read_bytes() == b"two"
-    assert slow.end() == 0
+    assert (never.target / "new").read_bytes() == b"written"
+    assert never.end() == 0
 
 
 def test_a_directory_that_was_opened_before_is_read_on_after(slow: Slow) -> None:
     with os.scandir(slow.target / "many") as entries:
         first = [next(entries).name for _ in range(3)]
-        slow.imported()
+        slow.enter_session("low")
         (slow.target / "new").touch()
         assert sorted(first + [entry.name for entry in entries]) == [f"{number:03}" for number in range(NAMES)]
     assert slow.end() == 0
@@ -56,14 +122,14 @@ def test_a_name_that_cannot_be_looked_at_is_listed(scratch: Path, monkeypatch: p
     """One bad name made the whole directory unreadable, and what was listed before it was never forgotten."""
     require("fuse")
     box = Box(scratch, {b"good": file(b""), b"bad": file(b"")})
-    look = box.union.lookup
+    look = box.union.lookup_in
 
-    def lookup(parent: int, name: bytes) -> tuple[Node, Attributes]:
+    def lookup(parent: Directory, name: bytes) -> tuple[Node, Attributes]:
         if name == b"bad":
             raise OSError(errno.EIO, "damaged")
         return look(parent, name)
 
-    monkeypatch.setattr(box.union, "lookup", lookup)
+    monkeypatch.setattr(box.union, "lookup_in", lookup)
     with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
         assert sorted(os.listdir(mount.target)) == ["bad", "good"]
         with pytest.raises(OSError) as failure:
@@ -95,6 +161,5 @@ def test_whatever_goes_wrong_is_an_error_of_that_request(
             assert failure.value.errno in (errno.ENAMETOOLONG, errno.EIO, errno.ENOMEM)
             assert os.listdir(mount.target)
             if not imported:
-                mount.imported()
-                assert (mount.target / "file").read_bytes() == b"data"  # a READ is for the server
+                mount.enter_session("file")
         assert mount.end() == 0

@@ -22,7 +22,7 @@ def test_structures_are_as_long_as_the_kernels(name: str, size: int) -> None:
 
 
 def test_a_request_is_what_a_call_made() -> None:
-    assert wire.request(wire.call(Opcode.LOOKUP, 3, b"name")) == (Opcode.LOOKUP, 3, 0, b"name")
+    assert wire.request(wire.call(Opcode.LOOKUP, 3, b"name"))[:4] == (Opcode.LOOKUP, 3, 0, b"name")
 
 
 def test_attributes_carry_times_before_the_epoch(tmp_path: Path) -> None:

@@ -77,7 +77,6 @@ def test_a_server_that_nobody_watches_writes_to_the_hosts_log_or_a_file(
     root_logger: logging.Logger, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, log = os.fsencode(scratch / "socket"), scratch / "7.log"
-    log.write_text("of a former mount")
     monkeypatch.setattr(hostlog, "HostLog", partial(hostlog.HostLog, place=place))
     start_logging(Process(), os.fsencode(log))
     assert not log.exists()

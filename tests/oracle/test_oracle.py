@@ -27,12 +27,15 @@ def environment(scratch: Path) -> dict[str, str]:
 
 
 @pytest.mark.timeout(0 if LONG else 300)
-@pytest.mark.parametrize("setting", ["REDIRECT", "COPYING", "PLAIN", "IMAGES"])
-def test_layerfs_answers_as_kernel_overlayfs(setting: str, scratch: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "session"),
+    [("REDIRECT", "first"), ("REDIRECT", "needed"), ("COPYING", "needed"), ("PLAIN", "first"), ("IMAGES", "needed")],
+)
+def test_layerfs_answers_as_kernel_overlayfs(setting: str, session: str, scratch: Path) -> None:
     require("root", "kernel overlay", "fuse-overlayfs", "mksquashfs")
     done = subprocess.run(
         ["unshare", "--mount", *command(setting)],
-        env=os.environ | environment(scratch),
+        env=os.environ | environment(scratch) | {"LAYERFS_SESSION": session},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

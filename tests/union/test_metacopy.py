@@ -106,9 +106,7 @@ def is_hole(box: Box, name: bytes) -> bool:
         return not file.read().strip(b"\0")
 
 
-def test_what_changes_no_data_copies_none_and_the_kernel_reads_it(
-    scratch: Path, require: Callable[..., None]
-) -> None:
+def test_what_changes_no_data_copies_none_and_the_kernel_reads_it(scratch: Path, require: Callable[..., None]) -> None:
     """Renaming one name of a lower hard link copied its data."""
     require("kernel overlay")
     with Box(scratch, NAMES, options=UnionOptions(metacopy=True)) as box:

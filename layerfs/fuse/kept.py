@@ -1,0 +1,44 @@
+"""What the answers of one mount keep from one request to the next, beside the union; the session gets it as it is."""
+
+from layerfs.fuse.freeing import Freeing
+from layerfs.fuse.listings import Listings
+from layerfs.fuse.pagecache import PageCache
+from layerfs.fuse.prefetch_attributes import AttributePrefetch
+from layerfs.fuse.prefetch_data import DataPrefetch
+from layerfs.fuse.prefetch_listings import ListingPrefetch
+from layerfs.fuse.space import Space
+from layerfs.fuse.syncing import bring_to_disk
+from layerfs.union import opened
+from layerfs.union.union import Union
+
+
+class Kept:
+    """The open directories, what is to be synced, and the helpers that read ahead and free behind."""
+
+    def __init__(self, union: Union, pages: PageCache | None = None) -> None:
+        """Own `pages`."""
+        self._union = union
+        self.pages = pages
+        self.has_written = False  # something that is to be synced when the mount ends
+        self.space = Space(union, matters=False)
+        self.listings = Listings()
+        self.changed: set[int] = set()  # nodes that the server has changed by itself since they were synced
+        self.freeing = Freeing()
+        self.listing_prefetch = ListingPrefetch(union.trees)
+        self.attribute_prefetch = AttributePrefetch()
+        self.data_prefetch = DataPrefetch()
+        union.close_by(self.freeing.close_last)
+        union.read_with(self.listing_prefetch.together)
+
+    def close(self) -> None:
+        """End the helpers."""
+        self.listing_prefetch.close()
+        self._union.close_by(opened.close)
+        self.freeing.close()
+        if self.pages is not None:
+            self.pages.close()
+
+    def bring_to_disk(self) -> None:
+        """Sync the upper if something was written."""
+        if self.has_written:
+            bring_to_disk(self._union)
