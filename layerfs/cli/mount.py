@@ -128,9 +128,10 @@ def warn_of_ignored(options: MountOptions) -> None:
 
 def print_option_help() -> int:
     """Print what -o takes."""
+    from layerfs.cli.table import screen_width
     from layerfs.spec.help import option_help
 
-    print(option_help())
+    print(option_help(screen_width()))
     return 0
 
 

@@ -32,14 +32,27 @@ MEANINGS: Final = {
     "fsname=NAME": "FUSE: the source that mount(8) shows",
     "subtype=NAME": "FUSE: the type that mount(8) shows, after fuse.",
     "max_read=BYTES": "FUSE: the largest read",
+    "unchecked": "FUSE: only whoever mounts may look, and no modes are checked",
+    "lane": "FUSE, on trial: native code answers what needs no Python",
+    "nolane": "FUSE: Python answers (the default)",
+    "offset=BYTES": "images begin there in their files",
     "debug": "log each request",
 }
 
 
-def option_help() -> str:
-    """Return the list of all options, those of mount(8) last."""
-    width = max(len(option) for option in MEANINGS if len(option) < 26)
-    own = [f"  {option:<{width}}  {meaning}" for option, meaning in MEANINGS.items()]
+def option_help(width: int | None = None) -> str:
+    """Return the list of all options, those of mount(8) last, in lines of at most `width` columns where it is given."""
+    longest = max(len(option) for option in MEANINGS if len(option) < 26)
+    own = [f"  {option:<{longest}}  {meaning}" for option, meaning in MEANINGS.items()]
     named = {option.partition("=")[0] for option in MEANINGS}
-    generic = [name for name in known_options() if name not in named]
-    return "\n".join(["mount options (-o OPTION[,OPTION...]):", *own, "", f"as in mount(8): {' '.join(generic)}"])
+    generic = f"as in mount(8): {' '.join(name for name in known_options() if name not in named)}"
+    lines = ["mount options (-o OPTION[,OPTION...]):", *own, "", generic]
+    if width is None:
+        return "\n".join(lines)
+    return "\n".join(part for line in lines for part in _wrap(line, width, longest + 4))
+
+
+def _wrap(line: str, width: int, indent: int) -> list[str]:
+    from textwrap import wrap  # 3 ms, for those who ask for help
+
+    return wrap(line, max(width, 20), break_on_hyphens=False, subsequent_indent=" " * min(indent, width // 2)) or [""]
