@@ -37,6 +37,8 @@ def read_json(path: bytes) -> Mapping[str, Any]:
     shown = os.fsdecode(path)
     try:
         found = json.loads(read_text(path))
+        # Half of a pair of surrogates is no text, nor a name: those of bytes that are none (U+DC80 to U+DCFF) are.
+        json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{shown} is no JSON: {error}", "see docs/plan.md for what is read") from None
     if not isinstance(found, dict):

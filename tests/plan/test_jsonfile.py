@@ -77,3 +77,12 @@ def test_paths_say_where_the_files_are(scratch: Path) -> None:
 def test_what_is_no_history_is_refused(scratch: Path, document: Any) -> None:
     with pytest.raises(InvalidArgument, match="is no history"):
         read_history(written(scratch, document))
+
+
+def test_half_of_a_pair_of_surrogates_is_refused_and_bytes_of_names_are_not(scratch: Path) -> None:
+    """It ended as a bug, where a path became bytes."""
+    with pytest.raises(InvalidArgument, match="is no JSON"):
+        read_graph(written(scratch, '{"root": "\\ud800", "modules": [{"name": "a", "paths": ["b"]}]}'))
+    found = read_graph(written(scratch, '{"root": "\\udcff", "modules": [{"name": "a", "paths": ["b"]}]}'))
+    assert found.root is not None
+    assert found.root.endswith(b"/\xff")
