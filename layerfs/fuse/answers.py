@@ -16,7 +16,7 @@ from layerfs.fuse.blocking import Blocking
 from layerfs.fuse.callers import Client, caller_of, who_is
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.copying import check_client
-from layerfs.fuse.filedata import FileAnswer, FileData
+from layerfs.fuse.filedata import NUMBER, FileAnswer, FileData
 from layerfs.fuse.kept import Kept
 from layerfs.fuse.loading import Loading
 from layerfs.fuse.prefetch_attributes import CHUNK, COLD, PROBE, WINDOW
@@ -132,6 +132,11 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
             self._attribute_prefetch.waited(directory)
         node.lookups += 1
         return self._fill(node.ino, st)
+
+    async def release(self, fh: int) -> None:
+        await super().release(fh)
+        if self._tables is not None and not self.waiting:
+            self._tables.closed(fh & NUMBER)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for index, (ino, count) in enumerate(inode_list, 1):

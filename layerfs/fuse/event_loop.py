@@ -54,6 +54,7 @@ class Event(IntEnum):
     JOB = 3  # the job is over, and nothing else is there
     SLOW = 4  # answers wait for a disk
     RAW = 5  # a request is here that libfuse does not serve
+    WRITE = 6  # a WRITE is here
 
 
 class Waiter(Protocol):
@@ -176,6 +177,7 @@ class Gate(trio.abc.Instrument):
         self.begin_raw: Callable[[bytes], Callable[[], Awaitable[None]] | None] | None = None
         self.set_aside: Intercept | None = None  # where libfuse's reader puts that, when there is no lane
         self._workers: trio.Nursery | None = None
+        self.write: Callable[[], None] | None = None  # to be called when a WRITE is there
 
     @property
     def requests(self) -> int:
@@ -283,6 +285,11 @@ class Gate(trio.abc.Instrument):
             end = -1 if self._deadline is None else self._left()
         try:
             event = self._lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
+            while event == Event.WRITE and self.write is not None:
+                self.write()
+                if not sleeps:
+                    return Event.NOTHING
+                event = self._lane.wait(self._epoll, job, end, spin=self._spins)
             if event == Event.RAW:
                 self._start_raw(self._lane.raw())
             return event

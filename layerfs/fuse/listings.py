@@ -4,9 +4,14 @@ A cookie of a name stays (union/listing.py), so a handle needs no names of its o
 whose cookie it has, which may come from a listing that the kernel has kept.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Final
 
 from layerfs.union.listing import Listing
+
+BY_NUMBER: Final = 1 << 63  # in a handle that a lane gave (lane/state.h): the rest is the directory's number
+KEPT: Final = 1024  # directories that were opened so, and are read here; guessed
 
 
 class Open:
@@ -37,6 +42,7 @@ class Listings:
 
     def __init__(self) -> None:
         self._open: dict[int, Open] = {}
+        self._by_number: OrderedDict[int, Open] = OrderedDict()
         self._last = 0
 
     def open(self, ino: int) -> int:
@@ -46,7 +52,15 @@ class Listings:
         return self._last
 
     def __getitem__(self, handle: int) -> Open:
-        return self._open[handle]
+        return self._at(handle ^ BY_NUMBER) if handle & BY_NUMBER else self._open[handle]
+
+    def _at(self, ino: int) -> Open:
+        """Return what stands for all handles of a directory that a lane gave; nobody tells when they are closed."""
+        found = self._by_number.setdefault(ino, Open(ino))
+        self._by_number.move_to_end(ino)
+        if len(self._by_number) > KEPT:
+            self._by_number.popitem(last=False)
+        return found
 
     def close(self, handle: int) -> None:
         """Forget a handle."""

@@ -1,8 +1,8 @@
 """Whether requests are answered natively, and how a lane is opened.
 
 A lane is used where somebody asks for it (`--lane`), unless each request is to be logged, there is no compiled part, or
-the sockets of this host take too little at once. Everything works without one. It is not the default yet: it was not
-measured on a quiet machine, and creating and removing files cost more with it (ARCHITECTURE.md).
+the sockets of this host take too little at once. Everything works without one. It is not the default yet
+(ARCHITECTURE.md).
 """
 
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from layerfs.sys.intercept import Intercept
 
 COMPILED: Final = "layerfs.lane._lane"
-SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server: 1 is what `--lane` says, 0 what `--no-lane` does
+SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server, whatever options say: 1 for a lane, 0 for none
 LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
 FILES: Final = 1024  # descriptors of open files that a lane holds at most; guessed
 

@@ -1,5 +1,6 @@
 """The answers (answers.py) in pyfuse3's forms, for the session."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -9,7 +10,7 @@ from layerfs.fuse.answers import Answers
 from layerfs.fuse.blocking import Blocking
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.kept import Kept
-from layerfs.fuse.reply import blank_entry, guard, reply_bare
+from layerfs.fuse.reply import answered, blank_entry, guard, reply_bare
 from layerfs.fuse.threads import Threaded
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
@@ -41,6 +42,11 @@ class Operations(Answers[EntryAttributes, FileInfo, ReaddirToken], pyfuse3.Opera
 
         self._tables = tables = Tables(self.union, lane, self._attribute_prefetch.fetch)
         gate.between = tables.look
+        gate.write = partial(self._write_to, lane)
+
+    def _write_to(self, lane: "Lane") -> None:
+        """Answer a WRITE where it is, which saves its way through libfuse."""
+        lane.written(*answered(self.write_now, *lane.writing()))
 
     def close(self) -> None:
         """End the helpers."""

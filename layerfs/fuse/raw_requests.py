@@ -27,6 +27,7 @@ class RawRequests:
 
     def __init__(self, files: FileData[Any], device: int, mountpoint: bytes) -> None:
         self._device = Device(os.dup(device))
+        self._files = files
         self._flusher = Flusher(mountpoint)
         extents, inodes = Extents(files, self._flusher), RawInodes(files)
         self._quick: dict[int, Callable[[Request, Client], bytes]] = {Opcode.STATX: inodes.statx}
@@ -52,10 +53,13 @@ class RawRequests:
         return None
 
     async def _serve(self, request: Request, client: Client) -> None:
+        self._files.waiting += 1
         try:
             self._device.answer(request.unique, await self._answers[request.opcode](request, client))
         except Exception as error:
             self._fail(request, error)
+        finally:
+            self._files.waiting -= 1
 
     def _fail(self, request: Request, error: Exception) -> None:
         self._device.fail(request.unique, errno_for(error, f"request {request.opcode}"))

@@ -97,6 +97,14 @@ def _unanswered(handler: Handler) -> Handler:
     return guarded
 
 
+def answered(work: Callable[..., int], *arguments: Any) -> tuple[int, int]:
+    """Return 0 and what a piece of work returns, or an errno and 0: the guard of what is not asked through pyfuse3."""
+    try:
+        return 0, work(*arguments)
+    except Exception as error:
+        return errno_for(error, work.__qualname__), 0
+
+
 def errno_for(error: Exception, what: str) -> int:
     """Return the errno that stands for an exception; a bug, of `what`, is logged, and EIO."""
     if isinstance(error, OSError) and error.errno:

@@ -9,12 +9,13 @@ from functools import partial
 from itertools import islice
 
 from layerfs.fuse.prefetch_attributes import WINDOW
-from layerfs.lane.lane import ASK, DIRECTORY, GONE, Lane
+from layerfs.lane.lane import ASK, DIRECTORY, GONE, Lane, Taken
 from layerfs.union import handed
 from layerfs.union.front import Known
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import Part
 from layerfs.union.listing import Edit, Listing
+from layerfs.union.shown import Attributes
 from layerfs.union.union import Union
 
 assert (handed.ASK, handed.SUBDIRECTORY) == (ASK, DIRECTORY)
@@ -25,10 +26,15 @@ class _Directory:
 
     __slots__ = ("listing", "parts", "relisted")
 
-    def __init__(self, listing: Listing, parts: list[Part]) -> None:
+    def __init__(self, listing: Listing) -> None:
         self.listing = listing
-        self.parts = parts
+        self.parts: list[Part] = []  # by their index, the upper's last
         self.relisted = False
+
+    @property
+    def is_handed(self) -> bool:
+        """Whether the lane has it."""
+        return self.listing.watch is not None
 
 
 class Tables:
@@ -41,7 +47,7 @@ class Tables:
         self._lane = lane
         self._known: dict[int, _Directory] = {}
         self._ranks = 0
-        union.answer_with(self)
+        self._surrender = union.answer_with(self)
         lane.closing = self.close
 
     def close(self) -> None:
@@ -54,16 +60,18 @@ class Tables:
         """Hand a loaded directory over, if the lane does not have it."""
         if node.ino in self._known or node.listing is None:
             return
-        known = self._known[node.ino] = _Directory(node.listing, [])
+        known = self._known[node.ino] = _Directory(node.listing)
         found = self._union.hand_over(node)
         if found is None or not self._rank(found):
             return
-        shares = [part.fd for part in found.parts]
+        shares = [*(part.fd for part in found.parts), -1]  # the last one is the upper's, once there is any
         if not self._lane.directory(node.ino, found.parent, found.names, found.places, shares):
             return
         known.parts = found.parts
         for index, part in enumerate(found.parts):
             part.handed = node.ino, index
+        if found.top is not None and found.shown is not None:
+            self._show(node.ino, found.top, found.shown, single=found.single)
         node.listing.watch = partial(self._edited, node.ino)
         if not node.listing.is_whole:
             known.relisted = True
@@ -99,6 +107,11 @@ class Tables:
         while number := self._lane.emptied():
             self._union.reap(number)
 
+    def closed(self, number: int) -> None:
+        """Let the lane have a file again that was closed; not while a handler that waits may have its node in hand."""
+        if self._lane.outstanding <= 1:
+            self._surrender(number)
+
     # What the union tells (union/front.py)
 
     def claim(self, number: int) -> None:
@@ -111,8 +124,26 @@ class Tables:
         taken = self._lane.take(number)
         return None if taken is None else Known(*taken)
 
+    def give(self, known: Known) -> bool:
+        return self._lane.give(Taken(*known))
+
     def children(self, number: int) -> int:
         return self._lane.children(number)
+
+    def top(self, number: int, part: Part, shown: Attributes) -> None:
+        known = self._known.get(number)
+        if known is not None and known.is_handed:
+            self._show(number, part, shown, single=False)
+
+    def _show(self, number: int, part: Part, shown: Attributes, *, single: bool) -> None:
+        """Have a directory's attributes shown as a share of it has them."""
+        known = self._known[number]
+        if part.handed is None:
+            part.handed = number, len(known.parts)
+            known.parts.append(part)
+            self._lane.share(*part.handed, part.fd)
+        _, index = part.handed
+        self._lane.top(number, index, single=single, mode=shown.st_mode, uid=shown.st_uid, gid=shown.st_gid)
 
     def share(self, part: Part, fd: int) -> None:
         if part.handed is not None:
@@ -123,7 +154,7 @@ class Tables:
         if number not in self._known:
             return
         known = self._known[number]
-        if known.parts:
+        if known.is_handed:
             known.listing.keep_order()
         self._lane.drop(number)
         self._forget(number)

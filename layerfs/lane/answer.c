@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define STORED_MAX (32u << 10)  /* bytes of a file that come with its first open */
@@ -48,7 +49,7 @@ static bool answer_lookup(struct lane *self, const struct fuse_in_header *in, co
     struct stat st;
     uint64_t ino;
     int64_t began = lane_now();
-    if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) || !lane_plain(self, &st, &ino)) return false;
+    if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) || !lane_plain(self, fd, name, &st, &ino)) return false;
     if (!inode_shown(self, directory, (uint32_t)found, ino, &st)) return false;
     if (directory->waits < PROBE && lane_waited(self, began) && ++directory->waits == PROBE) {
         self->slow = directory->ino;
@@ -73,37 +74,71 @@ static int reach(const struct inode *inode, char path[NAME_LIMIT + 1]) {
 }
 
 /* Tell whether a name still leads to the file, as the kernel knows it if `just` so. */
-static bool is_same(const struct inode *inode, const struct stat *st, bool just) {
-    if (st->st_dev != inode->device || st->st_ino != inode->number) return false;
+static bool is_same(struct lane *self, const struct inode *inode, const struct stat *st, bool just) {
+    uint64_t ino;
+    if (!lane_own(self, st, &ino) || ino != inode->ino) return false;
     if ((st->st_mode ^ inode->mode) & S_IFMT) return false;
     return !just || (st->st_mode == inode->mode && st->st_uid == inode->uid && st->st_gid == inode->gid);
 }
 
-static struct inode *own(struct lane *self, uint64_t ino) {
-    struct inode *inode = number_find(self, ino);
-    return inode && inode->directory ? inode : NULL;
-}
-
-static bool answer_getattr(struct lane *self, const struct fuse_in_header *in) {
-    struct inode *inode = own(self, in->nodeid);
-    char path[NAME_LIMIT + 1];
-    int fd = inode ? reach(inode, path) : -1;
-    struct stat st;
-    uint64_t ino;
-    if (fd < 0 || fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW)) return false;
-    if (!is_same(inode, &st, false) || !lane_plain(self, &st, &ino) || ino != inode->ino) return false;
-    inode->mode = st.st_mode;
-    inode->uid = st.st_uid;
-    inode->gid = st.st_gid;
+static void send_attributes(struct lane *self, const struct fuse_in_header *in, const struct stat *st) {
     struct fuse_attr_out *attr = (struct fuse_attr_out *)BODY(self);
     *attr = (struct fuse_attr_out){.attr_valid = self->seconds, .attr_valid_nsec = self->nanoseconds};
-    fill_attributes(&attr->attr, ino, &st);
+    fill_attributes(&attr->attr, in->nodeid, st);
     lane_send(self, in->unique, 0, sizeof *attr);
+}
+
+/* Answer for a directory, as long as its owner and mode are those that it was handed over with. */
+static bool answer_getattr_directory(struct lane *self, const struct fuse_in_header *in) {
+    const struct directory *directory = directory_find(self, in->nodeid);
+    int fd = directory && directory->live && directory->top != TOP_NONE ? directory->shares[directory->top] : -1;
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) || !st.st_nlink) return false;
+    if (st.st_mode != directory->mode || st.st_uid != directory->uid || st.st_gid != directory->gid) return false;
+    if (!directory->single) st.st_nlink = 1;
+    send_attributes(self, in, &st);
     return true;
 }
 
+static bool answer_getattr(struct lane *self, const struct fuse_in_header *in) {
+    struct inode *inode = number_find(self, in->nodeid);
+    if (!inode) return answer_getattr_directory(self, in);
+    char path[NAME_LIMIT + 1];
+    int fd = reach(inode, path);
+    struct stat st;
+    uint64_t ino;
+    if (fd < 0 || fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW)) return false;
+    if (!is_same(self, inode, &st, false) || !lane_plain(self, fd, path, &st, &ino)) return false;
+    inode->mode = (uint16_t)st.st_mode;
+    inode->uid = st.st_uid;
+    inode->gid = st.st_gid;
+    send_attributes(self, in, &st);
+    return true;
+}
+
+/* Say that a file has no capabilities, or no attribute of the user's, if that is so: what there is, others show. */
+static bool answer_getxattr(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
+    const char *name = (const char *)body + sizeof(struct fuse_getxattr_in);
+    size_t room = size > sizeof(struct fuse_getxattr_in) ? size - sizeof(struct fuse_getxattr_in) : 0;
+    const struct inode *inode = room ? number_find(self, in->nodeid) : NULL;
+    if (!inode || strnlen(name, room) != room - 1 || !S_ISREG(inode->mode)) return false;
+    bool plain = !strcmp(name, "security.capability") ||
+                 (!strncmp(name, "user.", 5) && name[5] && strncmp(name, "user.overlay.", 13));
+    char path[NAME_LIMIT + 1], link[40], value[1];
+    int at = plain ? reach(inode, path) : -1;
+    int pin = at < 0 ? -1 : openat(at, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (pin < 0) return false;
+    struct stat st;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", pin);
+    bool absent = !fstat(pin, &st) && is_same(self, inode, &st, true) && getxattr(link, name, value, 0) < 0 &&
+                  errno == ENODATA;
+    close(pin);
+    if (absent) lane_send(self, in->unique, ENODATA, 0);
+    return absent;
+}
+
 static bool answer_readlink(struct lane *self, const struct fuse_in_header *in) {
-    struct inode *inode = own(self, in->nodeid);
+    struct inode *inode = number_find(self, in->nodeid);
     char path[NAME_LIMIT + 1];
     int fd = inode && S_ISLNK(inode->mode) ? reach(inode, path) : -1;
     ssize_t size = fd < 0 ? -1 : readlinkat(fd, path, BODY(self), TARGET_MAX + 1);
@@ -127,7 +162,7 @@ static int open_data(struct lane *self, const struct inode *inode, struct stat *
     int pin = at < 0 ? -1 : openat(at, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (pin < 0) return -1;
     int fd = -1;
-    if (!fstat(pin, st) && is_same(inode, st, true) && st->st_blocks * 512 >= st->st_size) fd = reopen(pin);
+    if (!fstat(pin, st) && is_same(self, inode, st, true) && st->st_blocks * 512 >= st->st_size) fd = reopen(pin);
     close(pin);
     return fd;
 }
@@ -148,7 +183,7 @@ static void store(struct lane *self, struct inode *inode, const struct stat *st)
 
 static bool answer_open(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
     struct fuse_open_in open;
-    struct inode *inode = own(self, in->nodeid);
+    struct inode *inode = number_find(self, in->nodeid);
     if (!inode || size < sizeof open) return false;
     memcpy(&open, body, sizeof open);
     if ((open.flags & O_ACCMODE) != O_RDONLY || open.flags & O_TRUNC || inode->opens == UINT32_MAX) return false;
@@ -180,7 +215,7 @@ static bool answer_open(struct lane *self, const struct fuse_in_header *in, cons
 }
 
 static bool answer_release(struct lane *self, const struct fuse_in_header *in) {
-    struct inode *inode = own(self, in->nodeid);
+    struct inode *inode = number_find(self, in->nodeid);
     if (!inode || !inode->opens) return false;
     if (!--inode->opens) {
         close(inode->fd);
@@ -194,7 +229,7 @@ static bool answer_release(struct lane *self, const struct fuse_in_header *in) {
 
 static bool answer_read(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
     struct fuse_read_in read;
-    struct inode *inode = own(self, in->nodeid);
+    struct inode *inode = number_find(self, in->nodeid);
     if (!inode || inode->fd < 0 || size < sizeof read) return false;
     memcpy(&read, body, sizeof read);
     if (read.size > self->room - sizeof(struct fuse_out_header) || read.offset > INT64_MAX) return false;
@@ -212,7 +247,7 @@ static bool answer_read(struct lane *self, const struct fuse_in_header *in, cons
 
 static bool answer_forget(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
     struct fuse_forget_in forget;
-    struct inode *inode = own(self, in->nodeid);
+    struct inode *inode = number_find(self, in->nodeid);
     if (!inode || size < sizeof forget) return false;
     memcpy(&forget, body, sizeof forget);
     inode_forget(self, inode, forget.nlookup);
@@ -230,7 +265,7 @@ static bool answer_batch_forget(struct lane *self, struct fuse_in_header *in, ch
     for (size_t at = 0; at < batch.count; at++) {
         struct fuse_forget_one one;
         memcpy(&one, list + at * sizeof one, sizeof one);
-        struct inode *inode = own(self, one.nodeid);
+        struct inode *inode = number_find(self, one.nodeid);
         if (inode)
             inode_forget(self, inode, one.nlookup);
         else
@@ -243,19 +278,31 @@ static bool answer_batch_forget(struct lane *self, struct fuse_in_header *in, ch
     return !kept;
 }
 
-/* Note what the request of `size` bytes that is held tells of open directories. */
+/* Open a directory that is at hand; the handle says which, to whoever answers for it then. */
+static bool answer_opendir(struct lane *self, const struct fuse_in_header *in) {
+    const struct directory *directory = directory_find(self, in->nodeid);
+    if (!directory || !directory->live || in->nodeid & BY_NUMBER) return false;
+    struct fuse_open_out *out = (struct fuse_open_out *)BODY(self);
+    *out = (struct fuse_open_out){.fh = in->nodeid | BY_NUMBER, .open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE};
+    lane_send(self, in->unique, 0, sizeof *out);
+    return true;
+}
+
+static bool answer_releasedir(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
+    struct fuse_release_in release;
+    if (size < sizeof release) return false;
+    memcpy(&release, body, sizeof release);
+    if (release.fh != (in->nodeid | BY_NUMBER)) return false;
+    lane_send(self, in->unique, 0, 0);
+    return true;
+}
+
+/* Note an OPENDIR that is held for others: `size` bytes. */
 void note_for_others(struct lane *self, size_t size) {
-    const struct fuse_in_header *in = (const struct fuse_in_header *)self->in;
-    if (size < sizeof *in) return;
-    const void *body = in + 1;
-    size -= sizeof *in;
-    if (in->opcode == FUSE_OPENDIR) {
-        self->pending[(in->unique >> 1) & (PENDING - 1)] = (struct pending){in->unique, in->nodeid};
-    } else if (in->opcode == FUSE_RELEASEDIR && size >= sizeof(struct fuse_release_in)) {
-        struct fuse_release_in release;
-        memcpy(&release, body, sizeof release);
-        handle_drop(self, release.fh);
-    }
+    struct fuse_in_header in;
+    if (size < sizeof in) return;
+    memcpy(&in, self->in, sizeof in);
+    if (in.opcode == FUSE_OPENDIR) self->pending[(in.unique >> 1) & (PENDING - 1)] = in.unique;
 }
 
 /* Answer the request of `size` bytes that was read; false, with what is left of it to be held, if it is for others. */
@@ -270,10 +317,13 @@ bool lane_answer(struct lane *self, size_t size) {
     case FUSE_LOOKUP: done = answer_lookup(self, in, body, size); break;
     case FUSE_FORGET: done = answer_forget(self, in, body, size); break;
     case FUSE_GETATTR: done = answer_getattr(self, in); break;
+    case FUSE_GETXATTR: done = answer_getxattr(self, in, body, size); break;
     case FUSE_READLINK: done = answer_readlink(self, in); break;
     case FUSE_OPEN: done = answer_open(self, in, body, size); break;
     case FUSE_READ: done = answer_read(self, in, body, size); break;
     case FUSE_RELEASE: done = answer_release(self, in); break;
+    case FUSE_OPENDIR: done = answer_opendir(self, in); break;
+    case FUSE_RELEASEDIR: done = answer_releasedir(self, in, body, size); break;
     case FUSE_READDIR: done = answer_readdir(self, in, size, false); break;
     case FUSE_READDIRPLUS: done = answer_readdir(self, in, size, true); break;
     case FUSE_BATCH_FORGET: done = answer_batch_forget(self, in, body, &size); break;

@@ -8,7 +8,8 @@ enum lane_event {
     LANE_OTHER = 2,   /* `other` is readable, or, with a `job`, a request waits that is for nobody here */
     LANE_JOB = 3,     /* `job` is readable, and nothing else is */
     LANE_SLOW = 4,    /* answers wait for a disk: lane_slow says where */
-    LANE_RAW = 5      /* a request is here that libfuse does not serve: lane_raw takes it */
+    LANE_RAW = 5,     /* a request is here that libfuse does not serve: lane_raw takes it */
+    LANE_WRITE = 6    /* a WRITE is here: answer it by lane_written, or wait again, which puts it on the pair */
 };
 
 /* An inode that the lane has answered for, on its way to somebody else. `fd` is -1 unless `opens` is above 0. */
@@ -20,6 +21,13 @@ typedef struct {
     char name[255];
 } lane_taken;
 
+/* A WRITE: `size` bytes at `offset` of what `fh` stands for. */
+typedef struct {
+    uint64_t fh, offset;
+    uint32_t size;
+    const char *data; /* good until the next call */
+} lane_write;
+
 /* Return a lane between `device` and `pair`, both non-blocking and the caller's; NULL without memory. `room` [bytes] is
  * that of the largest message; the kernel may keep answers for `seconds` and `nanoseconds`; `files` are open at most. */
 lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t nanoseconds, uint32_t files);
@@ -28,6 +36,10 @@ void lane_close(lane *self);
 /* Answer requests until one is for somebody else, or `other` or `job` (-1: none) is readable, or `milliseconds` are over
  * (-1: never). With `spin` it looks for a moment before it sleeps, while requests come close together. */
 int lane_wait(lane *self, int other, int job, int milliseconds, int spin);
+/* Say what is to be written, after LANE_WRITE; 0 when there is nothing. */
+int lane_writing(lane *self, lane_write *write);
+/* Answer it: an errno or 0, and how many bytes were written. */
+void lane_written(lane *self, int error, uint32_t size);
 /* Give the kernel what was answered on the pair. */
 int lane_relay(lane *self);
 /* Take a request that was read before, and that is for others. */
@@ -36,6 +48,8 @@ int lane_hold(lane *self, const char *message, size_t size);
 void lane_set_raw(uint64_t opcodes);
 /* Take the request that LANE_RAW told of: its size, and where it is until the next wait; 0 for none. */
 size_t lane_raw(lane *self, const char **message);
+/* How many requests were put on the pair and are not answered. */
+uint32_t lane_outstanding(const lane *self);
 /* How many requests there were. */
 uint64_t lane_met(const lane *self);
 
@@ -48,6 +62,9 @@ int lane_rank(lane *self, uint64_t device, uint32_t rank);
 enum lane_place { LANE_ASK = 0x7fffffff, LANE_GONE = 0x7ffffffe, LANE_DIRECTORY = 0x40000000 };
 int lane_directory(lane *self, uint64_t directory, uint64_t parent, const char *names, size_t size,
                    const uint32_t *places, uint32_t count, const int *shares, uint32_t shares_count);
+/* Say whose attributes a directory shows: those of a share, with one link unless the share is `single`, while its mode
+ * and owner are these. */
+void lane_top(lane *self, uint64_t directory, uint32_t share, int single, uint32_t mode, uint32_t uid, uint32_t gid);
 /* Forget a directory's names; what the kernel knows of them is answered by others from now on. */
 void lane_drop(lane *self, uint64_t directory);
 /* The descriptor of a share of a directory; -1 while it has none. */
@@ -63,6 +80,8 @@ int lane_claim(lane *self, uint64_t number);
 void lane_disclaim(lane *self, uint64_t number);
 /* Hand over what the lane knows of a number: 1, or 0 for nothing. The descriptor is the caller's. */
 int lane_take(lane *self, uint64_t number, lane_taken *taken);
+/* Take over what others have answered for, and nobody claims or has open; 0 where it is nothing for the lane. */
+int lane_give(lane *self, const lane_taken *given);
 /* How many numbers the lane answers for in a directory. Once asked, it notes when there is none left. */
 uint32_t lane_children(lane *self, uint64_t directory);
 /* Return a directory whose files were waited for, and the position in it of those that are asked for next; 0 for none. */

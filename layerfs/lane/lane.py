@@ -5,6 +5,7 @@ All calls are for one thread. Numbers are FUSE node ids; 0 is none.
 
 import errno
 import os
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +41,7 @@ class Lane:
         if self._lane == ffi.NULL:
             raise MemoryError
         self._taken: Any = ffi.new("lane_taken *")
+        self._write: Any = ffi.new("lane_write *")
         self._position: Any = ffi.new("uint32_t *")
         self.closing: Callable[[], None] | None = None  # called before all is given back
 
@@ -56,12 +58,17 @@ class Lane:
         """How many requests there were."""
         return int(lib.lane_met(self._lane))
 
+    @property
+    def outstanding(self) -> int:
+        """How many requests were put on the pair and are not answered."""
+        return int(lib.lane_outstanding(self._lane))
+
     def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> int:
         """Answer until there is something to do: 1, a request is on the pair; 2, `other` is readable; 3, `job` is.
 
         4 says that answers wait for a disk (`slow` says where), 5 that a request is here that libfuse does not serve
-        (`raw` takes it), 0 that the time is over. -1 stands for no descriptor, and for no end. With a `job`, 2 also
-        says that a request waits. Raises ENODEV when the mount is gone.
+        (`raw` takes it), 6 that a WRITE is here (`writing`), 0 that the time is over. -1 stands for no descriptor, and
+        for no end. With a `job`, 2 also says that a request waits. Raises ENODEV when the mount is gone.
         """
         event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
         if event < 0:
@@ -77,6 +84,20 @@ class Lane:
         message = ffi.new("const char **")
         size = lib.lane_raw(self._lane, message)
         return bytes(ffi.buffer(message[0], size))
+
+    def writing(self) -> tuple[int, int, memoryview]:
+        """Return the handle, the offset and the data of a WRITE; the data are good until the next call.
+
+        Answer it by `written`; if not, the next wait puts it on the pair.
+        """
+        write = self._write
+        if not lib.lane_writing(self._lane, write):
+            raise _error(-errno.EINVAL)
+        return int(write.fh), int(write.offset), memoryview(ffi.buffer(write.data, write.size))
+
+    def written(self, error: int, size: int) -> None:
+        """Answer a WRITE: with an errno, or 0 and how many bytes were written."""
+        lib.lane_written(self._lane, error, size)
 
     def relay(self) -> None:
         """Give the kernel the answers that are on the pair."""
@@ -103,11 +124,18 @@ class Lane:
         text = b"\0".join(names) + b"\0" if names else b""
         return bool(
             lib.lane_directory(
-                self._lane, number, parent, text, len(text), ffi.new("uint32_t[]", places), len(places),
-                ffi.new("int[]", shares), len(shares),
+                self._lane, number, parent, text, len(text), ffi.from_buffer("uint32_t[]", array("I", places)),
+                len(places), ffi.new("int[]", shares), len(shares),
             )
             == 0
         )  # fmt: skip
+
+    def top(self, number: int, index: int, *, single: bool, mode: int, uid: int, gid: int) -> None:
+        """Say that a directory shows the attributes of a share, while its mode and owner are these.
+
+        It shows one link unless the share is `single`.
+        """
+        lib.lane_top(self._lane, number, index, single, mode, uid, gid)
 
     def drop(self, number: int) -> None:
         """Forget the names of a directory."""
@@ -143,6 +171,15 @@ class Lane:
             taken.parent, name, taken.lookups, taken.device, taken.number, taken.mode, taken.uid, taken.gid,
             taken.opens, taken.fd, bool(taken.stored),
         )  # fmt: skip
+
+    def give(self, given: Taken) -> bool:
+        """Hand back what was taken over, by now neither claimed nor open; False if it is nothing for the lane."""
+        told = ffi.new("lane_taken *")
+        told.parent, told.lookups, told.device, told.number = given.parent, given.lookups, given.device, given.number
+        told.mode, told.uid, told.gid, told.stored = given.mode, given.uid, given.gid, given.stored
+        told.size = len(given.name)
+        ffi.memmove(told.name, given.name, told.size)
+        return bool(lib.lane_give(self._lane, told))
 
     def children(self, number: int) -> int:
         """Return how many numbers of a directory the lane answers for; `emptied` tells when they are gone."""

@@ -4,6 +4,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/xattr.h>
 
 #define HEAD sizeof(struct fuse_entry_out)
 
@@ -18,10 +20,28 @@ bool lane_own(struct lane *self, const struct stat *st, uint64_t *ino) {
     return false;
 }
 
-/* Tell whether a file shows no more than its stat: it has one name, and what stands for a device is empty. */
-bool lane_plain(struct lane *self, const struct stat *st, uint64_t *ino) {
-    bool regular = S_ISREG(st->st_mode) && st->st_size > 0;
-    return (regular || S_ISLNK(st->st_mode)) && st->st_nlink == 1 && lane_own(self, st, ino);
+/* Return the filesystem of an object with such a number in `device`; false if there is none. */
+bool lane_device(const struct lane *self, uint64_t ino, uint64_t *device) {
+    for (uint32_t at = 0; at < self->devices_count; at++) {
+        if (self->devices[at].rank != ino >> NUMBER_BITS) continue;
+        *device = self->devices[at].device;
+        return true;
+    }
+    return false;
+}
+
+/* Tell whether a name has no extended attributes: then an empty file stands for nothing else. */
+static bool is_bare(int fd, const char *name) {
+    char path[32 + NAME_LIMIT + 1];
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", fd, name);
+    ssize_t size = llistxattr(path, NULL, 0);
+    return !size || (size < 0 && errno == EOPNOTSUPP);
+}
+
+/* Tell whether a file shows no more than its stat: it has one name, and does not stand for a device. */
+bool lane_plain(struct lane *self, int fd, const char *name, const struct stat *st, uint64_t *ino) {
+    if ((!S_ISREG(st->st_mode) && !S_ISLNK(st->st_mode)) || st->st_nlink != 1 || !lane_own(self, st, ino)) return false;
+    return st->st_size || is_bare(fd, name);
 }
 
 void fill_attributes(struct fuse_attr *attr, uint64_t ino, const struct stat *st) {
@@ -47,7 +67,7 @@ void fill_entry(const struct lane *self, struct fuse_entry_out *entry, uint64_t 
 struct inode *inode_shown(struct lane *self, struct directory *directory, uint32_t name, uint64_t ino,
                           const struct stat *st) {
     struct inode *inode = number_find(self, ino);
-    if (inode && (!inode->directory || inode->directory != directory || inode->name != name)) return NULL;
+    if (inode && (inode->directory != directory || inode->name != name || inode->lookups == UINT32_MAX)) return NULL;
     if (!inode) {
         inode = number_add(self, ino);
         if (!inode) return NULL;
@@ -55,27 +75,11 @@ struct inode *inode_shown(struct lane *self, struct directory *directory, uint32
         inode->name = name;
         directory->children++;
     }
-    inode->device = st->st_dev;
-    inode->number = st->st_ino;
-    inode->mode = st->st_mode;
+    inode->mode = (uint16_t)st->st_mode;
     inode->uid = st->st_uid;
     inode->gid = st->st_gid;
     inode->lookups++;
     return inode;
-}
-
-void handle_note(struct lane *self, uint64_t fh, uint64_t number) {
-    struct directory *directory = directory_find(self, number);
-    struct handle *handle = &self->handles[fh & (HANDLES - 1)];
-    if (directory && directory->listed)
-        *handle = (struct handle){fh, number, directory->serial};
-    else if (handle->fh == fh)
-        *handle = (struct handle){0};
-}
-
-void handle_drop(struct lane *self, uint64_t fh) {
-    struct handle *handle = &self->handles[fh & (HANDLES - 1)];
-    if (handle->fh == fh) *handle = (struct handle){0};
 }
 
 static size_t dirent_put(char *at, uint64_t ino, uint64_t next, const char *name, size_t size, uint32_t mode) {
@@ -100,7 +104,8 @@ static int64_t listed_put(struct lane *self, struct directory *directory, uint32
     struct stat st;
     uint64_t ino;
     if (fd < 0 || fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW)) return -1;
-    if (is_directory ? !S_ISDIR(st.st_mode) || !lane_own(self, &st, &ino) : !lane_plain(self, &st, &ino)) return -1;
+    if (is_directory ? !S_ISDIR(st.st_mode) || !lane_own(self, &st, &ino) : !lane_plain(self, fd, path, &st, &ino))
+        return -1;
     size_t head = 0;
     if (plus) {
         head = HEAD;
@@ -119,7 +124,7 @@ static void uncount(struct lane *self, const char *from, size_t size) {
         memcpy(&entry, from + at, HEAD);
         memcpy(&dirent, from + at + HEAD, FUSE_NAME_OFFSET);
         struct inode *inode = entry.nodeid ? number_find(self, entry.nodeid) : NULL;
-        if (inode && inode->directory) inode_forget(self, inode, 1);
+        if (inode) inode_forget(self, inode, 1);
         at += HEAD + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + dirent.namelen);
     }
 }
@@ -129,10 +134,7 @@ bool answer_readdir(struct lane *self, const struct fuse_in_header *in, size_t s
     if (size < sizeof read) return false;
     memcpy(&read, in + 1, sizeof read);
     struct directory *directory = directory_find(self, in->nodeid);
-    const struct handle *handle = &self->handles[read.fh & (HANDLES - 1)];
-    if (!directory || !directory->listed || handle->fh != read.fh || handle->directory != in->nodeid ||
-        handle->serial != directory->serial || read.offset > (uint64_t)directory->base + 2)
-        return false;
+    if (!directory || !directory->listed || read.offset > (uint64_t)directory->base + 2) return false;
     size_t room = read.size < self->room - sizeof(struct fuse_out_header) ? read.size
                                                                          : self->room - sizeof(struct fuse_out_header);
     char *body = BODY(self);

@@ -12,7 +12,8 @@
 
 #define SPIN 50000           /* ns; whoever was just answered asks again within this, or has something else to do */
 #define BRISK (2 * SPIN)     /* ns between two requests up to which spinning pays */
-#define TURN 32              /* requests between two looks at what else there is */
+#define PACE_MAX 16          /* guessed */
+#define TURN 8               /* requests between two looks at what else there is */
 
 int64_t lane_now(void) {
     struct timespec time;
@@ -46,20 +47,20 @@ static void note_switches(lane *self) {
 }
 
 uint64_t lane_met(const lane *self) { return self->met; }
+uint32_t lane_outstanding(const lane *self) { return self->outstanding; }
 
-/* Note what an OPENDIR that others answered is answered with, and have the kernel keep the listing. */
+/* Have the kernel keep the listing where others have answered an OPENDIR. */
 static void note_answer(lane *self, char *answer, size_t size) {
     struct fuse_out_header head;
     struct fuse_open_out open;
     memcpy(&head, answer, sizeof head);
-    struct pending *pending = &self->pending[(head.unique >> 1) & (PENDING - 1)];
-    if (!head.unique || pending->unique != head.unique) return;
-    pending->unique = 0;
+    uint64_t *pending = &self->pending[(head.unique >> 1) & (PENDING - 1)];
+    if (!head.unique || *pending != head.unique) return;
+    *pending = 0;
     if (head.error || size != sizeof head + sizeof open) return;
     memcpy(&open, answer + sizeof head, sizeof open);
     open.open_flags |= FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
     memcpy(answer + sizeof head, &open, sizeof open);
-    handle_note(self, open.fh, pending->directory);
 }
 
 int lane_relay(lane *self) {
@@ -77,8 +78,9 @@ int lane_relay(lane *self) {
         if (head.unique && !(head.unique & 1) && self->outstanding) self->outstanding--;
         bool whole = head.len == (size_t)size && (size_t)size <= self->room;
         if (whole) note_answer(self, self->out, (size_t)size);
-        if (whole && (write(self->device, self->out, (size_t)size) >= 0 || errno == ENOENT || errno == ENODEV)) continue;
-        lane_send(self, head.unique, EIO, 0);
+        bool given = whole && (write(self->device, self->out, (size_t)size) >= 0 || errno == ENOENT || errno == ENODEV);
+        if (!given) lane_send(self, head.unique, EIO, 0);
+        self->last = lane_now();
     }
     return 0;
 }
@@ -108,10 +110,12 @@ static int put_on_pair(lane *self, const char *message, size_t size) {
     do sent = send(self->pair, message, size, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     if (sent < 0) return -errno;
-    self->passed = true;
     if (size >= sizeof in) {
         memcpy(&in, message, sizeof in);
-        if (is_answered(in.opcode)) self->outstanding++;
+        if (is_answered(in.opcode))
+            self->outstanding++;
+        else
+            self->passed = true;
     }
     return 0;
 }
@@ -122,6 +126,30 @@ int lane_hold(lane *self, const char *message, size_t size) {
     self->held = size;
     note_for_others(self, size);
     return 0;
+}
+
+int lane_writing(lane *self, lane_write *write) {
+    struct fuse_in_header in;
+    struct fuse_write_in body;
+    if (self->held < sizeof in + sizeof body) return 0;
+    memcpy(&in, self->in, sizeof in);
+    memcpy(&body, self->in + sizeof in, sizeof body);
+    if (in.opcode != FUSE_WRITE || body.size != self->held - sizeof in - sizeof body) return 0;
+    *write = (lane_write){.fh = body.fh, .offset = body.offset, .size = body.size,
+                          .data = self->in + sizeof in + sizeof body};
+    return 1;
+}
+
+void lane_written(lane *self, int error, uint32_t size) {
+    lane_write write;
+    struct fuse_in_header in;
+    if (!lane_writing(self, &write)) return;
+    memcpy(&in, self->in, sizeof in);
+    self->held = 0;
+    struct fuse_write_out out = {.size = size};
+    memcpy(BODY(self), &out, sizeof out);
+    lane_send(self, in.unique, error, error ? 0 : sizeof out);
+    self->last = lane_now();
 }
 
 /* Put what is held on the pair, unless it is a raw one, which stays. One that does not fit fails: 0, nothing to read. */
@@ -150,11 +178,26 @@ size_t lane_raw(lane *self, const char **message) {
     return size;
 }
 
-/* Return what is readable beside the device: LANE_OTHER, LANE_JOB or 0. Waits up to `milliseconds`, for the device, too. */
-static int look(const lane *self, int other, int job, int milliseconds) {
-    struct pollfd fds[3] = {{other, POLLIN, 0}, {job, POLLIN, 0}, {milliseconds ? self->device : -1, POLLIN, 0}};
-    if (poll(fds, 3, milliseconds) <= 0) return 0;
+/* Return what is readable beside the device: LANE_OTHER, LANE_JOB or 0. Waits up to `milliseconds`, for the device and
+ * for late answers, too. */
+static int look(lane *self, int other, int job, int milliseconds) {
+    int device = milliseconds ? self->device : -1;
+    struct pollfd fds[4] = {{other, POLLIN, 0}, {job, POLLIN, 0}, {self->pair, POLLIN, 0}, {device, POLLIN, 0}};
+    if (poll(fds, 4, milliseconds) <= 0) return 0;
+    if (fds[2].revents) {
+        self->passed = true;
+        int error = lane_relay(self);
+        if (error) return error;
+    }
     return fds[0].revents ? LANE_OTHER : fds[1].revents ? LANE_JOB : 0;
+}
+
+/* Note whether it paid, or would have paid, to look for a request instead of sleeping. One vain look costs as much as
+ * is won by several others: on a busy machine the client needs the processor that a looking server keeps. */
+static void note_pace(lane *self, bool pays) {
+    self->pace += pays ? 1 : -4;
+    if (self->pace > PACE_MAX) self->pace = PACE_MAX;
+    if (self->pace < -PACE_MAX) self->pace = -PACE_MAX;
 }
 
 /* Read one request into `in`: its size, 0 if there is none, or -errno. */
@@ -179,27 +222,31 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
     note_switches(self);
     if (self->held) return job >= 0 ? LANE_OTHER : pass_held(self);
     int64_t end = milliseconds < 0 ? -1 : lane_now() + milliseconds * 1000000ll, begin = lane_now();
-    for (uint32_t turn = 1;; turn++) {
-        if (turn % TURN == 0) {
+    for (bool some = false;; some = true) {
+        if (++self->turn % TURN == 0) { /* over all waits: a request for others ends one, and the next is there already */
             if ((event = look(self, other, job, 0))) return event;
-            if (end >= 0 && lane_now() >= end) return 0;
+            if (some && end >= 0 && lane_now() >= end) return 0;
         }
         ssize_t size = take(self);
         if (size < 0) return (int)size;
         if (size) {
             self->met++;
             int64_t met = lane_now();
-            self->brisk = spin && met - self->last < BRISK;
+            if (self->looked || met - self->last < BRISK) note_pace(self, true);
             bool done = lane_answer(self, (size_t)size);
             self->last = begin = done ? lane_now() : met;
             if (done && self->slow && job < 0) return LANE_SLOW;
             if (done) continue;
             if (job >= 0) return LANE_OTHER;
+            lane_write write;
+            if (lane_writing(self, &write)) return LANE_WRITE;
             if ((event = pass_held(self))) return event;
             continue;
         }
-        if (self->brisk && lane_now() - begin < SPIN) continue;
-        self->brisk = false;
+        self->looked = spin && self->pace > 0;
+        if (self->looked && lane_now() - begin < SPIN) continue;
+        if (self->looked) note_pace(self, false);
+        self->looked = false;
         int rest = left(end);
         event = look(self, other, job, rest);
         note_switches(self);

@@ -19,14 +19,15 @@
 #define NAMES_MAX (4u << 20)   /* names in all directories */
 #define EXTRA_MIN 1024u        /* names that a directory may gain, or as many as it had */
 #define NAME_LIMIT 255u
-#define HANDLES 4096u          /* open directories that are known; a power of two */
-#define PENDING 1024u          /* OPENDIRs that are under way; a power of two */
+#define PENDING 1024u          /* OPENDIRs that others answer, under way; a power of two */
+#define BY_NUMBER (1ull << 63) /* in a directory's handle: the rest is its number (fuse/listings.py knows that) */
 #define DEVICES 64u            /* filesystems */
 #define RANKS 4096u
 #define PROBE 6u               /* files of a directory that were waited for, which tells that the others will be */
 #define COLD 40000             /* ns; what takes longer, and sleeps, has waited for a disk */
 #define DECLINED 64u           /* opens in a directory that others answer, who look ahead, after one that waited */
 #define NUMBER_BITS 49         /* of an inode number below the filesystem's rank */
+#define TOP_NONE UINT32_MAX
 #define FIRST_NUMBER 2u
 
 struct name {
@@ -43,37 +44,34 @@ struct directory {
     int *shares; /* descriptors, -1 where one is closed */
     uint32_t shares_count;
     uint32_t children; /* numbers that the lane answers for */
-    uint32_t serial;   /* tells it from others that had its number */
+    uint32_t top, mode, uid, gid; /* the share whose attributes are shown, or TOP_NONE, and what it must have then */
+    bool single;       /* nothing is merged: the links are counted */
     uint32_t waits, declined; /* files that were waited for; opens that others are to answer */
     bool live, listed, watched;
 };
 
-struct inode { /* of the lane, or claimed by others: then directory is NULL */
-    uint64_t ino, lookups;
+struct inode { /* one that the lane answers for; its device and inode are in its number */
+    uint64_t ino;
     struct directory *directory;
-    uint64_t device, number;
-    uint32_t name, opens, mode, uid, gid, claims;
+    uint32_t name, lookups, opens, uid, gid;
     int fd;
+    uint16_t mode;
     bool stored;
 };
 
-struct numbers { /* open addressing; an entry moves when another is removed */
-    struct inode *entries;
-    uint32_t count, mask;
+struct claim { /* a number that others answer for */
+    uint64_t ino;
+    uint32_t count;
+};
+
+struct table { /* entries of `size` bytes that begin with a number; open addressing: one moves when another is removed */
+    char *entries;
+    uint32_t size, count, mask;
 };
 
 struct directories {
     struct directory **entries;
     uint32_t count, mask;
-};
-
-struct handle {
-    uint64_t fh, directory;
-    uint32_t serial;
-};
-
-struct pending {
-    uint64_t unique, directory;
 };
 
 struct lane {
@@ -84,21 +82,21 @@ struct lane {
     uint64_t met, seconds;
     uint32_t nanoseconds, outstanding;
     int64_t last; /* ns; when the last request was met */
-    bool brisk;
-    bool passed; /* something was put on the pair since it was found empty */
+    bool passed; /* something was put on the pair that may be answered, or not */
+    uint32_t turn;
+    int32_t pace; /* above 0, requests follow each other so closely that it pays to look for the next one */
+    bool looked;  /* for the request that is awaited */
     int64_t switches; /* of this thread, on its own account */
     uint64_t slow;    /* a directory, to be told of */
     uint32_t slow_position;
     uint64_t seed;
-    struct numbers numbers;
+    struct table numbers, claims;
     struct directories directories;
     uint32_t names; /* of all directories */
-    uint32_t serial;
     uint32_t files, files_max;
     struct { uint64_t device; uint32_t rank; } devices[DEVICES];
     uint32_t devices_count;
-    struct handle handles[HANDLES];
-    struct pending pending[PENDING];
+    uint64_t pending[PENDING];
     uint64_t *emptied;
     uint32_t emptied_count, emptied_room;
 };
@@ -110,6 +108,8 @@ static inline uint64_t mix(uint64_t value) {
     value *= 0xbf58476d1ce4e5b9u;
     return value ^ value >> 32;
 }
+
+static inline uint64_t number_in(uint64_t ino) { return ino & ((1ull << NUMBER_BITS) - 1); }
 
 /* loop.c */
 int64_t lane_now(void);
@@ -131,14 +131,13 @@ void note_for_others(struct lane *self, size_t size);
 bool lane_send(struct lane *self, uint64_t unique, int error, size_t size);
 /* list.c */
 bool answer_readdir(struct lane *self, const struct fuse_in_header *in, size_t size, bool plus);
-bool lane_plain(struct lane *self, const struct stat *st, uint64_t *ino);
+bool lane_plain(struct lane *self, int fd, const char *name, const struct stat *st, uint64_t *ino);
 bool lane_own(struct lane *self, const struct stat *st, uint64_t *ino);
+bool lane_device(const struct lane *self, uint64_t ino, uint64_t *device);
 void fill_attributes(struct fuse_attr *attr, uint64_t ino, const struct stat *st);
 void fill_entry(const struct lane *self, struct fuse_entry_out *entry, uint64_t ino, const struct stat *st);
 struct inode *inode_shown(struct lane *self, struct directory *directory, uint32_t name, uint64_t ino,
                           const struct stat *st);
-void handle_note(struct lane *self, uint64_t fh, uint64_t directory);
-void handle_drop(struct lane *self, uint64_t fh);
 
 #define BODY(self) ((self)->out + sizeof(struct fuse_out_header))
 #endif

@@ -6,83 +6,107 @@
 
 /* Numbers */
 
-static uint32_t number_at(const struct lane *self, uint64_t ino) {
-    return (uint32_t)mix(ino ^ self->seed) & self->numbers.mask;
+static inline uint64_t key_of(const char *entry) {
+    uint64_t key;
+    memcpy(&key, entry, sizeof key);
+    return key;
 }
 
-struct inode *number_find(struct lane *self, uint64_t ino) {
-    struct numbers *table = &self->numbers;
+static inline char *entry_at(const struct table *table, uint32_t at) {
+    return table->entries + (size_t)at * table->size;
+}
+
+static uint32_t home_of(const struct lane *self, const struct table *table, uint64_t ino) {
+    return (uint32_t)mix(ino ^ self->seed) & table->mask;
+}
+
+static void *entry_find(const struct lane *self, const struct table *table, uint64_t ino) {
     if (!table->entries || !ino) return NULL;
-    for (uint32_t at = number_at(self, ino); table->entries[at].ino; at = (at + 1) & table->mask)
-        if (table->entries[at].ino == ino) return &table->entries[at];
-    return NULL;
+    for (uint32_t at = home_of(self, table, ino);; at = (at + 1) & table->mask) {
+        char *entry = entry_at(table, at);
+        if (key_of(entry) == ino) return entry;
+        if (!key_of(entry)) return NULL;
+    }
 }
 
-static int numbers_resize(struct lane *self, uint32_t room) {
-    struct numbers old = self->numbers;
-    struct inode *entries = calloc(room, sizeof *entries);
+static int table_resize(const struct lane *self, struct table *table, uint64_t room) {
+    struct table old = *table;
+    char *entries = room <= 1u << 31 ? calloc(room, table->size) : NULL;
     if (!entries) return -ENOMEM;
-    self->numbers.entries = entries;
-    self->numbers.mask = room - 1;
+    table->entries = entries;
+    table->mask = (uint32_t)room - 1;
     for (uint32_t from = 0; old.entries && from <= old.mask; from++) {
-        if (!old.entries[from].ino) continue;
-        uint32_t at = number_at(self, old.entries[from].ino);
-        while (entries[at].ino) at = (at + 1) & self->numbers.mask;
-        entries[at] = old.entries[from];
+        uint64_t ino = key_of(entry_at(&old, from));
+        if (!ino) continue;
+        uint32_t at = home_of(self, table, ino);
+        while (key_of(entry_at(table, at))) at = (at + 1) & table->mask;
+        memcpy(entry_at(table, at), entry_at(&old, from), table->size);
     }
     free(old.entries);
     return 0;
 }
 
-/* Return the entry of a number, a new one if there is none; NULL without memory. Other entries may have moved. */
-struct inode *number_add(struct lane *self, uint64_t ino) {
-    struct inode *found = number_find(self, ino);
-    struct numbers *table = &self->numbers;
+/* Return the entry of a number, an empty one if there is none; NULL without memory. Other entries may have moved. */
+static void *entry_add(const struct lane *self, struct table *table, size_t size, uint64_t ino) {
+    void *found = entry_find(self, table, ino);
     if (found || !ino) return found;
-    if (!table->entries || table->count >= table->mask - table->mask / 4) {
-        uint64_t room = table->entries ? ((uint64_t)table->mask + 1) * 2 : 256;
-        if (room > 1u << 31 || numbers_resize(self, (uint32_t)room)) return NULL;
+    table->size = (uint32_t)size;
+    if (!table->entries || table->count >= table->mask - table->mask / 8) {
+        if (table_resize(self, table, table->entries ? ((uint64_t)table->mask + 1) * 2 : 256)) return NULL;
     }
-    uint32_t at = number_at(self, ino);
-    while (table->entries[at].ino) at = (at + 1) & table->mask;
-    table->entries[at] = (struct inode){.ino = ino, .fd = -1};
+    uint32_t at = home_of(self, table, ino);
+    while (key_of(entry_at(table, at))) at = (at + 1) & table->mask;
+    memcpy(entry_at(table, at), &ino, sizeof ino);
     table->count++;
-    return &table->entries[at];
+    return entry_at(table, at);
 }
 
-void number_remove(struct lane *self, struct inode *inode) {
-    struct numbers *table = &self->numbers;
-    uint32_t hole = (uint32_t)(inode - table->entries), at = hole;
+static void entry_remove(const struct lane *self, struct table *table, const void *entry) {
+    uint32_t hole = (uint32_t)(((const char *)entry - table->entries) / table->size), at = hole;
     for (;;) { /* what follows moves up, as far as it may: no entry may have a hole before it */
         at = (at + 1) & table->mask;
-        if (!table->entries[at].ino) break;
-        uint32_t home = number_at(self, table->entries[at].ino);
-        if (((at - home) & table->mask) >= ((at - hole) & table->mask)) {
-            table->entries[hole] = table->entries[at];
+        uint64_t ino = key_of(entry_at(table, at));
+        if (!ino) break;
+        if (((at - home_of(self, table, ino)) & table->mask) >= ((at - hole) & table->mask)) {
+            memcpy(entry_at(table, hole), entry_at(table, at), table->size);
             hole = at;
         }
     }
-    table->entries[hole] = (struct inode){0};
+    memset(entry_at(table, hole), 0, table->size);
     table->count--;
-    if (table->mask >= 1u << 14 && table->count < table->mask / 8) numbers_resize(self, (table->mask + 1) / 2);
+    if (table->mask >= 1u << 14 && table->count < table->mask / 8)
+        table_resize(self, table, ((uint64_t)table->mask + 1) / 2);
 }
 
+struct inode *number_find(struct lane *self, uint64_t ino) { return entry_find(self, &self->numbers, ino); }
+
+/* Return the entry of a number, a new one if there is none; NULL without memory, or if others answer for it. */
+struct inode *number_add(struct lane *self, uint64_t ino) {
+    if (entry_find(self, &self->claims, ino)) return NULL;
+    uint32_t count = self->numbers.count;
+    struct inode *inode = entry_add(self, &self->numbers, sizeof *inode, ino);
+    if (inode && self->numbers.count != count) inode->fd = -1;
+    return inode;
+}
+
+void number_remove(struct lane *self, struct inode *inode) { entry_remove(self, &self->numbers, inode); }
+
 int lane_claim(lane *self, uint64_t number) {
-    struct inode *inode = number_add(self, number);
-    if (!inode) return -ENOMEM;
-    if (inode->directory) return -EEXIST; /* it was not taken before */
-    inode->claims++;
+    if (number_find(self, number)) return -EEXIST; /* it was not taken before */
+    struct claim *claim = entry_add(self, &self->claims, sizeof *claim, number);
+    if (!claim) return -ENOMEM;
+    claim->count++;
     return 0;
 }
 
 void lane_disclaim(lane *self, uint64_t number) {
-    struct inode *inode = number_find(self, number);
-    if (inode && !inode->directory && inode->claims && !--inode->claims) number_remove(self, inode);
+    struct claim *claim = entry_find(self, &self->claims, number);
+    if (claim && claim->count && !--claim->count) entry_remove(self, &self->claims, claim);
 }
 
 /* Take back lookups; the entry goes with the last, unless somebody has the file open. */
 void inode_forget(struct lane *self, struct inode *inode, uint64_t count) {
-    inode->lookups = count < inode->lookups ? inode->lookups - count : 0;
+    inode->lookups = count < inode->lookups ? inode->lookups - (uint32_t)count : 0;
     if (inode->lookups || inode->opens) return;
     struct directory *directory = inode->directory;
     number_remove(self, inode);
@@ -91,11 +115,12 @@ void inode_forget(struct lane *self, struct inode *inode, uint64_t count) {
 
 int lane_take(lane *self, uint64_t number, lane_taken *taken) {
     struct inode *inode = number_find(self, number);
-    if (!inode || !inode->directory) return 0;
+    uint64_t device;
+    if (!inode || !lane_device(self, number, &device)) return 0;
     struct directory *directory = inode->directory;
     const char *name = directory->text + directory->names[inode->name].at;
     *taken = (lane_taken){
-        .parent = directory->ino, .lookups = inode->lookups, .device = inode->device, .number = inode->number,
+        .parent = directory->ino, .lookups = inode->lookups, .device = device, .number = number_in(number),
         .mode = inode->mode, .uid = inode->uid, .gid = inode->gid, .opens = inode->opens, .fd = inode->fd,
         .stored = inode->stored, .size = (uint8_t)name[0],
     };
@@ -103,6 +128,22 @@ int lane_take(lane *self, uint64_t number, lane_taken *taken) {
     if (inode->fd >= 0) self->files--;
     number_remove(self, inode);
     child_gone(self, directory);
+    return 1;
+}
+
+int lane_give(lane *self, const lane_taken *given) {
+    struct directory *directory = directory_find(self, given->parent);
+    struct stat st = {.st_dev = given->device, .st_ino = given->number, .st_mode = given->mode, .st_uid = given->uid,
+                      .st_gid = given->gid};
+    uint64_t ino;
+    if (!directory || !directory->live || !given->lookups || given->lookups >= UINT32_MAX) return 0;
+    int64_t name = name_find(self, directory, given->name, given->size);
+    if (name < 0 || directory->names[name].place >= directory->shares_count) return 0;
+    if (!lane_own(self, &st, &ino) || number_find(self, ino)) return 0;
+    struct inode *inode = inode_shown(self, directory, (uint32_t)name, ino, &st);
+    if (!inode) return 0;
+    inode->lookups = (uint32_t)given->lookups;
+    inode->stored = given->stored;
     return 1;
 }
 
@@ -237,7 +278,7 @@ int lane_directory(lane *self, uint64_t number, uint64_t parent, const char *nam
     struct directory *directory = calloc(1, sizeof *directory);
     if (!directory) return -ENOMEM;
     *directory = (struct directory){.ino = number, .parent = parent, .shares_count = shares_count, .live = true,
-                                    .listed = true, .names_room = count, .serial = ++self->serial};
+                                    .listed = true, .names_room = count, .top = TOP_NONE};
     directory->text = malloc(size + 1);
     directory->names = malloc(((size_t)count + 1) * sizeof *directory->names);
     directory->shares = malloc(((size_t)shares_count + 1) * sizeof *directory->shares);
@@ -254,6 +295,16 @@ int lane_directory(lane *self, uint64_t number, uint64_t parent, const char *nam
     }
     self->names += count;
     return 0;
+}
+
+void lane_top(lane *self, uint64_t number, uint32_t share, int single, uint32_t mode, uint32_t uid, uint32_t gid) {
+    struct directory *directory = directory_find(self, number);
+    if (!directory) return;
+    directory->top = share < directory->shares_count ? share : TOP_NONE;
+    directory->single = single;
+    directory->mode = mode;
+    directory->uid = uid;
+    directory->gid = gid;
 }
 
 void lane_drop(lane *self, uint64_t number) {
@@ -356,12 +407,15 @@ int lane_rank(lane *self, uint64_t device, uint32_t rank) {
 }
 
 void tables_close(struct lane *self) {
-    for (uint32_t at = 0; self->numbers.entries && at <= self->numbers.mask; at++)
-        if (self->numbers.entries[at].ino && self->numbers.entries[at].directory && self->numbers.entries[at].fd >= 0)
-            close(self->numbers.entries[at].fd);
+    for (uint32_t at = 0; self->numbers.entries && at <= self->numbers.mask; at++) {
+        struct inode inode;
+        memcpy(&inode, entry_at(&self->numbers, at), sizeof inode);
+        if (inode.ino && inode.fd >= 0) close(inode.fd);
+    }
     for (uint32_t at = 0; self->directories.entries && at <= self->directories.mask; at++)
         if (self->directories.entries[at]) directory_free(self->directories.entries[at]);
     free(self->numbers.entries);
+    free(self->claims.entries);
     free(self->directories.entries);
     free(self->emptied);
 }

@@ -348,6 +348,8 @@ def _copy_up_one(ov: Writable, node: Directory, parent: Directory, above: Part) 
     part = parts.upper = Part(ov.upper.tree, above, node.name)
     ov.table.owns(node, ov.numbers.of(copy.st_dev, copy.st_ino))
     part.seen = node.seen = fingerprint(copy)
+    if ov.table.front is not None:
+        ov.table.front.top(node.ino, part, copy)
     node.candidates = (above, *node.candidates)
     listing_of(ov, parent).copied_up(node.name, node.candidates)
     ov.changed(node.ino)

@@ -1,7 +1,8 @@
 """Somebody who answers for files in the union's place, from what the union hands over.
 
 Each number is answered for by the union or by the front, never by both: what the front has told the kernel of a file
-becomes a node here as soon as anybody asks the union for that file (`adopt`), with all that the kernel holds of it. The
+becomes a node here as soon as anybody asks the union for that file (`adopt`), with all that the kernel holds of it, and
+goes back when it is closed unchanged (`surrender`). The
 front is told of each change of a name before anything is answered that knows of it (union/listing.py), and of each
 descriptor before it is closed (union/handles.py).
 """
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from layerfs.union.inodes import Directory, File
 from layerfs.union.layers import Part
-from layerfs.union.shown import fingerprint_of
+from layerfs.union.shown import Attributes, fingerprint, fingerprint_of
 
 if TYPE_CHECKING:
     from layerfs.union.state import Overlay
@@ -45,8 +46,14 @@ class Front(Protocol):
     def take(self, number: int) -> Known | None:
         """Give up a file, its descriptor included; None for one that is not the front's."""
 
+    def give(self, known: Known) -> bool:
+        """Answer again for a file that is not open; False where that cannot be."""
+
     def children(self, number: int) -> int:
         """Return how many files of a directory are the front's; the directory is reaped later if there are any."""
+
+    def top(self, number: int, part: Part, shown: Attributes) -> None:
+        """Note that a directory shows the attributes of another share from now on, and one link."""
 
     def share(self, part: Part, fd: int) -> None:
         """Note that a share of a directory has another descriptor, or none (-1)."""
@@ -78,3 +85,25 @@ def adopt(ov: "Overlay", number: int) -> File | None:
         extra.opens, extra.data = known.opens, known.fd
         ov.files.add(node)
     return node
+
+
+def surrender(ov: "Overlay", number: int) -> None:
+    """Have the front answer for a file again, if a stat says all there is of it, and it is as the kernel knows it.
+
+    Nobody may have its node in hand.
+    """
+    front, node = ov.table.front, ov.table.nodes.get(number)
+    if front is None or type(node) is not File or node.extra is not None or node.own or not node.lookups:
+        return
+    part, parent = node.part, node.parent
+    if part is None or parent is None or part.handed is None or part.is_upper or not node.is_regular:
+        return
+    try:
+        st = part.tree.lstat(ov.fd(part), node.name)
+    except OSError:
+        return
+    if not st.st_size or st.st_nlink != 1 or fingerprint(st) != node.seen:
+        return
+    owner = st.st_mode, st.st_uid, st.st_gid
+    known = Known(parent.ino, node.name, node.lookups, st.st_dev, st.st_ino, *owner, 0, -1, node.preloaded)
+    ov.table.give_up(node, lambda: front.give(known))

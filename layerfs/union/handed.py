@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from layerfs.union.inodes import Directory
-from layerfs.union.layers import DirTree, Part
+from layerfs.union.layers import DirTree, Part, Parts
+from layerfs.union.shown import Attributes
 from layerfs.union.state import Overlay
 
 ASK: Final = 0x7FFFFFFF  # a place: only the union knows
@@ -24,6 +25,9 @@ class Handed(NamedTuple):
     parts: list[Part]
     parent: int
     ranks: Mapping[int, int]
+    top: Part | None  # the share whose attributes the directory shows, as `shown`; None where they are not to be handed
+    shown: Attributes | None
+    single: bool  # it shows as many links as its share has
 
 
 def handed(ov: Overlay, node: Directory) -> Handed | None:
@@ -40,7 +44,19 @@ def handed(ov: Overlay, node: Directory) -> Handed | None:
     ]
     parent = node.ino if node.parent is None else node.parent.ino
     hosts = {device: rank for device, rank in ranks.items() if 0 <= device < DEVICES}
-    return Handed(list(listing.names), places, lowers, parent, hosts)
+    top, shown = _top(node, parts)
+    single = len(parts.all()) == 1 and not ov.options.static_nlink
+    return Handed(list(listing.names), places, lowers, parent, hosts, top, shown, single)
+
+
+def _top(node: Directory, parts: Parts) -> tuple[Part | None, Attributes | None]:
+    """Return the share whose attributes a directory shows, and what they are, if it is open and as it is known."""
+    top = parts.top
+    if top.fd >= 0 and (top.is_upper or type(top.tree) is DirTree):
+        shown = top.tree.stat_dir(top.fd)
+        if node.is_seen(shown):
+            return top, shown
+    return None, None
 
 
 def _subdirectory(place: int) -> int:

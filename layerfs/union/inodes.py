@@ -238,6 +238,18 @@ class Table:
             if node.own:
                 self.front.disclaim(node.own)
 
+    def give_up(self, node: File, taken: Callable[[], bool]) -> None:
+        """Forget a file's node if somebody else takes what it stands for; nothing has it open."""
+        self._remove(node)
+        if taken():
+            parent, node.parent = node.parent, None
+            if parent is not None:
+                parent.children -= 1
+            return
+        self.nodes[node.ino] = node
+        if self.front is not None:
+            self._claim(self.front, node)
+
     def _is_parent(self, node: Directory) -> bool:
         """Tell whether something needs a directory as its parent."""
         return node.children > 0 or (self.front is not None and self.front.children(node.ino) > 0)

@@ -98,11 +98,12 @@ class Union(OpenFiles):
         """Have a front end close the last handle of a removed file: its filesystem frees the blocks then."""
         self._ov.table.close_last = close
 
-    def answer_with(self, who: "front.Front | None") -> None:
-        """Let a front end answer for files by itself, from what it is handed; None ends that."""
+    def answer_with(self, who: "front.Front | None") -> Callable[[int], None]:
+        """Let a front end answer for files by itself; None ends that. Returns what offers it a file that it gave up."""
         ov = self._ov
         ov.table.answer_with(who, None if who is None else functools.partial(front.adopt, ov))
         ov.handles.front = who
+        return functools.partial(front.surrender, ov)
 
     def hand_over(self, node: Directory) -> "handed.Handed | None":
         """Return what answers for the files of a directory that is loaded; None where more than a stat is needed."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from layerfs.fuse.listings import Listings
+from layerfs.fuse.listings import BY_NUMBER, KEPT, Listings
 from layerfs.union.listing import Listing
 from tests.union.test_listing import UPPER
 
@@ -43,3 +43,13 @@ def test_a_closed_handle_is_unknown_and_closing_twice_is_nothing() -> None:
     with pytest.raises(KeyError):
         listings[handle]
     assert listings.open(5) != handle
+
+
+def test_a_handle_that_a_lane_gave_says_which_directory_it_is_of() -> None:
+    listings, listing = Listings(), of(b"a", b"b")
+    assert [read(listings, 7 | BY_NUMBER, cookie, listing) for cookie in (0, 3)] == [[b"a", b"b"], [b"b"]]
+    listing.made(b"c", UPPER, is_dir=False)
+    assert read(listings, 7 | BY_NUMBER, 4, listing) == []
+    for number in range(8, 8 + KEPT):
+        assert listings[number | BY_NUMBER].ino == number
+    assert listings[7 | BY_NUMBER].end is None, "more were kept than that"

@@ -115,6 +115,22 @@ def test_an_open_file_is_copied_up_for_all_who_have_it_open(scene: Scene) -> Non
     scene.forget(number)
 
 
+def test_a_file_goes_back_to_the_lane_when_it_was_closed_and_no_handler_waits(scene: Scene) -> None:
+    number = number_of(scene, b"below")
+    scene.union.open_file(number, os.O_RDONLY)
+    scene.union.release(number)
+    assert scene.lookup(b"below") is None
+    scene.union.remember(scene.union.node(number))
+    scene.tables.closed(number)
+    assert scene.rig.lane.outstanding == 1 and scene.lookup(b"below") == number
+    taken = scene.rig.lane.take(number)
+    assert taken is not None and (taken.lookups, taken.name) == (3, b"below")
+    assert scene.rig.lane.give(taken) and not scene.rig.lane.give(taken)
+    assert not scene.rig.lane.give(taken._replace(name=b"nothing", number=taken.number + 1))
+    assert not scene.rig.lane.give(taken._replace(parent=4711, number=taken.number + 1))
+    scene.forget(number, 3)
+
+
 def test_an_unlinked_file_lives_on_while_the_kernel_knows_it(scene: Scene) -> None:
     number = number_of(scene, b"gone")
     scene.open(number)
@@ -201,3 +217,31 @@ def test_the_union_works_on_when_the_lane_is_closed(scene: Scene) -> None:
     node, st = scene.union.lookup(scene.node.ino, b"top")
     assert st.st_size == 3
     scene.union.drop(node)
+
+
+def test_a_directory_shows_its_share_of_the_upper_once_it_has_one(scratch: Path) -> None:
+    with Box(scratch, TOP, BELOW, upper={}) as box:
+        rig, node = Rig(), box.union.lookup(1, b"d")[0]
+        assert isinstance(node, Directory)
+        box.union.remember(node)
+        box.union.names(node.ino)
+        Tables(box.union, rig.lane, lambda _, __: None).offer(node)
+
+        def shown() -> int | None:
+            """The seconds of its mtime, if the lane answers."""
+            found = rig.ask(GETATTR, node.ino, bytes(16))
+            return None if found is None else int(struct.unpack_from("=Q", found[1], 16 + 32)[0])
+
+        def expected() -> int:
+            return box.union.attributes(node.ino).st_mtime_ns // 10**9
+
+        try:
+            assert shown() == expected()
+            box.union.mkdir(node.ino, b"new", 0o755, box.caller)
+            assert shown() == expected(), "the lower's share was shown"
+            box.union.set_attributes(node.ino, Change(mtime_ns=5 * 10**9))
+            assert shown() == expected() and expected() == 5
+            box.union.set_attributes(node.ino, Change(mode=0o700))
+            assert shown() is None
+        finally:
+            rig.close()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.lane.rig import Rig
 
-OPCODES = (1, 2, 3, 5, 14, 15, 18, 27, 28, 29, 36, 42, 44, 4, 99, 0, 2**32 - 1)
+OPCODES = (1, 2, 3, 5, 14, 15, 16, 18, 22, 27, 28, 29, 36, 42, 44, 4, 99, 0, 2**32 - 1)
 PLACES = (0, 1, 2, 0x40000000, 0x40000001, 0x7FFFFFFF, 0x7FFFFFFE, 2**32 - 1)
 
 
@@ -37,6 +37,7 @@ class Fuzz:
         self.names = [b"f%d" % number for number in range(12)] + [b"l%d" % number for number in range(4)]
         self.numbers = [1, 2, 3, 4, *(3 << 49 | (place / os.fsdecode(name)).lstat().st_ino for name in self.names)]
         self.share = os.open(place, os.O_RDONLY)
+        self.mode = place.stat().st_mode
         rig.fds.append(self.share)
         rig.lane.rank(place.stat().st_dev, 3)
 
@@ -57,8 +58,13 @@ class Fuzz:
             15: struct.pack(
                 "=QQIIQII", word[0], word[1], self.dice.choice((0, 10, 4096, 70000, 2**32 - 1)), 0, 0, 0, 0
             ),
+            16: struct.pack("=QQIIQII", word[0], word[1], self.dice.choice((4, 4, 4, 0, 5, 2**32 - 1)), 0, 0, 0, 0)
+            + b"data",
+            22: struct.pack("=II", 20, 0)
+            + self.dice.choice((b"security.capability", b"user.x", b"user.", b"", b"user.overlay.x"))
+            + b"\0",
             28: struct.pack("=QQIIQII", 9, word[1], self.dice.choice((0, 30, 4096, 2**32 - 1)), 0, 0, 0, 0),
-            29: struct.pack("=QIIQ", 9, 0, 0, 0),
+            29: struct.pack("=QIIQ", self.dice.choice((9, 1 | 1 << 63, 2 | 1 << 63)), 0, 0, 0),
             42: struct.pack("=II", self.dice.choice((0, 1, 2, 2, 2, 3, 2**32 - 1)), 0)
             + struct.pack("=QQQQ", word[0], 1, word[2], self.dice.choice((1, 2**64 - 1))),
         }
@@ -77,7 +83,13 @@ class Fuzz:
         else:
             message = bytearray(HEADER.pack(self.dice.randrange(200), opcode, 8, self.number(), 0, 0, 0, 0, 0))
             self.rig.kernel.send(bytes(message[: self.dice.randrange(1, 41)]) + self.body(opcode))
-        if self.rig.step() == 1:
+        event = self.rig.step()
+        if event == 6:
+            assert len(self.rig.lane.writing()[2]) in (0, 4)
+            if self.dice.random() < 0.7:
+                self.rig.lane.written(self.dice.choice((0, 28)), self.dice.choice((0, 4)))
+            event = self.rig.step()
+        if event == 1:
             self.reply(self.rig.passed() or b"")
 
     def reply(self, request: bytes) -> None:
@@ -102,6 +114,14 @@ class Fuzz:
                     lambda: lane.directory(self.dice.randrange(1, 5), 1, names, places, [self.share]),
                     lambda: lane.drop(self.dice.randrange(1, 5)),
                     lambda: lane.change(self.dice.randrange(1, 5), self.name(), self.dice.choice(PLACES)),
+                    lambda: lane.top(
+                        self.dice.randrange(1, 5),
+                        self.dice.choice((0, 1, 7, 2**32 - 1)),
+                        single=False,
+                        mode=self.mode,
+                        uid=os.getuid(),
+                        gid=os.getgid(),
+                    ),
                     lambda: lane.relist(self.dice.randrange(1, 5)),
                     lambda: lane.share(self.dice.randrange(1, 5), self.dice.randrange(3), self.share),
                     lambda: lane.claim(number),
@@ -117,6 +137,9 @@ class Fuzz:
         taken = self.rig.lane.take(self.number())
         if taken is not None and taken.fd >= 0:
             os.close(taken.fd)
+        if taken is not None:
+            name = taken.name if self.dice.random() < 0.9 else self.name()[:255]
+            self.rig.lane.give(taken._replace(name=name, lookups=self.dice.choice((0, 1, 5, 2**32 - 1, 2**64 - 1))))
 
     def run(self, count: int) -> None:
         for _ in range(count):

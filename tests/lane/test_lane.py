@@ -1,5 +1,6 @@
 """What the lane answers by itself, what it passes on, and what it gives up; sockets stand for the device."""
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from tests.lane.rig import (
     ENTRY,
     FORGET,
     GETATTR,
+    GETXATTR,
     LOOKUP,
     OPEN,
     OPENDIR,
@@ -29,14 +31,15 @@ from tests.lane.rig import (
 )  # fmt: skip
 
 HOME = 77  # the number of the directory that is handed over
-NAMES = [b"file", b"link", b"empty", b"sub"]
+NAMES = [b"file", b"link", b"marked", b"sub"]
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("target")
-    (tmp_path / "empty").touch()
+    (tmp_path / "marked").touch()
+    os.setxattr(tmp_path / "marked", "user.mark", b"")
     (tmp_path / "sub").mkdir()
     return tmp_path
 
@@ -75,7 +78,14 @@ def test_an_absent_name_is_answered_in_a_whole_directory_only(rig: Rig) -> None:
     assert rig.ask(LOOKUP, HOME + 1, b"nothing\0") is None
 
 
-@pytest.mark.parametrize("name", [b"empty", b"sub", b".", b"..", b"x" * 256, b"a\0b"])
+def test_an_empty_file_is_answered_if_nothing_marks_it(rig: Rig, home: Path) -> None:
+    os.removexattr(home / "marked", "user.mark")
+    assert lookup(rig, b"marked") == (number_of(home / "marked"), 0)
+    os.setxattr(home / "marked", "user.mark", b"")
+    assert rig.ask(GETATTR, number_of(home / "marked"), bytes(16)) is None
+
+
+@pytest.mark.parametrize("name", [b"marked", b"sub", b".", b"..", b"x" * 256, b"a\0b"])
 def test_what_needs_more_than_a_stat_is_for_others(rig: Rig, name: bytes) -> None:
     assert lookup(rig, name) is None
 
@@ -218,24 +228,31 @@ def test_no_more_files_are_open_than_were_allowed(home: Path) -> None:
         assert opened(rig, numbers[1]) is not None
 
 
-def open_directory(rig: Rig, handle: int = 9) -> int:
-    """Have libfuse answer an OPENDIR; return the flags that the kernel is told."""
-    unique = rig.request(OPENDIR, HOME, bytes(8))
-    assert rig.step() == 1 and rig.passed() is not None
-    rig.libfuse.send(REPLY.pack(32, 0, unique) + struct.pack("=QIi", handle, 0, 0))
-    rig.lane.relay()
-    told = rig.answer()
-    assert told is not None and told[0] == unique
-    return int(struct.unpack_from("=QI", told[2])[1])
+def open_directory(rig: Rig) -> int:
+    """Open the directory; return the flags that the kernel is told."""
+    found = rig.ask(OPENDIR, HOME, bytes(8))
+    assert found is not None and found[0] == 0
+    handle, flags = struct.unpack_from("=QI", found[1])
+    assert handle == HOME | 1 << 63
+    return int(flags)
 
 
-def listed(rig: Rig, opcode: int, offset: int, handle: int = 9, size: int = 4096) -> bytes | None:
+def listed(rig: Rig, opcode: int, offset: int, handle: int = HOME | 1 << 63, size: int = 4096) -> bytes | None:
     found = rig.ask(opcode, HOME, struct.pack("=QQIIQII", handle, offset, size, 0, 0, 0, 0))
     return None if found is None else found[1]
 
 
 def test_the_kernel_is_told_to_keep_listings(rig: Rig) -> None:
-    assert open_directory(rig) == 1 << 3 | 1 << 1  # FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE
+    kept = 1 << 3 | 1 << 1  # FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE
+    assert open_directory(rig) == kept
+    rig.lane.drop(HOME)
+    unique = rig.request(OPENDIR, HOME, bytes(8))
+    assert rig.step() == 1 and rig.passed() is not None
+    rig.libfuse.send(REPLY.pack(32, 0, unique) + struct.pack("=QIi", 9, 0, 0))
+    rig.lane.relay()
+    told = rig.answer()
+    assert told is not None and told[0] == unique
+    assert struct.unpack_from("=QI", told[2]) == (9, kept)
 
 
 def test_a_directory_is_listed_up_to_what_is_for_others(rig: Rig, home: Path) -> None:
@@ -260,13 +277,12 @@ def test_a_listing_that_has_no_room_is_for_others(rig: Rig) -> None:
     assert dirents(listed(rig, READDIRPLUS, 0, size=160) or b"", plus=True) == [(0, HOME, 1, b".")]
 
 
-def test_only_handles_of_the_directory_as_it_was_handed_over_are_answered(rig: Rig) -> None:
-    assert listed(rig, READDIR, 0) is None
+def test_a_directory_is_listed_as_it_was_handed_over_or_by_others(rig: Rig) -> None:
     open_directory(rig)
     assert listed(rig, READDIR, 0) is not None
-    rig.ask(RELEASEDIR, HOME, struct.pack("=QIIQ", 9, 0, 0, 0))
-    assert listed(rig, READDIR, 0) is None
-    open_directory(rig)
+    assert listed(rig, READDIR, 0, handle=9) is not None, "cookies are the same for all"
+    assert rig.ask(RELEASEDIR, HOME, struct.pack("=QIIQ", HOME | 1 << 63, 0, 0, 0)) == (0, b"")
+    assert rig.ask(RELEASEDIR, HOME, struct.pack("=QIIQ", 9, 0, 0, 0)) is None
     rig.lane.relist(HOME)
     assert listed(rig, READDIR, 0) is None
     open_directory(rig)
@@ -311,3 +327,57 @@ def test_a_request_that_libfuse_does_not_serve_is_handed_out_and_not_put_on_the_
         assert rig.passed() is None and rig.step() == 0
     finally:
         rig.lane.set_raw([])
+
+
+def test_a_directory_shows_what_its_top_share_shows_while_mode_and_owner_stay(rig: Rig, home: Path) -> None:
+    def shown() -> tuple[int, int] | None:
+        found = rig.ask(GETATTR, HOME, bytes(16))
+        if found is None:
+            return None
+        mode, links = struct.unpack_from("=II", found[1], 16 + 60)
+        return mode, links
+
+    st = home.stat()
+    assert shown() is None
+    rig.lane.top(HOME, 0, single=True, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid)
+    assert shown() == (st.st_mode, st.st_nlink)
+    rig.lane.top(HOME, 0, single=False, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid)
+    assert shown() == (st.st_mode, 1)
+    home.chmod(0o711)
+    assert shown() is None
+    rig.lane.top(HOME, 0, single=True, mode=home.stat().st_mode, uid=st.st_uid, gid=st.st_gid)
+    assert shown() == (home.stat().st_mode, st.st_nlink)
+    rig.lane.top(HOME, 7, single=True, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid)
+    assert shown() is None
+    rig.lane.top(HOME, 0, single=True, mode=home.stat().st_mode, uid=st.st_uid, gid=st.st_gid)
+    rig.lane.share(HOME, 0, -1)
+    assert shown() is None
+
+
+@pytest.mark.parametrize(
+    ("attribute", "answered"),
+    [
+        (b"security.capability", True), (b"user.word", True), (b"user.set", False), (b"user.overlay.opaque", False),
+        (b"user.", False), (b"trusted.overlay.opaque", False), (b"system.posix_acl_access", False), (b"", False),
+    ],
+)  # fmt: skip
+def test_an_attribute_that_a_file_has_not_is_answered(rig: Rig, home: Path, attribute: bytes, answered: bool) -> None:
+    os.setxattr(home / "file", "user.set", b"value")
+    number, _ = lookup(rig, b"file") or (0, 0)
+    told = rig.ask(GETXATTR, number, struct.pack("=II", 20, 0) + attribute + b"\0")
+    assert told == ((errno.ENODATA, b"") if answered else None)
+
+
+def test_answers_that_nobody_awaits_are_given_to_the_kernel_too(rig: Rig) -> None:
+    """An answer to an INTERRUPT was counted as that of the request before, which then was never given."""
+    unique = rig.request(99, HOME)
+    assert rig.step() == 1 and rig.passed() is not None
+    rig.libfuse.send(REPLY.pack(16, -errno.EAGAIN, unique | 1))
+    rig.step()
+    assert rig.answer() == (unique | 1, errno.EAGAIN, b"")
+    rig.libfuse.send(REPLY.pack(20, 0, unique) + b"body")
+    rig.step()
+    assert rig.answer() == (unique, 0, b"body")
+    rig.libfuse.send(REPLY.pack(16, 0, 4710))
+    rig.step()
+    assert rig.answer() == (4710, 0, b"")

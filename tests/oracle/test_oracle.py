@@ -29,7 +29,14 @@ def environment(scratch: Path) -> dict[str, str]:
 @pytest.mark.timeout(0 if LONG else 300)
 @pytest.mark.parametrize(
     ("setting", "session"),
-    [("REDIRECT", "first"), ("REDIRECT", "needed"), ("COPYING", "needed"), ("PLAIN", "first"), ("IMAGES", "needed")],
+    [
+        ("REDIRECT", "first"),
+        ("REDIRECT", "needed"),
+        ("COPYING", "needed"),
+        ("PLAIN", "first"),
+        ("WITH_LANE", "first"),
+        ("IMAGES", "needed"),
+    ],
 )
 def test_layerfs_answers_as_kernel_overlayfs(setting: str, session: str, scratch: Path) -> None:
     require("root", "kernel overlay", "fuse-overlayfs", "mksquashfs")

@@ -34,6 +34,7 @@ REDIRECT = Setting(
     Subject("layerfs", "dev,suid,redirect_dir=on"),
     readers=(Subject("kernel", "redirect_dir=on,index=off,xino=off"),),
 )
+WITH_LANE = replace(REDIRECT, subject=Subject("layerfs", "dev,suid,redirect_dir=on,lane"))
 COPYING = Setting(
     Subject("kernel", "redirect_dir=off,index=on,xino=off"),
     Subject("layerfs", "dev,suid,redirect_dir=off"),

@@ -30,15 +30,15 @@ _CLONE_NEWNS, _MS_PRIVATE, _MNT_DETACH = 0x20000, 1 << 18 | 1 << 14, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@pytest.fixture(params=["root", "rootless"])
+@pytest.fixture(params=["root", "rootless", "lane"])
 def union(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Mounted]:
-    """A stack to be; the test's body runs as root and, once more, as a person without."""
-    require("fuse", "user xattrs", "root" if request.param == "root" else "person")
+    """A stack to be; the test's body runs as root, as a person without, and as root with a lane."""
+    require("fuse", "user xattrs", "person" if request.param == "rootless" else "root")
     base = scratch / "stack"
     base.mkdir()
     if request.param == "rootless":
         find_person(scratch / "home").owns(base)
-    yield Mounted(base)
+    yield Mounted(base, natively=request.param == "lane")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -20,7 +20,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Mounted:
     """A stack below one directory; `mount` it first, then `mounted / name` is a path in it."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, natively: bool = False) -> None:
+        self.natively = natively
         self.base = os.fsencode(base)
         self.root, self.upper, self.work = self.base + b"/m", self.base + b"/u", self.base + b"/w"
         self.log = self.base + b"/log"
@@ -56,9 +57,15 @@ class Mounted:
         words.append(os.fsdecode(self.root))
         if self.with_upper:
             words += ["--upper", os.fsdecode(self.upper), "--work", os.fsdecode(self.work)]
-        defaults = "dev,suid" if self.is_root else ""
+        defaults = ",".join(self._defaults())
         options = ",".join(part for part in (defaults, self.options) if part)
         return [*words, "-o", options] if options else words
+
+    def _defaults(self) -> Iterator[str]:
+        if self.is_root:
+            yield "dev,suid"
+        if self.natively:
+            yield "lane"
 
     def attempt(self, words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         """Run `layerfs` to the end, whatever comes out."""

@@ -1,13 +1,16 @@
 """A front that answers for files: each is answered for by the front or by the union, never by both."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from layerfs.union.attrs import Change
 from layerfs.union.front import Known
+from layerfs.union.inodes import File
 from layerfs.union.layers import Part
+from layerfs.union.shown import Attributes
 from tests.oracle.trees import file
 from tests.union.box import Box
 
@@ -19,7 +22,10 @@ class Memory:
         self.claimed: dict[int, int] = {}
         self.files: dict[int, Known] = {}
         self.dropped: list[int] = []
+        self.topped: dict[int, Part] = {}
         self.kept = 0
+        self.takes = True
+        self.number: Callable[[Known], int] = lambda known: known.number
 
     def claim(self, number: int) -> None:
         assert number not in self.files, "both answer for it"
@@ -33,8 +39,19 @@ class Memory:
     def take(self, number: int) -> Known | None:
         return self.files.pop(number, None)
 
+    def give(self, known: Known) -> bool:
+        if not self.takes:
+            return False
+        number = self.number(known)
+        assert number not in self.claimed
+        self.files[number] = known
+        return True
+
     def children(self, number: int) -> int:
         return self.kept
+
+    def top(self, number: int, part: Part, shown: Attributes) -> None:
+        self.topped[number] = part
 
     def share(self, part: Part, fd: int) -> None:
         """Hear of a descriptor."""
@@ -122,3 +139,34 @@ def test_without_a_front_nothing_is_told(box: Box) -> None:
     box.union.answer_with(None)
     with box.node(b"d/f"):
         assert front.claimed == {1: 1}
+
+
+def test_a_file_goes_back_to_the_front_once_it_is_closed_unless_more_than_a_stat_is_known_of_it(box: Box) -> None:
+    front = Memory()
+    front.number = lambda known: box.ov.numbers.of(known.device, known.number)
+    surrender = box.union.answer_with(front)
+    directory, _ = box.union.lookup(1, b"d")
+    node, st = box.union.lookup(directory.ino, b"f")
+    assert isinstance(node, File) and node.part is not None
+    box.union.remember(node)
+    surrender(node.ino)
+    assert not front.files, "the front does not have its directory"
+    node.part.handed = directory.ino, 0
+    front.takes = False
+    surrender(node.ino)
+    assert box.union.node(node.ino) is node and front.claimed[node.ino] == 1
+    front.takes = True
+    box.union.open_file(node.ino, os.O_RDONLY)
+    surrender(node.ino)
+    assert not front.files, "it is open"
+    box.union.release(node.ino)
+    surrender(node.ino)
+    assert front.files[node.ino] == Known(
+        directory.ino, b"f", 1, st.st_dev, st.st_ino, st.st_mode, st.st_uid, st.st_gid, 0, -1, False
+    )
+    again = box.union.node(node.ino)
+    assert again is not node and again.lookups == 1
+    box.union.set_attributes(node.ino, Change(mode=0o600))
+    surrender(node.ino)
+    assert not front.files, "it is the upper's"
+    box.union.forget(node.ino, 1)
