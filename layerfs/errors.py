@@ -71,3 +71,8 @@ class Corrupt(LayerfsError):
     """A digest or an on-disk structure that is wrong."""
 
     errno = errno.EIO
+
+
+def empty_path() -> WrongUsage:
+    """Return the error for a path without a character, which must not be taken for the working directory."""
+    return WrongUsage("a path is empty", "is a variable of the shell not set?")

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Final
 
-from layerfs.errors import InvalidArgument, NotFound, NotReady
+from layerfs.errors import InvalidArgument, NotFound, NotReady, empty_path
 from layerfs.mounts import registry
 from layerfs.mounts.health import FUSE_TYPE, TIMEOUT, owner_of
 from layerfs.mounts.registry import Record
@@ -108,7 +108,10 @@ def locate(path: bytes) -> tuple[bytes, MountInfo | None]:
     """Return the mountpoint that a path means, and what is mounted there, topmost.
 
     The last name of the path is resolved only if nothing is mounted there: a mount whose server hangs would hang us.
+    Raises WrongUsage for an empty path, which would mean the working directory.
     """
+    if not path:
+        raise empty_path()
     parent, name = os.path.split(os.path.abspath(path))
     candidate = os.path.join(os.path.realpath(parent), name)
     mounted = {info.target: info for info in mountinfo()}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final
 
-from layerfs.errors import WrongUsage
+from layerfs.errors import WrongUsage, empty_path
 from layerfs.model import Driver, Stack
 from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import MountFlag, parse_generic
@@ -137,7 +137,12 @@ def _driver(options: MountOptions) -> tuple[Driver, str]:
 
 
 def absolute(path: bytes, cwd: bytes) -> bytes:
-    """Return a path from the root. `..` stays, because taking it out is wrong behind a symlink."""
+    """Return a path from the root. `..` stays, because taking it out is wrong behind a symlink.
+
+    Raises WrongUsage for an empty one, which a shell makes of a variable that is not set.
+    """
+    if not path:
+        raise empty_path()
     return os.path.join(cwd, path).rstrip(b"/") or b"/"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import InvalidArgument, NotFound
+from layerfs.errors import InvalidArgument, NotFound, WrongUsage
 from layerfs.mounts import registry, removal
 from layerfs.mounts.removal import locate, tear_down
 from layerfs.sys.mounts import MountInfo
@@ -72,3 +72,9 @@ def test_another_filesystem_with_the_number_of_a_device_holds_no_mount(monkeypat
     monkeypatch.undo()
     monkeypatch.setattr(removal, "mountinfo", lambda pid=0: [ours])
     assert removal._holder(ours) != os.getpid()  # it is in our own mount namespace
+
+
+def test_an_empty_path_is_not_the_working_directory() -> None:
+    """`layerfs umount "$UNSET"` unmounted what the caller stood in."""
+    with pytest.raises(WrongUsage, match="a path is empty"):
+        locate(b"")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.errors import InvalidArgument
+from layerfs.errors import InvalidArgument, WrongUsage
 from layerfs.model import Driver, Stack
 from layerfs.spec.attach import AttachOptions
 from layerfs.spec.options import (
@@ -257,3 +257,10 @@ def test_an_upper_that_is_only_read_is_the_topmost_layer() -> None:
 def test_what_has_no_effect_is_told_but_not_what_is_for_mount_alone() -> None:
     given = parse([b"ino32_t,_netdev,x-gvfs-show,max_threads=4,noxattrs,sync=1,default_permissions"]).ignored
     assert without_effect(given) == ["ino32_t", "max_threads", "sync"]
+
+
+@pytest.mark.parametrize(("lower", "mountpoint"), [(b"", b"/mnt"), (b"/lower", b"")])
+def test_an_empty_path_is_not_the_working_directory(lower: bytes, mountpoint: bytes) -> None:
+    """`layerfs mount "$UNSET" mnt` showed whatever the caller stood in."""
+    with pytest.raises(WrongUsage, match="a path is empty"):
+        request(MountOptions(lowers=(lower,)), mountpoint, b"/home")
