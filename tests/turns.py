@@ -36,10 +36,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give a worker its own mount namespace."""
     config.addinivalue_line("markers", "alone: no other test runs meanwhile (see tests/turns.py)")
     config.addinivalue_line("markers", "mounts: needs a mount, which `make check` leaves out")
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell script started us in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # else no test's program could be interrupted
+    _heed_signals()
     if hasattr(config, "workerinput") and os.geteuid() == 0:
         _leave_shared_mounts()
+
+
+def _heed_signals() -> None:
+    """Let programs that tests start get signals that were ignored when this began: by nohup, or in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # whoever asked for nohup wants this process to go on
 
 
 def _leave_shared_mounts() -> None:
