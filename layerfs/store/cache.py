@@ -26,6 +26,7 @@ What does not fit is never served: it is moved to quarantine and refused.
 `gc` evicts no entry that a process of the owner's uses. Another user's server goes on with the file that it has open.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -96,15 +97,20 @@ class Cache:
     def opened(self, *names: bytes, make: int | None = None) -> Iterator[int]:
         """Open a directory of the cache while the context lasts, each step on the way seen before the next.
 
-        With `make` what is missing is made with this mode. Raises FileNotFoundError; InvalidArgument if others can
-        write to a step.
+        With `make` what is missing is made with this mode. Raises FileNotFoundError, also where another user's cache
+        is closed to us: it has nothing for us then; InvalidArgument if others can write to a step.
         """
         with ExitStack() as closing:
-            at = self._open_root(make)
-            closing.callback(os.close, at)
-            for depth, name in enumerate(names, 1):
-                at = _step(at, name, self.place(*names[:depth]), make)
+            try:
+                at = self._open_root(make)
                 closing.callback(os.close, at)
+                for depth, name in enumerate(names, 1):
+                    at = _step(at, name, self.place(*names[:depth]), make)
+                    closing.callback(os.close, at)
+            except PermissionError as error:
+                if make is not None or self.root == Cache._all()[0].root:
+                    raise
+                raise FileNotFoundError(errno.ENOENT, error.strerror, self.root) from None
             yield at
 
     def _open_root(self, make: int | None) -> int:
@@ -266,7 +272,7 @@ class Cache:
         In place, since a torn line says nothing. Where nothing can be written it is read again next time.
         """
         if not _write(SOUND, directory, stamp):
-            with self._notes(make=0o700) as notes:
+            with self._notes(make=directory_mode()) as notes:
                 if notes is not None:
                     _write(os.fsencode(entry.sha256), notes, stamp)
 
@@ -287,6 +293,11 @@ class Cache:
             found = map(os.fsencode, os.listdir(directory))
             return sorted(name for name in found if not name.startswith(b"."))
         return []
+
+
+def directory_mode() -> int:
+    """Return the mode of a cache's directories: root's are for all to read, whatever the umask is."""
+    return 0o755 if os.geteuid() == 0 else 0o700
 
 
 def _is_at(directory: int, path: bytes) -> bool:

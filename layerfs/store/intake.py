@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, NamedTuple
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound, NotReady
-from layerfs.store.cache import INCOMING, PACKAGES, Cache
+from layerfs.store.cache import INCOMING, PACKAGES, Cache, directory_mode
 from layerfs.store.entry import FACTS, USED, CacheEntry, touch
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
@@ -67,14 +67,9 @@ def add(cache: Cache, path: bytes, depends: Mapping[str, str] | None = None, nam
 @contextmanager
 def workplace(cache: Cache) -> Iterator[int]:
     """Open `incoming`, and make the cache's directories where they are missing, once the way to them was seen."""
-    mode = _mode()
+    mode = directory_mode()
     with cache.opened(PACKAGES, make=mode), cache.opened(INCOMING, make=mode) as incoming:
         yield incoming
-
-
-def _mode() -> int:
-    """Return the mode of the cache's directories: root's are for all to read, whatever the umask is."""
-    return 0o755 if os.geteuid() == 0 else 0o700
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The package cache: each content once, whole or not at all, sound or refused, and bounded."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.store import cache as cache_module
 from layerfs.store import eviction
 from layerfs.store.cache import Cache
-from tests.host import require
+from tests.host import Person, require
 from tests.store.caches import add, names, spoil, take
 from tests.xar.packages import fake
 
@@ -132,6 +133,36 @@ def test_users_search_their_own_cache_then_the_nodes(tmp_path: Path, monkeypatch
     if os.geteuid() == 0:
         monkeypatch.setattr(cache_module, "in_user_namespace", lambda: False)
         assert [cache.root for cache in Cache.all()] == [os.fsencode(tmp_path / "node")]
+
+
+SEARCH = """
+import sys
+from layerfs.store import cache
+cache.NODE = sys.argv[1].encode()
+print([(found.names(cache.PACKAGES), found.versions(b"f"), found.get(b"f", "0" * 64)) for found in cache.Cache.all()])
+"""
+
+
+@pytest.mark.parametrize("closed", ["", "packages"])
+def test_a_node_s_cache_that_is_closed_to_a_user_has_nothing_for_them(
+    scratch: Path, person: Person, closed: str
+) -> None:
+    """What root had noted before anything was added there made the cache root's alone, and no user could mount."""
+    (scratch / "node/packages/f").mkdir(parents=True)
+    (scratch / "node" / closed).chmod(0o700)
+    done = person.run([sys.executable, "-c", SEARCH, str(scratch / "node")])
+    assert done.stdout == "[([], [], None), ([], [], None)]\n"
+
+
+def test_what_root_notes_first_makes_a_cache_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("root")
+    node, another = Cache(os.fsencode(tmp_path / "node")), Cache(os.fsencode(tmp_path / "another"))
+    monkeypatch.setattr(Cache, "all", classmethod(lambda cls: [node, another]))
+    entry = add(another, fake(tmp_path, "f"))
+    os.unlink(os.path.join(entry.directory, b".verified"))
+    os.mkdir(os.path.join(entry.directory, b".verified"))  # as good as not writable
+    another.checked(entry)
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "node", tmp_path / "node/verified")] == [0o755, 0o755]
 
 
 def test_what_was_found_sound_in_the_nodes_cache_is_noted_in_the_users_own(
