@@ -10,12 +10,15 @@ import select
 from collections.abc import Callable, Iterable
 from signal import SIGTERM, raise_signal
 from time import perf_counter
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.fuse import mount_child
 from layerfs.fuse.config import ServeConfig, ending_signals
 from layerfs.sys import signals
 from layerfs.sys.logs import logger
+
+if TYPE_CHECKING:
+    import threading
 
 GRACE: Final = 2.0  # seconds that requests have to end when the mount is left while it is in use; guessed
 UNSEEN: Final = 0.1  # seconds after which the kernel is made to look at the root; guessed
@@ -35,6 +38,7 @@ class Attending:
         self._imported = -1
         self._owned = [self._signals]  # not what a thread may write to yet
         self._children: list[int] = []
+        self._leavers: dict[int, threading.Thread] = {}
         self._requests = 0
         self._last = self._now = perf_counter()
         self._root_at: float | None = self._now + UNSEEN
@@ -178,11 +182,13 @@ class Attending:
             os.eventfd_write(asked, 1)
 
         self._add(asked, lambda: self._has_tried(asked, failures))
-        threading.Thread(target=try_to_leave, name="layerfs-idle", daemon=True).start()
+        self._leavers[asked] = threading.Thread(target=try_to_leave, name="layerfs-idle", daemon=True)
+        self._leavers[asked].start()
 
     def _has_tried(self, asked: int, failures: list[OSError]) -> bool:
         """Begin the time anew; if the mount is gone, the device will say so."""
         assert self._config.idle is not None
+        self._leavers.pop(asked).join()
         self._remove(asked)
         if failures:
             logger(__name__).warning("idle, but cannot unmount: %s", failures[0])
@@ -201,7 +207,14 @@ class Attending:
         self._owned.clear()
 
     def reap(self) -> None:
-        """Wait for the children; to be called when the mount has ended."""
+        """Wait for the children, and for who unmounted since nobody used the mount: it clears away what was left.
+
+        To be called when the mount has ended: then none of them waits for an answer.
+        """
+        for asked, leaver in self._leavers.items():
+            leaver.join()
+            os.close(asked)
+        self._leavers.clear()
         for child in self._children:
             try:
                 mount_child.result(child)

@@ -4,6 +4,8 @@ import errno
 import os
 import select
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -176,3 +178,22 @@ def test_an_idle_mount_is_left_unless_somebody_comes(uses: bool) -> None:
             loop.step()
         loop.step()
     assert said[0] == (not uses)
+
+
+def test_who_leaves_an_idle_mount_clears_away_before_the_server_ends() -> None:
+    """The mount was gone, so the server ended, and its lock and mountpoint stayed."""
+    unmounted, cleared = threading.Event(), threading.Event()
+
+    def leave(_unused: Callable[[], bool]) -> bool:
+        unmounted.set()
+        time.sleep(0.05)
+        cleared.set()
+        return True
+
+    with Attending(ServeConfig(b"/", idle=Idle(0.01, leave)), never) as watched:
+        watched.met(0, shows_root=True)
+        loop = Loop(watched)
+        while not unmounted.is_set():
+            loop.attending.look()
+    watched.reap()
+    assert cleared.is_set()
