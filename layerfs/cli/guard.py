@@ -10,6 +10,7 @@ from layerfs.sys.terminal import one_line
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+MOST = 10_000  # characters of an error: two paths of PATH_MAX, and words
 
 
 def guard(run: Callable[[], int]) -> int:
@@ -29,8 +30,13 @@ def guard(run: Callable[[], int]) -> int:
         return INTERRUPTED
     except Exception as bug:
         text = _confess(bug)
-    print(f"layerfs: {one_line(text)}", file=sys.stderr)
+    print(f"layerfs: {one_line(_short(text))}", file=sys.stderr)
     return status
+
+
+def _short(text: str) -> str:
+    """Return a text that a terminal can be given: names of others may have any length; the hint is at its end."""
+    return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 
 
 def _sentence(error: OSError) -> str:

@@ -13,6 +13,7 @@ from layerfs.plan.graph import PROBABILITY, Graph, Module, make_graph
 from layerfs.plan.tree import Claims
 
 TEXT: Final = 512 << 20  # bytes of a file that is read whole
+VALUES: Final = 20_000_000  # of a JSON file, at most: one takes up to 80 bytes of memory, and two in the file
 _NUMBER: Final = (int, float)
 
 
@@ -35,8 +36,11 @@ def read_text(path: bytes, most: int = TEXT) -> str:
 def read_json(path: bytes) -> Mapping[str, Any]:
     """Return the object in a JSON file."""
     shown = os.fsdecode(path)
+    text = read_text(path)
+    if sum(map(text.count, ",[{")) > VALUES:
+        raise InvalidArgument(f"{shown} has more than {VALUES} values", "plan a part of it")
     try:
-        found = json.loads(read_text(path))
+        found = json.loads(text)
         # Half of a pair of surrogates is no text, nor a name: those of bytes that are none (U+DC80 to U+DCFF) are.
         json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except (ValueError, RecursionError) as error:

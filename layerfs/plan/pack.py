@@ -1,9 +1,10 @@
 """Layers built from a plan; one whose contents an earlier pack or the package cache has is taken from there."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +13,7 @@ from layerfs.oci.digest import Digest, parse_digest
 from layerfs.oci.documents import Json
 from layerfs.plan import images, layout
 from layerfs.plan.contents import Contents, Slice, slices
-from layerfs.plan.record import LayerRecord, PlanRead, Record, compare, read_record, write_record
+from layerfs.plan.record import NAME, LayerRecord, PlanRead, Record, compare, read_record, write_record
 from layerfs.plan.sources import Source
 from layerfs.plan.tree import Tree
 from layerfs.pysquashfs import WriteOptions
@@ -91,22 +92,38 @@ def _output(wishes: Wishes) -> Iterator[bytes]:
         with tempfile.TemporaryDirectory(prefix="layerfs-pack-", dir=place) as scratch:
             yield os.fsencode(scratch)
         return
-    shown = os.fsdecode(wishes.output)
-    if os.path.lexists(wishes.output) and (not os.path.isdir(wishes.output) or os.listdir(wishes.output)):
-        raise AlreadyExists(f"{shown} is there, and is no empty directory", f"pack beside it: --previous {shown}")
-    made = not os.path.isdir(wishes.output)
-    os.makedirs(wishes.output, exist_ok=True)
-    try:
-        yield wishes.output
-    except BaseException:
-        fd = os.open(wishes.output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    output = wishes.output
+    made = not os.path.isdir(output)
+    if made and os.path.lexists(output):
+        raise AlreadyExists(f"{os.fsdecode(output)} is there, and is no empty directory", "name a new one")
+    os.makedirs(output, exist_ok=True)
+    with ExitStack() as stack:
+        fd = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        _check_output(fd, os.fsdecode(output))
+        # Whoever may rename the directory, or put a symlink in its place, leads nothing elsewhere.
+        pinned = b"/proc/self/fd/%d" % fd if os.path.isdir("/proc/self/fd") else output
         try:
+            yield pinned
+        except BaseException as error:
+            if isinstance(error, OSError) and isinstance(error.filename, bytes):
+                error.filename = error.filename.replace(pinned, output, 1)
             dirs.empty(fd)
-        finally:
-            os.close(fd)
-        if made:
-            os.rmdir(wishes.output)
-        raise
+            if made:
+                with suppress(OSError):  # it may have been renamed; what ended the pack says more
+                    os.rmdir(output)
+            raise
+
+
+def _check_output(fd: int, shown: str) -> None:
+    """Refuse a directory that holds something, or in which others could put symlinks where layers are written."""
+    names = os.listdir(fd)
+    if names:
+        hint = f"pack beside it: --previous {shown}" if os.fsdecode(NAME) in names else "name a new one"
+        raise AlreadyExists(f"{shown} is there, and is no empty directory", hint)
+    st = os.fstat(fd)
+    if st.st_uid != os.geteuid() or st.st_mode & stat.S_IWOTH:
+        raise InvalidArgument(f"others may write to {shown}", f"name a directory that is not there: {shown}/NAME")
 
 
 class _Packing:
@@ -137,11 +154,12 @@ class _Packing:
                 layer = self._layer(piece, name, images.Form(self._wishes.format == "xar", below, self._wishes.level))
                 layers.append(self._cached(layer, layers))
             records = tuple(layer.record for layer in layers)
-            top = os.path.join(self._directory, os.fsencode(records[-1].file))
+            place = self._wishes.output or self._directory
+            top = os.path.join(place, os.fsencode(records[-1].file))
             if self._wishes.format == "oci":
                 blobs = [layout.Blob(_sha256_of(each.sha256), each.bytes, _sha256_of(each.diff_id)) for each in records]
                 layout.finish(self._directory, blobs, self._plan.whys, self._name, self._wishes.config)
-                top = self._directory
+                top = place
             write_record(self._directory, Record(self._wishes.format, self._name, records))
         return Packed(tuple(layers), top, self._name, tuple(self._dropped))
 
@@ -193,13 +211,7 @@ class _Packing:
         """Copy a file of the earlier pack; tell whether it was the one that its record says."""
         assert self._wishes.previous is not None
         source = os.path.join(self._wishes.previous, os.fsencode(old.file))
-        if not os.path.isfile(source):
-            return False
-        _copy(source, path)
-        if _digest(path) == (old.sha256, old.bytes):
-            return True
-        os.unlink(path)
-        return False
+        return os.path.isfile(source) and _copy(source, path, old)
 
     def _in_cache(self, name: str, digest: str) -> CacheEntry | None:
         """Return the sound entry of a layer with some contents, kept from being evicted."""
@@ -228,14 +240,27 @@ def _sha256_of(digits: str) -> Digest:
     return parse_digest(f"sha256:{digits}")
 
 
-def _copy(source: bytes, path: bytes) -> None:
-    """Copy a file, by a reflink where the filesystem can."""
+class _Other(Exception):
+    """A file is not the one that a record says."""
+
+
+def _copy(source: bytes, path: bytes, expected: LayerRecord | None = None) -> bool:
+    """Copy a file, by a reflink where the filesystem can; tell whether it was what is expected: else nothing is there.
+
+    An earlier pack may be a stranger's: what its symlinks lead to is seen by nobody unless it is the layer.
+    """
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         st = os.fstat(fd)
-        with replacing(path) as target:
+        if expected is not None and (not stat.S_ISREG(st.st_mode) or st.st_size != expected.bytes):
+            return False
+        with suppress(_Other), replacing(path) as target:
             copy_data(fd, target, st.st_size)
+            if expected is not None and trusted(target) != expected.sha256:
+                raise _Other
             os.fchmod(target, 0o755 if path.endswith(b".xar") else 0o644)
+            return True
+        return False
     finally:
         os.close(fd)
 

@@ -10,6 +10,7 @@ from layerfs.plan.document import placed
 from layerfs.plan.graph import Graph
 from layerfs.plan.jsonfile import read_json
 from layerfs.plan.sources import KINDS, Words
+from layerfs.pysquashfs.target import replacing
 from layerfs.sys.terminal import json_text
 
 FORMAT: Final = "layerfs pack 1"
@@ -97,8 +98,9 @@ class Record:
 def write_record(directory: bytes, record: Record) -> None:
     """Write a record into the directory of what was packed."""
     text = json_text({"pack": FORMAT, **asdict(record)})
-    with open(os.path.join(directory, NAME), "w", encoding="utf-8") as file:
+    with replacing(os.path.join(directory, NAME)) as fd, open(fd, "w", encoding="utf-8", closefd=False) as file:
         file.write(text + "\n")
+        os.fchmod(fd, 0o644)
 
 
 def read_record(directory: bytes) -> Record:

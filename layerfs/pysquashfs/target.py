@@ -19,13 +19,15 @@ def replacing(path: bytes) -> Iterator[int]:
     `path` is as it was: the file has no name until it is complete, where the filesystem can do that.
     Raises OSError; EINVAL if something is there that is no regular file.
     """
-    path = os.path.realpath(path)
+    # Only then: /proc/self/fd/N/NAME is in the directory that was opened as N, wherever its path leads by now.
+    if os.path.islink(path) or not os.path.basename(path):
+        path = os.path.realpath(path)
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
     above, name = os.path.split(path)
     with ExitStack() as stack:
-        directory = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(above or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, directory)
         fd, temporary = _new_file(directory, above, name)
         stack.callback(os.close, fd)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.cli.guard import guard
+from layerfs.cli.guard import MOST, guard
 from layerfs.errors import MAKE_ROOM, InvalidArgument, WrongUsage
 
 
@@ -51,3 +51,11 @@ def test_wrong_usage_has_a_status_of_its_own(capsys: pytest.CaptureFixture[str])
 def test_control_characters_of_names_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert guard(lambda: raising(FileNotFoundError(2, "No such file", b"a\x1b[31m\n"))) == 1
     assert capsys.readouterr().err == "layerfs: a\\x1b[31m\\n: No such file\n"
+
+
+def test_a_message_with_an_endless_name_is_cut_and_keeps_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard(lambda: raising(InvalidArgument("x" * 1_000_000, "shorten it"))) == 1
+    said = capsys.readouterr().err
+    assert len(said) < MOST + 100
+    assert " ... " in said
+    assert said.endswith("x (hint: shorten it)\n")

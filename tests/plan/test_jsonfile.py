@@ -54,6 +54,18 @@ def test_wrong_files_are_refused(scratch: Path, document: Any, said: str) -> Non
         read_graph(written(scratch, document))
 
 
+def test_a_file_of_too_many_values_is_refused_before_they_take_memory(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 MB of empty lists took 5 GB."""
+    path = written(scratch, {"modules": [{"name": "a,[{", "bytes": 1}], "more": [[]] * 10})
+    monkeypatch.setattr("layerfs.plan.jsonfile.VALUES", 28)
+    assert read_graph(path).modules[0].name == "a,[{"
+    monkeypatch.setattr("layerfs.plan.jsonfile.VALUES", 27)
+    with pytest.raises(InvalidArgument, match="has more than 27 values"):
+        read_graph(path)
+
+
 def test_a_fifo_is_refused_at_once(scratch: Path) -> None:
     os.mkfifo(scratch / "fifo")
     with pytest.raises(InvalidArgument, match="no regular file"):

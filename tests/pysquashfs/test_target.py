@@ -131,3 +131,22 @@ def test_image_has_the_mode_that_umask_gives(scratch: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((scratch / "image").stat().st_mode) == 0o640
+
+
+def test_a_directory_that_is_held_open_is_written_to_wherever_its_path_leads(scratch: Path) -> None:
+    (scratch / "held").mkdir()
+    (scratch / "other").mkdir()
+    directory = os.open(scratch / "held", os.O_RDONLY)
+    try:
+        (scratch / "held").rename(scratch / "moved")
+        (scratch / "held").symlink_to("other")
+        write_image(f"/proc/self/fd/{directory}/image", TREE)
+    finally:
+        os.close(directory)
+    assert (os.listdir(scratch / "moved"), os.listdir(scratch / "other")) == (["image"], [])
+
+
+def test_a_name_alone_is_one_in_the_working_directory(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(scratch)
+    write_image("image", TREE)
+    assert os.listdir(scratch) == ["image"]
