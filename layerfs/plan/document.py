@@ -9,6 +9,7 @@ from layerfs.plan.baselines import BASELINES
 from layerfs.plan.cost import Prices, cost, expected_bytes, layer_sizes, layer_weights, moved_bytes, sent_bytes
 from layerfs.plan.jsonfile import read_json
 from layerfs.plan.planner import LAYERS, stacked
+from layerfs.plan.tree import UNOWNED
 from layerfs.plan.units import Units, chance_of
 
 FORMAT: Final = "layerfs plan 1"
@@ -111,9 +112,10 @@ def read_previous(path: bytes, units: Units) -> tuple[tuple[int, ...], frozenset
     document = read_json(path)
     layer_of = placed(shown, document)
     names = {module.name for module in units.graph.modules}
-    both = len(names & layer_of.keys())
-    if 2 * both < min(len(names), len(layer_of)) or not both:
-        stranger = min(layer_of.keys() - names, default="")
+    ours, theirs = names - {UNOWNED}, layer_of.keys() - {UNOWNED}  # every tree has that one
+    both = len(ours & theirs)
+    if 2 * both < min(len(ours), len(theirs)) or not both:
+        stranger = min(theirs - ours, default="")
         what = f": {units.graph.name} has no module {stranger}" if stranger else ""
         raise InvalidArgument(f"{shown} is a plan for another graph{what}", "give the previous plan of this graph")
     before = []

@@ -57,10 +57,14 @@ def layer(number: Any, *names: str) -> dict[str, Any]:
         ({"format": FORMAT, "layers": [layer(1, "calm", "calm")]}, "or one twice: calm"),
         ({"format": FORMAT, "layers": [layer(1, "x", "y")]}, "is a plan for another graph: test has no module x"),
         ({"format": FORMAT, "layers": []}, "is a plan for another graph"),
+        (
+            {"format": FORMAT, "layers": [layer(1, "x", "(unowned)")]},
+            "is a plan for another graph: test has no module x",
+        ),
     ],
 )
 def test_wrong_plans_are_refused(scratch: Path, document: Any, said: str) -> None:
     path = scratch / "plan.json"
     path.write_text(json.dumps(document))
     with pytest.raises(InvalidArgument, match=said):
-        read_previous(os.fsencode(path), units_of(*MODULES))
+        read_previous(os.fsencode(path), units_of(*MODULES, Module("(unowned)", 1)))
