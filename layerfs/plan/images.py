@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from layerfs.errors import FULL, Unsupported
-from layerfs.oci.tar import HARD_LINK
+from layerfs.oci.tar import HARD_LINK, Member
 from layerfs.oci.write import Item
 from layerfs.plan.contents import Contents
 from layerfs.pysquashfs import FileSpec, SquashfsError, WriteOptions, write_image
 from layerfs.pysquashfs.filespec import XATTR_PREFIXES
 from layerfs.pysquashfs.target import replacing
+from layerfs.union.acl import ACCESS_ACL, without_acl
 from layerfs.xar.builder import BLOCK_SIZE, MODE, digest_from
 from layerfs.xar.header import make_header
 
 _DIGITS: Final = 32  # of the digest that VERSION has, hexadecimal
+_RULES: Final = 2  # by which entries are written; another number for others, so that older layers are built anew
 _UUID: Final = "00000000"  # until the image's digest is known
 
 Dropped = Callable[[bytes, bytes], None]  # path, name of the xattr
@@ -37,7 +39,7 @@ class Form:
     @property
     def recipe(self) -> bytes:
         """Everything here that the bytes depend on."""
-        return repr((self.xar, self.depends, self.level, BLOCK_SIZE)).encode()
+        return repr((_RULES, self.xar, self.depends, self.level, BLOCK_SIZE)).encode()
 
 
 def version_of(digest: str) -> str:
@@ -81,7 +83,7 @@ def _entries(items: Iterator[Item], dropped: Dropped) -> Iterator[FileSpec]:
         device = member.kind in (stat.S_IFCHR, stat.S_IFBLK)
         yield FileSpec(
             member.path,
-            member.kind | member.mode,
+            member.kind | _mode(member),
             member.uid,
             member.gid,
             member.mtime_ns // 10**9,
@@ -90,6 +92,12 @@ def _entries(items: Iterator[Item], dropped: Dropped) -> Iterator[FileSpec]:
             rdev=os.makedev(member.major, member.minor) if device else 0,
             xattrs={name: value for name, value in member.xattrs.items() if _fits(member.path, name, dropped)},
         )
+
+
+def _mode(member: Member) -> int:
+    """Return the mode beside the xattrs that squashfs can hold: without the ACL it permits nobody more."""
+    acl = member.xattrs.get(os.fsencode(ACCESS_ACL))
+    return member.mode if acl is None else without_acl(member.mode, acl)
 
 
 def _fits(path: bytes, name: bytes, dropped: Dropped) -> bool:

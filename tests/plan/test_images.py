@@ -1,15 +1,18 @@
 """A layer as an image, read back."""
 
 import os
+import struct
 from pathlib import Path
 
 from layerfs.plan.contents import Contents, slices
 from layerfs.plan.images import Form, names_of, version_of, write_layer
 from layerfs.plan.tree import UNOWNED
+from layerfs.pysquashfs import Image
 from layerfs.xar.package import opened
 from tests.plan.scenes import opened_source
 from tests.plan.trees import make_house, words_of
 
+NOBODY = 0xFFFFFFFF  # linux/posix_acl.h: ACL_UNDEFINED_ID
 LAYERS = [(0, ["lib", "app", "words", UNOWNED])]
 
 
@@ -38,6 +41,23 @@ def test_a_xar_holds_the_tree_and_its_version_is_the_contents(scratch: Path) -> 
         assert found[b"etc/empty"].mode & 0o7777 == 0o700
         assert found[b"lib/deep/two"].ref == one.ref
     assert len(package.header.version) > 30
+
+
+def test_a_mode_without_its_acl_permits_nobody_more(scratch: Path) -> None:
+    """The owning group had what the mask permits."""
+    graph = make_house(scratch)
+    one = scratch / "src/lib/one"
+    entries = [(0x01, 6, NOBODY), (0x02, 6, 7), (0x04, 0, NOBODY), (0x10, 6, NOBODY), (0x20, 0, NOBODY)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(one, "system.posix_acl_access", acl)
+    assert one.stat().st_mode & 0o777 == 0o660
+    dropped = written(graph, scratch / "x.sqfs", Form(xar=False, level=1))
+    assert (b"lib/one", b"system.posix_acl_access") in dropped or (
+        b"lib/deep/two",
+        b"system.posix_acl_access",
+    ) in dropped
+    with Image(scratch / "x.sqfs") as image:
+        assert dict(image.walk())[b"lib/one"].mode & 0o7777 == 0o600
 
 
 def test_a_bare_image_has_no_header(scratch: Path) -> None:
