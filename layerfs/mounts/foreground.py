@@ -7,6 +7,7 @@ when somebody asked for the end, by a signal or by unmounting.
 import os
 import select
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -16,6 +17,17 @@ from layerfs.sys.mounts import unmount
 from layerfs.sys.notify import notify
 
 TABLE: Final = b"/proc/self/mountinfo"  # poll(2) says POLLPRI when it changes (proc(5))
+
+
+def mount_and_stay(mountpoint: bytes, mount: Callable[[], None]) -> None:
+    """Call `mount`, then `stay`; a signal that comes before the mount stands is heard once it does."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, ending_signals())
+    try:
+        mount()
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        raise
+    stay(mountpoint)
 
 
 def stay(mountpoint: bytes) -> None:

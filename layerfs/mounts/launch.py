@@ -42,12 +42,13 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
     driver, why = _choose(request)
     if driver is Driver.KERNEL:
         try:
-            _mount_kernel(request, why, process, inherited)
             if process.foreground:
-                from layerfs.mounts.foreground import stay
+                from layerfs.mounts.foreground import mount_and_stay
 
-                stay(request.mountpoint)
+                mount_and_stay(request.mountpoint, lambda: _mount_kernel(request, why, process, inherited))
                 registry.prune()
+            else:
+                _mount_kernel(request, why, process, inherited)
             return
         except Unsupported as refusal:
             # What images the kernel takes shows when it takes them; directories were tried before.

@@ -64,6 +64,25 @@ def test_a_signal_asks_for_the_end(foreground: Foreground, name: str) -> None:
     assert foreground.end() == 0
 
 
+@pytest.mark.parametrize("driver", ["kernel", "fuse"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda each: each.name)
+def test_a_signal_asks_for_the_end_as_soon_as_the_mount_stands(
+    scratch: Path, require: Callable[..., None], driver: str, number: signal.Signals
+) -> None:
+    """By the kernel driver it killed the program, and the mount stayed: nobody waited for it yet."""
+    require("root", "fuse")
+    for name in ("lower", "other", "m"):
+        (scratch / name).mkdir()
+    command = [BIN / "layerfs", "mount", "-f", "--driver", driver, scratch / "lower", scratch / "other", scratch / "m"]
+    device = (scratch / "m").stat().st_dev
+    with subprocess.Popen(command) as process:
+        while os.lstat(scratch / "m").st_dev == device and process.poll() is None:
+            pass  # a pause would miss the moment
+        process.send_signal(number)
+        assert process.wait(timeout=PATIENCE) == 0
+    assert not os.path.ismount(scratch / "m")
+
+
 def test_unmounting_asks_for_the_end(foreground: Foreground) -> None:
     subprocess.run(["umount", foreground.mount], check=True, timeout=PATIENCE)
     assert foreground.end() == 0
