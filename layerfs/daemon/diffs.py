@@ -17,8 +17,7 @@ from layerfs.daemon.node import Node
 from layerfs.daemon.requests import key_of, labels_of
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Mount
-from layerfs.snapshots.driver import Form
-from layerfs.snapshots.rebase import PARENT_CHAIN
+from layerfs.snapshots.driver import PARENT_CHAIN, Form
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.info import Info, Kind
 

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from layerfs.errors import AlreadyExists, LayerfsError, NotFound
 from layerfs.model import Mount
 from layerfs.oci import cached
-from layerfs.snapshots.driver import Capability
+from layerfs.snapshots.driver import PARENT_CHAIN, Capability
 from layerfs.snapshots.leftovers import LOCAL
-from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.sharing import REF
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.info import Info

@@ -29,6 +29,10 @@ What it promises
     Who executes the mounts may be another process: options, types and sources are the whole message. Nothing in a
     driver mounts.
 
+    With `Capability.REBASE`, the mounts of an ACTIVE snapshot without a parent that has the label PARENT_CHAIN are one
+    of type `overlay` with `upperdir` and `workdir` and no lower: content is unpacked into `upperdir`, with the marks
+    of overlays, and never mounted. It gets its parents at its commit, and `create` is not called again.
+
     `usage` and `layer` change nothing. What `usage` costs may grow with the snapshot's own content only.
 
     All methods may be called from several threads and processes at once, for different snapshots; for one snapshot
@@ -57,13 +61,14 @@ from layerfs.value import value
 
 # fmt: off
 __all__ = [
-    "GIDS", "LOCAL", "NOTHING", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "LayerPlace", "Mount",
-    "Nesting", "Snapshot", "Usage", "usage_of",
+    "GIDS", "LOCAL", "NOTHING", "PARENT_CHAIN", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "LayerPlace",
+    "Mount", "Nesting", "Snapshot", "Usage", "usage_of",
 ]
 # fmt: on
 
 UIDS = "containerd.io/snapshot/uidmapping"
 GIDS = "containerd.io/snapshot/gidmapping"
+PARENT_CHAIN = "containerd.io/snapshot/parent-chain-id"  # what it will stand on once it is committed
 LOCAL = "layerfs.local"  # made by our own command line, for nobody else: containerd's collector is not shown it
 
 
@@ -88,7 +93,7 @@ class Nesting(Enum):
 class Capability(Enum):
     """What not every driver can do; the words are those of containerd's proxy plugins."""
 
-    REBASE = "rebase"  # a snapshot without a parent may be committed on top of one: its layer holds changes
+    REBASE = "rebase"  # a snapshot without a parent may be committed on top of one; see PARENT_CHAIN
     REMAP_IDS = "remap-ids"  # the labels UIDS and GIDS are honoured by the mounts it returns
 
 

@@ -6,14 +6,11 @@ lower and nobody could mount it.
 """
 
 import os
-from typing import Final
 
 from layerfs.model import Mount
-from layerfs.snapshots.driver import Kind, Snapshot
+from layerfs.snapshots.driver import PARENT_CHAIN, Kind, Snapshot
 from layerfs.spec.overlay import OVERLAY
 from layerfs.sys.overlay import escape
-
-PARENT_CHAIN: Final = "containerd.io/snapshot/parent-chain-id"
 
 
 def is_alone(snapshot: Snapshot) -> bool:

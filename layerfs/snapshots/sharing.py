@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from layerfs.model import Mount
-from layerfs.snapshots.driver import NOTHING, Capability, Kind
-from layerfs.snapshots.rebase import PARENT_CHAIN
+from layerfs.snapshots.driver import NOTHING, PARENT_CHAIN, Capability, Kind
 from layerfs.snapshots.validate import checked_key, checked_labels
 from layerfs.store import rows
 from layerfs.store.info import Info

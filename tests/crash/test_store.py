@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import AlreadyExists, NotFound
-from layerfs.snapshots.driver import Capability, Info
+from layerfs.snapshots.driver import PARENT_CHAIN, Capability, Info
 from layerfs.snapshots.library import open_store
-from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store import rows
 from layerfs.sys import dirs

@@ -9,8 +9,8 @@ from layerfs.daemon.node import Node
 from layerfs.daemon.remote import is_hidden, prepare_or_adopt
 from layerfs.errors import AlreadyExists
 from layerfs.oci.cached import keep
+from layerfs.snapshots.driver import PARENT_CHAIN
 from layerfs.snapshots.leftovers import LOCAL
-from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.sharing import REF
 from layerfs.store.cache import Cache
 from layerfs.store.info import Info, Kind

@@ -73,7 +73,8 @@ def test_a_signal_asks_for_the_end_as_soon_as_the_mount_stands(
     require("root", "fuse")
     for name in ("lower", "other", "m"):
         (scratch / name).mkdir()
-    command = [BIN / "layerfs", "mount", "-f", "--driver", driver, scratch / "lower", scratch / "other", scratch / "m"]
+    stack = [scratch / "lower", scratch / "other", scratch / "m"]
+    command: list[str | Path] = [BIN / "layerfs", "mount", "-f", "--driver", driver, *stack]
     device = (scratch / "m").stat().st_dev
     with subprocess.Popen(command) as process:
         while os.lstat(scratch / "m").st_dev == device and process.poll() is None:

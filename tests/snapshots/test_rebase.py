@@ -1,8 +1,8 @@
 """Layers that are unpacked alone."""
 
 from layerfs.model import Mount
-from layerfs.snapshots.driver import Kind, Snapshot
-from layerfs.snapshots.rebase import PARENT_CHAIN, is_alone, upper_only
+from layerfs.snapshots.driver import PARENT_CHAIN, Kind, Snapshot
+from layerfs.snapshots.rebase import is_alone, upper_only
 
 
 def test_only_an_active_snapshot_with_the_label_and_no_parent_is_alone() -> None:

@@ -8,9 +8,8 @@ import pytest
 
 from layerfs.errors import NotReady
 from layerfs.oci.copying import copy
-from layerfs.snapshots.driver import Kind
+from layerfs.snapshots.driver import PARENT_CHAIN, Kind
 from layerfs.snapshots.maintenance import check
-from layerfs.snapshots.rebase import PARENT_CHAIN
 from layerfs.snapshots.sharing import ALONE, DIFF_ID, REF
 from tests.contract.subjects import Subject, a_subject
 
