@@ -20,7 +20,7 @@ from layerfs.fuse.prefetch_attributes import COLD
 from layerfs.fuse.prefetch_data import FEED
 from layerfs.fuse.syncing import Syncing
 from layerfs.fuse.wire import MAX_WRITE
-from layerfs.sys.copy import write_all
+from layerfs.sys.copy import write_all, write_or_undo
 from layerfs.union import opened
 from layerfs.union.inodes import File
 from layerfs.union.setid import Who
@@ -141,7 +141,7 @@ class FileData(Generic[FileAnswer]):
         with self.union.writing(ino, fd):
             # A queue of large writes would take memory without end.
             if len(buf) < self._blocking.worth or self._blocking.is_crowded():
-                return write_all(fd, buf, off)
+                return self._write(ino, fd, buf, off)
             return await self._blocking.run(write_all, fd, buf, off)
 
     def write_now(self, fh: int, off: int, data: memoryview) -> int:
@@ -151,7 +151,16 @@ class FileData(Generic[FileAnswer]):
         if fh & UNPRIVILEGED:
             self.union.drop_sxid(ino, Who.MEMBER)
         with self.union.writing(ino, fd):
+            return self._write(ino, fd, data, off)
+
+    def _write(self, ino: int, fd: int, data: bytes | memoryview, off: int) -> int:
+        """Write at once. One write(2) may be several requests: where the upper is full it returns what the first wrote.
+
+        So the one that fails leaves nothing: an append that goes on later would come after that.
+        """
+        if self.union.file(ino).opened().busy > 1:  # a thread writes, too
             return write_all(fd, data, off)
+        return write_or_undo(fd, data, off)
 
     async def flush(self, fh: int) -> None:
         raise OSError(errno.ENOSYS, "not needed")  # the kernel never asks again; close(2) has written back by itself

@@ -116,3 +116,17 @@ def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
         done = os.pwrite(fd, view, offset)
         view, offset = view[done:], offset + done
     return len(data)
+
+
+def write_or_undo(fd: int, data: bytes | memoryview, offset: int) -> int:
+    """Write as `write_all` does; if that fails with some of it written, the file becomes as long as it was before.
+
+    Nobody else may write to the file meanwhile.
+    """
+    size = os.fstat(fd).st_size
+    try:
+        return write_all(fd, data, offset)
+    except OSError:
+        if os.fstat(fd).st_size > size:
+            os.ftruncate(fd, size)
+        raise

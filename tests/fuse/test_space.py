@@ -58,6 +58,19 @@ def test_write_says_that_the_upper_is_full(mount: Path) -> None:
     assert (mount / "new").read_bytes() == b"x" * written
 
 
+def test_nothing_stands_behind_what_write_acknowledged(mount: Path) -> None:
+    """The request that failed had written whole pages, and an append that went on later came after them."""
+    fd, written = os.open(mount / "new", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 0
+    try:
+        with pytest.raises(OSError) as caught:
+            while written < 64 << 20:
+                written += os.write(fd, BLOCK[: 11_999 + written % 7])
+        assert caught.value.errno == errno.ENOSPC
+        assert os.fstat(fd).st_size == os.stat(mount.parent / "disk/upper/new").st_size == written
+    finally:
+        os.close(fd)
+
+
 def test_files_can_still_be_mapped(mount: Path) -> None:
     fd = os.open(mount / "new", os.O_RDWR | os.O_CREAT)
     try:

@@ -65,3 +65,27 @@ def test_errors_of_the_target_reach_the_caller(scratch: Path, monkeypatch: pytes
     with pytest.raises(OSError) as caught:
         copied(scratch / "a", scratch / "b", len(content))
     assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("offset", [100, 60])
+def test_write_that_fails_half_way_leaves_the_file_as_long_as_it_was(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    (scratch / "f").write_bytes(b"a" * 100)
+    really, written = os.pwrite, list[int]()
+
+    def full(fd: int, data: memoryview, at: int) -> int:
+        if written:
+            raise OSError(errno.ENOSPC, "full")
+        written.append(really(fd, data[:70], at))
+        return written[0]
+
+    with open(scratch / "f", "r+b") as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            with pytest.raises(OSError, match="full"):
+                copy.write_or_undo(file.fileno(), b"b" * 90, offset)
+        assert written == [70]
+        assert os.fstat(file.fileno()).st_size == 100
+        assert copy.write_or_undo(file.fileno(), b"b" * 90, 100) == 90
+    assert (scratch / "f").read_bytes() == b"a" * offset + b"b" * (100 - offset) + b"b" * 90
