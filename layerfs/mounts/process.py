@@ -202,9 +202,9 @@ class Server:
             device, self._device = self._device, -1
             _forget_log(process, record.log)
             logs.begin_later(partial(start_logging, process, record.log))
-            # In the foreground the exit status says how it ended, and a volatile upper has a mark that goes then. And
-            # only root can unmount what the layers are on, and so needs them at once.
-            waited_for = process.foreground or self._request.union.volatile or os.geteuid() != 0
+            # In the foreground the exit status says how it ended, and an upper has marks of ours that go then. And only
+            # root can unmount what the layers are on, and so needs them at once.
+            waited_for = process.foreground or self._request.stack.upper is not None or os.geteuid() != 0
             orphaned = None if waited_for else partial(_orphaned, process, record)
             is_heard = process.foreground or process.log is not None
             serve(device, self._union, config, partial(_answered, process, record) if is_heard else None, orphaned)

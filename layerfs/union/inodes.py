@@ -27,7 +27,7 @@ from layerfs.union.listing import Listing
 from layerfs.union.numbers import FRESH
 from layerfs.union.open_state import Opened
 from layerfs.union.opened import Handle
-from layerfs.union.shown import Attributes, fingerprint
+from layerfs.union.shown import Attributes, fingerprint, fingerprint_of
 
 if TYPE_CHECKING:
     from layerfs.union.front import Front
@@ -63,8 +63,17 @@ class Node:
         return self.parent
 
     def is_seen(self, st: Attributes) -> bool:
-        """Tell whether an object is the one that the kernel knows, with the owner and mode that it checks for it."""
-        return not self.seen or fingerprint(st) == self.seen
+        """Tell whether an object is the one that the kernel knows, with the owner and mode that it checks for it.
+
+        Setuid and setgid may be gone: the host takes them when a server without CAP_FSETID changes the data.
+        """
+        return not self.seen or fingerprint(st) == self.seen or self.seen in _with_set_ids(st)
+
+
+def _with_set_ids(st: Attributes) -> list[int]:
+    """Return the fingerprints that an object had if it has lost setuid, setgid or both."""
+    lost = (stat.S_ISUID, stat.S_ISGID, stat.S_ISUID | stat.S_ISGID)
+    return [fingerprint_of(st.st_dev, st.st_ino, st.st_mode | bits, st.st_uid, st.st_gid) for bits in lost]
 
 
 class File(Node):

@@ -127,6 +127,8 @@ def build(root: bytes, layer: Layer, marks: Marks = Marks.KERNEL, prefix: str = 
     """Make `layer` under the new directory `root`."""
     os.mkdir(root)
     made = normal(layer)
+    if marks is Marks.XATTR:  # an opaque directory cannot say that it has any, and the kernel makes none there
+        made = {path: node for path, node in made.items() if not _is_hidden_twice(path, node, made)}
     for path in sorted(made):
         _make(root, path, made[path], marks)
     for path in sorted(made, reverse=True):
@@ -135,6 +137,11 @@ def build(root: bytes, layer: Layer, marks: Marks = Marks.KERNEL, prefix: str = 
         _mark_directories(root, made, prefix)
     os.chmod(root, 0o755)
     os.utime(root, ns=(OLD, OLD))
+
+
+def _is_hidden_twice(path: bytes, node: Node, made: Mapping[bytes, Node]) -> bool:
+    parent = os.path.dirname(path)
+    return node.kind is Kind.WHITEOUT and bool(parent) and made[parent].opaque
 
 
 def _make(root: bytes, path: bytes, node: Node, marks: Marks) -> None:
@@ -211,9 +218,8 @@ def _make_opaque(full: bytes, marks: Marks, prefix: str) -> None:
 def _mark_directories(root: bytes, made: Mapping[bytes, Node], prefix: str) -> None:
     """opaque=x says "look for xattr whiteouts in here" (overlayfs.rst; kernel 6.7)."""
     for path, node in made.items():
-        parent = os.path.dirname(path)
-        if node.kind is Kind.WHITEOUT and not (parent and made[parent].opaque):
-            os.setxattr(os.path.join(root, parent), prefix + "opaque", b"x")
+        if node.kind is Kind.WHITEOUT:
+            os.setxattr(os.path.join(root, os.path.dirname(path)), prefix + "opaque", b"x")
 
 
 def prune(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

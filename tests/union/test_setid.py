@@ -37,3 +37,16 @@ def test_a_members_write_leaves_what_an_outsiders_takes(scratch: Path) -> None:
         box.union.set_attributes(node.ino, Change(mode=0o4755))
         box.union.drop_sxid(node.ino, Who.MEMBER)
         assert stat.S_IMODE(box.stat(b"f").st_mode) == 0o755
+
+
+@pytest.mark.parametrize("lost", [stat.S_ISUID, stat.S_ISGID, stat.S_ISUID | stat.S_ISGID])
+def test_a_file_that_the_host_has_taken_bits_of_is_the_same_file(scratch: Path, lost: int) -> None:
+    """As a truncate or a write by a server without CAP_FSETID does: ftruncate(2) said ESTALE."""
+    with Box(scratch, {b"f": file(b"f", mode=0o6777)}) as box, box.opened(b"f", os.O_RDWR) as node:
+        box.union.set_attributes(node.ino, Change(mode=0o6777))
+        os.chmod(os.path.join(box.upper, b"f"), 0o6777 & ~lost)
+        box.union.set_attributes(node.ino, Change(mtime_ns=1))
+        assert stat.S_IMODE(box.stat(b"f").st_mode) == 0o6777 & ~lost
+        os.chmod(os.path.join(box.upper, b"f"), 0o7777)
+        with pytest.raises(OSError, match="Stale"):
+            box.union.set_attributes(node.ino, Change(mtime_ns=2))
