@@ -96,11 +96,11 @@ def _output(wishes: Wishes) -> Iterator[bytes]:
     made = not os.path.isdir(output)
     if made and os.path.lexists(output):
         raise AlreadyExists(f"{os.fsdecode(output)} is there, and is no empty directory", "name a new one")
-    os.makedirs(output, exist_ok=True)
+    os.makedirs(output, 0o755, exist_ok=True)  # whatever the umask is
     with ExitStack() as stack:
         fd = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, fd)
-        _check_output(fd, os.fsdecode(output))
+        _check_output(fd, os.fsdecode(output), made)
         # Whoever may rename the directory, or put a symlink in its place, leads nothing elsewhere.
         pinned = b"/proc/self/fd/%d" % fd if os.path.isdir("/proc/self/fd") else output
         try:
@@ -115,14 +115,17 @@ def _output(wishes: Wishes) -> Iterator[bytes]:
             raise
 
 
-def _check_output(fd: int, shown: str) -> None:
-    """Refuse a directory that holds something, or in which others could put symlinks where layers are written."""
+def _check_output(fd: int, shown: str, made: bool) -> None:
+    """Refuse a directory that holds something, or in which others could put symlinks where layers are written.
+
+    One that was made here may have any mode: there are filesystems that have one for all.
+    """
     names = os.listdir(fd)
     if names:
         hint = f"pack beside it: --previous {shown}" if os.fsdecode(NAME) in names else "name a new one"
         raise AlreadyExists(f"{shown} is there, and is no empty directory", hint)
     st = os.fstat(fd)
-    if st.st_uid != os.geteuid() or st.st_mode & stat.S_IWOTH:
+    if st.st_uid != os.geteuid() or (st.st_mode & stat.S_IWOTH and not made):
         raise InvalidArgument(f"others may write to {shown}", f"name a directory that is not there: {shown}/NAME")
 
 

@@ -154,7 +154,12 @@ def test_a_directory_in_which_others_could_put_symlinks_is_no_output(house: Path
     os.chown(house / "out", owner, owner)
     with pytest.raises(InvalidArgument, match="others may write to "):
         packed(house, "out")
-    packed(house, "out/new")
+    before = os.umask(0)
+    try:
+        packed(house, "out/new")
+    finally:
+        os.umask(before)
+    assert (house / "out/new").stat().st_mode & 0o777 == 0o755
     assert (house / "out/new/pack.json").exists()
 
 
