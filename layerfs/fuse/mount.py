@@ -13,6 +13,7 @@ from layerfs.errors import InvalidArgument, LayerfsError, NotFound, Unsupported
 from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import MountFlag, mount_raw
+from layerfs.sys.terminal import shell_word
 
 if TYPE_CHECKING:
     import socket
@@ -96,7 +97,7 @@ def check_mountpoint(mountpoint: bytes) -> int:
         if error.errno not in DEAD:
             raise
         text = f"{os.fsdecode(mountpoint)} is a mount whose server is dead"
-        raise InvalidArgument(text, f"layerfs umount {os.fsdecode(mountpoint)}") from None
+        raise InvalidArgument(text, f"layerfs umount {shell_word(mountpoint)}") from None
     if not stat.S_ISDIR(mode):
         raise InvalidArgument(f"the mountpoint {os.fsdecode(mountpoint)} is not a directory")
     return stat.S_IFMT(mode)

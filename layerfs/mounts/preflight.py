@@ -11,6 +11,7 @@ from layerfs.mounts.registry import Record
 from layerfs.spec.options import MountRequest
 from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import mountinfo, overlay_upon, unmount
+from layerfs.sys.terminal import shell_word
 
 UNMOUNT: Final = "unmount that first, or take another upper and work directory"
 
@@ -26,7 +27,9 @@ def look_ahead(request: MountRequest, *, clear_dead: bool) -> None:
     record = record_at(request.mountpoint)
     if record is not None and record.stack == request.stack:
         where = os.fsdecode(request.mountpoint)
-        raise AlreadyExists(f"this stack is already mounted at {where}", f"layerfs umount {where}")
+        raise AlreadyExists(
+            f"this stack is already mounted at {where}", f"layerfs umount {shell_word(request.mountpoint)}"
+        )
     if request.stack.upper is not None:
         see_upper(request.stack.upper)
 
@@ -46,7 +49,9 @@ def see_that_it_answers(mountpoint: bytes) -> None:
     (answer,) = ask([partial(os.statvfs, mountpoint)], TIMEOUT)
     if answer is None:
         where = os.fsdecode(mountpoint)
-        raise NotReady(f"the server of what is mounted at {where} does not answer", f"layerfs umount -l {where}")
+        raise NotReady(
+            f"the server of what is mounted at {where} does not answer", f"layerfs umount -l {shell_word(mountpoint)}"
+        )
 
 
 def record_at(mountpoint: bytes) -> Record | None:

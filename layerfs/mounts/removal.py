@@ -15,6 +15,7 @@ from layerfs.sys.ask import ask
 from layerfs.sys.files import write_back
 from layerfs.sys.mounts import MountInfo, Real, mountinfo, unmount
 from layerfs.sys.overlay import SOURCE
+from layerfs.sys.terminal import shell_word
 
 BUSY_PATIENCE: Final = 1.0  # s; guessed
 BUSY_PAUSE: Final = 0.02  # s
@@ -59,7 +60,9 @@ def _refuse_others(info: MountInfo) -> None:
     mine = os.geteuid()
     if mine != 0 and owner != mine:
         whose = "root" if not owner else f"{_name_of(owner)} (uid {owner})"
-        raise InvalidArgument(f"{where} was mounted by {whose}, not by you", f"as root: layerfs umount {where}")
+        raise InvalidArgument(
+            f"{where} was mounted by {whose}, not by you", f"as root: layerfs umount {shell_word(info.target)}"
+        )
 
 
 def _name_of(uid: int) -> str:
@@ -77,7 +80,7 @@ def _see_that_it_answers(info: MountInfo, record: Record | None) -> None:
         return
     (answer,) = ask([partial(os.statvfs, info.target)], TIMEOUT)
     if answer is None:
-        raise _silent(info, record, "is mounted", f"layerfs umount -l {os.fsdecode(info.target)}")
+        raise _silent(info, record, "is mounted", f"layerfs umount -l {shell_word(info.target)}")
 
 
 def _silent(info: MountInfo, record: Record | None, state: str, otherwise: str) -> NotReady:
@@ -145,8 +148,11 @@ def unmount_patiently(mountpoint: bytes, *, lazy: bool) -> None:
             if error.errno != errno.EBUSY:
                 raise
         if time.monotonic() > deadline:
-            where = os.fsdecode(mountpoint)
-            raise NotReady(f"{where} is in use", f"end what uses it (fuser -m {where}), or layerfs umount -l")
+            word = shell_word(mountpoint)
+            raise NotReady(
+                f"{os.fsdecode(mountpoint)} is in use",
+                f"end what uses it (fuser -m {word}), or layerfs umount -l {word}",
+            )
         time.sleep(BUSY_PAUSE)
 
 
@@ -191,7 +197,7 @@ def _forget(mountpoint: bytes, recorded: list[Record]) -> None:
         raise NotFound(f"nothing is mounted at {where}", "layerfs status shows what is")
     for record in recorded:
         if record.pid and record.alive:
-            hint = f"nsenter -t {record.pid} -m -U layerfs umount {where}, or kill {record.pid}"
+            hint = f"nsenter -t {record.pid} -m -U layerfs umount {shell_word(mountpoint)}, or kill {record.pid}"
             raise NotReady(
                 f"{where} is not mounted here, but still served: for another mount namespace, or for open files", hint
             )

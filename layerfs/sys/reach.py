@@ -13,6 +13,7 @@ from typing import Final
 
 from layerfs.errors import NotReady
 from layerfs.sys.mountinfo import MountInfo, parse_mountinfo
+from layerfs.sys.terminal import shell_word
 
 TIMEOUT: Final = 2.0  # s; guessed
 # Types, by how their names begin, whose answers come from a server.
@@ -63,7 +64,7 @@ def _silent(path: bytes, info: MountInfo) -> NotReady:
     ours = "layerfs umount" if info.type == b"fuse.layerfs" else "umount"
     return NotReady(
         f"{os.fsdecode(path)} {way}{place} a filesystem ({os.fsdecode(info.type)}) that does not answer",
-        f"see to its server, or {ours} -l {where}, or name another path",
+        f"see to its server, or {ours} -l {shell_word(info.target)}, or name another path",
     )
 
 

@@ -3,6 +3,7 @@
 A file name may hold any byte but `/` and NUL: sequences that a terminal obeys, ends of lines, bytes that are no text.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -30,6 +31,22 @@ def _escaped(char: str) -> str:
 
 
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def shell_word(path: bytes) -> str:
+    """Return a path as one word of a command that a person copies into a shell."""
+    import shlex  # few messages have a command
+
+    text = os.fsdecode(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_in_dollar_quotes, text)) + "'"
+
+
+def _in_dollar_quotes(char: str) -> str:
+    if char in "\\'":
+        return "\\" + char
+    return char if char.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
 
 
 def json_text(value: Any) -> str:

@@ -2,10 +2,11 @@
 
 import json
 import os
+import subprocess
 
 import pytest
 
-from layerfs.sys.terminal import json_text, one_line, warn
+from layerfs.sys.terminal import json_text, one_line, shell_word, warn
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,15 @@ def test_json_has_no_controls_either() -> None:
     text = json_text({os.fsdecode(b"a\x7f\x1b\x9b\xff"): "\u202e"})
     assert text.replace("\n", "").isprintable()
     assert json.loads(text) == {os.fsdecode(b"a\x7f\x1b\x9b\xff"): "\u202e"}
+
+
+PATHS = [b"/a", b"/sp ace", b"/it's", b"/\x1b[31m\n", b"/back\\slash\x07'", b"/\xff1", "/ü\x9b☃\u202e".encode()]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_word_of_a_command_is_the_path_again_in_a_shell(path: bytes) -> None:
+    """`layerfs umount /sp ace`, copied from a message, named two other mountpoints."""
+    word = shell_word(path)
+    assert one_line(word) == word
+    told = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    assert told == path
