@@ -103,6 +103,9 @@ class Background:
         except LayerfsError as error:
             os.makedirs(os.path.join(self._root, FAILED), 0o700, exist_ok=True)
             write_whole(os.path.join(self._root, FAILED, name), os.fsencode(f"{error}\n"))
+        except OSError:
+            if os.path.isdir(directory):
+                raise  # else it was removed while it was worked at, and waits for nothing
         else:
             self._link(DONE, directory)
         self._drop(QUEUE, name)

@@ -116,7 +116,8 @@ def pull_without_layers(containerd: Containerd, name: str) -> None:
     cri.pull(containerd.socket, name)
     assert not set(packed_digests()) & set(cri.ctr(containerd, "content", "list", "--quiet").split())
     run = ("run", "--rm", "--snapshotter", containerd.snapshotter, name, containerd.id("remote"))
-    assert cri.ctr(containerd, *run, "/bin/cat", "/d/a", "/l7/f") == "a7"
+    words = ("/bin/sh", "-c", 'printf %s "$(cat /d/a /l7/f)"')  # one write: the shim of 1.6 can lose the last of two
+    assert cri.ctr(containerd, *run, *words) == "a7"
     cri.ctr(containerd, "images", "remove", "--sync", *cri.ctr(containerd, "images", "list", "-q").split())
     listing = ("snapshots", "--snapshotter", containerd.snapshotter, "ls")
     wait_until(lambda: len(cri.ctr(containerd, *listing).splitlines()) == 1)

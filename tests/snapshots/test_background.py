@@ -67,6 +67,18 @@ def test_directory_that_was_removed_is_forgotten(work: Background, scratch: Path
     assert names(scratch) == {"queue": [], "done": []}
 
 
+def test_directory_that_is_removed_while_it_is_worked_at_waits_no_more(work: Background, scratch: Path) -> None:
+    """It waited for the next process, which nobody had a reason to start."""
+    put(scratch, 1)
+
+    def do(directory: bytes) -> None:
+        os.rename(directory, directory + b"-gone")
+        raise FileNotFoundError(2, "No such file or directory")
+
+    work.work(do, yes)
+    assert names(scratch) == {"queue": []}
+
+
 def test_what_is_pinned_is_tidied_when_the_last_pin_goes(work: Background, scratch: Path) -> None:
     put(scratch, 1)
     work.pin(b"7", b"1")
