@@ -17,7 +17,7 @@ from layerfs.model import Driver, Stack
 from layerfs.sys.files import open_regular, write_whole
 from layerfs.sys.mounts import mountinfo
 from layerfs.sys.private import runtime_directories, runtime_directory
-from layerfs.sys.process_id import FIRST_PIDS, ProcessId, boot, has_processes, pid_namespace
+from layerfs.sys.process_id import FIRST_PIDS, ProcessId, boot, mount_namespaces, pid_namespace
 from layerfs.sys.process_id import birth as birth
 from layerfs.value import fields_of, value
 
@@ -149,18 +149,18 @@ def prune() -> None:
     recorded = records()  # first: a mount is made before its record
     mounted = {info.id for info in mountinfo()}
     newest = {record.mount_id: record for record in recorded}
-    here = namespace()
+    here, elsewhere = namespace(), list[Record]()
     for record in recorded:
         if record.pid != 0 and record.alive:
             continue
-        if newest[record.mount_id] != record:
-            gone = True
-        elif record.namespace == here:
-            gone = record.mount_id not in mounted
-        else:
-            gone = record.pid != 0 and not has_processes(record.namespace)
-        if gone:
+        if newest[record.mount_id] != record or (record.namespace == here and record.mount_id not in mounted):
             remove(record)
+        elif record.namespace != here and record.pid != 0:
+            elsewhere.append(record)
+    if elsewhere and (lasting := mount_namespaces()) is not None:
+        for record in elsewhere:
+            if record.namespace not in lasting:
+                remove(record)
 
 
 def _records() -> Iterator[Record]:

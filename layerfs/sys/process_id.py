@@ -98,15 +98,15 @@ def pid_namespace() -> int:
     return os.stat("/proc/self/ns/pid").st_ino
 
 
-def has_processes(mount_namespace: int) -> bool:
-    """Tell whether a mount namespace [inode number of /proc/PID/ns/mnt] may still have a process, as seen from here.
+def mount_namespaces() -> set[int] | None:
+    """Return the mount namespaces that processes are in [inode number of /proc/PID/ns/mnt], as seen from here.
 
-    Of another user's processes nothing is known, so they count for none. Where not all processes are seen it may.
+    Of another user's processes nothing is known, so they count for none. None where not all processes are seen.
     """
     if pid_namespace() != FIRST_PIDS:
-        return True
+        return None
+    found = set()
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):  # it has ended, or is somebody else's
-            if os.stat(f"/proc/{name}/ns/mnt").st_ino == mount_namespace:
-                return True
-    return False
+            found.add(os.stat(f"/proc/{name}/ns/mnt").st_ino)
+    return found

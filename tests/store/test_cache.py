@@ -10,6 +10,7 @@ from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.store import cache as cache_module
 from layerfs.store import eviction
 from layerfs.store.cache import Cache
+from layerfs.store.entry import CacheEntry
 from tests.host import Person, require
 from tests.store.caches import add, names, spoil, take
 from tests.xar.packages import fake
@@ -154,13 +155,19 @@ def test_a_node_s_cache_that_is_closed_to_a_user_has_nothing_for_them(
     assert done.stdout == "[([], [], None), ([], [], None)]\n"
 
 
+def unmarked(cache: Cache, place: Path) -> CacheEntry:
+    """Add an entry in which nobody can note that it is sound: as good as not writable."""
+    entry = add(cache, fake(place, "f"))
+    os.unlink(os.path.join(entry.directory, b".verified"))
+    os.mkdir(os.path.join(entry.directory, b".verified"))
+    return entry
+
+
 def test_what_root_notes_first_makes_a_cache_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("root")
     node, another = Cache(os.fsencode(tmp_path / "node")), Cache(os.fsencode(tmp_path / "another"))
     monkeypatch.setattr(Cache, "all", classmethod(lambda cls: [node, another]))
-    entry = add(another, fake(tmp_path, "f"))
-    os.unlink(os.path.join(entry.directory, b".verified"))
-    os.mkdir(os.path.join(entry.directory, b".verified"))  # as good as not writable
+    entry = unmarked(another, tmp_path)
     another.checked(entry)
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "node", tmp_path / "node/verified")] == [0o755, 0o755]
 
@@ -170,9 +177,7 @@ def test_what_was_found_sound_in_the_nodes_cache_is_noted_in_the_users_own(
 ) -> None:
     own, node = Cache(os.fsencode(tmp_path / "own")), Cache(os.fsencode(tmp_path / "node"))
     monkeypatch.setattr(Cache, "all", classmethod(lambda cls: [own, node]))
-    entry = add(node, fake(tmp_path, "f"))
-    os.unlink(os.path.join(entry.directory, b".verified"))
-    os.mkdir(os.path.join(entry.directory, b".verified"))  # as good as not writable
+    entry = unmarked(node, tmp_path)
     node.checked(entry)
     assert os.listdir(own.place(b"verified")) == [os.fsencode(entry.sha256)]
     monkeypatch.setattr("layerfs.xar.digest.quick", lambda fd: pytest.fail("it was read again"))
