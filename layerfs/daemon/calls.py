@@ -10,19 +10,20 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from layerfs.daemon.messages import SERVICES, full_name, message
 from layerfs.daemon.metrics import Metrics
 from layerfs.daemon.status import status_of
+from layerfs.daemon.streams import Streams, ending
+from layerfs.errors import InvalidArgument
 
 THREADS: Final = 32  # for each snapshotter; guessed
-STREAMS: Final = 32  # lists that are being sent at once
-PATIENCE: Final = 60.0  # s for a client to take one message of a list
 
 _log = logging.getLogger("layerfs.daemon")
 _numbers = itertools.count(1)
@@ -73,47 +74,43 @@ class Calls:
     def __init__(self, pools: Pools, metrics: Metrics) -> None:
         self._pools = pools
         self._metrics = metrics
-        self._streams = asyncio.Semaphore(STREAMS)
+        self._streams = Streams()
 
     def handlers(self, service: str, methods: object) -> Any:
         """Return the handlers of a service (a key of SERVICES) whose methods `methods` has."""
         package = service.rpartition(".")[0]
         made = {}
-        for name, (asked, answered, _, streamed) in SERVICES[service].items():
+        for name, (asked, _, _, streamed) in SERVICES[service].items():
             make = grpc.unary_stream_rpc_method_handler if streamed else grpc.unary_unary_rpc_method_handler
             answer = self._stream if streamed else self._unary
-            sent = message(package, full_name(package, answered)).SerializeToString
-            made[name] = make(
-                answer(name, getattr(methods, name)),
-                request_deserializer=message(package, full_name(package, asked)).FromString,
-                response_serializer=None if streamed else sent,  # a stream's answers are as they are sent
-            )
+            request = message(package, full_name(package, asked))
+            # gRPC passes bytes on: it would log the traceback of a message that cannot be read.
+            made[name] = make(answer(_Method(name, request, getattr(methods, name))))
         return grpc.method_handlers_generic_handler(service, made)
 
-    def _unary(self, name: str, method: Callable[[Any, Call], Any]) -> Callable[[Any, Any], Any]:
-        async def handle(request: Any, context: Any) -> Any:
-            return await self._answer(name, method, request, context)
+    def _unary(self, method: "_Method") -> Callable[[bytes, Any], Any]:
+        async def handle(request: bytes, context: Any) -> Any:
+            answer = await self._answer(method, request, context)
+            return answer.SerializeToString()
 
         return handle
 
-    def _stream(self, name: str, method: Callable[[Any, Call], Iterator[Any]]) -> Callable[[Any, Any], Any]:
-        async def handle(request: Any, context: Any) -> None:
-            async with self._streams:
-                for answer in await self._answer(name, method, request, context):
-                    async with asyncio.timeout(PATIENCE):
-                        await context.write(answer)
+    def _stream(self, method: "_Method") -> Callable[[bytes, Any], Any]:
+        async def handle(request: bytes, context: Any) -> None:
+            await self._streams.send(context, lambda: self._answer(method, request, context))
 
         return handle
 
-    async def _answer(self, name: str, method: Callable[[Any, Call], Any], request: Any, context: Any) -> Any:
+    async def _answer(self, method: "_Method", data: bytes, context: Any) -> Any:
         """Run a method in a thread and return what it returns; an error ends the call with its status."""
         call = Call(_namespace(context))
         started = time.monotonic()
         code = grpc.StatusCode.OK
         told = ""
         try:
+            request = method.read(data)
             pool = self._pools.of(getattr(request, "snapshotter", "diff"))
-            return await asyncio.get_running_loop().run_in_executor(pool, method, request, call)
+            return await asyncio.get_running_loop().run_in_executor(pool, method.run, request, call)
         except asyncio.CancelledError:
             call.cancel()
             code, told = grpc.StatusCode.CANCELLED, "the client has gone"
@@ -122,14 +119,29 @@ class Calls:
             code, told = status_of(error)
         finally:
             seconds = time.monotonic() - started
-            self._metrics.answered(name, code.name, seconds)
+            self._metrics.answered(method.name, code.name, seconds)
             _log.log(
                 logging.DEBUG if code in _USUAL else logging.WARNING,
                 "%s",
-                name,
+                method.name,
                 extra={"request": call.number, "status": code.name, "ms": round(seconds * 1000, 2), "told": told},
             )
-        await context.abort(code, told)
+        await ending(context.abort(code, told))
+
+
+class _Method(NamedTuple):
+    """A method of a service, and the message that it is asked with."""
+
+    name: str
+    asked: Any
+    run: Callable[[Any, Call], Any]
+
+    def read(self, data: bytes) -> Any:
+        """Return a request. Raises InvalidArgument for bytes that are none."""
+        try:
+            return self.asked.FromString(data)
+        except DecodeError:
+            raise InvalidArgument(f"this is no {self.asked.DESCRIPTOR.name}", "send containerd's messages") from None
 
 
 _USUAL: Final = (

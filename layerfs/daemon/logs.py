@@ -29,4 +29,19 @@ def start_logging(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    handler.addFilter(_without_clients_errors)
     logging.getLogger("grpc").setLevel(logging.WARNING)
+
+
+def _without_clients_errors(record: logging.LogRecord) -> bool:
+    """Shorten what grpc logs about a call, which is an error of a client or of its connection: no traceback of grpc's.
+
+    Bugs of ours are logged by `layerfs.daemon.status`. A client that has gone while it is answered is no news at all.
+    """
+    if record.exc_info and record.name.startswith("grpc"):
+        error = record.exc_info[1]
+        if type(error).__name__ == "ExecuteBatchError":  # grpc exports no name for it
+            return False
+        record.msg, record.args = f"{record.getMessage()}: {error}", ()
+        record.exc_info = record.exc_text = None
+    return True

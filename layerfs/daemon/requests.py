@@ -1,6 +1,6 @@
 """Reading a client's requests within bounds; nothing in them is trusted, not even that it is text.
 
-gRPC bounds a whole message (4 MiB); these bounds keep what is stored, and what a filter may cost, small.
+The server bounds a whole message (16 MiB); these bounds keep what is stored, and what a filter may cost, small.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,6 @@
 """The service containerd.services.snapshots.v1.Snapshots: each RPC is one method that asks the store one thing."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any, Final
 
 from layerfs.daemon.calls import Call
@@ -11,9 +10,9 @@ from layerfs.daemon.node import Node
 from layerfs.daemon.remote import is_hidden, prepare_or_adopt
 from layerfs.daemon.requests import filters_of, key_of, labels_of, parent_of, update_of
 from layerfs.daemon.spool import spooled
-from layerfs.store.info import Info
 
 BATCH: Final = 100  # snapshots in one message of List, as containerd's own service sends them
+BYTES: Final = 1 << 20  # of one message that holds several snapshots; clients take 4 MiB (grpc's default) or 16
 
 _Prepared, _Viewed, _Mounted = (
     message(SNAPSHOTS, f"{word}Response") for word in ("PrepareSnapshot", "ViewSnapshot", "Mounts")
@@ -66,7 +65,7 @@ class Snapshots:
     def List(self, request: Any, call: Call) -> Iterator[Any]:
         found = self._node.snapshotter(request.snapshotter).walk(*filters_of(request.filters))
         shown = (info for info in found if not is_hidden(info))
-        return spooled((_Listed(info=map(info_of, batch)) for batch in _batches(shown)), self._node.store.root)
+        return spooled(_batches(map(info_of, shown)), self._node.store.root)
 
     def Usage(self, request: Any, call: Call) -> Any:
         usage = self._node.snapshotter(request.snapshotter).usage(key_of(request.key))
@@ -77,7 +76,15 @@ class Snapshots:
         return _Empty()
 
 
-def _batches(found: Iterable[Info]) -> Iterator[list[Info]]:
-    rest = iter(found)
-    while batch := list(islice(rest, BATCH)):
+def _batches(found: Iterable[Any]) -> Iterator[Any]:
+    """Yield snapshots in messages that every client takes, however many labels they have."""
+    batch, size = _Listed(), 0
+    for info in found:
+        more = info.ByteSize()
+        if batch.info and (len(batch.info) == BATCH or size + more > BYTES):
+            yield batch
+            batch, size = _Listed(), 0
+        batch.info.append(info)
+        size += more
+    if batch.info:
         yield batch
