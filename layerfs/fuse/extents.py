@@ -14,7 +14,7 @@ from layerfs.fuse.filedata import UNPRIVILEGED, FileData
 from layerfs.fuse.flushing import Flusher
 from layerfs.fuse.wire import Client, Request
 from layerfs.sys.copy import copy_some, write_all
-from layerfs.sys.files import allocate
+from layerfs.sys.space import allocate
 from layerfs.union import opened
 from layerfs.union.setid import Who
 

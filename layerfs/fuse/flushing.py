@@ -14,7 +14,7 @@ import trio
 
 from layerfs.fuse import mount_child
 from layerfs.fuse.config import ending_signals
-from layerfs.sys.files import write_back
+from layerfs.sys.sync import sync_filesystem
 
 _ASK, _DONE, _FAILED = b"?", b"+", b"-"
 
@@ -68,7 +68,7 @@ def _serve(heard: int, said: int, mountpoint: bytes) -> int:
         signal.signal(number, signal.SIG_IGN)
     while os.read(heard, 1):
         try:
-            write_back(mountpoint, only_fuse=True)
+            sync_filesystem(mountpoint, only_fuse=True)
             answer = _DONE
         except OSError:
             answer = _FAILED

@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from layerfs.sys.files import write_back
 from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import unmount
+from layerfs.sys.sync import sync_filesystem
 
 FIRST: Final = 3  # descriptors from here on are closed in a child
 LAST: Final = 1 << 30
@@ -77,7 +77,7 @@ def _leave(mountpoint: bytes) -> int:
             return DETACHED
         if error.errno != errno.EBUSY:
             raise
-    write_back(mountpoint)
+    sync_filesystem(mountpoint)
     unmount(mountpoint, lazy=True)
     return DETACHED
 

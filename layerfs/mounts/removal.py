@@ -12,9 +12,9 @@ from layerfs.mounts import registry
 from layerfs.mounts.health import FUSE_TYPE, TIMEOUT, owner_of
 from layerfs.mounts.registry import Record
 from layerfs.sys.ask import ask
-from layerfs.sys.files import write_back
 from layerfs.sys.mounts import MountInfo, Real, mountinfo, unmount
 from layerfs.sys.overlay import SOURCE
+from layerfs.sys.sync import sync_filesystem
 from layerfs.sys.terminal import shell_word
 
 BUSY_PATIENCE: Final = 1.0  # s; guessed
@@ -96,7 +96,7 @@ def _detach(info: MountInfo, record: Record | None) -> None:
     """Write back what is dirty and unmount lazily; a server that hangs does not keep us."""
     answers = ask([partial(os.statvfs, info.target)], TIMEOUT)
     if answers == [0]:
-        ask([partial(write_back, info.target)], PATIENCE)
+        ask([partial(sync_filesystem, info.target)], PATIENCE)
     if not info.type.startswith(b"fuse"):
         unmount(Real(info.target), lazy=True)
         return

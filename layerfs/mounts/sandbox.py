@@ -27,12 +27,12 @@ from layerfs.mounts.preflight import see_no_overlay
 from layerfs.mounts.process import ServerHooks
 from layerfs.mounts.starter import Ready, spell, start_forked
 from layerfs.sys import child, fsmount
-from layerfs.sys.files import write_back
 from layerfs.sys.mounts import make_private, unmount
 from layerfs.sys.namespaces import Namespace, enter_user_namespace, unshare
 from layerfs.sys.prctl import die_with_parent, hide
 from layerfs.sys.process_id import speak_for_children
 from layerfs.sys.rootfs import Root, show_own_processes
+from layerfs.sys.sync import sync_filesystem
 from layerfs.sys.terminal import one_line
 from layerfs.union.claim import claim, release
 from layerfs.union.options import UnionOptions
@@ -237,7 +237,7 @@ class _Init:
         if self._claimed is not None:
             release(self._claimed)
         if self._server:
-            write_back(b".")
+            sync_filesystem(b".")
             try:
                 os.kill(self._server, signal.SIGTERM)
                 os.waitpid(self._server, 0)

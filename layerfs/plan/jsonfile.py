@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any, Final
 from layerfs.errors import InvalidArgument
 from layerfs.plan.graph import PROBABILITY, Graph, Module, make_graph
 from layerfs.plan.tree import Claims
+from layerfs.sys.files import NotRegular, open_regular
 
 TEXT: Final = 512 << 20  # bytes of a file that is read whole
 VALUES: Final = 20_000_000  # of a JSON file, at most: one takes up to 80 bytes of memory, and two in the file
@@ -20,10 +20,11 @@ _NUMBER: Final = (int, float)
 def read_text(path: bytes, most: int = TEXT) -> str:
     """Return a regular file's text. Raises InvalidArgument for what is none, or larger than `most` bytes; OSError."""
     shown = os.fsdecode(path)
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fd = open_regular(path)
+    except NotRegular:
+        raise InvalidArgument(f"{shown} is no regular file", "name a file") from None
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise InvalidArgument(f"{shown} is no regular file", "name a file")
         content = file.read(most + 1)
     if len(content) > most:
         raise InvalidArgument(f"{shown} has more than {most} bytes", "plan a part of it")

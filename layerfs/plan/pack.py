@@ -23,6 +23,7 @@ from layerfs.store.entry import CacheEntry
 from layerfs.store.intake import add
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
+from layerfs.sys.files import NotRegular, open_regular
 from layerfs.xar.digest import trusted
 
 FORMATS: Final = ("xar", "squashfs", "oci")
@@ -214,7 +215,10 @@ class _Packing:
         """Copy a file of the earlier pack; tell whether it was the one that its record says."""
         assert self._wishes.previous is not None
         source = os.path.join(self._wishes.previous, os.fsencode(old.file))
-        return os.path.isfile(source) and _copy(source, path, old)
+        try:
+            return os.path.isfile(source) and _copy(source, path, old)
+        except NotRegular:  # by now
+            return False
 
     def _in_cache(self, name: str, digest: str) -> CacheEntry | None:
         """Return the sound entry of a layer with some contents, kept from being evicted."""
@@ -252,13 +256,13 @@ def _copy(source: bytes, path: bytes, expected: LayerRecord | None = None) -> bo
 
     An earlier pack may be a stranger's: what its symlinks lead to is seen by nobody unless it is the layer.
     """
-    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = open_regular(source)
     try:
-        st = os.fstat(fd)
-        if expected is not None and (not stat.S_ISREG(st.st_mode) or st.st_size != expected.bytes):
+        size = os.fstat(fd).st_size
+        if expected is not None and size != expected.bytes:
             return False
         with suppress(_Other), replacing(path) as target:
-            copy_data(fd, target, st.st_size)
+            copy_data(fd, target, size)
             if expected is not None and trusted(target) != expected.sha256:
                 raise _Other
             os.fchmod(target, 0o755 if path.endswith(b".xar") else 0o644)

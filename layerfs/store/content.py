@@ -24,6 +24,7 @@ from layerfs.store.eviction import remove_unused
 from layerfs.store.intake import claim, finish, opened, workplace
 from layerfs.sys import dirs
 from layerfs.sys.copy import copy_data
+from layerfs.sys.files import open_regular
 from layerfs.value import value
 
 NAME: Final = b"blob"
@@ -148,7 +149,7 @@ class Content:
 
     def adopt(self, path: bytes, digest: str | None = None) -> Held:
         """Take in a file, reflinked where the filesystem can; what is there already is only held."""
-        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        source = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             with suppress(AlreadyExists), self.ingest(digest) as taking:
                 taking.copy(source)

@@ -9,6 +9,7 @@ from typing import Final
 from layerfs.errors import InvalidArgument
 from layerfs.store.info import NOTHING
 from layerfs.store.session import boot
+from layerfs.sys.files import open_regular
 from layerfs.value import fields_of, value
 
 FACTS: Final = b".entry.json"
@@ -69,7 +70,7 @@ def touch(name: bytes, directory: int) -> None:
 
 def read_small(name: bytes, directory: int, most: int) -> bytes:
     """Read the first `most` bytes of a file in an open directory; symlinks are not followed. Raises OSError."""
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    fd = open_regular(name, os.O_RDONLY | os.O_NOFOLLOW, at=directory)
     try:
         return os.read(fd, most)
     finally:

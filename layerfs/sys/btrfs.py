@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from layerfs.sys import libc
+from layerfs.sys.sync import filesystem_type
 
 MAGIC: Final = 0x9123683E  # of statfs(2)
 ROOT_INODE: Final = 256  # BTRFS_FIRST_FREE_OBJECTID: the number of each subvolume's root directory
@@ -64,9 +65,7 @@ class Own(NamedTuple):
 
 def is_btrfs(path: bytes) -> bool:
     """Tell whether a path is on btrfs."""
-    buffer = ctypes.create_string_buffer(256)  # struct statfs; its first word is f_type
-    libc.call("statfs", path, buffer, path=path)
-    return int.from_bytes(buffer.raw[:8], "little") == MAGIC
+    return filesystem_type(path) == MAGIC
 
 
 def is_subvolume(path: bytes) -> bool:

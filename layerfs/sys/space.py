@@ -1,4 +1,4 @@
-"""Room on a filesystem: whether there is any, and some that is kept for a file that is to grow or to change."""
+"""Room on a filesystem: whether there is any; taken, kept or given back for a file that is to grow or to change."""
 
 import fcntl
 import os
@@ -36,10 +36,15 @@ def keep_room(fd: int, size: int) -> None:
     What is written there later finds room on a full filesystem, too. One that cannot do so, or is full, is fine.
     """
     if os.fstat(fd).st_blocks * 512 < size:
-        from layerfs.sys import libc  # and ctypes, for a store that was just made
-
         with suppress(OSError):
-            libc.call("fallocate", fd, _KEEP_SIZE, 0, size)
+            allocate(fd, _KEEP_SIZE, 0, size)
+
+
+def allocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """Do what fallocate(2) does; the C library's posix_fallocate would write zeros where a filesystem cannot."""
+    from layerfs.sys import libc  # and ctypes, which a store needs only when it was just made
+
+    libc.call("fallocate", fd, mode, offset, length)
 
 
 def make_in_place(path: bytes) -> None:

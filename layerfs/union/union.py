@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from layerfs.errors import InvalidArgument
 from layerfs.model import Stack
-from layerfs.sys import libc
 from layerfs.sys.later import later
+from layerfs.sys.sync import syncfs
 from layerfs.union.claim import renew
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
@@ -79,7 +79,7 @@ class Union(OpenFiles):
         """Bring all of the upper to its disk, unless it is volatile; any thread may call it."""
         ov = self._ov
         if ov.upper is not None and not ov.options.volatile:
-            libc.call("syncfs", ov.upper.tree.root())
+            syncfs(ov.upper.tree.root())
 
     @property
     def trees(self) -> tuple[Tree, ...]:

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from functools import partial
 
 from layerfs.errors import InvalidArgument, NotReady
-from layerfs.sys import dirs, libc, target
+from layerfs.sys import dirs, target
 from layerfs.sys.locks import lock_number, try_lock
 from layerfs.sys.private import runtime_directory
+from layerfs.sys.sync import syncfs
 from layerfs.sys.target import PINNED
 from layerfs.union import claim
 from layerfs.union.state import Work
@@ -263,6 +264,6 @@ def end_use(work: Work, upper: int, *, volatile: bool) -> None:
     claim.release(upper)
     if not volatile:
         return
-    libc.call("syncfs", upper)
+    syncfs(upper)
     dirs.remove(work.fd, b"incompat")
     os.fsync(work.fd)  # else a power cut brings the mark back, and the next mount takes this end for a crash

@@ -13,6 +13,7 @@ import stat
 from binascii import crc32
 
 from layerfs.errors import InvalidArgument
+from layerfs.sys.files import NotRegular, open_regular
 from layerfs.xarexec.home import find_home
 from layerfs.xarexec.memo import Members, Stamp, members_of, spell, stamp_of
 
@@ -43,10 +44,11 @@ def examine(file: bytes, *, anew: bool = False) -> XarFile:
 
     Raises Corrupt, OSError, and what resolving raises.
     """
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise InvalidArgument(f"{os.fsdecode(file)} is not a file", "give a XAR")
+        fd = open_regular(file)
+    except NotRegular:
+        raise InvalidArgument(f"{os.fsdecode(file)} is not a file", "give a XAR") from None
+    try:
         values = _glance(fd, file)
         stamp = stamp_of(os.fstat(fd))
     finally:

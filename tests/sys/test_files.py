@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.sys.files import allocate, filesystem_type, open_regular, syncfs, write_back, write_whole
+from layerfs.sys.files import NotRegular, open_regular, write_whole
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -30,34 +30,9 @@ def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
         assert os.read(fd, 7) == b"content"
         os.close(fd)
     for name in (b"fifo", b"/dev/null", b"."):
-        with pytest.raises(OSError, match="not a regular file") as caught:
+        with pytest.raises(NotRegular, match="not a regular file") as caught:
             open_regular(os.path.join(bytes(tmp_path), name))
         assert caught.value.errno == errno.EINVAL
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError) as followed:
         open_regular(bytes(tmp_path / "link"), os.O_RDONLY | os.O_NOFOLLOW)
-    assert caught.value.errno == errno.ELOOP
-
-
-def test_a_filesystem_is_written_back(tmp_path: Path) -> None:
-    fd = os.open(tmp_path, os.O_RDONLY)
-    syncfs(fd)
-    os.close(fd)
-
-
-def test_only_a_fuse_mount_is_written_back_where_only_that_is_meant(tmp_path: Path) -> None:
-    write_back(bytes(tmp_path))
-    with pytest.raises(OSError) as caught:
-        write_back(bytes(tmp_path), only_fuse=True)
-    assert caught.value.errno == errno.ENODEV
-    fd = os.open("/proc", os.O_RDONLY)
-    assert filesystem_type(fd) == 0x9FA0  # PROC_SUPER_MAGIC
-    os.close(fd)
-
-
-def test_space_is_reserved(tmp_path: Path) -> None:
-    with open(tmp_path / "file", "wb") as file:
-        allocate(file.fileno(), 0, 0, 5000)
-        assert os.fstat(file.fileno()).st_size == 5000
-        with pytest.raises(OSError) as caught:
-            allocate(file.fileno(), 0, 0, 0)
-    assert caught.value.errno == errno.EINVAL
+    assert followed.value.errno == errno.ELOOP

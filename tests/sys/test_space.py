@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.sys.space import full, keep_room, make_in_place
+from layerfs.sys.space import allocate, full, keep_room, make_in_place
 from tests.contract.subjects import a_btrfs
 from tests.host import require
 
@@ -67,3 +67,12 @@ def test_file_that_is_there_stays(scratch: Path) -> None:
     make_in_place(os.fsencode(scratch / "fresh"))
     assert path.read_text() == "kept"
     assert (scratch / "fresh").stat().st_mode & 0o777 == 0o600
+
+
+def test_space_is_reserved(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb") as file:
+        allocate(file.fileno(), 0, 0, 5000)
+        assert os.fstat(file.fileno()).st_size == 5000
+        with pytest.raises(OSError) as caught:
+            allocate(file.fileno(), 0, 0, 0)
+    assert caught.value.errno == errno.EINVAL
