@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from layerfs.cli.image import add_store_options, opened
+from layerfs.cli.store_options import add_store_options, opened
 from layerfs.sys.terminal import one_line
 
 

@@ -5,8 +5,8 @@ import json
 import os
 from typing import Any
 
-from layerfs.cli.image import add_store_options, opened
 from layerfs.cli.screen import complain
+from layerfs.cli.store_options import add_store_options, opened
 from layerfs.errors import WrongUsage
 from layerfs.sys.terminal import one_line
 

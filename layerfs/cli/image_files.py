@@ -4,9 +4,9 @@ import argparse
 import os
 import sys
 
-from layerfs.cli.image import add_max_size, add_store_options, limits_of, opened
 from layerfs.cli.layers import Layers
 from layerfs.cli.screen import bar, complain
+from layerfs.cli.store_options import add_max_size, add_store_options, limits_of, opened
 from layerfs.errors import InvalidArgument
 from layerfs.sys.terminal import one_line
 

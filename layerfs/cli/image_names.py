@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Final
 
 from layerfs.cli.grammar import Grammar, Option, Word, add_to
-from layerfs.cli.image import ROOT, opened
+from layerfs.cli.store_options import ROOT, opened
 from layerfs.sys.terminal import one_line
 
 if TYPE_CHECKING:
     import argparse
 
-    from layerfs.cli.image import Arguments
+    from layerfs.cli.store_options import Arguments
 
 _ROOT: Final = (Option("--root", ROOT, "DIR"),)
 GRAMMARS: Final = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from layerfs.cli.image import add_store_options, opened
+from layerfs.cli.store_options import add_store_options, opened
 from layerfs.errors import LayerfsError
 from layerfs.model import Driver
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from layerfs.cli.image import add_store_options, opened
 from layerfs.cli.screen import bar, size
+from layerfs.cli.store_options import add_store_options, opened
 from layerfs.sys.terminal import one_line
 
 if TYPE_CHECKING:

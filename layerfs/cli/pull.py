@@ -3,9 +3,9 @@
 import argparse
 import os
 
-from layerfs.cli.image import add_max_size, add_store_options, limits_of, opened
 from layerfs.cli.layers import Layers
 from layerfs.cli.screen import complain
+from layerfs.cli.store_options import add_max_size, add_store_options, limits_of, opened
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -4,8 +4,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from layerfs.cli.image import add_store_options, opened
 from layerfs.cli.layers import Layers
+from layerfs.cli.store_options import add_store_options, opened
 from layerfs.errors import WrongUsage
 
 if TYPE_CHECKING:
