@@ -46,9 +46,21 @@ def mount_validated(
             see_no_overlay(stack)
             _refuse_in_use(stack.upper, stack.work)
             refuse_markless(stack.work, words)
-        mount_overlay(stack, mountpoint, words, generic_flags)
+        mount_overlay(stack, mountpoint, _for_filesystems(stack, words), generic_flags)
     except OSError as error:
         raise explain(error, stack) from error
+
+
+def _for_filesystems(stack: Stack, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words with which directories keep their numbers where layers are on several filesystems.
+
+    With xino=auto they lose them if one has no UUID, as squashfs: a directory that the kernel forgets under memory
+    pressure then comes back with another st_ino, and programs take it for another one (fs/overlayfs/super.c,
+    ovl_get_fsid; shutil.rmtree says "symbolic link").
+    """
+    places = [path for path in (*stack.lowers, stack.upper) if path is not None]
+    is_one = len({os.stat(path).st_dev for path in places}) == 1
+    return words if is_one else tuple("xino=on" if word == "xino=auto" else word for word in words)
 
 
 def _refuse_in_use(upper: bytes, work: bytes) -> None:

@@ -22,6 +22,7 @@ from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptio
 from layerfs.union.union import Union
 from tests.conftest import mounts_below
 from tests.host import BIN, Person, require
+from tests.images import make_image
 from tests.waiting import PATIENCE
 
 REFUSED = {
@@ -140,6 +141,27 @@ def test_every_combination_of_words_is_taken_by_the_kernel(place: Place) -> None
             for stack in (place.stack, Stack(place.lowers)):
                 mount_kernel(stack, options, place.path("merged"))
                 unmount(place.path("merged"))
+
+
+def test_directory_of_a_packed_layer_has_the_same_number_in_every_mount(place: Place) -> None:
+    """Squashfs has no UUID, so xino=auto is off: a directory that the kernel forgot came back with another number."""
+    require("root", "mksquashfs")
+    image = make_image(place.root / "image", place.root / "bottom")
+    (place.root / "packed").mkdir()
+    subprocess.run(["mount", "-o", "loop,ro", image, place.root / "packed"], check=True)
+    try:
+        numbers = set()
+        for first in ("directory", "directory2"):
+            (place.root / "top/directory2").mkdir(exist_ok=True)
+            lowers = (place.path("top"), place.path("packed"))
+            mount_kernel(Stack(lowers, place.path("upper"), place.path("work")), UnionOptions(), place.path("merged"))
+            assert b"xino=on" in place.super_options()
+            (place.root / "merged" / first).stat()
+            numbers.add((place.root / "merged/directory").stat().st_ino)
+            unmount(place.path("merged"))
+        assert len(numbers) == 1
+    finally:
+        unmount(place.path("packed"))
 
 
 def test_redirects_are_refused_only_where_marks_are_the_users() -> None:
