@@ -17,7 +17,7 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     union     overlay semantics; synchronous, no FUSE
     sys       the only room with raw system calls
     lane      FUSE requests answered natively, from tables
-    pysquashfs   squashfs images read and written; a binding of libsquashfs
+    pysquashfs   squashfs images read by C of ours, written with libsquashfs
     model, errors
 """
 

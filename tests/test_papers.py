@@ -38,10 +38,19 @@ def test_architecture_names_every_module_and_no_other() -> None:
 
 
 def test_modules_that_the_papers_name_are_there() -> None:
-    """In backquotes, as `ROOM/MODULE.py`."""
-    named = set(re.findall(r"`(\w+/\w+\.py)\b", "".join(map(text, PAPERS))))
+    """In backquotes, as `ROOM/MODULE.py`, or as a file of C or a script."""
+    named = set(re.findall(r"`([\w.]+/\w+\.(?:py|c|h|sh))\b", "".join(map(text, PAPERS))))
     there = {str(path).removeprefix("layerfs/") for path in tracked()}
     assert {name.removeprefix("layerfs/") for name in named} - there == set()
+
+
+def test_names_that_the_map_gives_a_newcomer_are_in_the_code() -> None:
+    """Under "How to add" and "Where is it?": each word in backquotes that is spelled like a name of the code."""
+    guide = text("ARCHITECTURE.md").partition("\n## How to add")[2].partition("\n## Where things went")[0]
+    named = set(re.findall(r"`(\w*(?:[a-z][A-Z]|_)\w*|[A-Z]{2,})`", guide))
+    code = "".join(text(str(path)) for path in tracked() if path.suffix == ".py" and path.parts[0] != "tests")
+    assert {"UnionOptions", "_recognise", "MIGRATIONS", "tear_down"} <= named
+    assert {name for name in named if not re.search(rf"\b{name}\b", code)} == set()
 
 
 def _drawn_rooms(drawing: str) -> Iterator[tuple[str, list[str]]]:

@@ -78,7 +78,7 @@ def open_tree(path: bytes, index: int, *, offset: int | None = None) -> "Tree":
 
         return DirTree(path, index)
     from layerfs.lowers.squash import SquashLower
-    from layerfs.pysquashfs import SquashfsError  # the binding costs some milliseconds
+    from layerfs.pysquashfs import SquashfsError  # costs some milliseconds
 
     layer, fd = _open_image(path, offset)
     try:

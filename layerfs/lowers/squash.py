@@ -1,7 +1,7 @@
 """A squashfs image as a lower of the union, read in-process: no mount, no loop device, no second server.
 
 Directories are known by the reference of their inode, so opening one costs nothing. A directory is read once with all
-its inodes (one call of libsquashfs a batch); attributes then come from memory. Listings are kept within a bound and
+its inodes (one call of our C a batch); attributes then come from memory. Listings are kept within a bound and
 read again when they are needed: an image does not change.
 """
 
