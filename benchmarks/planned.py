@@ -28,7 +28,7 @@ from layerfs.plan.cost import Prices
 from layerfs.plan.document import describe
 from layerfs.plan.planner import make_plan
 from layerfs.plan.record import source_of
-from layerfs.plan.sources import Words, opened
+from layerfs.plan.sources import SourceSpec, opened
 from layerfs.plan.units import make_units
 from layerfs.xar.search import Search
 
@@ -48,7 +48,7 @@ def pack(root: str, place: Path, ks: Sequence[int], planners: Sequence[str]) -> 
     if not hollow.exists():
         subprocess.run(["cp", "-a", "--attributes-only", "--one-file-system", root, hollow], check=True)
         subprocess.run(["cp", "-a", f"{root}/var/lib/dpkg/.", hollow / "var/lib/dpkg"], check=True)
-    with opened(Words("dpkg", root), lambda reference: [], lambda: Search([])) as source:
+    with opened(SourceSpec("dpkg", root), lambda reference: [], lambda: Search([])) as source:
         units = make_units(source.graph)
     weights = units.weights()
     for planner in planners:
@@ -57,7 +57,7 @@ def pack(root: str, place: Path, ks: Sequence[int], planners: Sequence[str]) -> 
             if out.exists():
                 continue
             made = make_plan(units, k, Prices(0)) if planner == "plan" else BASELINES[planner](units, weights, k)
-            shown = describe(units, made, k, Prices(0), source_of(Words("dpkg", str(hollow))))
+            shown = describe(units, made, k, Prices(0), source_of(SourceSpec("dpkg", str(hollow))))
             plan = place / f"{planner}-{k}.json"
             plan.write_text(json.dumps(shown))
             subprocess.run([*LAYERFS, "pack", plan, "-o", out, "--level", "1"], check=True, stdout=subprocess.DEVNULL)

@@ -33,7 +33,7 @@ from layerfs.plan.dpkg import YEARS, changelog_months, rate
 from layerfs.plan.following import contract
 from layerfs.plan.graph import Module, make_graph
 from layerfs.plan.planner import align, make_plan
-from layerfs.plan.sources import Words, opened
+from layerfs.plan.sources import SourceSpec, opened
 from layerfs.plan.tree import UNOWNED
 from layerfs.plan.units import Units, make_units
 from layerfs.xar.search import Search
@@ -74,7 +74,7 @@ class History:
 
 def read_history(root: str) -> History:
     """Read the packages of a root filesystem; those whose source has no changelog are left out."""
-    with opened(Words("dpkg", root), lambda reference: [], lambda: Search([])) as source:
+    with opened(SourceSpec("dpkg", root), lambda reference: [], lambda: Search([])) as source:
         assert source.tree is not None
         months: dict[str, frozenset[int]] = {}
         for module in source.graph.modules:

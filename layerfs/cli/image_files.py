@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     from layerfs.oci.images import Images
-    from layerfs.oci.intake import FromSource, Intake, Wishes
+    from layerfs.oci.intake import FromSource, Intake, IntakeOptions
     from layerfs.oci.naming import name_roots
     from layerfs.oci.platforms import parse_platform
     from layerfs.oci.sources import open_source
@@ -54,7 +54,7 @@ def _import(arguments: argparse.Namespace) -> int:
     platform = parse_platform(arguments.platform) if arguments.platform else None
     with opened(arguments) as store, open_source(path, store.root) as source, Layers() as layers:
         snapshotter = None if arguments.no_unpack else store.snapshotter(arguments.snapshotter)
-        wishes = Wishes(platform, arguments.all_platforms, snapshotter, limits_of(arguments))
+        wishes = IntakeOptions(platform, arguments.all_platforms, snapshotter, limits_of(arguments))
         for names, top in name_roots(source.roots(), path, arguments.name):
             intake = Intake(Images(store), FromSource(source), wishes, layers.progress)
             for image in intake.take(names, top):

@@ -12,7 +12,7 @@ from layerfs.errors import WrongUsage
 from layerfs.sys.terminal import json_text, one_line
 
 if TYPE_CHECKING:
-    from layerfs.plan.pack import Packed, Wishes
+    from layerfs.plan.pack import Packed, PackOptions
     from layerfs.store.cache import Cache
 
 DESCRIPTION: Final = """\
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from layerfs.plan.pack import pack
     from layerfs.plan.record import read_plan
 
-    wishes = _wishes(arguments)
+    options = _options_of(arguments)
     plan = read_plan(os.fsencode(arguments.plan))
     if plan.words is None:
         raise WrongUsage(
@@ -63,13 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
         )
     with opened(plan.words) as source, bar("packing") as tell:
         if plan.words.kind == "oci":
-            wishes = replace(wishes, config=image_config(plan.words.what))
-        packed = pack(plan, source, wishes, tell)
+            options = replace(options, config=image_config(plan.words.what))
+        packed = pack(plan, source, options, tell)
     dropped = [f"warning: /{os.fsdecode(path)}: no {os.fsdecode(key)} in squashfs" for path, key in packed.dropped]
     complain(dropped[:_SHOWN] + [f"warning: and {len(dropped) - _SHOWN} more"] * (len(dropped) > _SHOWN))
     _report(arguments, packed)
-    if wishes.cache is not None:
-        _sweep(wishes.cache)
+    if options.cache is not None:
+        _sweep(options.cache)
     return 0
 
 
@@ -83,8 +83,8 @@ def _sweep(cache: "Cache") -> None:
         print(one_line(f"evicted {os.fsdecode(entry.name)}, {size(entry.size)}"), file=sys.stderr)
 
 
-def _wishes(arguments: argparse.Namespace) -> "Wishes":
-    from layerfs.plan.pack import Wishes
+def _options_of(arguments: argparse.Namespace) -> "PackOptions":
+    from layerfs.plan.pack import PackOptions
     from layerfs.store.cache import Cache
 
     if arguments.output is None and not arguments.cache:
@@ -96,7 +96,7 @@ def _wishes(arguments: argparse.Namespace) -> "Wishes":
         raise WrongUsage(f"layers cannot be called {name!r}", "take letters, digits, and . _ + - behind the first")
     if arguments.level is not None and not 1 <= arguments.level <= 22:
         raise WrongUsage(f"--level is {arguments.level}", "zstd has 1 to 22")
-    return Wishes(
+    return PackOptions(
         format=arguments.format,
         output=os.fsencode(arguments.output) if arguments.output is not None else None,
         previous=os.fsencode(arguments.previous) if arguments.previous is not None else None,

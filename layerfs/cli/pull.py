@@ -29,14 +29,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Pull."""
     from layerfs.oci.images import Images
-    from layerfs.oci.intake import Wishes
+    from layerfs.oci.intake import IntakeOptions
     from layerfs.oci.platforms import parse_platform
     from layerfs.oci.transfer import pull
 
     platform = parse_platform(arguments.platform) if arguments.platform else None
     with opened(arguments) as store, Layers() as layers:
         snapshotter = None if arguments.no_unpack else store.snapshotter(arguments.snapshotter)
-        wishes = Wishes(platform, arguments.all_platforms, snapshotter, limits_of(arguments))
+        wishes = IntakeOptions(platform, arguments.all_platforms, snapshotter, limits_of(arguments))
         done = pull(
             Images(store),
             arguments.image,

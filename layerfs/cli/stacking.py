@@ -53,11 +53,11 @@ def find(images: "Images", text: str, *, insecure: bool = False) -> "Image":
         if not parse_reference(text).host and not os.environ.get("LAYERFS_REGISTRY"):
             raise
     from layerfs.cli.layers import Layers
-    from layerfs.oci.intake import Wishes
+    from layerfs.oci.intake import IntakeOptions
     from layerfs.oci.transfer import pull
 
     with Layers() as layers:
-        return pull(images, text, Wishes(), insecure=insecure, progress=layers.progress).images[0]
+        return pull(images, text, IntakeOptions(), insecure=insecure, progress=layers.progress).images[0]
 
 
 def unpacked(images: "Images", image: "Image", snapshotter: "Snapshotter") -> list[str]:

@@ -8,7 +8,7 @@ from layerfs.cli.screen import bar, complain
 from layerfs.cli.xar import add_file
 from layerfs.pysquashfs.trail import Trail
 from layerfs.sys.terminal import one_line
-from layerfs.xar.extract import Wishes, extract
+from layerfs.xar.extract import ExtractOptions, extract
 from layerfs.xar.package import opened
 
 
@@ -30,10 +30,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Extract, and say what was left out."""
-    wishes = Wishes(tuple(map(os.fsencode, arguments.paths)), arguments.owners, arguments.force)
+    options = ExtractOptions(tuple(map(os.fsencode, arguments.paths)), arguments.owners, arguments.force)
     file = os.fsencode(arguments.file)
     with opened(file, arguments.offset) as package, bar(f"extracting {arguments.file}") as progress:
-        outcome = extract(package.image, os.fsencode(arguments.to), wishes, progress)
+        outcome = extract(package.image, os.fsencode(arguments.to), options, progress)
     complain(_lines("warning", outcome.waived))
     complain(_lines("left out", outcome.left_out))
     left = f", {len(outcome.left_out)} left out" if outcome.left_out else ""

@@ -29,7 +29,7 @@ from layerfs.store.intake import Added, add
 from layerfs.sys.copy import copy_data
 from layerfs.sys.namespaces import trusted_xattrs
 from layerfs.xar.builder import Recipe, build
-from layerfs.xar.extract import Wishes, extract
+from layerfs.xar.extract import ExtractOptions, extract
 from layerfs.xar.package import opened
 
 _CHAIN: Final = re.compile(r"sha256:([0-9a-f]{64})")
@@ -116,7 +116,7 @@ def _copy(package: bytes, image: bytes) -> None:
 def _extract(package: bytes, directory: bytes) -> None:
     os.rmdir(directory)  # so that the root gets what the package says of it
     with opened(package) as shown:
-        outcome = extract(shown.image, directory, Wishes(owners=True))
+        outcome = extract(shown.image, directory, ExtractOptions(owners=True))
     if outcome.left_out or outcome.waived:
         path, why = (outcome.left_out + outcome.waived)[0]
         raise Corrupt(f"a layer of the cache cannot be written whole: /{os.fsdecode(path.shown)} {why}")

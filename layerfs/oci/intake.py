@@ -40,7 +40,7 @@ class Blobs(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class IntakeOptions:
     """What to take in of an image, and whether to unpack it (`snapshotter`)."""
 
     platform: Platform | None = None
@@ -49,7 +49,7 @@ class Wishes:
     limits: Limits = USUAL
 
 
-ONLY_OURS: Final = Wishes()
+ONLY_OURS: Final = IntakeOptions()
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Intake:
 
     images: Images
     blobs: Blobs
-    wishes: Wishes = ONLY_OURS
+    wishes: IntakeOptions = ONLY_OURS
     progress: Progress = silent
     stop: Stop = field(default_factory=Stop)
     waived: list[tuple[bytes, str]] = field(default_factory=list)

@@ -15,7 +15,7 @@ from layerfs.oci.registry import Registry
 from layerfs.oci.transport import Transport
 
 if TYPE_CHECKING:  # a push waits for nothing that only a pull needs
-    from layerfs.oci.intake import Wishes
+    from layerfs.oci.intake import IntakeOptions
 
 REFERRERS_MAX: Final = 100  # of one image
 
@@ -33,7 +33,7 @@ class Pulled:
 def pull(
     images: Images,
     text: str,
-    wishes: "Wishes",
+    wishes: "IntakeOptions",
     *,
     insecure: bool = False,
     referrers: bool = False,

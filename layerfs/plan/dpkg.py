@@ -18,7 +18,7 @@ from layerfs.errors import InvalidArgument, NotFound
 from layerfs.oci.view import View
 from layerfs.plan.deb822 import months, paragraphs, relations
 from layerfs.plan.graph import PROBABILITY, Module
-from layerfs.plan.tree import Claims, Places, content
+from layerfs.plan.tree import Claims, PathResolver, content
 
 YEARS: Final = 5  # of history that count
 HALF: Final = 6  # months
@@ -112,7 +112,7 @@ def _claims(view: View, packages: Sequence[_Fields], names: Sequence[str]) -> Cl
 
     What installing made (dpkg's own files, what Python compiled) is nobody's: its times are others in each build.
     """
-    places, diverted = Places(view), _diversions(view)
+    paths, diverted = PathResolver(view), _diversions(view)
     lists = set(view.names(_DATABASE + b"info"))
     files: dict[bytes, str] = {}
     for fields, name in sorted(zip(packages, names, strict=True), key=lambda pair: pair[1]):
@@ -124,7 +124,7 @@ def _claims(view: View, packages: Sequence[_Fields], names: Sequence[str]) -> Cl
             away, by = diverted.get(path, ("", ""))
             raw = os.fsencode(away if away and by != plain else path)
             if raw.strip(b"/.") and b"\0" not in raw:
-                files.setdefault(places.real(raw), name)
+                files.setdefault(paths.real(raw), name)
     return Claims(files)
 
 

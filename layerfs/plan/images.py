@@ -29,7 +29,7 @@ Dropped = Callable[[bytes, bytes], None]  # path, name of the xattr
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ImageForm:
     """How images are written. `xar`: with a header; `depends`: what it names; level: zstd's, None for its default."""
 
     xar: bool
@@ -47,7 +47,7 @@ def version_of(digest: str) -> str:
     return str(int(digest[:_DIGITS], 16))
 
 
-def write_layer(path: bytes, contents: Contents, form: Form, digest: str, dropped: Dropped) -> None:
+def write_layer(path: bytes, contents: Contents, form: ImageForm, digest: str, dropped: Dropped) -> None:
     """Write a layer to a file, on disk when this returns; `digest` is that of the contents.
 
     `dropped` is told of xattrs that squashfs cannot hold. Raises NotReady, Unsupported, OSError.

@@ -24,7 +24,7 @@ _CREATED: Final = "1970-01-01T00:00:00Z"  # of no build: the same layers are the
 
 
 @dataclass(frozen=True, slots=True)
-class Blob:
+class LayerBlob:
     """A layer in a layout: its own digest and length [bytes], and the digest of its tar."""
 
     digest: Digest
@@ -42,7 +42,7 @@ def place(directory: bytes, digest: Digest) -> bytes:
     return os.path.join(directory, BLOBS, digest[7:].encode())
 
 
-def write_blob(directory: bytes, contents: Contents) -> Blob:
+def write_blob(directory: bytes, contents: Contents) -> LayerBlob:
     """Write a layer's tar, compressed, under its digest. Raises NotReady, Corrupt, OSError."""
     draft = os.path.join(directory, b".layer")
     with replacing(draft) as fd:
@@ -52,7 +52,7 @@ def write_blob(directory: bytes, contents: Contents) -> Blob:
             packer.finish()
         os.fchmod(fd, 0o644)
     os.rename(draft, place(directory, packer.packed.digest))
-    return Blob(packer.packed.digest, packer.packed.size, packer.unpacked.digest)
+    return LayerBlob(packer.packed.digest, packer.packed.size, packer.unpacked.digest)
 
 
 def _sayable(item: Item) -> Item:
@@ -63,7 +63,7 @@ def _sayable(item: Item) -> Item:
     return item
 
 
-def finish(directory: bytes, blobs: Sequence[Blob], whys: Sequence[str], name: str, was: Json) -> Digest:
+def finish(directory: bytes, blobs: Sequence[LayerBlob], whys: Sequence[str], name: str, was: Json) -> Digest:
     """Write config, manifest and, last, the index; return the digest of the manifest.
 
     was: the config of the image that is packed again, if it is one; how it is run, and where, stays.

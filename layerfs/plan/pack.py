@@ -33,7 +33,7 @@ Told = Callable[[int, int], None]  # layers done, of how many
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class PackOptions:
     """What is to be made: `output` a new directory, or None; `cache` where packages also go, or None.
 
     name: what file names begin with, of an image its name. config: of the image that is packed again, if it is one.
@@ -67,7 +67,7 @@ class Packed:
     dropped: tuple[tuple[bytes, bytes], ...]
 
 
-def pack(plan: PlanRead, source: Source, wishes: Wishes, told: Told = lambda done, total: None) -> Packed:
+def pack(plan: PlanRead, source: Source, options: PackOptions, told: Told = lambda done, total: None) -> Packed:
     """Build the layers of a plan. Raises InvalidArgument, AlreadyExists, NotReady, Unsupported, OSError.
 
     What was made of the output is removed again if anything is wrong.
@@ -79,21 +79,21 @@ def pack(plan: PlanRead, source: Source, wishes: Wishes, told: Told = lambda don
             'say it: "root" of the graph, "paths" of modules',
         )
     compare(plan, source.graph)
-    before = read_record(wishes.previous) if wishes.previous is not None else None
-    with _output(wishes) as directory:
-        packing = _Packing(plan, tree, wishes, directory, before)
+    before = read_record(options.previous) if options.previous is not None else None
+    with _output(options) as directory:
+        packing = _Packing(plan, tree, options, directory, before)
         return packing.run(told)
 
 
 @contextmanager
-def _output(wishes: Wishes) -> Iterator[bytes]:
+def _output(options: PackOptions) -> Iterator[bytes]:
     """Give the directory to pack into: a new one that stays if all is well, or a scratch one before the cache."""
-    if wishes.output is None:
+    if options.output is None:
         place = os.environ.get("TMPDIR") or "/var/tmp"  # /tmp may be in memory
         with tempfile.TemporaryDirectory(prefix="layerfs-pack-", dir=place) as scratch:
             yield os.fsencode(scratch)
         return
-    output = wishes.output
+    output = options.output
     made = not os.path.isdir(output)
     if made and os.path.lexists(output):
         raise AlreadyExists(f"{os.fsdecode(output)} is there, and is no empty directory", "name a new one")
@@ -133,47 +133,53 @@ def _check_output(fd: int, shown: str, made: bool) -> None:
 class _Packing:
     """One pack: which layers are there already, and what was made."""
 
-    def __init__(self, plan: PlanRead, tree: Tree, wishes: Wishes, directory: bytes, before: Record | None) -> None:
-        self._plan, self._tree, self._wishes, self._directory, self._before = plan, tree, wishes, directory, before
+    def __init__(
+        self, plan: PlanRead, tree: Tree, options: PackOptions, directory: bytes, before: Record | None
+    ) -> None:
+        self._plan, self._tree, self._options, self._directory, self._before = plan, tree, options, directory, before
         self._old = {}
-        if before is not None and before.format == wishes.format:
-            named = wishes.format != "oci"
+        if before is not None and before.format == options.format:
+            named = options.format != "oci"
             self._old = {(layer.file if named else "", layer.contents): layer for layer in before.layers}
         default = before.name if before is not None else "layer"
-        self._name = wishes.name if wishes.name is not None else default
+        self._name = options.name if options.name is not None else default
         self._dropped: list[tuple[bytes, bytes]] = []
         self._held = ExitStack()
         self._latest = WriteOptions().latest()  # SOURCE_DATE_EPOCH
 
     def run(self, told: Told) -> Packed:
         pieces = slices(self._tree, self._plan.layers)
-        names = images.names_of([piece.id for piece in pieces], self._name, SUFFIXES[self._wishes.format])
-        if self._wishes.format == "oci":
+        names = images.names_of([piece.id for piece in pieces], self._name, SUFFIXES[self._options.format])
+        if self._options.format == "oci":
             layout.begin(self._directory)
         layers: list[Layer] = []
         with self._held:
             for number, (piece, name) in enumerate(zip(pieces, names, strict=True)):
                 told(number, len(pieces))
-                below = tuple(names[-2::-1]) if piece.topmost and self._wishes.format == "xar" else ()
-                layer = self._layer(piece, name, images.Form(self._wishes.format == "xar", below, self._wishes.level))
+                below = tuple(names[-2::-1]) if piece.topmost and self._options.format == "xar" else ()
+                layer = self._layer(
+                    piece, name, images.ImageForm(self._options.format == "xar", below, self._options.level)
+                )
                 layers.append(self._cached(layer, layers))
             records = tuple(layer.record for layer in layers)
-            place = self._wishes.output or self._directory
+            place = self._options.output or self._directory
             top = os.path.join(place, os.fsencode(records[-1].file))
-            if self._wishes.format == "oci":
-                blobs = [layout.Blob(_sha256_of(each.sha256), each.bytes, _sha256_of(each.diff_id)) for each in records]
-                layout.finish(self._directory, blobs, self._plan.whys, self._name, self._wishes.config)
+            if self._options.format == "oci":
+                blobs = [
+                    layout.LayerBlob(_sha256_of(each.sha256), each.bytes, _sha256_of(each.diff_id)) for each in records
+                ]
+                layout.finish(self._directory, blobs, self._plan.whys, self._name, self._options.config)
                 top = place
-            write_record(self._directory, Record(self._wishes.format, self._name, records))
+            write_record(self._directory, Record(self._options.format, self._name, records))
         return Packed(tuple(layers), top, self._name, tuple(self._dropped))
 
     def _contents(self, piece: Slice, recipe: bytes) -> Contents:
         return Contents(self._tree, piece, recipe, self._latest)
 
-    def _layer(self, piece: Slice, name: str, form: images.Form) -> Layer:
-        recipe = layout.RECIPE if self._wishes.format == "oci" else form.recipe
+    def _layer(self, piece: Slice, name: str, form: images.ImageForm) -> Layer:
+        recipe = layout.RECIPE if self._options.format == "oci" else form.recipe
         digest = self._contents(piece, recipe).drain()
-        if self._wishes.format == "oci":
+        if self._options.format == "oci":
             return self._blob(piece, digest, recipe)
         path = os.path.join(self._directory, os.fsencode(name))
         origin = self._found(name, digest, path)
@@ -213,8 +219,8 @@ class _Packing:
 
     def _copied(self, old: LayerRecord, path: bytes) -> bool:
         """Copy a file of the earlier pack; tell whether it was the one that its record says."""
-        assert self._wishes.previous is not None
-        source = os.path.join(self._wishes.previous, os.fsencode(old.file))
+        assert self._options.previous is not None
+        source = os.path.join(self._options.previous, os.fsencode(old.file))
         try:
             return os.path.isfile(source) and _copy(source, path, old)
         except NotRegular:  # by now
@@ -222,23 +228,23 @@ class _Packing:
 
     def _in_cache(self, name: str, digest: str) -> CacheEntry | None:
         """Return the sound entry of a layer with some contents, kept from being evicted."""
-        if self._wishes.cache is None:
+        if self._options.cache is None:
             return None
-        for entry in self._wishes.cache.versions(os.fsencode(name)):
+        for entry in self._options.cache.versions(os.fsencode(name)):
             if entry.version == images.version_of(digest):
-                self._held.callback(os.close, self._wishes.cache.hold(entry))
-                self._wishes.cache.checked(entry)
+                self._held.callback(os.close, self._options.cache.hold(entry))
+                self._options.cache.checked(entry)
                 return entry
         return None
 
     def _cached(self, layer: Layer, below: list[Layer]) -> Layer:
         """Add a layer to the cache; the topmost one comes last, and means the others as they are now."""
-        if self._wishes.cache is None:
+        if self._options.cache is None:
             return layer
         path = os.path.join(self._directory, os.fsencode(layer.record.file))
         topmost = layer.record.id == self._plan.layers[-1][0]
         depends = {each.record.file: each.record.sha256 for each in below} if topmost else {}
-        added = add(self._wishes.cache, path, depends)
+        added = add(self._options.cache, path, depends)
         self._held.callback(os.close, added.held)
         return Layer(layer.record, layer.origin, not added.stored)
 

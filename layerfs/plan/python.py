@@ -15,7 +15,7 @@ from layerfs.oci.paths import clamp
 from layerfs.oci.view import View
 from layerfs.plan.graph import Module
 from layerfs.plan.markers import environment, holds
-from layerfs.plan.tree import Claims, Places, content
+from layerfs.plan.tree import Claims, PathResolver, content
 
 INTERPRETER: Final = "(interpreter)"  # the module that has what is no distribution's
 _LIBRARY: Final = re.compile(rb"python(\d+\.\d+)t?")
@@ -41,11 +41,11 @@ def read_python(view: View, shown: str) -> tuple[list[Module], Claims]:
     modules = [_module(label, metadata[label], found) for label in sorted(found)]
     files: dict[bytes, str] = {}
     below: dict[bytes, str] = {b"": INTERPRETER}
-    places = Places(view)
+    paths = PathResolver(view)
     for label, (site, name, _) in sorted(found.items()):
-        below[places.real(site + b"/" + name)] = label
+        below[paths.real(site + b"/" + name)] = label
         for path in _recorded(view, site, name):
-            files.setdefault(places.real(path), label)
+            files.setdefault(paths.real(path), label)
     return [*modules, Module(INTERPRETER, 0, rebuilds=False)], Claims(files, below)
 
 

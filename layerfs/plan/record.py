@@ -9,7 +9,7 @@ from layerfs.errors import InvalidArgument, NotFound
 from layerfs.plan.document import placed
 from layerfs.plan.graph import Graph
 from layerfs.plan.jsonfile import read_json
-from layerfs.plan.sources import KINDS, Words
+from layerfs.plan.sources import KINDS, SourceSpec
 from layerfs.pysquashfs.target import replacing
 from layerfs.sys.terminal import json_text
 
@@ -23,7 +23,7 @@ class PlanRead:
     """A plan as it is packed: where its files are, its layers, bottom first, and the version of each module."""
 
     shown: str
-    words: Words | None
+    words: SourceSpec | None
     layers: tuple[tuple[int, tuple[str, ...]], ...]
     versions: Mapping[str, str]
     whys: tuple[str, ...]
@@ -46,7 +46,7 @@ def read_plan(path: bytes) -> PlanRead:
     )
 
 
-def _words(shown: str, found: Any) -> Words | None:
+def _words(shown: str, found: Any) -> SourceSpec | None:
     if found is None:
         return None
     good = isinstance(found, dict) and isinstance(found.get("what"), str) and found.get("kind") in (*KINDS, "json")
@@ -55,7 +55,7 @@ def _words(shown: str, found: Any) -> Words | None:
         raise InvalidArgument(f"{shown} has a source that is none", "plan anew")
     if sizes is not None and not isinstance(sizes, str):
         raise InvalidArgument(f"{shown} has a source that is none", "plan anew")
-    return Words(found["kind"], found["what"], tuple(more), sizes)
+    return SourceSpec(found["kind"], found["what"], tuple(more), sizes)
 
 
 def compare(plan: PlanRead, graph: Graph) -> None:
@@ -135,6 +135,6 @@ def _is_digest(text: str) -> bool:
     return len(text) == 64 and _HEX.issuperset(text)
 
 
-def source_of(words: Words) -> dict[str, Any]:
+def source_of(words: SourceSpec) -> dict[str, Any]:
     """Return a source as a plan holds it."""
     return {key: value for key, value in asdict(words).items() if value not in (None, ())}

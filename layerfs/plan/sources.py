@@ -25,7 +25,7 @@ Layers = Callable[[str], Sequence[bytes]]  # of an image: paths, top first
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class SourceSpec:
     """What a person calls a source: `KIND:WHAT`, or the path of a JSON file; paths are absolute.
 
     `more` are further XARs; `sizes` is where the outputs of a DOT file lie.
@@ -46,12 +46,12 @@ class Words:
 class Source:
     """A graph and its files; the tree is None where it is not known where they are."""
 
-    words: Words
+    words: SourceSpec
     graph: Graph
     tree: Tree | None
 
 
-def parse_words(words: Sequence[str], sizes: str | None, cwd: bytes) -> Words:
+def parse_words(words: Sequence[str], sizes: str | None, cwd: bytes) -> SourceSpec:
     """Return what words mean. Raises WrongUsage."""
     kind, colon, what = words[0].partition(":")
     if kind not in KINDS or not colon:
@@ -67,7 +67,7 @@ def parse_words(words: Sequence[str], sizes: str | None, cwd: bytes) -> Words:
     def full(path: str) -> str:
         return os.fsdecode(absolute(os.fsencode(path), cwd))
 
-    return Words(
+    return SourceSpec(
         kind,
         what if kind == "oci" else full(what),
         tuple(map(full, more)),
@@ -76,7 +76,7 @@ def parse_words(words: Sequence[str], sizes: str | None, cwd: bytes) -> Words:
 
 
 @contextmanager
-def opened(words: Words, layers_of: Layers, search: Callable[[], Search]) -> Iterator[Source]:
+def opened(words: SourceSpec, layers_of: Layers, search: Callable[[], Search]) -> Iterator[Source]:
     """Read a source; its tree can be read while the context lasts. Raises InvalidArgument, NotFound, OSError."""
     path = os.fsencode(words.what)
     if words.kind == "json":
@@ -99,7 +99,7 @@ def opened(words: Words, layers_of: Layers, search: Callable[[], Search]) -> Ite
             yield _sized(words, words.shown, modules, make_tree(view, claims))
 
 
-def _xars(words: Words, search: Search) -> Iterator[Source]:
+def _xars(words: SourceSpec, search: Search) -> Iterator[Source]:
     from layerfs.plan.xars import claims_of, read_xars
 
     modules, lowers = read_xars([os.fsencode(path) for path in (words.what, *words.more)], search)
@@ -109,7 +109,7 @@ def _xars(words: Words, search: Search) -> Iterator[Source]:
 
 
 @contextmanager
-def _view(words: Words, layers_of: Layers) -> Iterator[View]:
+def _view(words: SourceSpec, layers_of: Layers) -> Iterator[View]:
     if words.kind == "oci":
         layers = layers_of(words.what)
         if not layers:
@@ -126,7 +126,7 @@ def _directory(path: bytes) -> bytes:
     return path
 
 
-def _sized(words: Words, name: str, modules: Sequence[Module], tree: Tree) -> Source:
+def _sized(words: SourceSpec, name: str, modules: Sequence[Module], tree: Tree) -> Source:
     """Return a source whose sizes are those of the files that are there, with what no module owns as a module.
 
     A module without a file keeps the size that was said of it.

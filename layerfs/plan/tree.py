@@ -116,7 +116,7 @@ def _sizes(owners: Mapping[bytes, str], bodies: Mapping[bytes, int], directories
     return sizes
 
 
-class Places:
+class PathResolver:
     """Where the paths in a list of files are in a tree: the symlinks among their directories are followed within it."""
 
     def __init__(self, view: View) -> None:

@@ -42,7 +42,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ExtractOptions:
     """How to extract. `paths`: only these and what is below them; `force`: into a directory that is not empty."""
 
     paths: tuple[bytes, ...] = ()
@@ -51,18 +51,21 @@ class Wishes:
 
 
 def extract(
-    image: Image, target: bytes, wishes: Wishes, progress: Callable[[int, int], None] = lambda done, total: None
+    image: Image,
+    target: bytes,
+    options: ExtractOptions,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
     """Write an image's tree into a directory, made if it is missing.
 
     Raises NotFound for paths that are not in the image, InvalidArgument for a directory that is in use, OSError if
     nothing more can be written (ENOSPC, EDQUOT, EROFS); whatever else goes wrong is in the outcome.
     """
-    chosen = _chosen(image, wishes.paths)
+    chosen = _chosen(image, options.paths)
     with BlockCache() as blocks:
-        extraction = _Extraction(image, wishes, chosen, blocks, progress)
+        extraction = _Extraction(image, options, chosen, blocks, progress)
         entries = image.readdir(image.root.ref)  # an image without a root to read leaves no trace
-        fresh = _prepare(target, wishes.force)
+        fresh = _prepare(target, options.force)
         root = os.open(target, _DIRECTORY & ~os.O_NOFOLLOW)
         try:
             return extraction.run(root, entries, fresh)
@@ -120,17 +123,17 @@ class _Extraction:
     """One image being written; `at` is the one directory that is open, the last of `stack`."""
 
     def __init__(
-        self, image: Image, wishes: Wishes, chosen: dict[bytes, bool] | None, blocks: BlockCache,
+        self, image: Image, options: ExtractOptions, chosen: dict[bytes, bool] | None, blocks: BlockCache,
         progress: Callable[[int, int], None],
     ) -> None:  # fmt: skip
         self.image = image
         self.at = -1
-        self.force = wishes.force
+        self.force = options.force
         self.chosen = chosen
         self.blocks = blocks
         self.progress = progress
         self.outcome = Outcome()
-        self.metadata = Metadata(image, wishes.owners, self.leave_out, self.waive)
+        self.metadata = Metadata(image, options.owners, self.leave_out, self.waive)
         self.stack: list[_Open] = []
         self.directories = {image.root.number}
         self.first_names: dict[int, Trail] = {}  # inode number of a file with several names -> the first one's path

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from layerfs.oci.images import Images
-from layerfs.oci.intake import Wishes
+from layerfs.oci.intake import IntakeOptions
 from layerfs.oci.transfer import pull
 from layerfs.snapshots.library import Store
 from tests.oci.image import LAYERS, Made, digest
 from tests.oci.registries import Naughty, break_off, reply
 
-ONLY = Wishes()
+ONLY = IntakeOptions()
 BIG = os.urandom(3_000_000)
 
 

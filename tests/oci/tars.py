@@ -11,7 +11,7 @@ from typing import Any
 from layerfs.oci.below import NothingBelow, UnionBelow
 from layerfs.oci.layer import UNKNOWN, Applied, Expected, Place, apply_layer, pack_layer
 from layerfs.oci.target import USUAL, Form, Limits
-from layerfs.xar.extract import Wishes, extract
+from layerfs.xar.extract import ExtractOptions, extract
 from layerfs.xar.package import opened
 
 END = bytes(1024)
@@ -198,7 +198,7 @@ def packed(layers: list[bytes], place: Path) -> list[Path]:
         with below(*images) as lower:
             pack_layer(feeder(data), bytes(image), lower)
         with opened(bytes(image)) as package:
-            assert extract(package.image, bytes(tree), Wishes(owners=True, force=True)).left_out == []
+            assert extract(package.image, bytes(tree), ExtractOptions(owners=True, force=True)).left_out == []
         images.insert(0, image)
         trees.insert(0, tree)
     return trees

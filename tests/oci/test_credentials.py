@@ -10,7 +10,7 @@ import pytest
 from layerfs.errors import InvalidArgument, LayerfsError
 from layerfs.oci.credentials import Credentials, find_credentials
 from layerfs.oci.images import Images
-from layerfs.oci.intake import Wishes
+from layerfs.oci.intake import IntakeOptions
 from layerfs.oci.transfer import pull, push
 from layerfs.snapshots.library import Store, open_store
 from tests.oci.image import Made
@@ -97,4 +97,4 @@ def test_docker_registry_that_asks_who_we_are_over_tls(
         write(home / ".docker/config.json", **{kept: config[kept]})
         ((_, pushed),) = push(Images(store), "made:1", f"{host}/r:1")
         with open_store(scratch / "other") as other:
-            assert pull(Images(other), f"{host}/r:1", Wishes()).images[0].top.digest == pushed
+            assert pull(Images(other), f"{host}/r:1", IntakeOptions()).images[0].top.digest == pushed

@@ -17,7 +17,7 @@ from layerfs.oci.copying import copy
 from layerfs.oci.differ import walk
 from layerfs.oci.digest import digest_of
 from layerfs.oci.images import Images
-from layerfs.oci.intake import Wishes
+from layerfs.oci.intake import IntakeOptions
 from layerfs.oci.produce import produce_layer
 from layerfs.oci.target import Form
 from layerfs.oci.transfer import pull
@@ -107,7 +107,7 @@ def by_pull(store: Store, scratch: Path) -> None:
         for title in RESULTS:
             made = image(title)
             registry.store(made.blobs, "1", made.finish())
-            wishes = Wishes(snapshotter=store.snapshotter("overlay"))
+            wishes = IntakeOptions(snapshotter=store.snapshotter("overlay"))
             pull(Images(store), f"{registry.host}/repo:1", wishes, insecure=True)
             found[title] = shown(store.snapshotter("overlay"), top_of(title), scratch / "m")
     compare(found)

@@ -12,7 +12,7 @@ from layerfs.oci.commit import Recipe, commit
 from layerfs.oci.digest import digest_of
 from layerfs.oci.export import export
 from layerfs.oci.images import Images
-from layerfs.oci.intake import Wishes
+from layerfs.oci.intake import IntakeOptions
 from layerfs.oci.transfer import pull
 from layerfs.oci.unpack import chain_ids
 from layerfs.snapshots.library import Store, open_store
@@ -89,7 +89,7 @@ def importing(store: Store, layout: Path, name: str, driver: str, disk: Path) ->
 
 
 def pulling(store: Store, layout: Path, name: str, driver: str, disk: Path) -> Callable[[], object]:
-    return lambda: pull(Images(store), name, Wishes(snapshotter=store.snapshotter(driver)), insecure=True)
+    return lambda: pull(Images(store), name, IntakeOptions(snapshotter=store.snapshotter(driver)), insecure=True)
 
 
 def exporting(store: Store, layout: Path, name: str, driver: str, disk: Path) -> Callable[[], object]:

@@ -9,7 +9,7 @@ import pytest
 
 from layerfs.errors import LayerfsError
 from layerfs.oci.images import Images
-from layerfs.oci.intake import FromSource, Intake, Wishes
+from layerfs.oci.intake import FromSource, Intake, IntakeOptions
 from layerfs.oci.sources import open_source
 from layerfs.oci.unpack import chain_ids
 from layerfs.snapshots.library import Store
@@ -23,7 +23,7 @@ def take(store: Store, path: Path, driver: str | None = "overlay", **wishes: Any
     taken = []
     with open_source(bytes(path), store.root) as source:
         for root in source.roots():
-            intake = Intake(Images(store), FromSource(source), Wishes(snapshotter=snapshotter, **wishes))
+            intake = Intake(Images(store), FromSource(source), IntakeOptions(snapshotter=snapshotter, **wishes))
             taken += [image.name for image in intake.take(root.names, root.top)]
     return taken
 

@@ -13,7 +13,7 @@ from layerfs.mounts.apply import mounted
 from layerfs.oci.commit import difference_of
 from layerfs.oci.digest import digest_of
 from layerfs.oci.images import Images
-from layerfs.oci.intake import FromSource, Intake, Wishes
+from layerfs.oci.intake import FromSource, Intake, IntakeOptions
 from layerfs.oci.produce import produce_layer
 from layerfs.oci.sources import open_source
 from layerfs.oci.tar import TarReader
@@ -69,7 +69,9 @@ def test_interrupt_leaves_nothing_that_was_begun(store: Store, scratch: Path) ->
 
     with open_source(bytes(Made([layer]).layout(scratch / "i")), store.root) as source:
         root = source.roots()[0]
-        intake = Intake(Images(store), FromSource(source), Wishes(snapshotter=store.snapshotter("overlay")), progress)
+        intake = Intake(
+            Images(store), FromSource(source), IntakeOptions(snapshotter=store.snapshotter("overlay")), progress
+        )
         with pytest.raises(KeyboardInterrupt):
             intake.take(root.names, root.top)
     assert (sent, list(store.snapshotter("overlay").walk()), store.content.all()) == ([signal.SIGINT], [], [])

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 
-from layerfs.plan.sources import Source, Words, opened
+from layerfs.plan.sources import Source, SourceSpec, opened
 from layerfs.xar.search import Search
 
 
@@ -10,5 +10,5 @@ def no_images(reference: str) -> list[bytes]:
     raise AssertionError(f"nobody asks for {reference}")
 
 
-def opened_source(words: Words) -> AbstractContextManager[Source]:
+def opened_source(words: SourceSpec) -> AbstractContextManager[Source]:
     return opened(words, no_images, lambda: Search([]))

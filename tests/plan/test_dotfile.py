@@ -6,7 +6,7 @@ import pytest
 
 from layerfs.errors import InvalidArgument
 from layerfs.plan.graph import Module
-from layerfs.plan.sources import Words
+from layerfs.plan.sources import SourceSpec
 from layerfs.plan.tree import UNOWNED
 from tests.plan.scenes import opened_source
 
@@ -24,7 +24,7 @@ PRINTED = r"""digraph mygraph {
 def read(scratch: Path, text: str) -> list[Module]:
     (scratch / "graph.dot").write_text(text)
     (scratch / "out").mkdir(exist_ok=True)
-    with opened_source(Words("dot", str(scratch / "graph.dot"), sizes=str(scratch / "out"))) as source:
+    with opened_source(SourceSpec("dot", str(scratch / "graph.dot"), sizes=str(scratch / "out"))) as source:
         return [module for module in source.graph.modules if module.name != UNOWNED]
 
 

@@ -9,7 +9,7 @@ import pytest
 from layerfs.errors import NotFound
 from layerfs.plan.dpkg import YEARS, rate
 from layerfs.plan.graph import PROBABILITY, Graph
-from layerfs.plan.sources import Words
+from layerfs.plan.sources import SourceSpec
 from layerfs.plan.tree import UNOWNED
 from tests.plan.scenes import opened_source
 
@@ -42,12 +42,12 @@ Status: deinstall ok config-files
 
 
 def graph_of(root: Path) -> Graph:
-    with opened_source(Words("dpkg", str(root))) as source:
+    with opened_source(SourceSpec("dpkg", str(root))) as source:
         return source.graph
 
 
 def owners_of(root: Path) -> dict[bytes, str]:
-    with opened_source(Words("dpkg", str(root))) as source:
+    with opened_source(SourceSpec("dpkg", str(root))) as source:
         return dict(source.tree.owners) if source.tree else {}
 
 

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 
 from layerfs.plan.contents import Contents, slices
-from layerfs.plan.images import Form, names_of, version_of, write_layer
+from layerfs.plan.images import ImageForm, names_of, version_of, write_layer
 from layerfs.plan.tree import UNOWNED
 from layerfs.pysquashfs import Image
 from layerfs.xar.package import opened
@@ -16,7 +16,7 @@ NOBODY = 0xFFFFFFFF  # linux/posix_acl.h: ACL_UNDEFINED_ID
 LAYERS = [(0, ["lib", "app", "words", UNOWNED])]
 
 
-def written(graph: Path, path: Path, form: Form) -> list[tuple[bytes, bytes]]:
+def written(graph: Path, path: Path, form: ImageForm) -> list[tuple[bytes, bytes]]:
     dropped: list[tuple[bytes, bytes]] = []
     with opened_source(words_of(graph)) as source:
         assert source.tree is not None
@@ -30,7 +30,7 @@ def written(graph: Path, path: Path, form: Form) -> list[tuple[bytes, bytes]]:
 
 def test_a_xar_holds_the_tree_and_its_version_is_the_contents(scratch: Path) -> None:
     graph = make_house(scratch)
-    form = Form(xar=True, depends=("b.xar", "a.xar"), level=1)
+    form = ImageForm(xar=True, depends=("b.xar", "a.xar"), level=1)
     written(graph, scratch / "x.xar", form)
     with opened(os.fsencode(scratch / "x.xar")) as package:
         assert package.header is not None
@@ -51,7 +51,7 @@ def test_a_mode_without_its_acl_permits_nobody_more(scratch: Path) -> None:
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     os.setxattr(one, "system.posix_acl_access", acl)
     assert one.stat().st_mode & 0o777 == 0o660
-    dropped = written(graph, scratch / "x.sqfs", Form(xar=False, level=1))
+    dropped = written(graph, scratch / "x.sqfs", ImageForm(xar=False, level=1))
     assert (b"lib/one", b"system.posix_acl_access") in dropped or (
         b"lib/deep/two",
         b"system.posix_acl_access",
@@ -61,7 +61,7 @@ def test_a_mode_without_its_acl_permits_nobody_more(scratch: Path) -> None:
 
 
 def test_a_bare_image_has_no_header(scratch: Path) -> None:
-    written(make_house(scratch), scratch / "x.sqfs", Form(xar=False, level=1))
+    written(make_house(scratch), scratch / "x.sqfs", ImageForm(xar=False, level=1))
     assert (scratch / "x.sqfs").read_bytes()[:4] == b"hsqs"
 
 

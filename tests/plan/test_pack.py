@@ -13,7 +13,7 @@ import pytest
 from layerfs.errors import AlreadyExists, InvalidArgument, NotFound, Unsupported
 from layerfs.plan.cost import Prices
 from layerfs.plan.document import describe
-from layerfs.plan.pack import Packed, Wishes, pack
+from layerfs.plan.pack import Packed, PackOptions, pack
 from layerfs.plan.planner import make_plan
 from layerfs.plan.record import read_plan, source_of
 from layerfs.plan.units import make_units
@@ -35,11 +35,13 @@ def house(scratch: Path) -> Path:
     return scratch
 
 
-def packed(house: Path, output: str | None = None, **wishes: Any) -> Packed:
+def packed(house: Path, output: str | None = None, **options: Any) -> Packed:
     plan = read_plan(os.fsencode(house / "plan.json"))
     assert plan.words is not None
     with opened_source(plan.words) as source:
-        return pack(plan, source, Wishes(output=(output and os.fsencode(house / output)) or None, level=1, **wishes))
+        return pack(
+            plan, source, PackOptions(output=(output and os.fsencode(house / output)) or None, level=1, **options)
+        )
 
 
 def origins(found: Packed) -> list[str]:
@@ -182,12 +184,12 @@ def test_layers_go_into_the_directory_that_was_opened_wherever_its_name_leads(
     plan = read_plan(os.fsencode(house / "plan.json"))
     assert plan.words is not None
     with opened_source(plan.words) as source:
-        wishes = Wishes(output=os.fsencode(house / "above/out"), level=1, format=form)
+        options = PackOptions(output=os.fsencode(house / "above/out"), level=1, format=form)
         if fails:
             with pytest.raises(Unsupported, match="/etc/void"):
-                pack(plan, source, wishes, swap)
+                pack(plan, source, options, swap)
         else:
-            pack(plan, source, wishes, swap)
+            pack(plan, source, options, swap)
     assert list((house / "above/elsewhere").iterdir()) == [house / "above/elsewhere/kept"]
     moved = {name for name in files(house / "above/moved") if "/" not in name}
     assert ("pack.json" in moved) != fails
@@ -217,7 +219,7 @@ def test_what_symlinks_of_a_previous_pack_lead_to_gets_no_name(house: Path, monk
 def test_a_pack_that_was_killed_left_whole_layers_and_no_record(house: Path) -> None:
     program = """if True:
         import sys
-        from layerfs.plan.pack import Wishes, pack
+        from layerfs.plan.pack import PackOptions, pack
         from layerfs.plan.record import read_plan
         from tests.plan.scenes import opened_source
         def told(done, total):
@@ -226,7 +228,7 @@ def test_a_pack_that_was_killed_left_whole_layers_and_no_record(house: Path) -> 
                 sys.stdin.read()
         plan = read_plan(b"plan.json")
         with opened_source(plan.words) as source:
-            pack(plan, source, Wishes(output=b"out", level=1), told)
+            pack(plan, source, PackOptions(output=b"out", level=1), told)
     """
     command = [sys.executable, "-c", program]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}

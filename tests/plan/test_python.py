@@ -7,7 +7,7 @@ import pytest
 
 from layerfs.errors import NotFound
 from layerfs.plan.python import INTERPRETER
-from layerfs.plan.sources import Words
+from layerfs.plan.sources import SourceSpec
 from layerfs.plan.tree import UNOWNED
 from tests.plan.scenes import opened_source
 
@@ -47,7 +47,7 @@ def prefix(scratch: Path) -> Path:
 
 
 def test_distributions_own_what_record_names_and_markers_count(prefix: Path) -> None:
-    with opened_source(Words("python", str(prefix))) as source:
+    with opened_source(SourceSpec("python", str(prefix))) as source:
         found = {m.name: (m.version, m.depends, m.rebuilds) for m in source.graph.modules}
         owners = source.tree.owners if source.tree else {}
     assert found == {
@@ -65,5 +65,8 @@ def test_distributions_own_what_record_names_and_markers_count(prefix: Path) -> 
 
 
 def test_a_prefix_without_distributions_is_refused(scratch: Path) -> None:
-    with pytest.raises(NotFound, match="has no Python distributions"), opened_source(Words("python", str(scratch))):
+    with (
+        pytest.raises(NotFound, match="has no Python distributions"),
+        opened_source(SourceSpec("python", str(scratch))),
+    ):
         pass

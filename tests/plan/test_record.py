@@ -11,7 +11,7 @@ from layerfs.errors import InvalidArgument, NotFound
 from layerfs.plan.document import FORMAT
 from layerfs.plan.graph import Module, make_graph
 from layerfs.plan.record import LayerRecord, Record, compare, read_plan, read_record, source_of, write_record
-from layerfs.plan.sources import Words
+from layerfs.plan.sources import SourceSpec
 
 LAYERS = [{"id": 3, "why": "calm", "modules": [{"name": "a", "version": "1"}, {"name": "b"}]}]
 
@@ -23,13 +23,13 @@ def plan(scratch: Path, **more: Any) -> bytes:
 
 
 def test_a_plan_says_where_its_files_are(scratch: Path) -> None:
-    words = Words("dot", "/g", sizes="/out")
+    words = SourceSpec("dot", "/g", sizes="/out")
     read = read_plan(plan(scratch, source=source_of(words)))
     assert (read.words, read.layers, read.versions, read.whys) == (
         words, ((3, ("a", "b")),), {"a": "1", "b": ""}, ("calm",),
     )  # fmt: skip
     assert read_plan(plan(scratch)).words is None
-    many = Words("xar", "/a", ("/b",))
+    many = SourceSpec("xar", "/a", ("/b",))
     assert read_plan(plan(scratch, source=json.loads(json.dumps(source_of(many))))).words == many
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument, WrongUsage
-from layerfs.plan.sources import Words, opened, parse_words
+from layerfs.plan.sources import SourceSpec, opened, parse_words
 from layerfs.plan.tree import UNOWNED
 from layerfs.xar.search import Search
 from tests.plan.scenes import opened_source
@@ -14,13 +14,13 @@ from tests.xar.packages import DIAMOND, reals
 
 
 def test_words_name_absolute_places() -> None:
-    assert parse_words(["dpkg:root"], None, b"/here") == Words("dpkg", "/here/root")
-    assert parse_words(["xar:a.xar", "xar:b.xar", "/c.xar"], None, b"/h") == Words(
+    assert parse_words(["dpkg:root"], None, b"/here") == SourceSpec("dpkg", "/here/root")
+    assert parse_words(["xar:a.xar", "xar:b.xar", "/c.xar"], None, b"/h") == SourceSpec(
         "xar", "/h/a.xar", ("/h/b.xar", "/c.xar")
     )
-    assert parse_words(["dot:g"], "out", b"/h") == Words("dot", "/h/g", (), "/h/out")
-    assert parse_words(["oci:host/name:1"], None, b"/h") == Words("oci", "host/name:1")
-    assert parse_words(["a:b.json"], None, b"/h") == Words("json", "/h/a:b.json")
+    assert parse_words(["dot:g"], "out", b"/h") == SourceSpec("dot", "/h/g", (), "/h/out")
+    assert parse_words(["oci:host/name:1"], None, b"/h") == SourceSpec("oci", "host/name:1")
+    assert parse_words(["a:b.json"], None, b"/h") == SourceSpec("json", "/h/a:b.json")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_sizes_are_those_of_the_files_and_the_rest_is_a_module(scratch: Path) ->
 
 def test_xars_own_what_the_topmost_shows(scratch: Path) -> None:
     place = reals(scratch / "x", DIAMOND)
-    with opened_source(Words("xar", str(place / "a.xar"))) as source:
+    with opened_source(SourceSpec("xar", str(place / "a.xar"))) as source:
         assert source.tree is not None
         assert source.tree.owners == {b"same": "a.xar", b"which": "a.xar"} | {
             f"lib/{name}".encode(): f"{name}.xar" for name in DIAMOND
@@ -57,6 +57,6 @@ def test_xars_own_what_the_topmost_shows(scratch: Path) -> None:
 def test_an_image_without_layers_is_refused() -> None:
     with (
         pytest.raises(InvalidArgument, match="oci:none has no layers"),
-        opened(Words("oci", "none"), lambda reference: [], lambda: Search([])),
+        opened(SourceSpec("oci", "none"), lambda reference: [], lambda: Search([])),
     ):
         pass

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from layerfs.plan.sources import Words
+from layerfs.plan.sources import SourceSpec
 
 GRAPH: dict[str, Any] = {
     "name": "house",
@@ -47,8 +47,8 @@ def make_house(base: Path) -> Path:
     return graph
 
 
-def words_of(graph: Path) -> Words:
-    return Words("json", str(graph))
+def words_of(graph: Path) -> SourceSpec:
+    return SourceSpec("json", str(graph))
 
 
 def seen(root: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import xxhash
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.pysquashfs import Compressor, Image, SquashfsError
 from layerfs.xar.builder import Recipe, build
-from layerfs.xar.extract import Wishes, extract
+from layerfs.xar.extract import ExtractOptions, extract
 from layerfs.xar.header import Header
 from layerfs.xar.package import opened
 from layerfs.xar.verify import verify
@@ -38,7 +38,7 @@ def test_both_readers_take_what_is_built_and_it_holds_the_tree(compressor: Compr
         expected = {"OFFSET": "4096", "UUID": digest[:8], "VERSION": str(EPOCH), "DEPENDENCIES": "b.xar"}
         assert values == expected | {"XAREXEC_TARGET": "bin/app"}
     with opened(os.fsencode(scratch / "app.xar")) as package:
-        extract(package.image, os.fsencode(scratch / "out"), Wishes())
+        extract(package.image, os.fsencode(scratch / "out"), ExtractOptions())
     assert manifest(str(scratch / "out")) == manifest(str(tree))
     assert verify(os.fsencode(scratch / "app.xar")).flaws == []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.pysquashfs import SquashfsError
-from layerfs.xar.extract import Wishes, extract
+from layerfs.xar.extract import ExtractOptions, extract
 from layerfs.xar.package import opened
 from layerfs.xar.verify import verify
 from tests.xar.forgery import Forgery, directory, file, symlink
@@ -35,7 +35,7 @@ def test_any_damage_has_an_answer(seed: int, scratch: Path) -> None:
         try:
             verify(os.fsencode(forgery.path))
             with opened(os.fsencode(forgery.path)) as package:
-                extract(package.image, os.fsencode(scratch / f"out{round_}"), Wishes())
+                extract(package.image, os.fsencode(scratch / f"out{round_}"), ExtractOptions())
         except SquashfsError as error:
             assert str(forgery.path) in str(error)
     assert os.listdir(scratch / "outside") == []

@@ -12,7 +12,7 @@ import pytest
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.pysquashfs import DirEntry, Image, write_image, write_tree
-from layerfs.xar.extract import Outcome, Wishes, extract
+from layerfs.xar.extract import ExtractOptions, Outcome, extract
 from tests.e2e.manifest import manifest
 from tests.host import BIN, Person, require
 from tests.images import make_image
@@ -216,7 +216,7 @@ def test_hostile_names_reach_nothing_outside_even_if_the_reader_lists_them(
     entries = [file(b"a"), file(b"b"), file(b"c"), file(b"d"), symlink(b"e", outside), directory(b"f"), file(b"f/in")]
     write_image(scratch / "image", [directory(b""), *entries])
     with believing(scratch / "image", {b"a b c d e f": listed}) as image:
-        outcome = extract(image, os.fsencode(scratch / "place"), Wishes())
+        outcome = extract(image, os.fsencode(scratch / "place"), ExtractOptions())
     assert [path for path, _ in told(outcome.left_out)] == left_out
     assert names(scratch / "outside") == set()
     assert {path.name for path in scratch.iterdir()} == {"image", "outside", "place"}

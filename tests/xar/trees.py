@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerfs.pysquashfs.trail import Trail
-from layerfs.xar.extract import Outcome, Wishes, extract
+from layerfs.xar.extract import ExtractOptions, Outcome, extract
 from layerfs.xar.package import opened
 from tests.e2e.manifest import Facts
 
 NOISE = os.urandom(300_000)
 
 
-def take_out(image: Path, target: Path, *paths: str, **wishes: bool) -> Outcome:
+def take_out(image: Path, target: Path, *paths: str, **options: bool) -> Outcome:
     with opened(os.fsencode(image)) as package:
-        return extract(package.image, os.fsencode(target), Wishes(tuple(map(os.fsencode, paths)), **wishes))
+        return extract(package.image, os.fsencode(target), ExtractOptions(tuple(map(os.fsencode, paths)), **options))
 
 
 def plain_tree(root: Path) -> None:
