@@ -30,7 +30,7 @@ import snapshotters
 from layerfs.oci.commit import Recipe, commit
 from layerfs.oci.export import export
 from layerfs.oci.images import Images
-from layerfs.oci.layer import Place, apply_layer
+from layerfs.oci.layer import Destination, apply_layer
 from layerfs.oci.streams import reader_of
 from layerfs.oci.unpack import chain_ids
 from layerfs.snapshots.library import open_store
@@ -170,7 +170,7 @@ def archive_of(place: Path, layers: Sequence[Path], name: str = NAME, compressio
             snapshots.prepare("work", parent)
             own = os.open(snapshots.layer("work").path, os.O_RDONLY)
             source = os.open(layer, os.O_RDONLY)
-            apply_layer(reader_of(source), Place(own))
+            apply_layer(reader_of(source), Destination(own))
             os.close(own)
             os.close(source)
             recipe = Recipe(created="2026-01-01T00:00:00Z", compression=compression)

@@ -59,7 +59,7 @@ class Diffs:
         """Write a layer to a snapshot: as an image where its driver takes one that holds it, else as files."""
         from layerfs.oci import layer
         from layerfs.oci.below import Below, NothingBelow, UnionBelow
-        from layerfs.oci.target import Form as TargetForm
+        from layerfs.oci.target import TargetForm
 
         place = snapshotter.writable_layer(info.name)
         expected = layer.Expected(packed=digest)
@@ -80,7 +80,7 @@ class Diffs:
                         read, place.image, below, expected, nesting=place.nesting, check=lambda: _check(call)
                     )
             read = held.enter_context(self._content.reading(call.namespace, digest))
-            target = layer.Place(root, form, below, nesting=place.nesting)
+            target = layer.Destination(root, form, below, nesting=place.nesting)
             return layer.apply_layer(read, target, expected, check=lambda: _check(call))
 
     def Diff(self, request: Any, call: Call) -> Any:
@@ -100,7 +100,7 @@ class Diffs:
     def _difference(self, left: tuple[Mount, ...], right: tuple[Mount, ...]) -> "Difference":
         """Return what is to be compared. Raises Unsupported unless the left is what the right stands on."""
         from layerfs.oci.produce import Difference
-        from layerfs.oci.target import Form as TargetForm
+        from layerfs.oci.target import TargetForm
 
         snapshotter, key = self._node.shown_by(right)
         own, *below = snapshotter.stack(key).lowers

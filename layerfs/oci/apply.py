@@ -24,7 +24,7 @@ from layerfs.oci.paths import LINKS, WH, clamp, split
 from layerfs.oci.resolve import Resolver
 from layerfs.oci.sweep import Sweep
 from layerfs.oci.tar import HARD_LINK, Member, TarReader
-from layerfs.oci.target import USUAL, Data, Form, Handle, Kind, Limits, Outcome, Target
+from layerfs.oci.target import USUAL, Data, Handle, Kind, Limits, Outcome, Target, TargetForm
 
 _PARENT: Final = Member(b"", stat.S_IFDIR, 0o755, 0, 0, 0)  # without an entry anywhere
 
@@ -87,7 +87,7 @@ class Application:
         self.target = target
         self.outcome = outcome
         self.rules = rules
-        self.plain = target.form is Form.PLAIN
+        self.plain = target.form is TargetForm.PLAIN
         self.links = HardLinks()
         self.implicit: dict[bytes, None] = {}  # directories without an entry: the upper's root, parents
         self.placed: set[int] = set()  # hashes of paths with an entry, in a PLAIN target

@@ -19,7 +19,7 @@ LINKS_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Span:
     """Where a member's bytes are in the archive."""
 
     offset: int
@@ -31,7 +31,7 @@ class Archive:
 
     def __init__(self, fd: int, check: Callable[[], None] = lambda: None) -> None:
         self._fd = fd
-        self._files: dict[bytes, Place] = {}
+        self._files: dict[bytes, Span] = {}
         self._links: dict[bytes, bytes] = {}
         self._index(check)
 
@@ -47,7 +47,7 @@ class Archive:
             if member.kind == stat.S_IFREG and member.extents is None:
                 if reader.position + member.size > size:
                     raise Corrupt("the archive ends in the middle of a file")
-                self._files[name] = Place(reader.position, member.size)
+                self._files[name] = Span(reader.position, member.size)
                 self._links.pop(name, None)
             elif member.kind == stat.S_IFLNK:
                 self._links[name] = member.target
@@ -58,7 +58,7 @@ class Archive:
     def __contains__(self, name: bytes) -> bool:
         return name in self._files
 
-    def find(self, name: bytes) -> Place:
+    def find(self, name: bytes) -> Span:
         """Return where a member is. Raises NotFound; Corrupt if it is a link out of the archive."""
         name = _inside(b"", name)
         for _ in range(LINKS_MAX):
@@ -71,15 +71,15 @@ class Archive:
 
     def read(self, name: bytes, most: int) -> bytes:
         """Return a small member. Raises NotFound, Corrupt if it is larger than it may be."""
-        place = self.find(name)
-        if place.size > most:
-            raise Corrupt(f"{os.fsdecode(name)} in the archive has {place.size} bytes")
-        read = self.reader(place)
+        span = self.find(name)
+        if span.size > most:
+            raise Corrupt(f"{os.fsdecode(name)} in the archive has {span.size} bytes")
+        read = self.reader(span)
         return b"".join(iter(lambda: read(PIECE), b""))
 
-    def reader(self, place: Place) -> Read:
+    def reader(self, span: Span) -> Read:
         """Return the function that reads on in a member, from its beginning."""
-        at, end = place.offset, place.offset + place.size
+        at, end = span.offset, span.offset + span.size
 
         def read(count: int) -> bytes:
             nonlocal at

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from layerfs.errors import Corrupt, LayerfsError, NotFound, Unsupported
-from layerfs.oci.layer import Place, apply_layer
+from layerfs.oci.layer import Destination, apply_layer
 from layerfs.oci.produce import Difference, produce_layer
 from layerfs.oci.streams import reader_of
-from layerfs.oci.target import Form as TargetForm
+from layerfs.oci.target import TargetForm
 from layerfs.pysquashfs.target import replacing
 from layerfs.snapshots.driver import Form, LayerPlace
 from layerfs.snapshots.snapshotter import Snapshotter
@@ -139,7 +139,7 @@ def _apply(package: bytes, place: LayerPlace, lowers: Sequence[bytes]) -> None:
     try:
         root = os.open(place.path, _DIRECTORY)
         try:
-            apply_layer(reader_of(reading), Place(root, TargetForm.PLAIN))
+            apply_layer(reader_of(reading), Destination(root, TargetForm.PLAIN))
         finally:
             os.close(root)
     finally:

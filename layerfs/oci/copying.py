@@ -18,7 +18,7 @@ from layerfs.oci.directory import DirectoryTarget
 from layerfs.oci.metadata import usual_ownership
 from layerfs.oci.paths import split
 from layerfs.oci.tar import Member
-from layerfs.oci.target import Data, FileData, Form, Outcome
+from layerfs.oci.target import Data, FileData, Outcome, TargetForm
 from layerfs.oci.unpack import FORMS
 from layerfs.oci.view import RawView, Seen
 from layerfs.snapshots.driver import Kind
@@ -59,11 +59,11 @@ def copy(
         raise NotReady(f"snapshot {target} is packed", "prepare one on top of it")
     left_out: list[tuple[bytes, str]] = []
     with ExitStack() as held:
-        marks = FORMS[snapshotter.layer(source).form] is Form.OVERLAY
+        marks = FORMS[snapshotter.layer(source).form] is TargetForm.OVERLAY
         view = held.enter_context(_shown(snapshotter.stack(source).lowers, marks=marks))
-        merged = held.enter_context(_shown(stack, marks=form is Form.OVERLAY))
+        merged = held.enter_context(_shown(stack, marks=form is TargetForm.OVERLAY))
         found, place = _source(view, path, source), _place(merged, path, to)
-        below = held.enter_context(UnionBelow(stack[1:])) if form is Form.OVERLAY and len(stack) > 1 else None
+        below = held.enter_context(UnionBelow(stack[1:])) if form is TargetForm.OVERLAY and len(stack) > 1 else None
         root = os.open(own.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         held.callback(os.close, root)
         outcome = Outcome()

@@ -13,7 +13,7 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.oci.metadata import OVERRIDE, MetadataSetter, Ownership, override_value
 from layerfs.oci.tar import Member
-from layerfs.oci.target import Data, FileData, Form, Kind, Outcome, as_stored
+from layerfs.oci.target import Data, FileData, Kind, Outcome, TargetForm, as_stored
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 from layerfs.sys.copy import write_all
@@ -32,7 +32,7 @@ class DirectoryTarget:
     """
 
     def __init__(
-        self, root: int, form: Form, *, outcome: Outcome, ownership: Ownership, marks: bytes | None = None,
+        self, root: int, form: TargetForm, *, outcome: Outcome, ownership: Ownership, marks: bytes | None = None,
         fresh: bool = True, nesting: Nesting = Nesting.NONE,
     ) -> None:  # fmt: skip
         self.form = form
@@ -41,8 +41,8 @@ class DirectoryTarget:
         self._metadata = MetadataSetter(ownership, outcome)
         self._marks = marks
         self._nesting = nesting
-        self._is_read_by_overlay = form is Form.OVERLAY or self._metadata.override
-        if fresh and form is Form.OVERLAY and os.listdir(root):
+        self._is_read_by_overlay = form is TargetForm.OVERLAY or self._metadata.override
+        if fresh and form is TargetForm.OVERLAY and os.listdir(root):
             raise InvalidArgument("the upper that a layer is applied to is not empty")
 
     def root(self) -> int:
@@ -60,7 +60,7 @@ class DirectoryTarget:
 
     def _is_whiteout(self, at: int, name: bytes, st: os.stat_result) -> bool:
         """No entry can have made one: `add` refuses them."""
-        if self.form is not Form.OVERLAY:
+        if self.form is not TargetForm.OVERLAY:
             return False
         if stat.S_ISCHR(st.st_mode):
             return st.st_rdev == 0

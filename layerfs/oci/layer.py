@@ -12,13 +12,13 @@ from layerfs.oci.digest import Digest, expect
 from layerfs.oci.directory import DirectoryTarget
 from layerfs.oci.metadata import Ownership, usual_ownership
 from layerfs.oci.streams import LayerStream, Read
-from layerfs.oci.target import USUAL, Form, Limits, Outcome
+from layerfs.oci.target import USUAL, Limits, Outcome, TargetForm
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where a layer goes, and how. `root`: a directory, open for reading, which stays the caller's.
 
     below: see `Rules`. marks: the prefix of xattrs that the overlay will look for (`trusted.overlay.` or
@@ -26,7 +26,7 @@ class Place:
     """
 
     root: int
-    form: Form = Form.OVERLAY
+    form: TargetForm = TargetForm.OVERLAY
     below: Below | None = None
     ownership: Ownership | None = None
     marks: bytes | None = None
@@ -81,13 +81,13 @@ class Applied:
 
 def apply_layer(
     read: Read,
-    place: Place,
+    to: Destination,
     expected: Expected = UNKNOWN,
     *,
     limits: Limits = USUAL,
     check: Callable[[], None] = lambda: None,
 ) -> Applied:
-    """Write the layer that `read` gives, compressed or not, to a place.
+    """Write the layer that `read` gives, compressed or not, to its destination.
 
     If anything is wrong an empty upper is empty again; a PLAIN tree is then half changed and to be thrown away.
     Raises Corrupt for a layer or digest that is wrong, InvalidArgument beyond the limits, Unsupported, OSError.
@@ -95,19 +95,19 @@ def apply_layer(
     outcome = Outcome()
     stream = LayerStream(read, check)
     target = DirectoryTarget(
-        place.root,
-        place.form,
+        to.root,
+        to.form,
         outcome=outcome,
-        ownership=place.ownership or usual_ownership(),
-        marks=place.marks,
-        nesting=place.nesting,
+        ownership=to.ownership or usual_ownership(),
+        marks=to.marks,
+        nesting=to.nesting,
     )
     try:
-        apply_tar(stream, target, outcome, Rules(place.below, limits, check))
+        apply_tar(stream, target, outcome, Rules(to.below, limits, check))
         return _applied(stream, expected, outcome)
     except BaseException:
-        if place.form is Form.OVERLAY:
-            dirs.empty(place.root)
+        if to.form is TargetForm.OVERLAY:
+            dirs.empty(to.root)
         raise
 
 

@@ -12,7 +12,7 @@ from layerfs.oci.below import Below, NothingBelow, UnionBelow
 from layerfs.oci.differ import Report, changes, differences
 from layerfs.oci.digest import Digest
 from layerfs.oci.pack import Packer
-from layerfs.oci.target import Form
+from layerfs.oci.target import TargetForm
 from layerfs.oci.view import RawView, View
 from layerfs.oci.write import EXACT, Item, Style, Write, write_tar
 
@@ -28,7 +28,7 @@ class Difference:
     """
 
     own: bytes
-    form: Form = Form.OVERLAY
+    form: TargetForm = TargetForm.OVERLAY
     below: Sequence[bytes] = ()
     snapshot: bool = False
 
@@ -66,7 +66,7 @@ def entries(difference: Difference, report: Report) -> Iterator[Iterator[Item]]:
     """Open what a difference is made of and give its entries."""
     with ExitStack() as held:
         own = held.enter_context(RawView(open_tree(difference.own, 0)))
-        if difference.form is Form.PLAIN:
+        if difference.form is TargetForm.PLAIN:
             before: View = NothingBelow()
             if difference.below:
                 before = held.enter_context(RawView(open_tree(difference.below[0], 0)))

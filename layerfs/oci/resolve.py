@@ -10,7 +10,7 @@ from typing import Final
 
 from layerfs.errors import Corrupt
 from layerfs.oci.paths import split
-from layerfs.oci.target import Form, Handle, Kind, Target
+from layerfs.oci.target import Handle, Kind, Target, TargetForm
 
 OPEN: Final = 128  # directories that are kept open
 LINKS: Final = 40  # symlinks that one path may lead through (path_resolution(7))
@@ -120,7 +120,7 @@ class Resolver:
         self._target.mkdir(at[0], name)
         self._made(path, opaque)
         handle = self._target.enter(at[0], name)
-        if opaque and self._target.form is Form.OVERLAY:
+        if opaque and self._target.form is TargetForm.OVERLAY:
             self._target.set_opaque(handle)
         return handle
 

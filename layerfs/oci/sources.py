@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from layerfs.errors import Corrupt, InvalidArgument, NotFound
 from layerfs.oci import documents
-from layerfs.oci.archive import Archive, Place
+from layerfs.oci.archive import Archive, Span
 from layerfs.oci.digest import Digest, Hasher, digest_of, parse_digest
 from layerfs.oci.documents import DOCUMENT_MAX, MANIFEST, Descriptor, descriptor, dump_json, parse_any, parse_json
 from layerfs.oci.pack import MEDIA_TYPES
@@ -93,7 +93,7 @@ class DockerArchive:
 
     archive: Archive
     documents: dict[Digest, bytes] = field(default_factory=dict)
-    places: dict[Digest, Place] = field(default_factory=dict)
+    spans: dict[Digest, Span] = field(default_factory=dict)
 
     def roots(self) -> list[Root]:
         listed = parse_any(self.archive.read(b"manifest.json", DOCUMENT_MAX))
@@ -130,25 +130,25 @@ class DockerArchive:
         """Describe a layer. A plain one is called by its DiffID, which is checked when it is taken in."""
         if not name:
             return self._document(EMPTY_TAR, MEDIA_TYPES[""])
-        place = self.archive.find(os.fsencode(name))
-        compression = sniff(self.archive.reader(place)(6))
+        span = self.archive.find(os.fsencode(name))
+        compression = sniff(self.archive.reader(span)(6))
         digest = diff_id
         if compression:
-            hasher, read = Hasher(), self.archive.reader(place)
+            hasher, read = Hasher(), self.archive.reader(span)
             while piece := read(PIECE):
                 hasher.update(piece)
             digest = hasher.digest
-        self.places[digest] = place
-        return {"mediaType": MEDIA_TYPES[compression], "digest": digest, "size": place.size}
+        self.spans[digest] = span
+        return {"mediaType": MEDIA_TYPES[compression], "digest": digest, "size": span.size}
 
     def has(self, digest: Digest) -> bool:
-        return digest in self.documents or digest in self.places
+        return digest in self.documents or digest in self.spans
 
     def open(self, digest: Digest) -> AbstractContextManager[Read]:
         if (data := self.documents.get(digest)) is not None:
             return nullcontext(reader_of_bytes(data))
-        if (place := self.places.get(digest)) is not None:
-            return nullcontext(self.archive.reader(place))
+        if (span := self.spans.get(digest)) is not None:
+            return nullcontext(self.archive.reader(span))
         raise NotFound(f"the archive has no blob {digest}")
 
 

@@ -53,7 +53,7 @@ class Kind(Enum):
     OTHER = 4
 
 
-class Form(Enum):
+class TargetForm(Enum):
     """What a directory is to a layer.
 
     OVERLAY: an empty upper; the layer's deletions become marks that overlays read.
@@ -94,7 +94,7 @@ class Outcome:
 class Target(Protocol):
     """A tree in the making. Every method raises OSError; FileExistsError where a name is taken."""
 
-    form: Form
+    form: TargetForm
 
     def root(self) -> Handle:
         """Return the root directory, open as long as the target."""

@@ -18,16 +18,16 @@ from layerfs.oci.below import Below, LateBelow, NothingBelow, UnionBelow
 from layerfs.oci.closure import Chosen
 from layerfs.oci.digest import Digest
 from layerfs.oci.documents import Descriptor
-from layerfs.oci.layer import Applied, Expected, Place, apply_layer, pack_layer
+from layerfs.oci.layer import Applied, Destination, Expected, apply_layer, pack_layer
 from layerfs.oci.parallel import Progress, silent
 from layerfs.oci.streams import reader_of
-from layerfs.oci.target import USUAL, Form, Limits
+from layerfs.oci.target import USUAL, Limits, TargetForm
 from layerfs.snapshots import driver
 from layerfs.snapshots.leftovers import labels_of
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.content import Content
 
-FORMS: Final = {driver.Form.CHANGES: Form.OVERLAY, driver.Form.WHOLE: Form.PLAIN}
+FORMS: Final = {driver.Form.CHANGES: TargetForm.OVERLAY, driver.Form.WHOLE: TargetForm.PLAIN}
 
 
 class Cancelled(Exception):
@@ -155,7 +155,9 @@ class Unpacking:
                     os.lseek(blob, 0, os.SEEK_SET)
             root = os.open(own.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             held.callback(os.close, root)
-            place = Place(root, form, LateBelow(ready) if form is Form.OVERLAY else None, nesting=own.nesting)
+            place = Destination(
+                root, form, LateBelow(ready) if form is TargetForm.OVERLAY else None, nesting=own.nesting
+            )
             done = apply_layer(read, place, expected, limits=self.limits, check=self._check)
         return self._done(done, layer)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from layerfs.pysquashfs.errors import SquashfsError
 from layerfs.pysquashfs.filespec import FileSpec, Path, Source
-from layerfs.pysquashfs.places import Place
+from layerfs.pysquashfs.pinned import PinnedFile
 from layerfs.pysquashfs.session import SLICE, Session
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE)  # also: a symlink, a socket
@@ -50,7 +50,7 @@ class Feeder:
         """Open a source; -1 if it was seen and is gone, or is something else by now."""
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # not waiting for a writer: only a regular file is read
         try:
-            if isinstance(source, Place):
+            if isinstance(source, PinnedFile):
                 return source.open()
             return os.open(source, flags if entry.seen is None else flags | os.O_NOFOLLOW)
         except OSError as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from layerfs.pysquashfs.options import LATEST
-from layerfs.pysquashfs.places import Place, Places, held
+from layerfs.pysquashfs.pinned import PinnedFile, PinnedTree, held
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Source = Path | int
@@ -55,15 +55,15 @@ def entries_of(
 ) -> Iterator[FileSpec]:
     """Yield what is below a directory, and first the directory itself: parents first, names sorted bytewise.
 
-    Nothing below it is reached by a path that its owner could exchange meanwhile (places.py), now or when content is
+    Nothing below it is reached by a path that its owner could exchange meanwhile (pinned.py), now or when content is
     read. `follow` says whether the directory's own last name may be a symlink.
     Further names of a file are links to its first. Holes stay holes, since the entries name their files as sources.
     Attributes that squashfs cannot hold are left out, and times moved; `on_dropped` is told which. What vanishes
     meanwhile is left out, too, and what gets another type; `on_changed` is told. Raises OSError with the path of what
     cannot be read.
     """
-    places = Places(directory if isinstance(directory, int) else os.fsencode(directory), follow=follow)
-    walk = _Walk(places, xattrs, on_dropped or (lambda path, name: None), on_changed or (lambda path, what: None))
+    tree = PinnedTree(directory if isinstance(directory, int) else os.fsencode(directory), follow=follow)
+    walk = _Walk(tree, xattrs, on_dropped or (lambda path, name: None), on_changed or (lambda path, what: None))
     yield walk.entry(b"", None)
     waiting = walk.listing(b"")[::-1]
     while waiting:
@@ -81,23 +81,23 @@ def entries_of(
 def entry_at(path: bytes, seen: os.stat_result, *, on_dropped: Dropped) -> FileSpec:
     """Return one name, no directory, as an entry; FileNotFoundError if it had another type when it was seen."""
     parent, name = os.path.split(path)
-    places = Places(parent or b".")
-    places.shown = parent
-    return _Walk(places, True, on_dropped, lambda path, what: None).entry(name, seen)
+    tree = PinnedTree(parent or b".")
+    tree.shown = parent
+    return _Walk(tree, True, on_dropped, lambda path, what: None).entry(name, seen)
 
 
 class _Walk:
     """One pass over a directory: where it is, and which files were met."""
 
-    def __init__(self, places: Places, xattrs: bool, on_dropped: Dropped, on_changed: Changed) -> None:
-        self.places, self.xattrs, self.on_dropped, self.on_changed = places, xattrs, on_dropped, on_changed
+    def __init__(self, tree: PinnedTree, xattrs: bool, on_dropped: Dropped, on_changed: Changed) -> None:
+        self.tree, self.xattrs, self.on_dropped, self.on_changed = tree, xattrs, on_dropped, on_changed
         self.met: dict[tuple[int, int], bytes] = {}
 
     def listing(self, path: bytes) -> list[tuple[bytes, os.stat_result]]:
         """Paths in a directory, sorted, with their lstat."""
         prefix, found = path + b"/" if path else b"", []
         try:
-            names = self.places.names(path)
+            names = self.tree.names(path)
         except (FileNotFoundError, NotADirectoryError):
             self.vanished(path)
             return []
@@ -114,14 +114,14 @@ class _Walk:
 
     def entry(self, path: bytes, seen: os.stat_result | None) -> FileSpec:
         """Return what a name is now; FileNotFoundError if it had another type when it was `seen`."""
-        with self.places.pinned(path) as fd:
+        with self.tree.pinned(path) as fd:
             status = os.fstat(fd)
             if seen is not None and stat.S_IFMT(seen.st_mode) != stat.S_IFMT(status.st_mode):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.places.of(path))
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.tree.of(path))
             try:
                 return self._entry(path, status, fd)
             except OSError as error:
-                error.filename = self.places.of(path)
+                error.filename = self.tree.of(path)
                 raise
 
     def _entry(self, path: bytes, status: os.stat_result, fd: int) -> FileSpec:
@@ -135,7 +135,7 @@ class _Walk:
         if self.xattrs:
             entry.xattrs = self.attributes(path, fd)
         if stat.S_ISREG(status.st_mode):
-            entry.source, entry.seen = Place(self.places, path), status
+            entry.source, entry.seen = PinnedFile(self.tree, path), status
         elif stat.S_ISLNK(status.st_mode):
             entry.target = os.readlink(b"", dir_fd=fd)
         else:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from layerfs.oci.below import NothingBelow, UnionBelow
-from layerfs.oci.layer import UNKNOWN, Applied, Expected, Place, apply_layer, pack_layer
-from layerfs.oci.target import USUAL, Form, Limits
+from layerfs.oci.layer import UNKNOWN, Applied, Destination, Expected, apply_layer, pack_layer
+from layerfs.oci.target import USUAL, Limits, TargetForm
 from layerfs.xar.extract import ExtractOptions, extract
 from layerfs.xar.package import opened
 
@@ -164,7 +164,7 @@ def apply(data: bytes, root: Path, *, expected: Expected = UNKNOWN, limits: Limi
     root.mkdir(exist_ok=True)
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return apply_layer(feeder(data), Place(fd, **place), expected, limits=limits)
+        return apply_layer(feeder(data), Destination(fd, **place), expected, limits=limits)
     finally:
         os.close(fd)
 
@@ -207,5 +207,5 @@ def packed(layers: list[bytes], place: Path) -> list[Path]:
 def piled(layers: list[bytes], root: Path) -> Path:
     """Apply layers one after another to one tree."""
     for data in layers:
-        apply(data, root, form=Form.PLAIN)
+        apply(data, root, form=TargetForm.PLAIN)
     return root

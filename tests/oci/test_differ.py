@@ -13,7 +13,7 @@ import pytest
 from layerfs.errors import Corrupt
 from layerfs.oci.produce import Difference, Produced, produce_layer
 from layerfs.oci.tar import HARD_LINK, TarReader
-from layerfs.oci.target import Form
+from layerfs.oci.target import TargetForm
 from tests.host import require
 from tests.oci.tars import END, apply, below, directory, file, link, look, symlink
 
@@ -97,10 +97,10 @@ def by_overlay(place: Path, change: Callable[[Path], None], options: str = "") -
 
 
 def by_copy(place: Path, change: Callable[[Path], None]) -> Snapshot:
-    apply(BASE, place / "base", form=Form.PLAIN)
+    apply(BASE, place / "base", form=TargetForm.PLAIN)
     subprocess.run(["cp", "-a", place / "base", place / "after"], check=True)
     change(place / "after")
-    return Difference(bytes(place / "after"), Form.PLAIN, [bytes(place / "base")]), facts(place / "after")
+    return Difference(bytes(place / "after"), TargetForm.PLAIN, [bytes(place / "base")]), facts(place / "after")
 
 
 @pytest.mark.parametrize("maker", [by_overlay, by_copy])
@@ -109,8 +109,8 @@ def test_difference_applied_gives_the_snapshot(maker: Callable[..., Snapshot], s
     layer, done = produce(difference)
     assert produce(difference)[0] == layer
     assert done.left_out == ()
-    apply(BASE, scratch / "again", form=Form.PLAIN)
-    apply(layer, scratch / "again", form=Form.PLAIN)
+    apply(BASE, scratch / "again", form=TargetForm.PLAIN)
+    apply(layer, scratch / "again", form=TargetForm.PLAIN)
     assert facts(scratch / "again") == wanted
     assert (scratch / "again/holes").stat().st_blocks * 512 < 1 << 20
     assert (scratch / "again/h1").stat().st_ino == (scratch / "again/h3").stat().st_ino
@@ -138,8 +138,8 @@ def test_renamed_directories_are_written_whole(options: str, scratch: Path) -> N
 
     difference, wanted = by_overlay(scratch, change, options)
     layer, _ = produce(difference)
-    apply(BASE, scratch / "again", form=Form.PLAIN)
-    apply(layer, scratch / "again", form=Form.PLAIN)
+    apply(BASE, scratch / "again", form=TargetForm.PLAIN)
+    apply(layer, scratch / "again", form=TargetForm.PLAIN)
     assert facts(scratch / "again") == wanted
 
 
@@ -187,7 +187,7 @@ def test_what_a_layer_cannot_say_is_reported(scratch: Path) -> None:
 def test_bottom_layer_is_written_whole(scratch: Path) -> None:
     apply(BASE, scratch / "base")
     overlay, _ = produce(Difference(bytes(scratch / "base")))
-    plain, _ = produce(Difference(bytes(scratch / "base"), Form.PLAIN))
+    plain, _ = produce(Difference(bytes(scratch / "base"), TargetForm.PLAIN))
     assert overlay == plain
     assert len(names(plain)) == 15
     links = [(m.path, m.target) for m in TarReader([plain]) if m.kind == HARD_LINK]
@@ -202,8 +202,8 @@ def test_image_as_a_snapshot(scratch: Path) -> None:
     write_tree(scratch / "upper", scratch / "upper.sqfs")
     write_tree(scratch / "base", scratch / "base.sqfs")
     layer, _ = produce(Difference(bytes(scratch / "upper.sqfs"), below=[bytes(scratch / "base.sqfs")]))
-    apply(BASE, scratch / "again", form=Form.PLAIN)
-    apply(layer, scratch / "again", form=Form.PLAIN)
+    apply(BASE, scratch / "again", form=TargetForm.PLAIN)
+    apply(layer, scratch / "again", form=TargetForm.PLAIN)
 
     def whole(
         seen: dict[str, tuple[object, ...]],

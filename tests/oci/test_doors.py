@@ -19,7 +19,7 @@ from layerfs.oci.digest import digest_of
 from layerfs.oci.images import Images
 from layerfs.oci.intake import IntakeOptions
 from layerfs.oci.produce import produce_layer
-from layerfs.oci.target import Form
+from layerfs.oci.target import TargetForm
 from layerfs.oci.transfer import pull
 from layerfs.oci.unpack import chain_ids
 from layerfs.snapshots.library import Store
@@ -132,7 +132,7 @@ def by_export(store: Store, scratch: Path) -> None:
         produce_layer(difference_of(snapshots, top), again.extend)
         tree = scratch / top[7:]
         apply(BASE, tree)
-        apply(bytes(again), tree, form=Form.PLAIN)
+        apply(bytes(again), tree, form=TargetForm.PLAIN)
         found[title] = brief(tree)
     compare(found)
 

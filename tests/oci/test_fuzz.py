@@ -11,7 +11,7 @@ from backports import zstd
 from layerfs.errors import LayerfsError
 from layerfs.oci.below import NothingBelow, UnionBelow
 from layerfs.oci.layer import pack_layer
-from layerfs.oci.target import Form, Limits
+from layerfs.oci.target import Limits, TargetForm
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 from tests.oci.tars import END, apply, below, directory, feeder, file, header, link, look, pax, symlink
@@ -84,7 +84,7 @@ def attempt(dice: random.Random, data: bytes, place: Path, lower: UnionBelow | N
         if form == "image":
             pack_layer(feeder(data), bytes(place), lower, nesting=nesting, limits=LIMITS)
         else:
-            kept = {"form": Form.PLAIN} if form == "plain" else {"below": lower}
+            kept = {"form": TargetForm.PLAIN} if form == "plain" else {"below": lower}
             apply(data, place, limits=LIMITS, nesting=nesting, **kept)
     except (LayerfsError, OSError):
         return form == "plain" or (os.listdir(place) == [] if form == "overlay" else not place.exists())

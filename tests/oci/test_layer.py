@@ -9,7 +9,7 @@ import pytest
 
 from layerfs.errors import Corrupt
 from layerfs.oci.digest import EMPTY, digest_of
-from layerfs.oci.layer import Expected, Place, apply_layer
+from layerfs.oci.layer import Destination, Expected, apply_layer
 from layerfs.oci.streams import reader_of
 from tests.oci.tars import END, apply, brief, feeder, file
 
@@ -47,7 +47,7 @@ def test_cancelled_layer_leaves_nothing(scratch: Path) -> None:
     fd = os.open(scratch / "t", os.O_RDONLY)
     try:
         with pytest.raises(Cancelled):
-            apply_layer(feeder(PACKED), Place(fd), check=check)
+            apply_layer(feeder(PACKED), Destination(fd), check=check)
     finally:
         os.close(fd)
     assert brief(scratch / "t") == {}
@@ -62,7 +62,7 @@ def test_layers_in_threads_and_from_pipes(scratch: Path) -> None:
         try:
             os.write(write, PACKED)
             os.close(write)
-            apply_layer(reader_of(read), Place(fd))
+            apply_layer(reader_of(read), Destination(fd))
         finally:
             os.close(fd)
             os.close(read)

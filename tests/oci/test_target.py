@@ -7,7 +7,7 @@ import pytest
 
 from layerfs.errors import InvalidArgument, Unsupported
 from layerfs.oci.tar import Member
-from layerfs.oci.target import Form, Limits, as_stored
+from layerfs.oci.target import Limits, TargetForm, as_stored
 from layerfs.snapshots.driver import Nesting
 from tests.host import require
 from tests.oci.tars import (
@@ -53,7 +53,7 @@ def test_kernel_shows_the_marks_of_its_own_prefix_alone() -> None:
 
 def test_mark_is_content_in_a_plain_tree(scratch: Path) -> None:
     require("root")
-    apply(header(b"dev", b"3") + END, scratch / "t", form=Form.PLAIN)
+    apply(header(b"dev", b"3") + END, scratch / "t", form=TargetForm.PLAIN)
     assert stat.S_ISCHR((scratch / "t/dev").lstat().st_mode)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from layerfs.pysquashfs import Image, entries_of, write_image
-from layerfs.pysquashfs.places import Places
+from layerfs.pysquashfs.pinned import PinnedTree
 from layerfs.sys import dirs
 
 DEPTH = 600  # with names of 8 bytes more than PATH_MAX
 
 
-def read(places: Places, path: bytes) -> bytes:
-    with os.fdopen(places.open_file(path), "rb") as file:
+def read(pinned: PinnedTree, path: bytes) -> bytes:
+    with os.fdopen(pinned.open_file(path), "rb") as file:
         return file.read()
 
 
@@ -34,53 +34,53 @@ def tree(scratch: Path) -> Path:
 
 
 def test_a_directory_that_becomes_a_symlink_is_not_gone_through(tree: Path) -> None:
-    places = Places(os.fsencode(tree))
-    assert read(places, b"a/inner/file") == b"treea"
+    pinned = PinnedTree(os.fsencode(tree))
+    assert read(pinned, b"a/inner/file") == b"treea"
     for name in ("a", "b/inner"):
         (tree / name).rename(tree / f"old-{name[0]}")
         (tree / name).symlink_to(tree.parent / "secret" / name)
     for path in (b"b/inner/file", b"b/inner"):
         with pytest.raises(OSError) as caught:
-            places.names(path)
+            pinned.names(path)
         assert caught.value.errno == errno.ENOTDIR
         assert caught.value.filename == os.fsencode(tree / os.fsdecode(path))
     with pytest.raises(NotADirectoryError):
-        places.open_file(b"b/inner/file")
+        pinned.open_file(b"b/inner/file")
     with pytest.raises(
         NotADirectoryError
     ):  # its inner directory was open, and stays what it was; a new way is not found
-        places.open_file(b"a/file")
+        pinned.open_file(b"a/file")
 
 
 def test_the_way_up_is_the_way_that_was_come(tree: Path) -> None:
     """A directory that was moved out of the tree leads nowhere else."""
     (tree / "a" / "next").write_text("in the tree")
     (tree.parent / "secret" / "next").write_text("secret")
-    places = Places(os.fsencode(tree))
-    assert read(places, b"a/inner/file") == b"treea"
+    pinned = PinnedTree(os.fsencode(tree))
+    assert read(pinned, b"a/inner/file") == b"treea"
     (tree / "a" / "inner").rename(tree.parent / "secret" / "inner")
-    assert read(places, b"a/next") == b"in the tree"
+    assert read(pinned, b"a/next") == b"in the tree"
 
 
 def test_the_top_stays_the_one_that_was_opened(tree: Path) -> None:
-    places = Places(os.fsencode(tree))
+    pinned = PinnedTree(os.fsencode(tree))
     tree.rename(tree.parent / "old")
     tree.symlink_to("secret")
-    assert read(places, b"b/inner/file") == b"treeb"
-    assert read(Places(os.fsencode(tree)), b"b/inner/file") == b"secretb"
+    assert read(pinned, b"b/inner/file") == b"treeb"
+    assert read(PinnedTree(os.fsencode(tree)), b"b/inner/file") == b"secretb"
     with pytest.raises(NotADirectoryError):
-        Places(os.fsencode(tree), follow=False)
+        PinnedTree(os.fsencode(tree), follow=False)
 
 
 def test_what_is_no_file_is_never_opened(tree: Path) -> None:
     os.mkfifo(tree / "fifo")
     (tree / "link").symlink_to("/etc/passwd")
-    places = Places(os.fsencode(tree))
-    fd = places.open_file(b"fifo")
+    pinned = PinnedTree(os.fsencode(tree))
+    fd = pinned.open_file(b"fifo")
     assert dirs.is_path_only(fd)
     os.close(fd)
     with pytest.raises(OSError) as caught:
-        places.open_file(b"link")
+        pinned.open_file(b"link")
     assert caught.value.errno == errno.ELOOP
 
 
@@ -90,7 +90,7 @@ def test_what_is_open_does_not_outlive_its_users(tree: Path) -> None:
     assert open_files() <= before + 2
     del entries
     with suppress(FileNotFoundError):
-        Places(b"/absent")
+        PinnedTree(b"/absent")
     assert open_files() == before
 
 

@@ -21,7 +21,7 @@ def held(fd: int) -> bytes:
     return b"/proc/self/fd/%d" % fd
 
 
-class Places:
+class PinnedTree:
     """A directory and what is below it; paths are relative to it, b"" is itself. Raises OSError with whole paths."""
 
     _top = _here = -1
@@ -132,19 +132,19 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PinnedFile:
     """A file to be read, as somebody may name it who has nothing but a path (os.PathLike)."""
 
-    places: Places
+    tree: PinnedTree
     path: bytes
 
     def open(self) -> int:
-        """Open it for reading, see Places.open_file."""
-        return self.places.open_file(self.path)
+        """Open it for reading, see PinnedTree.open_file."""
+        return self.tree.open_file(self.path)
 
     def __fspath__(self) -> bytes:
         """Return what messages say."""
-        return self.places.of(self.path)
+        return self.tree.of(self.path)
 
 
 def _common(one: list[bytes], other: list[bytes]) -> int:
