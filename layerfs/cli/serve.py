@@ -87,12 +87,16 @@ def _print_config(program: str, config: "Config", node: "Node") -> int:
 def _check(config: "Config", node: "Node") -> int:
     """Say what would be served; 1 if nothing could be."""
     from layerfs.daemon.address import Address
+    from layerfs.daemon.metrics import bind
     from layerfs.sys.terminal import one_line as plain
 
     Address(os.fsencode(config.address)).close()
     best = node.snapshotter("").name
     print(f"address      {plain(config.address)}: free")
     print(f"store        {plain(config.root)}: opens")
+    if config.metrics:
+        bind(config.metrics).server_close()
+        print(f"metrics      {config.metrics}: free")
     for name, why_not in node.store.drivers().items():
         print(f"{'layerfs-' + name:<12} {plain(why_not) or 'can be served'}{', the default' if name == best else ''}")
     return 0

@@ -1,19 +1,23 @@
 """The daemon's numbers, in Prometheus' form and as a page for people: /metrics and / at the metrics address."""
 
 import html
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
+from layerfs.daemon.config import host_and_port
 from layerfs.daemon.node import Node
+from layerfs.errors import NotReady
 
+MOST: Final = 16  # connections at once: any user of the host may make them
 BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)  # s
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
@@ -108,15 +112,54 @@ class _Quiet(WSGIRequestHandler):
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """An HTTP server with MOST connections; each one more ends the oldest, so that slow clients keep nobody out."""
+
     daemon_threads = True  # whoever asks slowly keeps nobody waiting, at the end neither
+
+    def __init__(self, host: str, port: int) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._guard = threading.Lock()
+        self._open: list[Any] = []
+        super().__init__((host, port), _Quiet)
+
+    def server_bind(self) -> None:
+        """Bind, and ask no name server who we are, as HTTPServer would."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            self._open.append(request)
+            if len(self._open) > MOST:
+                with suppress(OSError):
+                    self._open.pop(0).shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            with suppress(ValueError):
+                self._open.remove(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client has gone in the middle, or its connection was ended."""
+
+
+def bind(address: str) -> WSGIServer:
+    """Return an HTTP server at HOST:PORT that does not answer yet. Raises InvalidArgument, NotReady."""
+    try:
+        return _Server(*host_and_port(address))
+    except OSError as error:
+        raise NotReady(f"no numbers can be served at {address}: {error.strerror}", "give another --metrics") from None
 
 
 class Page:
     """The HTTP server of the numbers, in a thread of its own."""
 
     def __init__(self, address: str, metrics: Metrics) -> None:
-        host, _, port = address.rpartition(":")
-        self._server: WSGIServer = make_server(host.strip("[]"), int(port), _app(metrics.registry), _Server, _Quiet)
+        self._server = bind(address)
+        self._server.set_app(_app(metrics.registry))
         self._thread = threading.Thread(target=self._server.serve_forever, name="layerfs-metrics", daemon=True)
         self._thread.start()
 

@@ -2,17 +2,15 @@
 
 import os
 import re
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from layerfs.daemon.config import ANY, PREFIX, driver_of
 from layerfs.errors import LayerfsError, NotFound, Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots import registry
 from layerfs.snapshots.library import Store
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store import rows
-
-PREFIX: Final = "layerfs-"
-ANY: Final = "layerfs"  # the best that the host can run
 
 
 class Numbers(NamedTuple):
@@ -29,6 +27,8 @@ class Node:
     def __init__(self, store: Store, default: str = "auto") -> None:
         self.store = store
         self.default = default
+        self.drivers = tuple(registry.names())  # looked up once: it takes as long as the rest of a request
+        self._best: dict[str, Snapshotter] = {}
         root = re.escape(os.fsdecode(store.root))
         self._snapshot = re.compile(rf"{root}/drivers/([^/,:]+)/snapshots/(\d{{1,18}})(?=[/,:]|$)")
         self._inner = re.compile(rf"({root}/drivers/[^/,:]+/snapshots/\d{{1,18}})/[^/,:]*")
@@ -36,12 +36,18 @@ class Node:
     def snapshotter(self, name: str) -> Snapshotter:
         """Return the snapshotter of a request. Raises NotFound for a name that is none, Unsupported."""
         if name in ("", ANY):
-            return self.store.snapshotter(self.default)
+            return self._default()
         driver = name.removeprefix(PREFIX)
-        if driver not in registry.names():
-            known = ", ".join([ANY, *(PREFIX + word for word in registry.names())])
+        if driver not in self.drivers:
+            known = ", ".join([ANY, *(PREFIX + word for word in self.drivers)])
             raise NotFound(f"there is no snapshotter {name[:64]!r} here", f"there are: {known}")
         return self.store.snapshotter(driver)
+
+    def _default(self) -> Snapshotter:
+        default = self.default
+        if default not in self._best:
+            self._best[default] = self.store.snapshotter(driver_of(default))
+        return self._best[default]
 
     def shown_by(self, mounts: tuple[Mount, ...]) -> tuple[Snapshotter, str]:
         """Return the snapshot that has these mounts, by its snapshotter and its key.
@@ -51,7 +57,7 @@ class Node:
         ours: containerd then asks its next differ.
         """
         for driver, number in self._named_in(mounts):
-            if driver not in registry.names():
+            if driver not in self.drivers:
                 continue
             snapshotter = self.store.snapshotter(driver)
             with self.store.ledger.read() as db:

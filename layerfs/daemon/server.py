@@ -23,15 +23,14 @@ from grpc_reflection.v1alpha import reflection
 from layerfs.daemon.activation import relay
 from layerfs.daemon.address import Address
 from layerfs.daemon.calls import Calls, Pools
-from layerfs.daemon.config import Config
+from layerfs.daemon.config import ANY, PREFIX, Config
 from layerfs.daemon.content import ContentStore
 from layerfs.daemon.diffs import Diffs
 from layerfs.daemon.messages import DIFF, POOL, SERVICES, SNAPSHOTS
 from layerfs.daemon.metrics import Metrics, Page
-from layerfs.daemon.node import ANY, PREFIX, Node
+from layerfs.daemon.node import Node
 from layerfs.daemon.snapshots import Snapshots
 from layerfs.errors import LayerfsError
-from layerfs.snapshots import registry
 from layerfs.sys.notify import notify
 
 GRACE: Final = 10.0  # s for requests that are being answered
@@ -53,12 +52,9 @@ class Daemon:
         self._reread = reread
         self._passed = passed
         self._metrics = Metrics()
-        self._pools = Pools(frozenset(["diff", ANY, *self._names()]))
+        self._pools = Pools(frozenset(["diff", ANY, *(f"{PREFIX}{name}" for name in node.drivers)]))
         self._content = ContentStore(config.containerd)
         self._end = asyncio.Event()
-
-    def _names(self) -> list[str]:
-        return [f"{PREFIX}{name}" for name in registry.names()]
 
     async def run(self) -> None:
         """Serve until a signal says to end. Raises LayerfsError and OSError for what keeps it from starting."""

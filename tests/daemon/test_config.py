@@ -1,5 +1,6 @@
 """The configuration: every key checked, the command line first."""
 
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.daemon import config as module
-from layerfs.daemon.config import Config
+from layerfs.daemon.config import Config, driver_of, host_and_port
 from layerfs.errors import InvalidArgument, LayerfsError
 from tests.host import PROJECT
 
@@ -33,6 +34,15 @@ def test_the_command_line_counts_before_the_file(tmp_path: Path) -> None:
         ("cleanup_seconds = -1", "from 0"),
         ('log_level = "loud"', "one of debug"),
         ('metrics = "here"', "HOST:PORT"),
+        ('metrics = ":9810"', "HOST:PORT"),
+        ('metrics = "127.0.0.1:99999"', "HOST:PORT"),
+        ('metrics = "127.0.0.1:\\u00b2"', "HOST:PORT"),
+        ('metrics = "::1:9810"', "HOST:PORT"),
+        ('snapshotter = "nosuch"', "one of auto, overlay"),
+        ('address = "/run/\\u0000x"', "NUL"),
+        ('root = "/\\u0000x"', "NUL"),
+        ("root = " + "[" * 10_000, "values in values"),
+        ("# " + "x" * (1 << 16), "more than 65536 bytes"),
         ("root = ", "TOML"),
         ('root = "\\udcff"', "TOML"),
     ],
@@ -41,6 +51,42 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
     with pytest.raises(InvalidArgument) as error:
         Config.read(written(tmp_path, text), {})
     assert message in str(error.value)
+
+
+def test_a_configuration_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, 'log_level = "debug"\n')
+    Path(os.fsdecode(path)).chmod(0o666)
+    with pytest.raises(InvalidArgument, match="is open to others"):
+        Config.read(path, {})
+
+
+@pytest.mark.parametrize("name", ["fifo", "directory", "device"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """The daemon waited for the other end of a FIFO for ever, and read all of /dev/zero."""
+    os.mkfifo(tmp_path / "fifo")
+    path = {"fifo": tmp_path / "fifo", "directory": tmp_path, "device": Path("/dev/zero")}[name]
+    with pytest.raises((InvalidArgument, IsADirectoryError)):
+        Config.read(bytes(path), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    [("", "auto"), ("layerfs", "auto"), ("auto", "auto"), ("layerfs-xar", "xar"), ("xar", "xar")],
+    ids=str,
+)
+def test_a_snapshotter_has_the_name_that_containerd_knows_or_its_drivers(
+    tmp_path: Path, name: str, driver: str
+) -> None:
+    config = Config.read(written(tmp_path, f'snapshotter = "{name}"\n'), {})
+    assert driver_of(config.snapshotter) == driver
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:9810", ("::1", 9810)), ("localhost:65535", ("localhost", 65535))],
+)
+def test_an_address_for_numbers_is_a_host_and_a_port(text: str, found: tuple[str, int]) -> None:
+    assert host_and_port(text) == found
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """The numbers, for Prometheus and for people."""
 
+import socket
 import urllib.request
+from contextlib import ExitStack
 
-from layerfs.daemon.metrics import Metrics, Page
+import pytest
+
+from layerfs.daemon.metrics import MOST, Metrics, Page
 from layerfs.daemon.node import Node
+from layerfs.errors import NotReady
 
 
 def test_numbers_are_served(node: Node) -> None:
@@ -22,3 +27,29 @@ def test_numbers_are_served(node: Node) -> None:
     assert 'layerfs_rpcs_total{method="Prepare",status="OK"} 1.0' in numbers
     assert 'layerfs_rpc_seconds_bucket{le="0.005",method="Prepare"} 1.0' in numbers
     assert "layerfs_snapshots driver overlay, kind active<td>1" in shown
+
+
+def test_numbers_are_served_by_ipv6() -> None:
+    page = Page("[::1]:0", Metrics())
+    try:
+        assert b"layerfs_up" in urllib.request.urlopen(f"http://[::1]:{page.port}/metrics").read()
+    finally:
+        page.close()
+
+
+def test_clients_that_say_nothing_keep_nobody_out() -> None:
+    page = Page("127.0.0.1:0", Metrics())
+    try:
+        with ExitStack() as held:
+            silent = [held.enter_context(socket.create_connection(("127.0.0.1", page.port))) for _ in range(4 * MOST)]
+            assert b"layerfs_up" in urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics").read()
+            assert silent[0].recv(1) == b""  # it had to make room
+    finally:
+        page.close()
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(NotReady, match=f"no numbers can be served at {address}"):
+            Page(address, Metrics())
