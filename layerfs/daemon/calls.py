@@ -63,7 +63,7 @@ class Pools:
         return self._pools[name]
 
     def close(self) -> None:
-        """End the threads after they have finished what they do."""
+        """End the threads once their work is done."""
         for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""The daemon's configuration: TOML, every key checked; the command line counts before it.
+"""The daemon's configuration: TOML, every key checked; the command line counts before it. The keys, with examples:
 
     root = "/var/lib/layerfs"                 the store
     address = "/run/layerfs/layerfs.sock"     the unix socket for containerd

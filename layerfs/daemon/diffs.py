@@ -98,7 +98,7 @@ class Diffs:
         return _Differed(diff=_Descriptor(media_type=media_type, digest=made.packed, size=made.packed_size))
 
     def _difference(self, left: tuple[Mount, ...], right: tuple[Mount, ...]) -> "Difference":
-        """Return what is to be compared. Raises Unsupported unless the left is what the right stands on."""
+        """Return what is to be compared. Raises Unsupported unless the left is the parent of the right."""
         from layerfs.oci.produce import Difference
         from layerfs.oci.target import TargetForm
 

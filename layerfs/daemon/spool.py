@@ -31,7 +31,7 @@ def spooled(messages: Iterable[Any], directory: bytes) -> Iterator[bytes]:
 
 
 class _Pieces(Iterator[bytes]):
-    """What is in the file, which is closed behind the last; also where nobody asks for that."""
+    """Iterates over the messages in a file, and closes it at the end, or when the iterator is given up."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

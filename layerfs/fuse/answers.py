@@ -39,7 +39,7 @@ Page = TypeVar("Page")
 
 
 class Attributed(Protocol):
-    """Attributes that a client sets."""
+    """The values of attributes that a client sets; `Fields` says which of them count."""
 
     @property
     def st_mode(self) -> int: ...
@@ -56,7 +56,7 @@ class Attributed(Protocol):
 
 
 class Fields(Protocol):
-    """Says which of them it sets."""
+    """Says which attributes of an `Attributed` a client sets."""
 
     @property
     def update_atime(self) -> bool: ...
@@ -110,7 +110,7 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
         raise NotImplementedError
 
     def _changed(self, ino: int) -> None:
-        """Hear of a node that the server has changed by itself."""
+        """Note a node whose attributes the server changed without a request for that."""
         self._syncing.changed(ino)
         if self._pages is not None:
             self._pages.changed(ino)

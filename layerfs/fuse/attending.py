@@ -144,7 +144,7 @@ class Attending:
         return False
 
     def _has_left(self, child: int, waiting: int) -> bool:
-        """End: at once, or where the mount is in use after the time that requests have to end."""
+        """End the prelude: at once if the mount is gone; if it is in use, after GRACE for the running requests."""
         self._owned.remove(waiting)
         self._remove(waiting)
         try:
@@ -186,7 +186,7 @@ class Attending:
         self._leavers[asked].start()
 
     def _has_tried(self, asked: int, failures: list[OSError]) -> bool:
-        """Begin the time anew; if the mount is gone, the device will say so."""
+        """Restart the idle time after a try to unmount. If the mount is gone, the device says so."""
         assert self._config.idle is not None
         self._leavers.pop(asked).join()
         self._remove(asked)

@@ -17,11 +17,11 @@ WORTH: Final = 4 << 20  # bytes; to copy less takes a few milliseconds; guessed
 
 
 class TooLong(Exception):
-    """A request takes long, and has changed nothing that matters: somebody who answers others meanwhile is to do it."""
+    """Raised by a request that takes long, before it changes anything: the session is to answer it instead."""
 
 
 class Event(Protocol):
-    """What some wait for until another sets it."""
+    """An event: some wait until another sets it."""
 
     def set(self) -> object:
         """Let all go on."""
@@ -62,7 +62,7 @@ class Blocking(Protocol):
 
 
 class Inline:
-    """Does everything at once, in the only thread. What takes long is left to others, unless there will be none."""
+    """Does everything at once, in the only thread; long work is left to the session, unless there will be none."""
 
     worth = WORTH
 
@@ -89,7 +89,7 @@ class Inline:
         """Go on."""
 
     def admit_long(self) -> None:
-        """Leave it to others."""
+        """Raise TooLong, unless the mount is about to end."""
         if not self.is_last:
             raise TooLong
 

@@ -181,7 +181,7 @@ class Gate(trio.abc.Instrument):
 
     @property
     def requests(self) -> int:
-        """How many were met so far, give or take one: who wants to know whether there were any compares."""
+        """How many requests were met so far, give or take one: compare two readings to see whether there were any."""
         return self._requests if self._lane is None else self._lane.met
 
     def Lock(self) -> ReadersLock:

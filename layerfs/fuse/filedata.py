@@ -36,7 +36,7 @@ SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does
 
 
 class FileData(Generic[FileAnswer]):
-    """Opens, reads, writes and syncs the files of one union; the answer to an open is whoever's wire it goes to."""
+    """Opens, reads, writes and syncs the files of one union; subclasses give the answer to an open its form."""
 
     def __init__(self, union: Union, config: ServeConfig, kept: Kept, blocking: Blocking) -> None:
         self.union = union
@@ -145,7 +145,7 @@ class FileData(Generic[FileAnswer]):
             return await self._blocking.run(write_all, fd, buf, off)
 
     def write_now(self, fh: int, off: int, data: memoryview) -> int:
-        """Write as `write` does, without a thread: `data` are a lane's, and soon others."""
+        """Write as `write` does, without a thread: `data` is the lane's buffer, which is reused after this call."""
         ino = fh & NUMBER
         fd = self.union.writable_fd(ino)
         if fh & UNPRIVILEGED:
@@ -154,9 +154,8 @@ class FileData(Generic[FileAnswer]):
             return self._write(ino, fd, data, off)
 
     def _write(self, ino: int, fd: int, data: bytes | memoryview, off: int) -> int:
-        """Write at once. One write(2) may be several requests: where the upper is full it returns what the first wrote.
-
-        So the one that fails leaves nothing: an append that goes on later would come after that.
+        """Write at once. One write(2) may be several requests; where the upper gets full, the client is told only of
+        those that succeeded. So a request that fails leaves nothing: an append that goes on later would stand after it.
         """
         if self.union.file(ino).opened().busy > 1:  # a thread writes, too
             return write_all(fd, data, off)

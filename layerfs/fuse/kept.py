@@ -1,4 +1,4 @@
-"""What the answers of one mount keep from one request to the next, beside the union; the session gets it as it is."""
+"""What the answers of one mount keep between requests, beside the union. The prelude hands it to the session whole."""
 
 from layerfs.fuse.freeing import Freeing
 from layerfs.fuse.listings import Listings

@@ -52,7 +52,7 @@ class Loading:
                 await self.load(directory)
 
     async def victim(self, parent: int, name: bytes) -> None:
-        """Load the directory that a name stands for, if it is one: it must be empty before it may be removed."""
+        """Load the directory at a name that is to be removed or replaced, if it is one: only an empty one may go."""
         async with self._found(parent, name) as directory:
             if directory is not None:
                 await self.load(directory)

@@ -25,7 +25,7 @@ _ORDERS: tuple[_Order, ...] = (list, sorted)
 
 
 class DataPrefetch:
-    """The directory in which a small file was opened last, and the order of its names that is being followed."""
+    """Follows the order in which the small files of one directory are opened, and fetches those that come next."""
 
     def __init__(self) -> None:
         self._directory = 0

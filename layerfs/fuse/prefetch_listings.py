@@ -111,7 +111,7 @@ class ListingPrefetch:
 
 
 class _Walk:
-    """Sees a walk: directories of one parent loaded one after the other, in listing or in sorted order."""
+    """Recognises a walk: directories of one parent loaded one after the other, in listing or in sorted order."""
 
     def __init__(self) -> None:
         self._parent = 0

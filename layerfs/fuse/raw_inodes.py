@@ -46,7 +46,7 @@ class RawInodes:
         return self._replies.statx(request.node, st, self._union.birth_time(request.node))
 
     async def ioctl(self, request: Request, client: Client) -> bytes:
-        """Read or change inode flags. ENOTTY for every other ioctl: it is no word of this filesystem."""
+        """Read or change inode flags. ENOTTY for any other ioctl."""
         _, _, command, _, in_size, out_size = wire.IOCTL_REQUEST.unpack_from(request.body)
         if command not in SIZES:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
@@ -65,7 +65,7 @@ class RawInodes:
         return wire.IOCTL_REPLY.pack(0, 0, 0, 0) + found
 
     def _check_owner(self, number: int, command: int, client: Client) -> None:
-        """Refuse who may not change flags: before Linux 5.13 the kernel asks without having looked. EPERM."""
+        """Raise EPERM for a caller who may not change flags: kernels before 5.13 do not check that."""
         may = () if command == FSSETXATTR else (self._union.attributes(number).st_uid,)  # a project is root's
         if client.uid and client.uid not in may:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -98,7 +98,7 @@ def _unanswered(handler: Handler) -> Handler:
 
 
 def answered(work: Callable[..., int], *arguments: Any) -> tuple[int, int]:
-    """Return 0 and what a piece of work returns, or an errno and 0: the guard of what is not asked through pyfuse3."""
+    """Return (0, result) of a piece of work, or (errno, 0): the guard of requests that pyfuse3 does not know."""
     try:
         return 0, work(*arguments)
     except Exception as error:

@@ -114,6 +114,6 @@ def _be_a_server() -> None:
 
 
 def _forget_pending() -> None:
-    """Take what told us to end meanwhile: in the foreground it would end the process when it is let through."""
+    """Discard the signals that told us to end meanwhile: unblocked, they would kill a process in the foreground."""
     while signal.sigtimedwait(ending_signals(), 0) is not None:
         pass

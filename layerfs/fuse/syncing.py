@@ -17,7 +17,7 @@ MANY: Final = 10_000  # directories; with more it is as well to sync the whole u
 
 
 class Syncing:
-    """What of one union's upper is to be synced with what."""
+    """Knows which files and directories of one union's upper must be synced together."""
 
     def __init__(
         self, union: Union, changed: set[int], blocking: Blocking, *, sync: bool = False, dirsync: bool = False

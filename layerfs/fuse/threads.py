@@ -25,7 +25,7 @@ THREADS = 8  # guessed: enough to keep a disk's queue busy, each may hold a mega
 
 
 class Sleeper(Protocol):
-    """Who knows what else the loop waits for; the gate."""
+    """Something that can wait for a thread and for the event loop at once: the gate (event_loop.py)."""
 
     def linger(self, fd: int) -> bool:
         """Sleep until `fd` is readable; False when anything else the loop waits for comes first."""

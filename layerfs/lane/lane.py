@@ -154,7 +154,7 @@ class Lane:
         lib.lane_relist(self._lane, number)
 
     def claim(self, number: int) -> None:
-        """Say that others answer for a number, once more; it was taken before. Raises EEXIST if it was not."""
+        """Answer for a number no more, until each claim is taken back. `take` comes first, else EEXIST is raised."""
         _check(lib.lane_claim(self._lane, number))
 
     def disclaim(self, number: int) -> None:
@@ -186,12 +186,12 @@ class Lane:
         return int(lib.lane_children(self._lane, number))
 
     def slow(self) -> tuple[int, int]:
-        """Return a directory, or 0, whose files are waited for, and the position of the name that is asked for next."""
+        """Return a directory whose files wait for a disk, or 0, and the position of the name that is asked for next."""
         directory = int(lib.lane_slow(self._lane, self._position))
         return directory, int(self._position[0])
 
     def emptied(self) -> int:
-        """Return a directory that has lost its last, or 0."""
+        """Return a directory that has lost its last number, or 0."""
         return int(lib.lane_emptied(self._lane))
 
 

@@ -31,7 +31,7 @@ _PREFIX: Final = "layerfs: "
 
 @contextmanager
 def mounted(mounts: tuple[Mount, ...], target: bytes | str | os.PathLike[str]) -> Iterator[None]:
-    """Mount values at `target` while the context lasts, and wait at its end until who served them is gone."""
+    """Mount values at `target` while the context lasts; at its end wait until their servers are gone."""
     where = os.path.realpath(os.fsencode(target))
     mount_all(mounts, where)
     try:
@@ -42,7 +42,7 @@ def mounted(mounts: tuple[Mount, ...], target: bytes | str | os.PathLike[str]) -
 
 
 def release(path: bytes) -> None:
-    """Unmount whatever is mounted at a path [absolute], and wait until who served it is gone."""
+    """Unmount whatever is mounted at a path [absolute], and wait until its server is gone."""
     from layerfs.mounts import registry
     from layerfs.mounts.removal import tear_down
     from layerfs.sys.mounts import unmount

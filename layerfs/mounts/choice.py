@@ -36,7 +36,7 @@ def choose(driver: Driver, stack: Stack, options: UnionOptions) -> tuple[Driver,
 
 
 def _for_images(stack: Stack) -> tuple[Driver, str]:
-    """Return the driver to begin with: a stack with images is mounted once only, and by FUSE if that fails."""
+    """Return the driver to try first for a stack with images, which is mounted without a trial; FUSE if that fails."""
     try:
         layer_syntax()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Checks before anything is mounted: what stands in the way, with paths as the user gave them."""
+"""Checks before anything is mounted; errors name paths as the user gave them."""
 
 import os
 from typing import Final
@@ -17,7 +17,7 @@ UNMOUNT: Final = "unmount that first, or take another upper and work directory"
 
 
 def look_ahead(request: MountRequest, *, clear_dead: bool) -> None:
-    """Raise what would keep a request from being mounted and is known without trying.
+    """Raise what is known, without trying, to prevent a mount.
 
     With `clear_dead` a mount of ours at the mountpoint whose server is dead is taken away first. Raises LayerfsError.
     """

@@ -84,7 +84,7 @@ def new_record(mountpoint: bytes, driver: Driver, why: str, stack: Stack, option
 
 
 def _is_directory(path: bytes) -> bool:
-    """Tell what a layer is without asking its server: it may be the mountpoint, and the server this process."""
+    """Tell whether a layer is a directory, without asking its server: that may be this very process."""
     try:
         os.close(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError:

@@ -267,7 +267,7 @@ def _close_all_but(kept: tuple[int, ...]) -> None:
 
 
 def _make_all_private() -> None:
-    """Keep what is mounted here to ourselves."""
+    """Stop mounts from propagating to or from other mount namespaces."""
     try:
         make_private(b"/", recursive=True)
     except OSError as error:

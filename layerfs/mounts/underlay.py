@@ -69,7 +69,7 @@ def underlay(stack: Stack, mountpoint: bytes, hooks: ServerHooks) -> Iterator[Un
 
 
 def _see_off(server: int) -> None:
-    """Wait until a server has ended, as it does when its mount is gone."""
+    """Wait for the end of a server whose mount is gone."""
     fd = os.pidfd_open(server)
     try:
         poll = select.poll()

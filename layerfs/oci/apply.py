@@ -72,11 +72,11 @@ def _bounded(pieces: Iterable[bytes], rules: Rules) -> Iterator[bytes]:
 
 
 class Reader(Protocol):
-    """Where the bytes of the entry at hand come from."""
+    """The source of the current entry's bytes."""
 
     @property
     def data(self) -> Data:
-        """What gives them."""
+        """Yields them."""
 
 
 class Application:
@@ -188,13 +188,13 @@ class Application:
             self.target.add(at, name, member, data)
 
     def replace(self, at: Handle, name: bytes, kind: Kind) -> None:
-        """Remove what is at a name; paths may lead elsewhere then."""
+        """Remove what is at a name, and forget the open directories: paths through it lead elsewhere now."""
         self.target.remove(at, name)
         if kind in (Kind.DIRECTORY, Kind.SYMLINK):
             self.resolver.forget()
 
     def is_stash(self, path: bytes) -> bool:
-        """Tell whether it is a file that aufs kept for hard links; it goes at the end."""
+        """Tell whether a path is a file that aufs kept for hard links; it is removed at the end."""
         if path.startswith(LINKS + b"/") and WH not in path[len(LINKS) :]:
             self.stash = True
             return True

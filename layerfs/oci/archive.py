@@ -93,7 +93,7 @@ class Archive:
 
 
 class _Pieces:
-    """An archive's bytes in order, with what nobody wants left out."""
+    """An archive's bytes in order; `skip` passes over some of them."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

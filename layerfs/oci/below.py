@@ -134,7 +134,7 @@ class NothingBelow:
 
 
 class LateBelow:
-    """Layers that may still be on their way in: `ready` waits for them, when something of them is asked for.
+    """Layers below that may still be being unpacked: `ready` waits for them once something of them is asked for.
 
     Nothing is until all entries of the layer above are there, so layers can be applied side by side.
     """

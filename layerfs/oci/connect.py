@@ -109,14 +109,14 @@ def _context(place: str) -> ssl.SSLContext:
 
 
 def reason(error: BaseException) -> str:
-    """Return what urllib3 means by an error, shortly."""
+    """Return the short reason inside one of urllib3's errors."""
     while isinstance(inner := getattr(error, "reason", None) or getattr(error, "original_error", None), BaseException):
         error = inner
     return _OBJECT.sub("", str(error))[:200]
 
 
 def is_lasting(error: HTTPError) -> bool:
-    """Tell whether a connection that could not be made will not be made at the next try either."""
+    """Tell whether the next try to connect would fail in the same way (a refusal, a bad certificate)."""
     if isinstance(error, ProxyError):
         return True
     return isinstance(error, SSLError | NameResolutionError) or (

@@ -37,7 +37,7 @@ class Copied:
 
 @dataclass(slots=True)
 class _Hand:
-    """Gives an application the data of the file at hand."""
+    """The reader of an `Application`: yields the data of the file that is being copied."""
 
     data: Data
 
@@ -90,7 +90,7 @@ def _shown(lowers: Sequence[bytes], *, marks: bool) -> AbstractContextManager[Sh
 
 
 def _source(view: Shown, path: bytes, name: str) -> Seen:
-    """Return what is to be copied; a symlink as one, but with / or /. behind it what it leads to."""
+    """Return what is to be copied: a symlink itself, or its target where the path ends in / or /. ."""
     inside = _is_inside(path)
     above, last = (path, b"") if inside else split(path)
     parent = resolve(view, above)

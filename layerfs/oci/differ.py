@@ -58,7 +58,7 @@ class Entries:
         return Item(member, lambda: view.data(member.path))
 
     def plain(self, member: Member, *, raw: bool) -> Member:
-        """Take out the xattrs that are not the file's; those of an overlay in a container are, and get their name back.
+        """Keep the xattrs that are the file's own: no marks, but those of an overlay in a container, renamed back.
 
         raw: whether they are as on disk; a union shows them so already.
         """

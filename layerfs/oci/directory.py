@@ -59,7 +59,7 @@ class DirectoryTarget:
         return Kind.WHITEOUT if self._is_whiteout(at, name, st) else Kind.OTHER
 
     def _is_whiteout(self, at: int, name: bytes, st: os.stat_result) -> bool:
-        """No entry can have made one: `add` refuses them."""
+        """Tell whether a status is a whiteout's. No entry can have made one: `add` refuses them."""
         if self.form is not TargetForm.OVERLAY:
             return False
         if stat.S_ISCHR(st.st_mode):

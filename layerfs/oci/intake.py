@@ -36,7 +36,7 @@ class Blobs(Protocol):
         """Write a blob's bytes from `taking.offset` on, or all again; `told` hears how many there are. NotFound."""
 
     def resumes_after(self, error: BaseException) -> bool:
-        """Tell whether the next try goes on with what is there, so that whole blobs stay for it."""
+        """Tell whether the next try can go on after this error: then the blobs that are complete are kept for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Intake:
                 raise
 
     def know(self, document: Descriptor, data: bytes) -> None:
-        """Take a document in of which the bytes are here already, so that it need not be fetched again."""
+        """Take in a document whose bytes were fetched already."""
         if not self.images.has(document.digest):
             self._made.append(document.digest)
         with suppress(AlreadyExists), self.images.store.content.ingest(document.digest, document.size) as taking:
@@ -191,5 +191,5 @@ class FromSource:
             raise
 
     def resumes_after(self, error: BaseException) -> bool:
-        """Say no: a copy begins anew."""
+        """Say no: a copy from disk begins anew."""
         return False

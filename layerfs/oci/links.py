@@ -9,7 +9,7 @@ from layerfs.errors import Corrupt
 
 
 class HardLinks:
-    """Paths and what they are to be links to; the last word about a path counts."""
+    """New names and the paths that they are to be links to; of several links for one name the last counts."""
 
     def __init__(self) -> None:
         self._targets: dict[bytes, bytes] = {}
@@ -18,12 +18,12 @@ class HardLinks:
         return bool(self._targets)
 
     def add(self, path: bytes, target: bytes) -> None:
-        """Note a link. One to itself says nothing."""
+        """Note a link; a link to itself is passed over."""
         if path != target:
             self._targets[path] = target
 
     def forget(self, path: bytes) -> None:
-        """Something else has come at the path."""
+        """Forget the link at a path: something else is there now."""
         self._targets.pop(path, None)
 
     def groups(self) -> Iterator[tuple[bytes, list[bytes]]]:

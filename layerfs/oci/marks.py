@@ -26,7 +26,7 @@ class Marks:
         self._covered: dict[bytes, bool] = {}
 
     def mark(self, path: bytes) -> None:
-        """Note a whiteout or an opaque marker; other names of that kind are aufs's, and mean nothing."""
+        """Note a whiteout or an opaque marker; other names that begin with `.wh..wh.` are aufs's own, and ignored."""
         above, name = split(path)
         if name == OPAQUE and not _marked(above):
             self.pending.append((above, True))
@@ -62,7 +62,7 @@ class Marks:
             opaque(self._target, found[0], name)
 
     def is_hidable(self, path: bytes) -> bool:
-        """Tell whether marks can be in a directory: whether no part of its path is ours and something else."""
+        """Tell whether a directory can hold marks: this layer has put nothing else at a part of its path."""
         at, path = b"", path and path + b"/"
         while path:
             part, _, path = path.partition(b"/")

@@ -17,7 +17,7 @@ Progress = Callable[[str, Digest, int, int], None]  # what is done, to which blo
 
 
 def silent(word: str, digest: Digest, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 class Stopped(Exception):
@@ -41,7 +41,7 @@ class Stop:
             raise Stopped
 
     def set(self) -> None:
-        """Have the work end."""
+        """Tell the work to end."""
         self._event.set()
 
     def wait(self, seconds: float) -> None:

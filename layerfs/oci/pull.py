@@ -32,7 +32,7 @@ class Remote:
     stop: Stop = field(default_factory=Stop)
 
     def has(self, digest: Digest) -> bool:
-        """Say that it is there: it is asked for anyway, and its absence is an error then."""
+        """Say yes without asking: `fill` fetches the blob anyway, and raises if it is not there."""
         return True
 
     def fill(self, wanted: Descriptor, taking: Taking, told: Callable[[int], None]) -> None:
@@ -59,7 +59,7 @@ class Remote:
                 self.stop.wait(backoff(failures))
 
     def resumes_after(self, error: BaseException) -> bool:
-        """Tell whether it only broke off: what is whole need not be fetched again then."""
+        """Tell whether the connection only broke off: then the blobs that are complete are kept for the next try."""
         return isinstance(error, Interrupted | KeyboardInterrupt)
 
     def _fetch(self, wanted: Descriptor, taking: Taking, told: Callable[[int], None]) -> None:
@@ -87,7 +87,7 @@ class Remote:
 
 
 def _follows_on(response: Response, wanted: Descriptor, taking: Taking) -> bool:
-    """Tell whether an answer's bytes are those behind what is there."""
+    """Tell whether an answer's bytes continue those that are there."""
     if response.status == 200:
         return taking.offset == 0
     match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))

@@ -30,7 +30,7 @@ _FIELD: Final = re.compile(r'([a-z_]+)=(?:"([^"]*)"|([^",\s]+))', re.IGNORECASE)
 
 
 class Refused(LayerfsError):
-    """The registry answered, and not as it should."""
+    """Raised when a registry refuses a request, or answers against the protocol."""
 
     def __init__(self, status: int, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
@@ -67,7 +67,7 @@ class Registry:
         *,
         retry: bool = True,
     ) -> Iterator[Response]:
-        """Send a request and give the answer, whatever it says; logs in where the registry asks for that."""
+        """Send a request and yield the answer, whatever its status; logs in if the registry asks for that."""
         request = Request(method, urljoin(self._base, path), headers, body, retry)
         for attempt in range(2):
             used = self._authorization
@@ -84,7 +84,7 @@ class Registry:
         return f"/v2/{self.reference.repository}/{rest}"
 
     def refused(self, response: Response, what: str) -> LayerfsError:
-        """Return what an answer that is none means."""
+        """Return the error for an answer that is not the expected one."""
         said = _said(response)
         text = f"{self.reference.host} answers {response.status} for {what}{': ' + said if said else ''}"
         if response.status == 404:

@@ -31,7 +31,7 @@ FORMS: Final = {driver.Form.CHANGES: TargetForm.OVERLAY, driver.Form.WHOLE: Targ
 
 
 class Cancelled(Exception):
-    """Another layer has failed."""
+    """Raised in the threads of the other layers when one has failed."""
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> list[Digest]:

@@ -31,7 +31,7 @@ def verify(images: Images, image: Image, progress: Progress = lambda done, total
 
 
 def _diff_ids(images: Images, image: Image, wrong: list[tuple[str, str]]) -> dict[Digest, Digest]:
-    """Return what each layer must be uncompressed, as the image's config says."""
+    """Return the DiffID of each layer's blob, as the image's config says."""
     try:
         chosen = images.load(image)
         missing = [part for part in parts(chosen.manifest) if not images.has(part.digest)]

@@ -88,7 +88,7 @@ def hashed(units: Units, weights: Sequence[float], k: int) -> Assignment:
 
 @dataclass(slots=True)
 class _Run:
-    """Neighbours that were merged, from the first place to before the last; -1 for a run that is no more."""
+    """A run of merged neighbours; `last` is the position behind its end, -1 once it was merged into another run."""
 
     size: int
     weight: float

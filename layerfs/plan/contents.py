@@ -120,7 +120,7 @@ class Contents:
 
 
 def changed(path: bytes) -> NotReady:
-    """Return the error for a file that is not any more what it was a moment ago."""
+    """Return the error for a file that changed while it was read."""
     return NotReady(f"/{path.decode(errors='replace')} changed while it was packed", "stop whoever writes to it")
 
 
@@ -133,5 +133,5 @@ def _refuse(seen: Seen) -> None:
 
 
 def _kept(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return xattrs without those that mean something to overlays, or to the host alone."""
+    """Return the xattrs that a layer keeps: no marks of overlays, and none that only this host understands."""
     return {name: value for name, value in xattrs.items() if not name.startswith(_OVERLAY) and name != _LABEL}

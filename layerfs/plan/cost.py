@@ -28,7 +28,7 @@ Assignment = list[int]
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What is charged beside the expected bytes; `before` has the previous layer of each unit, -1 for a new one.
+    """The prices of layers and moves; `before` has the previous layer of each unit, -1 for a new unit.
 
     `clean` are the previous layers whose modules are all there, unchanged.
     """
@@ -79,7 +79,7 @@ def moved_bytes(units: Units, plan: Sequence[int], before: Sequence[int]) -> int
 
 
 def same_layers(plan: Sequence[int], prices: Prices) -> set[int]:
-    """Return the layers of a plan that are as they were: they are not sent."""
+    """Return the layers of a plan that have not changed since the previous one: they are not sent."""
     if not prices.before:
         return set()
     same = set(prices.clean) & set(plan)
@@ -90,7 +90,7 @@ def same_layers(plan: Sequence[int], prices: Prices) -> set[int]:
 
 
 def sent_bytes(units: Units, plan: Sequence[int], prices: Prices) -> int:
-    """Return the bytes of the layers that are sent now; 0 if there was no plan before, when all is."""
+    """Return the bytes of the layers that are sent now; 0 without a previous plan, since then all layers are sent."""
     if not prices.before:
         return 0
     same = same_layers(plan, prices)

@@ -75,7 +75,7 @@ def _modules(
 
 
 def _why(units: Units, unit: int, weights: Sequence[float], plan: Sequence[int], prices: Prices) -> str:
-    """Return why a unit is in its layer, in a few words."""
+    """Say in a few words why a unit is in its layer."""
     alone = units.own[unit] + sum(units.own[source] for source in units.made[unit])
     words = [f"changes in {_percent(chance_of(alone))} of builds"]
     if weights[unit] > alone * 1.0001:

@@ -61,7 +61,7 @@ def _labels(where: str, node: str | None) -> list[str]:
 
 
 def _place(label: str) -> bytes:
-    """Return the path where a label's output lies; none for a label that would lead elsewhere."""
+    """Return the path of a label's output; empty for a label that would lead outside."""
     repository, _, rest = label.rpartition("//")
     package, colon, name = rest.partition(":")
     if repository.strip("@"):

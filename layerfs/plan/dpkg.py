@@ -108,7 +108,7 @@ def _module(fields: _Fields, name: str, providers: Mapping[str, str]) -> Module:
 
 
 def _claims(view: View, packages: Sequence[_Fields], names: Sequence[str]) -> Claims:
-    """Return whose files are whose; what several packages list belongs to the first of them, by name.
+    """Return which package owns which file; what several packages list belongs to the first of them, by name.
 
     What installing made (dpkg's own files, what Python compiled) is nobody's: its times are others in each build.
     """
@@ -151,7 +151,7 @@ def rate(changed: Iterable[int], newest: int) -> float:
     """Return the chance that a source changes in the month after the newest, from the months in which it did.
 
     A month counts half as much as one that is HALF months younger: what changed lately changes again soon. To that come
-    PRIOR months with the usual share of changes. Both were fitted to the history that benchmarks/layers.py replays.
+    PRIOR months with the usual share of changes. Both were fitted to the history that benchmarks/planning.py replays.
     """
 
     def weight(month: int) -> float:

@@ -21,7 +21,7 @@ _LARGE: Final = 5000  # units from which none is tried
 
 
 def contract(units: Units, pool: Sequence[int], weights: Sequence[float]) -> tuple[Units, list[list[int]]]:
-    """Return some units as independent ones, those of one source as one, and which units each stands for.
+    """Return units contracted by source into independent ones, and which units each of these stands for.
 
     Where changes spread, a unit has the weight of all that reaches it: what several share is counted in each of them.
     """
@@ -97,7 +97,7 @@ def follow(units: Units, weights: Sequence[float], k: int, prices: Prices) -> It
 
 
 class _Attempt:
-    """Plans that keep some layers, and what they cost as far as they differ."""
+    """Builds plans that keep some layers of the previous one, and compares their costs."""
 
     def __init__(
         self, units: Units, weights: Sequence[float], k: int, prices: Prices, inside: dict[int, list[int]]

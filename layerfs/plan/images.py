@@ -95,7 +95,7 @@ def _entries(items: Iterator[Item], dropped: Dropped) -> Iterator[FileSpec]:
 
 
 def _mode(member: Member) -> int:
-    """Return the mode beside the xattrs that squashfs can hold: without the ACL it permits nobody more."""
+    """Return the mode to store. Where squashfs drops an ACL, the mode permits nobody more than the ACL did."""
     acl = member.xattrs.get(os.fsencode(ACCESS_ACL))
     return member.mode if acl is None else without_acl(member.mode, acl)
 

@@ -53,7 +53,7 @@ def read_json(path: bytes) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A graph in a file; where its files are, and whose, if the file says so."""
+    """A graph as written in a file, with the root of its files and their owners if the file names them."""
 
     name: str
     modules: tuple[Module, ...]
@@ -80,7 +80,7 @@ def read_graph(path: bytes) -> Written:
 
 
 def _claims(where: str, listed: Iterable[Mapping[str, Any]], *, rooted: bool) -> Claims:
-    """Return the paths that modules name; of one that several name it is the first by name."""
+    """Return which module claims each path; of several modules the first by name."""
     below: dict[bytes, str] = {}
     for entry in sorted(listed, key=lambda entry: str(entry["name"])):
         paths = entry.get("paths", [])
@@ -146,7 +146,7 @@ def read_history(path: bytes) -> list[list[str]]:
 
 
 def with_history(graph: Graph, builds: Iterable[Iterable[str]]) -> Graph:
-    """Return a graph whose chances are those of a history of builds; names that it has no more do not count.
+    """Return a graph with chances estimated from a history of builds; names that are not in the graph do not count.
 
     The chance is (changes + 1/2) / (builds + 1), the estimate by Jeffreys' prior: never 0 and never 1.
     """

@@ -56,7 +56,7 @@ def write_blob(directory: bytes, contents: Contents) -> LayerBlob:
 
 
 def _sayable(item: Item) -> Item:
-    """Return an entry that means the same in a layer. Raises Unsupported for a name that means a deletion there."""
+    """Return an entry as a layer holds it. Raises Unsupported for a name that would delete something there."""
     if item.member.path.rpartition(b"/")[2].startswith(WH):
         shown = item.member.path.decode(errors="replace")
         raise Unsupported(f"/{shown} has a name that means a deletion in an image", "pack it with --format xar")
@@ -66,7 +66,7 @@ def _sayable(item: Item) -> Item:
 def finish(directory: bytes, blobs: Sequence[LayerBlob], whys: Sequence[str], name: str, was: Json) -> Digest:
     """Write config, manifest and, last, the index; return the digest of the manifest.
 
-    was: the config of the image that is packed again, if it is one; how it is run, and where, stays.
+    was: the config of the image that is packed again, if any; its platform and how it is run are kept.
     """
     here = host_platform()
     history = [{"created": _CREATED, "created_by": f"layerfs pack: {why}"} for why in whys]

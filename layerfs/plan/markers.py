@@ -18,7 +18,7 @@ _MOST: Final = 1000  # tokens of one marker
 
 
 class _Odd(Exception):
-    """A marker that is not understood."""
+    """Raised for a marker that is not understood."""
 
 
 def environment(version: str) -> Mapping[str, str]:
@@ -67,7 +67,7 @@ class _Reading:
         self._tokens, self._values = tokens, values
 
     def whole(self) -> bool:
-        """Evaluate all of it, with a stack in place of recursion: one list of (all so far, any before) a bracket."""
+        """Evaluate the marker without recursion: a stack holds one (all so far, any before) for each open bracket."""
         levels: list[tuple[bool, bool]] = [(True, False)]
         while True:
             if self._take("("):

@@ -40,7 +40,7 @@ def _by_evaluation(units: Units, plan: Assignment, k: int, prices: Prices) -> As
 
 
 def _neighbours(units: Units, plan: Assignment, k: int) -> Iterator[Assignment]:
-    """Yield what one move makes of a plan, which may change meanwhile; then what an exchange of two units makes."""
+    """Yield the plans that one move leads to, then those of one exchange; the plan may change between two yields."""
     for unit in range(len(units)):
         for layer in _targets(plan, k):
             if layer != plan[unit]:

@@ -34,9 +34,9 @@ Told = Callable[[int, int], None]  # layers done, of how many
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """What is to be made: `output` a new directory, or None; `cache` where packages also go, or None.
+    """How to pack. `output`: a new directory for the layers, or None; `cache`: a package cache for them, or None.
 
-    name: what file names begin with, of an image its name. config: of the image that is packed again, if it is one.
+    name: the prefix of file names, or the name of the image. config: that of the image that is packed again, if any.
     """
 
     format: str = "xar"
@@ -87,7 +87,7 @@ def pack(plan: PlanRead, source: Source, options: PackOptions, told: Told = lamb
 
 @contextmanager
 def _output(options: PackOptions) -> Iterator[bytes]:
-    """Give the directory to pack into: a new one that stays if all is well, or a scratch one before the cache."""
+    """Yield the directory to pack into: the output, kept if all is well, or a scratch one for the cache."""
     if options.output is None:
         place = os.environ.get("TMPDIR") or "/var/tmp"  # /tmp may be in memory
         with tempfile.TemporaryDirectory(prefix="layerfs-pack-", dir=place) as scratch:
@@ -131,7 +131,7 @@ def _check_output(fd: int, shown: str, made: bool) -> None:
 
 
 class _Packing:
-    """One pack: which layers are there already, and what was made."""
+    """One pack on its way: layers that exist already are taken over, the others are built."""
 
     def __init__(
         self, plan: PlanRead, tree: Tree, options: PackOptions, directory: bytes, before: Record | None
@@ -202,7 +202,7 @@ class _Packing:
         return Layer(record, "built", False)
 
     def _check(self, contents: Contents, digest: str) -> None:
-        """Compare what was packed with what was looked at before."""
+        """Raise NotReady if what was packed is not what was digested before."""
         if contents.digest != digest:
             raise NotReady("a file changed while it was packed", "pack a tree that nobody writes to")
 
@@ -238,7 +238,7 @@ class _Packing:
         return None
 
     def _cached(self, layer: Layer, below: list[Layer]) -> Layer:
-        """Add a layer to the cache; the topmost one comes last, and means the others as they are now."""
+        """Add a layer to the cache. The topmost one comes last: its dependencies are the others as they are now."""
         if self._options.cache is None:
             return layer
         path = os.path.join(self._directory, os.fsencode(layer.record.file))
@@ -258,9 +258,9 @@ class _Other(Exception):
 
 
 def _copy(source: bytes, path: bytes, expected: LayerRecord | None = None) -> bool:
-    """Copy a file, by a reflink where the filesystem can; tell whether it was what is expected: else nothing is there.
+    """Copy a file, reflinked where the filesystem can. False, and no copy, if it is not the expected one.
 
-    An earlier pack may be a stranger's: what its symlinks lead to is seen by nobody unless it is the layer.
+    An earlier pack may be a stranger's: a symlink in it shows nobody anything but the very layer that is expected.
     """
     fd = open_regular(source)
     try:

@@ -74,7 +74,7 @@ def _by_source(units: Units, weights: Sequence[float]) -> list[int]:
 
 
 def _kept(units: Units, weights: Sequence[float], before: Sequence[int], k: int) -> Assignment:
-    """Return the previous plan; new units go to the layer whose weight is nearest, layers beyond k to the others."""
+    """Return the previous plan with new units in the layer of the nearest weight; layers beyond k join the others."""
     olds = [unit for unit in range(len(units)) if 0 <= before[unit]]
     sizes: dict[int, int] = {}
     for unit in olds:

@@ -50,7 +50,7 @@ def read_python(view: View, shown: str) -> tuple[list[Module], Claims]:
 
 
 def normal(name: str) -> str:
-    """Return a distribution's name as names are compared."""
+    """Return the normalized form of a distribution's name, by which names are compared."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

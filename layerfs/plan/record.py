@@ -1,4 +1,4 @@
-"""What a plan says to those who pack it, and what a pack says of its layers to the next one (`pack.json`)."""
+"""A plan as `pack` reads it, and `pack.json`: the record of packed layers, which the next pack reads."""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _HEX: Final = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True)
 class PlanRead:
-    """A plan as it is packed: where its files are, its layers, bottom first, and the version of each module."""
+    """A plan to be packed: the source of its files, its layers, bottom first, and the version of each module."""
 
     shown: str
     words: SourceSpec | None

@@ -29,7 +29,7 @@ def best_segments(units: Units, order: Sequence[int], weights: Sequence[float], 
 
 
 def _cut(units: Units, order: Sequence[int], weights: Sequence[float], most: int) -> list[list[int]]:
-    """Cut an order into pieces of like bytes and like weight; a unit that has a piece's share stands alone."""
+    """Cut an order into pieces of about equal bytes and weight; a unit as large as a piece stands alone."""
     if len(order) <= most:
         return [[unit] for unit in order]
     size, weight = max(1, sum(units.sizes[unit] for unit in order)), sum(weights[unit] for unit in order) or 1.0

@@ -1,4 +1,4 @@
-"""Where a graph comes from, in the words of a person, and how its files are found again when a plan is packed."""
+"""Sources of graphs: how they are named, read, and found again when a plan is packed."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ Layers = Callable[[str], Sequence[bytes]]  # of an image: paths, top first
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """What a person calls a source: `KIND:WHAT`, or the path of a JSON file; paths are absolute.
+    """A source of a graph as it is named: `KIND:WHAT`, or the path of a JSON file; paths are absolute.
 
     `more` are further XARs; `sizes` is where the outputs of a DOT file lie.
     """
@@ -44,7 +44,7 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A graph and its files; the tree is None where it is not known where they are."""
+    """A graph and its files; the tree is None where nobody said where the files are."""
 
     words: SourceSpec
     graph: Graph
@@ -52,7 +52,7 @@ class Source:
 
 
 def parse_words(words: Sequence[str], sizes: str | None, cwd: bytes) -> SourceSpec:
-    """Return what words mean. Raises WrongUsage."""
+    """Parse the arguments that name a source. Raises WrongUsage."""
     kind, colon, what = words[0].partition(":")
     if kind not in KINDS or not colon:
         kind, what = "json", words[0]
@@ -127,7 +127,7 @@ def _directory(path: bytes) -> bytes:
 
 
 def _sized(words: SourceSpec, name: str, modules: Sequence[Module], tree: Tree) -> Source:
-    """Return a source whose sizes are those of the files that are there, with what no module owns as a module.
+    """Return a source with the sizes of the files in its tree; files that no module owns become a module of their own.
 
     A module without a file keeps the size that was said of it.
     """

@@ -62,7 +62,7 @@ def make_tree(view: View, claims: Claims, *, collect: bool = True) -> Tree:
     """Return the tree of what modules claim; files that no module claims are UNOWNED, or left out.
 
     All names of one file belong to one module: that of the first name which a module claims. Without `collect` only
-    the directories on the way to what is claimed are taken. Sockets are left out: they are nothing without who listens.
+    the directories on the way to what is claimed are taken. Sockets are left out: without a listener they are useless.
     """
     owners: dict[bytes, str] = {}
     bodies: dict[bytes, int] = {}
@@ -117,7 +117,7 @@ def _sizes(owners: Mapping[bytes, str], bodies: Mapping[bytes, int], directories
 
 
 class PathResolver:
-    """Where the paths in a list of files are in a tree: the symlinks among their directories are followed within it."""
+    """Finds paths from lists of files in a tree: symlinks among their directories are followed within the tree."""
 
     def __init__(self, view: View) -> None:
         self._view = view

@@ -31,7 +31,7 @@ def read_xars(paths: Sequence[bytes], search: Search) -> tuple[list[Module], tup
 
 
 def claims_of(lowers: Sequence[bytes]) -> Claims:
-    """Return whose the files of stacked XARs are: those of the topmost one that has them. Reads all directories."""
+    """Return which XAR owns each file: the topmost one that has it. Reads all directories."""
     files: dict[bytes, str] = {}
     for path in lowers:
         with RawView(open_tree(path, 0)) as view:

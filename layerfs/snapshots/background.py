@@ -72,7 +72,7 @@ class Background:
         return any(pin.partition(b"-")[2] == name for pin in self._names(PINS))
 
     def work(self, do: Callable[[bytes], None], tidy: Callable[[bytes], bool]) -> None:
-        """Be the worker: do all queued work, then tidy up what is done and not pinned.
+        """Run as the worker: do all queued work, then tidy up what is done and not pinned.
 
         An OSError of `do` leaves the thing waiting for the next process, a LayerfsError says that nothing can be done.
         """

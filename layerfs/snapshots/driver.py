@@ -91,7 +91,7 @@ class Nesting(Enum):
 
 
 class Capability(Enum):
-    """What not every driver can do; the words are those of containerd's proxy plugins."""
+    """Abilities that not every driver has; the values are those of containerd's proxy plugins."""
 
     REBASE = "rebase"  # a snapshot without a parent may be committed on top of one; see PARENT_CHAIN
     REMAP_IDS = "remap-ids"  # the labels UIDS and GIDS are honoured by the mounts it returns
@@ -133,7 +133,7 @@ class Driver(Protocol):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What it can do beyond what all can; the same for the life of the process."""
+        """What this driver can do beyond what all can; it does not change while the process lives."""
 
     def check(self) -> None:
         """Raise Unsupported, with a hint, if this process on this host cannot run the driver in its directory.

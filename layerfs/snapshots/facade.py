@@ -68,7 +68,7 @@ class AsyncSnapshotter:
         await self._call(partial(self._snapshots.commit, name, key, labels, parent=parent, volatile=volatile))
 
     async def adopt(self, name: str, ref: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> bool:
-        """Add a committed snapshot that shares the content of one that is there, and tell whether one is."""
+        """Add a committed snapshot that shares the content of an existing one; False if there is none to share."""
         return await self._call(partial(self._snapshots.adopt, name, ref, parent, labels))
 
     async def stage(self, key: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
@@ -108,7 +108,7 @@ class AsyncSnapshotter:
         return await self._call(partial(self._snapshots.writable_layer, key))
 
     async def stack(self, key: str) -> Stack:
-        """Return the layers of which a snapshot consists, to be read."""
+        """Return the layers of a snapshot, to be read."""
         return await self._call(partial(self._snapshots.stack, key))
 
     async def _call(self, function: Callable[[], T]) -> T:

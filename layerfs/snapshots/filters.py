@@ -69,7 +69,7 @@ class Filter:
         return any(all(selector.matches(info) for selector in part) for part in self.alternatives)
 
     def where(self) -> Where:
-        """Return what the ledger may be asked for, so that it does not read everything; `matches` has the last word."""
+        """Return conditions for the ledger, so that it need not read everything; `matches` decides in the end."""
         if len(self.alternatives) != 1:
             return Where()
         equal = {part.path: part.wanted for part in self.alternatives[0] if part.operator == "=="}

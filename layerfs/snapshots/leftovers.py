@@ -34,7 +34,7 @@ def unpacking(store: Store) -> AbstractContextManager[None]:
 
 
 def nobody_unpacking(store: Store) -> AbstractContextManager[bool]:
-    """Tell whether nobody unpacks; nobody begins to in the block then. Who unpacks may count on what it finds there."""
+    """Tell whether nobody unpacks, and keep it so during the block: whoever unpacks may rely on existing snapshots."""
     return held_alone(os.path.join(store.root, _LOCK))
 
 

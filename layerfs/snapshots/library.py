@@ -132,8 +132,8 @@ class Store:
 def _try(driver: Driver) -> None:
     """Raise Unsupported if this host cannot run a driver.
 
-    A full filesystem keeps that from being tried, and says nothing of the driver: what is there is to be seen, and
-    removed. Who makes something new there is told.
+    A full filesystem says nothing about the driver: its snapshots can still be looked at and removed, and whoever makes
+    a new one gets the error then.
     """
     try:
         driver.check()

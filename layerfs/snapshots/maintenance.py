@@ -128,7 +128,7 @@ def _check_driver(store: Store, name: str, repair: bool) -> list[Fault]:
 
 
 def _give_up(snapshotter: Snapshotter, row: rows.Row, repair: bool) -> bool:
-    """Remove a snapshot that lost its content, unless others stand on it; tell whether it is gone."""
+    """Remove a snapshot that lost its content, unless it has children; tell whether it is gone."""
     if repair:
         with suppress(LayerfsError):
             snapshotter.remove(row.info.name)

@@ -28,7 +28,7 @@ _DIGITS: Final = frozenset("0123456789")
 
 
 class _State:
-    """One state: what it takes (a character, an anchor's condition, nothing), and where it leads."""
+    """One state: what it consumes (a character, the condition of an anchor, or nothing), and where it leads."""
 
     __slots__ = ("anchor", "takes", "to")
 
@@ -93,7 +93,7 @@ _Part = tuple[_State, _State]  # where a part begins and where it ends
 
 
 class _Builder:
-    """Makes the automaton of what Python's parser has read."""
+    """Builds the automaton from the tree of Python's parser."""
 
     def __init__(self, ignore_case: bool, any_line: bool) -> None:
         self._ignore_case = ignore_case

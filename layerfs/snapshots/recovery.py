@@ -44,7 +44,7 @@ def recover(snapshotter: "Snapshotter") -> None:
 
 
 def _settle(snapshotter: "Snapshotter") -> None:
-    """Settle abandoned directories, and directories in the trash that the ledger still has."""
+    """Finish or undo abandoned directories, and take back from the trash what the ledger still has."""
     places = snapshotter.places
     with places.abandoned() as numbers:
         trash = places.trash()
@@ -95,9 +95,9 @@ def mend(snapshotter: "Snapshotter") -> Survey:
 
 
 def _make_again(snapshotter: "Snapshotter", snapshot: Snapshot) -> None:
-    """Make a snapshot whose directory is gone, and what somebody left who was killed at that is removed.
+    """Make the lost directory of a snapshot again; what a process that was killed at this left is removed first.
 
-    Not where new ones are made: one that the ledger has and that still stands there counts as whole.
+    It is made in a place of its own: a directory where new ones are made counts as whole once the ledger has it.
     """
     places, driver = snapshotter.places, snapshotter.driver
     staged = places.again(snapshot.id)

@@ -22,7 +22,7 @@ PLAIN = 0o755  # the mode of a root that has nothing below it
 
 
 def make_root(path: bytes, below: bytes | None) -> None:
-    """Make a directory; with a layer below it, as its root is: mode, owner, xattrs, times. Raises OSError."""
+    """Make a root directory; with a layer below, it gets the mode, owner, xattrs and times of that root. OSError."""
     os.mkdir(path, 0o700)
     if below is None:
         os.chmod(path, PLAIN)
@@ -64,7 +64,7 @@ def _copy_from_image(below: bytes, path: bytes) -> "Attributes":
 
 
 def _chown(path: bytes, st: "Attributes") -> None:
-    """Set the owner; who may not keeps what is made, as in all that is unpacked without root."""
+    """Set the owner. Without root it stays ours, as does everything that is unpacked then."""
     if (st.st_uid, st.st_gid) == (os.geteuid(), os.getegid()):
         return
     try:
@@ -84,7 +84,7 @@ def _names(ask: Callable[[], list[str]]) -> list[str]:
 
 
 def _set_xattrs(path: bytes, names: list[str], read: Callable[[str], bytes]) -> None:
-    """Set what is shown of xattrs; marks of overlays stay where they are."""
+    """Set the xattrs that mounts show; marks of overlays are not copied."""
     from layerfs.union.escape import shown
 
     for name in names:

@@ -1,4 +1,4 @@
-"""Snapshots that share the directory of one that is there, for layers that need be neither fetched nor unpacked.
+"""Snapshots that share the directory of an existing one: their layers are neither fetched nor unpacked again.
 
     adopt   adds a committed snapshot that shares the content of another
     stage   adds an active snapshot that holds its content already: its mounts are read-only, nobody may fill it, and
@@ -31,7 +31,7 @@ ALONE: Final = "layerfs.snapshot.alone"  # the DiffID of a layer that was unpack
 
 
 def adopt(snapshotter: "Snapshotter", name: str, ref: str, parent: str, labels: Mapping[str, str] = NOTHING) -> bool:
-    """Add a committed snapshot that shares the content of one that is there, and tell whether one is.
+    """Add a committed snapshot that shares the content of an existing one; False if there is none to share.
 
     That is one whose label REF is `ref`, or whose name ends in it (all of it, or behind a slash), and which stands on
     the same content as `parent`; or one that has the label DIFF_ID's layer and was unpacked alone. Raises NotFound,
@@ -56,7 +56,7 @@ def adopt(snapshotter: "Snapshotter", name: str, ref: str, parent: str, labels: 
 
 
 def stage(snapshotter: "Snapshotter", key: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
-    """Add an active snapshot that holds the layer which the labels name, and return its mounts; none without one.
+    """Add an active snapshot that shares the layer its labels name, and return its mounts; none if it is not there.
 
     Only for a layer that will be put on top of its parent at its commit. Raises AlreadyExists.
     """
@@ -79,7 +79,7 @@ def stage(snapshotter: "Snapshotter", key: str, labels: Mapping[str, str]) -> tu
 
 
 def labels_alone(before: Mapping[str, str]) -> dict[str, str]:
-    """Return what is noted of a layer that was prepared with these labels, without a parent, and gets one now."""
+    """Return the labels to note on a layer that was prepared with these labels alone and gets its parent now."""
     return {ALONE: before[DIFF_ID]} if PARENT_CHAIN in before and DIFF_ID in before else {}
 
 

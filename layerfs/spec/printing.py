@@ -19,7 +19,7 @@ def print_options(options: MountOptions) -> bytes:
 
 
 def options_of(request: MountRequest) -> MountOptions:
-    """Return a decided mount as options; its mountpoint is none."""
+    """Return a decided mount as options; its mountpoint is not among them."""
     stack = request.stack
     return MountOptions(
         lowers=stack.lowers,

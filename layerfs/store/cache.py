@@ -126,7 +126,7 @@ class Cache:
             os.close(found.fd)
 
     def entries(self) -> tuple[list[CacheEntry], list[Corrupt]]:
-        """Return all entries, by name and version, and what is said of those that are none (any more)."""
+        """Return all entries, by name and version, and a message for each directory that is no sound entry."""
         found, corrupt = [], []
         for name in self.names(PACKAGES):
             for digest in self.names(PACKAGES, name):
@@ -144,7 +144,7 @@ class Cache:
         return [entry for entry in found if entry]
 
     def get(self, name: bytes, sha256: str) -> CacheEntry | None:
-        """Return an entry, its content unread; None if there is none. `hold` keeps it from vanishing.
+        """Return an entry without reading its content; None if there is none. `hold` keeps it from vanishing.
 
         Raises InvalidArgument if others can write to it, Corrupt if what it says of itself cannot be read.
         """
@@ -269,7 +269,7 @@ class Cache:
     def _remember(self, entry: CacheEntry, directory: int, stamp: bytes) -> None:
         """Note that a file is sound, in the entry or else in this user's own cache.
 
-        In place, since a torn line says nothing. Where nothing can be written it is read again next time.
+        Written in place: a torn note counts as none. Where nothing can be written, the file is read again next time.
         """
         if not _write(SOUND, directory, stamp):
             with self._notes(make=directory_mode()) as notes:

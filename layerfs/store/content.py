@@ -195,14 +195,14 @@ class Taking(Ingest):
             self.restart()
 
     def copy(self, source: int) -> None:
-        """Take all that a file has, instead of writing."""
+        """Copy in the whole of a file, instead of calling `write`."""
         self.restart()
         copy_data(source, self._fd, os.fstat(source).st_size)
         while piece := os.pread(self._fd, PIECE, self.offset):
             self._digest(piece)
 
     def commit(self) -> Held:
-        """Check digest and size, and give the blob its place, on disk; Corrupt, and nothing is kept, if they differ."""
+        """Check digest and size, sync the blob and publish it. Raises Corrupt, and keeps nothing, if they differ."""
         if self._wanted not in (None, self.digest) or self._size not in (None, self.offset):
             said = f"a blob of {self.offset} bytes is {self.digest}"
             wanted = f"{self._wanted or 'any digest'}, {'any size' if self._size is None else self._size}"
@@ -226,7 +226,7 @@ class Taking(Ingest):
             dirs.remove(self._incoming, os.fsencode(self._token))
 
     def _publish_late(self) -> Held:
-        """Give a blob whose digest was not known before its place, if nobody else has given it one."""
+        """Publish a blob whose digest was not known in advance, unless it is there by now."""
         with claim(self._incoming, _hex(self.digest)):
             entry = self._cache.get(NAME, _hex(self.digest))
             if entry is not None:

@@ -100,7 +100,7 @@ def is_ours(st: os.stat_result) -> bool:
 
 
 def unsafe(path: bytes, why: str) -> InvalidArgument:
-    """Return the error for a step to a cache, or in it, that another user may change."""
+    """Return the error for a directory on the way to a cache, or in it, that another user may change."""
     return InvalidArgument(
         f"{os.fsdecode(path)} is not safe for a package cache: it {why}; only root and you may be able to change it",
         "see who put it there; then remove it, or take another cache with LAYERFS_CACHE=DIR",
@@ -108,6 +108,6 @@ def unsafe(path: bytes, why: str) -> InvalidArgument:
 
 
 def stamp(st: os.stat_result) -> bytes:
-    """Return a line that is another one after any change to the file, and after each boot."""
+    """Return a line that differs after any change to the file, and after each boot."""
     numbers = (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
     return boot() + b" %d %d %d %d %d\n" % numbers

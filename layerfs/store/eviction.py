@@ -30,7 +30,7 @@ _SWEEP: Final = "sweep"  # the lock of whoever sweeps
 
 @value
 class Swept:
-    """What a sweep did: entries evicted, entries spared since they are in use, leftovers removed, bytes that remain."""
+    """What a sweep did: entries evicted, entries spared because they are in use, leftovers removed, bytes left."""
 
     evicted: tuple[CacheEntry, ...]
     spared: tuple[CacheEntry, ...]

@@ -88,7 +88,7 @@ def claim(incoming: int, sha256: str, *, wait: bool = True) -> Iterator[None]:
 
 
 def _there(cache: Cache, name: bytes, sha256: str, depends: Mapping[str, str] | None) -> Added | None:
-    """Return the sound entry of a content, now used; None if there is none (any more)."""
+    """Return the sound entry of a content, marked as used now; None if there is none, or if it was just evicted."""
     # Corrupt: in quarantine now, so that the good one at hand takes its place. NotFound: evicted.
     with suppress(Corrupt, NotFound, FileNotFoundError):
         entry = cache.get(name, sha256)

@@ -52,7 +52,7 @@ class Places:
         return b"%s/%s/%d" % (self.root, MAKING, number)
 
     def again(self, number: int) -> bytes:
-        """Return the directory in which a lost snapshot is made again; there is none yet, but what it would be in."""
+        """Return where the directory of a lost snapshot is made again; only its parent directory is there yet."""
         above = os.path.join(self.root, AGAIN)
         with suppress(FileExistsError):
             os.mkdir(above, 0o700)
@@ -88,7 +88,7 @@ class Places:
             os.rename(self.trashed(number), self.place(number))
 
     def give_up(self, number: int) -> None:
-        """Move what was being made into the trash, wherever it had got to, and let go of its number."""
+        """Move what was being made into the trash, from wherever it is by now, and let go of its number."""
         self.set_aside(number)
         with suppress(FileNotFoundError):
             os.rename(self.staged(number), self.trashed(number))
@@ -97,7 +97,7 @@ class Places:
 
     @contextmanager
     def abandoned(self) -> Iterator[list[int]]:
-        """Yield the numbers that were being made by somebody who is gone, which nobody else touches meanwhile."""
+        """Yield the numbers of snapshots whose maker is gone; nobody else touches them during the block."""
         held: dict[int, int] = {}
         try:
             for number in self.making_now():
@@ -122,7 +122,7 @@ class Places:
 
     @contextmanager
     def sweeping(self) -> Iterator[None]:
-        """Be the only one who empties the trash."""
+        """Hold the lock of whoever empties the trash; only one does."""
         fd = lock_file(os.path.join(self.root, SWEEP))
         try:
             yield
@@ -130,11 +130,11 @@ class Places:
             os.close(fd)
 
     def working(self) -> AbstractContextManager[None]:
-        """Commit or discard, so that nobody else seals what is being committed, or gone."""
+        """Hold the lock of those who commit or discard: nobody else seals what is being committed, or is gone."""
         return held_by_many(os.path.join(self.root, SEAL))
 
     def quiet(self) -> AbstractContextManager[bool]:
-        """Tell whether nobody commits or discards; nobody does meanwhile then."""
+        """Tell whether nobody commits or discards, and keep it so during the block."""
         return held_alone(os.path.join(self.root, SEAL))
 
     def trash(self) -> list[int]:

@@ -16,7 +16,7 @@ from layerfs.value import value
 
 @value
 class Record:
-    """One record: of its kind, such as `image`, there is one by that name. Times in nanoseconds since 1970."""
+    """One record: its name is unique among those of its kind, such as `image`. Times in nanoseconds since 1970."""
 
     kind: str
     name: str

@@ -35,7 +35,7 @@ class Row:
 
 @value
 class Where:
-    """What is asked of a walk; None and nothing mean anything."""
+    """Conditions of a walk; None, or an empty one, is no condition."""
 
     key: str | None = None
     parent: str | None = None
@@ -120,7 +120,7 @@ def is_used(db: Transaction, place: int) -> bool:
 
 
 def alike(db: Transaction, driver: str, ref: str, label: str, below: int | None = None) -> Row | None:
-    """Return a committed snapshot that has a label, or else the same text behind the last slash of its name.
+    """Return a committed snapshot that has a label, or whose name ends in the same text behind its last slash.
 
     With `below` only one whose parent has the directory of that number, or that has no parent for 0.
     """
@@ -145,7 +145,7 @@ def _first(db: Transaction, source: str, condition: str, below: int | None, *val
 
 
 def showing(db: Transaction, driver: str, place: int) -> list[str]:
-    """Return the keys of snapshots whose mounts name a directory: its own, and some of the views right above it.
+    """Return the keys of snapshots whose mounts name a directory: its own, and some of the views of it.
 
     All views of one snapshot have the same mounts, so a few are enough.
     """
@@ -297,7 +297,7 @@ def _put_labels(db: Transaction, number: int, labels: Mapping[str, str]) -> None
 
 
 def _rows(lines: Iterable[Any]) -> Iterator[Row]:
-    """Yield the snapshots of lines that have one label each, or none; those of one snapshot follow each other."""
+    """Yield the snapshots of rows that hold one label each, or none; the rows of one snapshot are adjacent."""
     for columns, group in groupby(lines, key=lambda line: line[:-2]):
         yield _row(columns, {name: content for *_, name, content in group if name is not None})
 

@@ -5,7 +5,7 @@ from functools import cache
 
 
 def session_of(directory: bytes) -> str:
-    """Return what stays the same while a directory's filesystem stays mounted on a machine that stays up.
+    """Return an id that stays the same while a directory's filesystem stays mounted and the machine stays up.
 
     It may change more often: mounts are counted for each mount namespace.
     """

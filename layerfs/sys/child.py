@@ -51,14 +51,14 @@ def wait_forwarding(child: int) -> int:
 
 
 def _is_for_the_child(received: signal.struct_siginfo) -> bool:
-    """Tell signals that nobody but us got: a process sent them, or the terminal hung up on its session's leader."""
+    """Tell whether we alone got a signal: a process sent it, or the terminal hung up on its session's leader."""
     if received.si_signo == signal.SIGCHLD:
         return False
     return received.si_code <= 0 or received.si_signo == signal.SIGHUP  # SI_USER, SI_QUEUE, SI_TKILL
 
 
 def _reap(child: int) -> int | None:
-    """Take all children that ended; return the status of the one that counts, once it is among them."""
+    """Reap all children that ended; return the status of the one we wait for, once it is among them."""
     found = None
     while True:
         try:

@@ -20,7 +20,7 @@ Progress = Callable[[int], None]
 
 
 def nothing(_done: int) -> None:
-    """Go on, whatever was copied so far."""
+    """Report no progress of a copy."""
 
 
 def copy_data(source: int, target: int, size: int, progress: Progress = nothing) -> None:

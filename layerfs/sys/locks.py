@@ -98,7 +98,7 @@ def held_by_many(path: bytes) -> Iterator[None]:
 
 @contextmanager
 def held_alone(path: bytes) -> Iterator[bool]:
-    """Tell whether nobody holds a lock file, without waiting; nobody does in the block then."""
+    """Tell, without waiting, whether nobody holds a lock file, and keep it so during the block."""
     try:
         fd = lock_file(path, wait=False)
     except BlockingIOError:

@@ -265,7 +265,7 @@ def _fusermount(target: bytes, lazy: bool, parent: bytes | None) -> None:
 
 
 def _refusal(target: bytes, said: str) -> OSError:
-    """Return what fusermount3's words mean as an errno: it tells its caller in no other way."""
+    """Return the errno that stands for fusermount3's message: it reports failures in no other way."""
     if os.strerror(errno.EBUSY) in said:
         return OSError(errno.EBUSY, os.strerror(errno.EBUSY), target)
     path = os.path.abspath(target)

@@ -168,7 +168,7 @@ def try_overlay(stack: Stack, place: bytes, options: tuple[str, ...]) -> None:
 
 
 def _make_anyhow(stack: Stack, place: bytes, options: tuple[str, ...], flags: int, syntax: LayerSyntax) -> int:
-    """Return the descriptor of a new overlay; made apart where this kernel cannot make it here."""
+    """Return the descriptor of a new overlay, made in another mount namespace where this kernel needs that."""
     if syntax is not LayerSyntax.JOINED:
         try:
             return _make(stack, options, flags, syntax)
@@ -210,7 +210,7 @@ def _layers(stack: Stack) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _set_layer(context: FsContext, key: bytes, path: bytes, syntax: LayerSyntax) -> None:
-    """Hand one directory over."""
+    """Hand one directory to the kernel."""
     with _opened(path, follow=key != b"workdir") as fd:  # overlayfs empties it: not what a symlink leads to meanwhile
         if syntax is LayerSyntax.DESCRIPTOR:
             context.set_descriptor(key, fd, path)

@@ -42,7 +42,7 @@ def own_directory(parent: bytes, name: bytes, *, make: bool) -> bytes:
 
 
 def _see_ours(at: int, name: bytes, path: bytes) -> None:
-    """See that a name is a directory of ours on its parent's mount, closed to others; else Untrusted."""
+    """Check that a name is a directory of ours on its parent's mount, closed to others; else Untrusted."""
     try:
         fd = os.open(name, STEP, dir_fd=at)
     except OSError as error:
@@ -111,7 +111,7 @@ def _own_name() -> bytes:
 
 
 def _spares() -> Iterator[bytes]:
-    """Yield the directories of ours that were made where somebody else had taken our name."""
+    """Yield our directories with other names, made where somebody else had taken our usual name."""
     prefix = _own_name() + b"."
     try:
         with os.scandir(SHARED) as names:

@@ -48,7 +48,7 @@ def allocate(fd: int, mode: int, offset: int, length: int) -> None:
 
 
 def make_in_place(path: bytes) -> None:
-    """Make an empty file, 0600, what is in which can be written again on a full filesystem; one that is there is fine.
+    """Make an empty file, 0600, that can be overwritten even on a full filesystem. A file that exists stays.
 
     btrfs writes what is changed to another place, and a program that changes a page of a mapped file on a full btrfs
     is killed (SIGBUS). Files with this flag it changes where they are, and keeps no checksums of them.

@@ -61,7 +61,7 @@ def set_attributes(ov: Writable, node: Node, change: Change) -> Attributes:
 
 
 def is_idle(ov: Overlay, node: Node, change: Change) -> bool:
-    """Tell whether a change says nothing new: the kernel flushes the times it keeps after each unlink and rename.
+    """Tell whether a change changes nothing: the kernel flushes the times it keeps after each unlink and rename.
 
     Of a lower file without a name only the kernel shows times; they are not worth copying it up.
     """
@@ -151,7 +151,7 @@ def _override(ov: Writable, path: dirs.Target, uid: int, gid: int, mode: int | N
 
 
 def read_link(ov: Overlay, node: File) -> bytes:
-    """Return the target of a symlink, of the very one that the kernel knows."""
+    """Return a symlink's target; ESTALE if its name leads to another one than the kernel knows."""
     if not node.is_symlink:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     if node.part is None:

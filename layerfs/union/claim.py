@@ -1,6 +1,6 @@
-"""Whose an upper is while it is mounted, told on the upper itself: whoever may write to it can tell, and no reader.
+"""The claim on a mounted upper: an xattr of the upper itself, which only those who may write to it can set.
 
-An xattr of the upper's root names the process that has it (`ProcessId`). It is obeyed while that process lasts: what
+It names the process that has the upper (`ProcessId`). It is obeyed while that process lasts: what
 a crash left is in nobody's way. Any user's mount and any driver's is seen by it; a file in the user's own runtime
 directory, which `work` locks, is for uppers that carry no xattrs. Whoever may write to the upper can forge it, and
 could as well mount it.
@@ -51,20 +51,20 @@ def claim(upper: int) -> bool:
 
 
 def renew(upper: int) -> None:
-    """Note that this process goes on with an upper that its parent had claimed."""
+    """Take over the claim of this process's parent on an upper."""
     with suppress(OSError):  # not claimed either
         os.setxattr(upper, CLAIM, own_process().spell(), os.XATTR_REPLACE)
 
 
 def release(upper: int) -> None:
-    """Take the note away, unless it is another's by now."""
+    """Take the claim back, unless it is another process's by now."""
     with suppress(OSError):  # none, or no xattrs
         if os.getxattr(upper, CLAIM) == own_process().spell():
             os.removexattr(upper, CLAIM)
 
 
 def _lock_for_a_moment(upper: int) -> None:
-    """Take turns with who replaces an old note at the same time; who only holds the lock keeps nobody."""
+    """Take turns with others who replace an old claim; the wait is short, since any reader can hold this lock."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         try:

@@ -73,7 +73,7 @@ class Staged:
                 self.source = data_of(ov, node, node.part, self.original, self.st)
 
     def _pin_original(self) -> None:
-        """Hold on to what has no data; ESTALE if its name was given to something else."""
+        """Pin an original that has no data; ESTALE if its name leads to something else by now."""
         ov, node = self.ov, self.node
         if node.part is None:
             self.st = opened.stat(anchor(ov, node))
@@ -83,7 +83,7 @@ class Staged:
 
     @property
     def ref(self) -> Ref:
-        """What the xattrs of the original are read by."""
+        """The reference by which the original's xattrs are read."""
         if self.original is None:
             return opened.ref(anchor(self.ov, self.node))
         if self.source is not None and isinstance(self.original, int):
@@ -92,7 +92,7 @@ class Staged:
 
     @property
     def target(self) -> dirs.Target:
-        """What reaches the copy: its descriptor, which is quicker, or its path."""
+        """The copy: its descriptor, which is quicker, or its path."""
         return dirs.path_of(self.ov.upper.work.fd, self.name) if self.fd is None else self.fd
 
     def copy(self, progress: Progress = nothing) -> None:

@@ -139,7 +139,7 @@ def adopt_fd(ov: Overlay, node: File, fd: int) -> None:
 
 
 def release(ov: Overlay, node: File) -> None:
-    """Take back one open; the last one closes the handle, unless it is all that is left of the file."""
+    """Take back one open; the last one closes the handle, unless that alone keeps the file alive."""
     extra = node.extra
     if extra is None:
         return

@@ -42,12 +42,12 @@ def shown(name: str) -> str | None:
 
 
 def is_copied(name: str) -> bool:
-    """Tell whether a copy-up takes an xattr along: all but the marks of the layer that is left."""
+    """Tell whether a copy-up copies an xattr: all but the marks of the lower layer."""
     return shown(name) is not None or name in _DEVICES
 
 
 def mark_device(fd: int, prefix: str) -> None:
-    """Let an empty file stand for a device 0/0; who reads the upper by the kernel sees an inner whiteout."""
+    """Make an empty file stand for a device 0/0; kernel overlayfs shows it as an inner whiteout."""
     for name, value in device_marks(prefix).items():
         target.setxattr(fd, name, value)
 

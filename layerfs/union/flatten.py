@@ -28,7 +28,7 @@ another way, a directory that is to be listed, or None where neither is needed."
 
 
 def detaching(ov: Writable, node: Node, parent: Directory, name: bytes) -> Iterator[Step]:
-    """Copy up what a rename needs in the upper, stepwise."""
+    """Copy up, stepwise, what a rename needs to have in the upper."""
     if isinstance(node, File):
         yield from _bring_file(ov, node, parent, name)
     elif isinstance(node, Directory):
@@ -140,7 +140,7 @@ def _making_opaque(ov: Writable, node: Directory) -> Iterator[None]:
 
 
 def _drop_whiteouts(fd: int, listing: Listing, names: list[bytes]) -> None:
-    """Remove those of the whiteouts that are there, and keep the directory's times: its merged content is the same."""
+    """Remove the whiteouts that exist, and keep the directory's times: its merged content is the same."""
     before = os.fstat(fd)
     for name in names:
         if not listing.whiteout_dropped(name):

@@ -1,10 +1,9 @@
-"""Somebody who answers for files in the union's place, from what the union hands over.
+"""The front: somebody who answers for files in the union's place (the lane), from what the union hands over.
 
 Each number is answered for by the union or by the front, never by both: what the front has told the kernel of a file
 becomes a node here as soon as anybody asks the union for that file (`adopt`), with all that the kernel holds of it, and
-goes back when it is closed unchanged (`surrender`). The
-front is told of each change of a name before anything is answered that knows of it (union/listing.py), and of each
-descriptor before it is closed (union/handles.py).
+goes back when it is closed unchanged (`surrender`). The front is told of each change of a name before anything is
+answered that depends on it (union/listing.py), and of each descriptor before it is closed (union/handles.py).
 """
 
 import os
@@ -19,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Known(NamedTuple):
-    """What the kernel was told of a file, and holds: `lookups` of it, and `opens` of the descriptor `fd` (-1: none)."""
+    """What the kernel was told of a file, and holds: `lookups` of it, and `opens` of the descriptor `fd` (-1: none).
+
+    The lane has the same fields (`Taken`): neither room knows the other, and fuse/tables.py translates.
+    """
 
     parent: int
     name: bytes
@@ -38,7 +40,7 @@ class Front(Protocol):
     """Who answers in the union's place."""
 
     def claim(self, number: int) -> None:
-        """Answer for a number no more, as often as it is claimed."""
+        """Answer for a number no more, until each claim is taken back."""
 
     def disclaim(self, number: int) -> None:
         """Take one claim back."""
@@ -88,7 +90,7 @@ def adopt(ov: "Overlay", number: int) -> File | None:
 
 
 def surrender(ov: "Overlay", number: int) -> None:
-    """Have the front answer for a file again, if a stat says all there is of it, and it is as the kernel knows it.
+    """Give a file back to the front, if a stat says all there is of it, and it is as the kernel knows it.
 
     Nobody may have its node in hand.
     """

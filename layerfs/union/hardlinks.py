@@ -184,7 +184,7 @@ class HardLinks:
                 dirs.remove(self._fd, entry.name)
 
     def left(self, number: int, st: Attributes) -> int:
-        """Return how many names of a lower file are left, once at least one was removed."""
+        """Return how many names of a lower file are left; only of files that lost at least one."""
         entry = self._by_number.get(number)
         return entry.left if entry is not None and entry.is_of(st) else 0
 

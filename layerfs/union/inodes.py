@@ -100,7 +100,7 @@ class File(Node):
         return node
 
     def opened(self) -> Opened:
-        """Return the rarer state, made on first use."""
+        """Return the state that only some files need, made on first use."""
         if self.extra is None:
             self.extra = Opened()
         return self.extra
@@ -203,7 +203,7 @@ class Table:
             front.claim(node.own)
 
     def answer_with(self, front: "Front | None", adopt: Callable[[int], Node | None] | None) -> None:
-        """Let a front answer for what is no node, from now on, or nobody."""
+        """Set the front, which answers for files that have no node here; None for no front."""
         if front is not None:
             for node in self.nodes.values():
                 self._claim(front, node)
@@ -286,7 +286,7 @@ class Table:
                 self._shrink()
 
     def _shrink(self) -> None:
-        """Give memory back after a great many were forgotten: a dict keeps the size it once had."""
+        """Rebuild the tables after many nodes were forgotten: a dict never gives memory back."""
         self.nodes = dict(self.nodes)
         self._peak = len(self.nodes)
         trim_memory()

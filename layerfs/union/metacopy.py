@@ -60,7 +60,7 @@ def set_marks(ov: Writable, fd: int, trail: bytes) -> None:
 
 
 def finds_data_anywhere(ov: Writable, node: File) -> bool:
-    """Have an upper file that is only metadata find its data whatever name it gets; False where it cannot be so."""
+    """Mark an upper file that is only metadata so that it finds its data under any name; False if that fails."""
     part = node.part
     if part is None or not _are_made(ov) or not is_incomplete(ov, node):
         return False
@@ -75,12 +75,12 @@ def finds_data_anywhere(ov: Writable, node: File) -> bool:
 
 
 def stays_below(ov: Writable, node: File) -> bool:
-    """Tell whether a file keeps its data in a layer below when anything but them changes, its name included."""
+    """Tell whether a change of a file, other than to its data, leaves its data in a layer below (renames included)."""
     return trail_of(ov, node) is not None or finds_data_anywhere(ov, node)
 
 
 def with_blocks(ov: Overlay, part: Part, ref: Ref, st: Attributes) -> Attributes:
-    """Show a file that is only metadata as one without holes: who sees no blocks does not read it (tar -S)."""
+    """Show blocks for a file that is only metadata: `tar -S` does not read a file without blocks."""
     names = part.tree.listxattr(ref)
     if not any(prefix + _METACOPY in names for prefix in ov.mark_trust.prefixes):
         return st
@@ -125,7 +125,7 @@ def _is_metacopy(ov: Overlay, part: Part, handle: Handle, st: Attributes) -> boo
 
 
 def data_of(ov: Overlay, node: File, part: Part, handle: Handle, st: Attributes) -> Handle:
-    """Return what the data of a file that `part` has are read by: its own handle, or one of a lower file.
+    """Return the handle that reads the data of a file in `part`: its own, or that of the lower file with the data.
 
     The handle given stays the caller's; `st` is what it has open.
     """

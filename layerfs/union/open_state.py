@@ -1,4 +1,4 @@
-"""What only some files have: data that are open, further names, a place of our own for what lost its name."""
+"""State that only some files have: open data, further names, and where a file without a name is kept."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ KeptAt = tuple[Part, bytes, Callable[[os.stat_result], bool]]
 
 
 class Opened:
-    """The rarer state of a file: its data handle, who has it open, its further names."""
+    """The state of an open or many-named file: its data handle, who has it open, its further names."""
 
     __slots__ = (
         "aliases",
@@ -61,7 +61,7 @@ class Opened:
 
     @property
     def is_held_by_name(self) -> bool:
-        """Whether a file without a name is found at a name of our own."""
+        """Whether a file without a name is kept by a name in the scratch directory."""
         return self.kept_at is not None
 
     def forget_kept(self) -> None:

@@ -61,7 +61,7 @@ def open_stack(
 def _open_apart(path: bytes, index: int) -> DirTree:
     """Open a lower without what is mounted in it, as kernel overlayfs has it.
 
-    The upper or the mountpoint is in there: the mount would show the one twice, and wait for itself in the other.
+    The upper or the mountpoint is mounted in there: the mount would show the upper twice, or wait for itself.
     """
     from layerfs.sys.fsmount import clone_tree
 
@@ -93,7 +93,7 @@ def _numbers(trees: list[Tree], options: UnionOptions) -> Numbers:
 
 
 def _room(layers: int) -> Room:
-    """Share the descriptors out: the roots of the layers and some for threads aside, half may be directories."""
+    """Divide the descriptors: roots and threads take theirs; of the rest, half may be directories."""
     free = raise_open_files() - layers
     return Room(max(min(free // 2, MAX_HANDLES), 16), max(free - RESERVED, 16))
 

@@ -41,7 +41,7 @@ class Owners:
         return self.options.squash_uid is not None or self.options.squash_gid is not None
 
     def adopt(self, tree: Tree) -> None:
-        """Note which override a layer's files carry: the one that its root carries, if it is believed there."""
+        """Note which override xattr a layer uses: the one on its root, if that is trusted there."""
         names = xattrs(tree, tree.reach_dir(tree.root()))
         override = next((name for name in OVERRIDES if name in names), None)
         tree.override = override if self._believes(tree.stat_dir(tree.root())) else None
@@ -72,7 +72,7 @@ class Owners:
         return shown
 
     def stored(self, tree: Tree, ref: Ref, st: Attributes) -> Attributes:
-        """Return what a layer says of its object, override xattrs counted in, ids not translated."""
+        """Return the attributes that a layer stores for its object: override xattrs applied, ids not translated."""
         if tree.override is None or stat.S_ISLNK(st.st_mode) or not self._believes(st):
             return st
         shown = Shown(st)
@@ -80,7 +80,7 @@ class Owners:
         return shown
 
     def _override_of(self, tree: Tree, ref: Ref, st: Attributes, name: str) -> bytes | None:
-        """Read an override. It is believed for whose the object is, so it must be this very object's."""
+        """Read the override of this very object: whether it is trusted depends on the object's owner."""
         if not isinstance(ref, dirs.Named) or self.options.override_stat is not OverrideStat.OFF:
             return getxattr_or_none(tree, ref, name)
         at, own = ref.split_name()
@@ -144,7 +144,7 @@ class Owners:
 
 
 def _overflow(error: OSError) -> OSError:
-    """Return the error of chown(2), for an id that the user namespace does not know the one that tells so."""
+    """Return the error of a chown(2): EOVERFLOW for an id that the user namespace does not map."""
     return OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW)) if error.errno == errno.EINVAL else error
 
 

@@ -17,7 +17,7 @@ from layerfs.value import value
 
 @value
 class Room:
-    """How many descriptors of directories are kept open, and how many of files there may be."""
+    """The bounds: how many descriptors of directories are kept open, and how many of files there may be."""
 
     directories: int
     files: int
@@ -71,7 +71,7 @@ class Pool:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether so many nodes without a name have a descriptor that others would miss it."""
+        """Whether nodes without a name hold so many descriptors that others would lack them."""
         return len(self._held) >= self.limit // 2
 
     def check_room(self) -> None:

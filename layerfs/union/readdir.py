@@ -77,7 +77,7 @@ def _read_known(ov: Overlay, parts: Parts) -> list[tuple[Part, Entries]]:
 
 
 def _parts(ov: Overlay, node: Directory, found: Sequence[tuple[Part, DirMarks, Entries]]) -> Parts:
-    """Return the parts of a directory; ESTALE if the topmost is not the directory that the kernel knows any more."""
+    """Return the parts of a directory; ESTALE if the topmost is no longer the directory that the kernel knows."""
     parts = Parts()
     for part, _, _ in found:
         if part.is_upper:

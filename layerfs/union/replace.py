@@ -89,7 +89,7 @@ def directory_by_whiteout(ov: Writable, at: int, listing: Listing, name: bytes) 
 
 
 def whiteout_by(at: int, name: bytes, to: int, new: bytes) -> None:
-    """Replace the whiteout at `new` in `to` by a staged object, whose directory `at` is thrown away."""
+    """Replace the whiteout at `new` in `to` by a staged object; its staging directory `at` is removed."""
     try:
         os.rename(name, new, src_dir_fd=at, dst_dir_fd=to)
         return

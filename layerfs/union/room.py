@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class HasOverlay(Protocol):
-    """Whose methods may run out of descriptors."""
+    """An object whose methods may run out of descriptors."""
 
     _ov: Overlay
 

@@ -110,11 +110,11 @@ class Upper:
 
 
 def tell_nobody(_ino: int) -> None:
-    """What `Overlay.changed` is until a front end has somebody to tell."""
+    """The default of `Overlay.changed`, until a front end sets its own."""
 
 
 def in_order(jobs: Iterable[Job], _parts: Sequence[Part]) -> list[Any]:
-    """Run jobs one after the other: what `Overlay.run_jobs` is until a front end has helpers to offer."""
+    """Run jobs one after the other: the default of `Overlay.run_jobs`, until a front end offers helpers."""
     return [job() for job in jobs]
 
 

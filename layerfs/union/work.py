@@ -147,7 +147,7 @@ def _open_ours(base: int, where: str) -> int:
 
 
 def owner_here(base: int) -> int:
-    """Return whom this filesystem makes the owner of what we make: NFS and FUSE may show us as another user.
+    """Return the owner that this filesystem gives to what we make: NFS and FUSE may show us as another user.
 
     Told by a file that we make and hold: a directory of somebody else's cannot take its place.
     """
@@ -204,7 +204,7 @@ def _try_upper(upper: int) -> int | None:
 
 
 def _patiently(attempt: Callable[[], bool]) -> bool:
-    """Try until it succeeds or patience ends; tell whether it did."""
+    """Try until it succeeds or LOCK_PATIENCE is over; tell whether it did."""
     deadline = time.monotonic() + LOCK_PATIENCE
     while not attempt():
         if time.monotonic() > deadline:
@@ -257,7 +257,7 @@ def _mark_volatile(scratch: int) -> None:
 
 
 def end_use(work: Work, upper: int, *, volatile: bool) -> None:
-    """Take back what says that the upper is in use.
+    """Release the claim on the upper.
 
     Make up for the syncs that a volatile mount skipped, then take its mark away: this end is no crash.
     """
