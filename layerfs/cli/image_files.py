@@ -35,6 +35,7 @@ def add_parser(parts: "argparse._SubParsersAction[argparse.ArgumentParser]", par
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("-o", "--output", required=True, metavar="PATH", help="where to; - is standard output")
     parser.add_argument("--format", choices=("oci", "oci-dir", "docker"), default="oci")
+    add_max_size(parser)
     add_store_options(parser)
 
 
@@ -52,9 +53,10 @@ def _import(arguments: argparse.Namespace) -> int:
 
     path = os.fsencode(arguments.path)
     platform = parse_platform(arguments.platform) if arguments.platform else None
-    with opened(arguments) as store, open_source(path, store.root) as source, Layers() as layers:
+    limits = limits_of(arguments)
+    with opened(arguments) as store, open_source(path, store.root, most=limits.size) as source, Layers() as layers:
         snapshotter = None if arguments.no_unpack else store.snapshotter(arguments.snapshotter)
-        wishes = IntakeOptions(platform, arguments.all_platforms, snapshotter, limits_of(arguments))
+        wishes = IntakeOptions(platform, arguments.all_platforms, snapshotter, limits)
         for names, top in name_roots(source.roots(), path, arguments.name):
             intake = Intake(Images(store), FromSource(source), wishes, layers.progress)
             for image in intake.take(names, top):
@@ -73,7 +75,7 @@ def _export(arguments: argparse.Namespace) -> int:
     with opened(arguments) as store, bar(f"exporting {arguments.image}") as progress:
         images = Images(store)
         image = images.get(arguments.image)
-        export(images, image, output, arguments.format, progress)
+        export(images, image, output, arguments.format, progress, limits_of(arguments))
     if output != b"-":
         print(one_line(f"{arguments.output}: {image.name}"))
     return 0

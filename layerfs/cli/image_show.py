@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from layerfs.cli.screen import bar, size
-from layerfs.cli.store_options import add_store_options, opened
+from layerfs.cli.store_options import add_max_size, add_store_options, limits_of, opened
 from layerfs.sys.terminal import one_line
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def add_parser(parts: "argparse._SubParsersAction[argparse.ArgumentParser]", par
         parser.add_argument("image", metavar="IMAGE")
     if part != "inspect":
         parser.add_argument("--json", action="store_true", help="print a list of objects")
+    if part == "verify":
+        add_max_size(parser)
     add_store_options(parser, platform=part in ("inspect", "history"))
 
 
@@ -115,7 +117,7 @@ def _verify(arguments: argparse.Namespace, images: "Images") -> int:
 
     image = images.get(arguments.image)
     with bar(f"verifying {image.name}") as progress:
-        found = verify(images, image, progress)
+        found = verify(images, image, progress, limits_of(arguments))
     if arguments.json:
         print(json.dumps([{"blob": digest, "wrong": wrong} for digest, wrong in found], indent=2))
     else:

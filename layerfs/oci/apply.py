@@ -22,18 +22,17 @@ from layerfs.oci.links import HardLinks
 from layerfs.oci.marks import Marks, opaque
 from layerfs.oci.paths import LINKS, WH, clamp, split
 from layerfs.oci.resolve import Resolver
+from layerfs.oci.streams import MORE
 from layerfs.oci.sweep import Sweep
 from layerfs.oci.tar import HARD_LINK, Member, TarReader
 from layerfs.oci.target import USUAL, Data, Handle, Kind, Limits, Outcome, Target, TargetForm
 
 _PARENT: Final = Member(b"", stat.S_IFDIR, 0o755, 0, 0, 0)  # without an entry anywhere
 
-MORE: Final = "if that is right, allow more: --max-size"  # hint
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a layer is applied. `check` is called for each entry and each piece of data and may raise, to cancel.
+    """How a layer is applied. `check` is called for each entry and may raise, to cancel.
 
     below: the layers below an OVERLAY target; None if they are not known: then whiteouts of what is not there stay as
     ghosts, and a whiteout of everything cannot be written. whole: the layer is all that the target will hold, so a root
@@ -51,7 +50,7 @@ def apply_tar(pieces: Iterable[bytes], target: Target, outcome: Outcome, rules: 
 
     Raises Corrupt or InvalidArgument for a layer that cannot be, OSError; the target is then to be thrown away.
     """
-    reader = TarReader(_bounded(pieces, rules))
+    reader = TarReader(pieces)
     application = Application(reader, target, outcome, rules)
     try:
         for member in reader:
@@ -59,16 +58,6 @@ def apply_tar(pieces: Iterable[bytes], target: Target, outcome: Outcome, rules: 
         application.finish()
     finally:
         application.resolver.close()
-
-
-def _bounded(pieces: Iterable[bytes], rules: Rules) -> Iterator[bytes]:
-    size = 0
-    for piece in pieces:
-        rules.check()
-        size += len(piece)
-        if size > rules.limits.size:
-            raise InvalidArgument(f"the layer has more than {rules.limits.size} bytes", MORE)
-        yield piece
 
 
 class Reader(Protocol):

@@ -29,14 +29,17 @@ class Below(View, Protocol):
 
 
 class UnionBelow:
-    """Layers as directories or images, top first, seen through the union."""
+    """Layers as directories or images, top first, seen through the union.
+
+    They are opened when anything but the root is asked for: the topmost alone says what that is. Most layers of an
+    image ask for no more, so an image of many layers does not open all of them for each.
+    """
 
     def __init__(self, lowers: Sequence[bytes], *, metacopy: bool = False) -> None:
         """`metacopy`: whether the topmost is a snapshot's own, whose files may have their data further down."""
-        from layerfs.lowers.kinds import open_tree
-
-        options = UnionOptions(metacopy=metacopy, userxattr=not trusted_xattrs())
-        self._union = Union.open(Stack(tuple(lowers)), options, open_tree=open_tree)
+        self._lowers = tuple(lowers)
+        self._options = UnionOptions(metacopy=metacopy, userxattr=not trusted_xattrs())
+        self._opened: Union | None = None
         self._way: list[tuple[bytes, int, Attributes]] = []  # to the path that was asked for last
 
     def __enter__(self) -> Self:
@@ -47,10 +50,20 @@ class UnionBelow:
 
     def close(self) -> None:
         """Release the layers."""
-        self._back_to(0)
-        self._union.close()
+        if self._opened is not None:
+            self._back_to(0)
+            self._opened.close()
+
+    @property
+    def _union(self) -> Union:
+        if self._opened is None:
+            self._opened = _open(self._lowers, self._options)
+        return self._opened
 
     def find(self, path: bytes) -> Member | None:
+        if not path and self._opened is None and len(self._lowers) > 1:
+            with UnionBelow(self._lowers[:1]) as top:
+                return top.find(path)
         seen = self.look(path)
         return None if seen is None else seen.member
 
@@ -111,6 +124,12 @@ class UnionBelow:
     def _back_to(self, depth: int) -> None:
         while len(self._way) > depth:
             self._union.forget(self._way.pop()[1], 1)
+
+
+def _open(lowers: tuple[bytes, ...], options: UnionOptions) -> Union:
+    from layerfs.lowers.kinds import open_tree
+
+    return Union.open(Stack(lowers), options, open_tree=open_tree)
 
 
 class NothingBelow:

@@ -14,6 +14,7 @@ from layerfs.oci.documents import Descriptor, dump_json
 from layerfs.oci.images import Image, Images
 from layerfs.oci.streams import PIECE, LayerStream, reader_of
 from layerfs.oci.tar import Member
+from layerfs.oci.target import USUAL, Limits
 from layerfs.oci.write import END, EXACT, Write, headers
 from layerfs.pysquashfs.target import replacing
 from layerfs.sys.copy import copy_data
@@ -26,13 +27,15 @@ Progress = Callable[[int, int], None]  # bytes so far, and in all
 
 
 def export(
-    images: Images, image: Image, output: bytes, format_: str, progress: Progress = lambda done, total: None
-) -> None:
+    images: Images, image: Image, output: bytes, format_: str, progress: Progress = lambda done, total: None,
+    limits: Limits = USUAL,
+) -> None:  # fmt: skip
     """Write an image to a file, a directory (`oci-dir`), or `-` for standard output. All or nothing.
 
-    Raises AlreadyExists for a directory that is not empty, Corrupt, OSError.
+    `limits` bound what the layers of a docker-archive unpack to. Raises AlreadyExists for a directory that is not
+    empty, Corrupt, InvalidArgument, OSError.
     """
-    exporting = _Export(images, image, progress)
+    exporting = _Export(images, image, progress, limits)
     if format_ == "oci-dir":
         exporting.directory(output)
         return
@@ -66,10 +69,11 @@ def _writer(fd: int) -> Write:
 class _Export:
     """One image on its way out."""
 
-    def __init__(self, images: Images, image: Image, progress: Progress) -> None:
+    def __init__(self, images: Images, image: Image, progress: Progress, limits: Limits) -> None:
         self._images = images
         self._image = image
         self._progress = progress
+        self._limits = limits
         self._done = 0
         self._total = 0
 
@@ -143,7 +147,7 @@ class _Export:
             name = diff_id[7:] + ".tar"
             if name not in names:
                 with self._opened(layer) as fd:
-                    stream = LayerStream(reader_of(fd))
+                    stream = LayerStream(reader_of(fd), most=self._limits.size)
                     size = sum(map(len, stream))  # a tar says it first
                     _checked(diff_id, stream)
                     os.lseek(fd, 0, os.SEEK_SET)

@@ -110,21 +110,21 @@ class Images:
 
     def _in_order(self, holds: list[str]) -> list[str]:
         """Sort snapshots by their depth, parents first."""
-        depths: dict[str, int] = {}
-
-        def depth(hold: str) -> int:
-            driver, _, name = hold[len(SNAPSHOT) :].partition("/")
-            count = 0
-            with suppress(LayerfsError):
-                while name:
-                    name = self.store.snapshotter(driver).stat(name).parent
-                    count += 1
-            return count
-
+        parents: dict[str, str] = {}
         for hold in holds:
             if hold.startswith(SNAPSHOT):
-                depths[hold] = depth(hold)
-        return sorted(depths, key=lambda hold: depths[hold])
+                driver, _, name = hold[len(SNAPSHOT) :].partition("/")
+                parents[hold] = ""
+                with suppress(LayerfsError):
+                    parents[hold] = f"{SNAPSHOT}{driver}/{self.store.snapshotter(driver).stat(name).parent}"
+        ordered: dict[str, None] = {}
+        for hold in parents:
+            way = []
+            while hold in parents and hold not in ordered:
+                way.append(hold)
+                hold = parents[hold]
+            ordered |= dict.fromkeys(reversed(way))
+        return list(ordered)
 
     def keep(self, data: bytes) -> int:
         """Store a document, and return a descriptor that keeps it there."""

@@ -61,7 +61,7 @@ def pack_layer(
     from layerfs.oci.squash import packing
 
     outcome = Outcome()
-    stream = LayerStream(read, check)
+    stream = LayerStream(read, check, limits.size)
     with packing(path, nesting) as target:
         apply_tar(stream, target, outcome, Rules(below, limits, check))
         return _applied(stream, expected, outcome)
@@ -93,7 +93,7 @@ def apply_layer(
     Raises Corrupt for a layer or digest that is wrong, InvalidArgument beyond the limits, Unsupported, OSError.
     """
     outcome = Outcome()
-    stream = LayerStream(read, check)
+    stream = LayerStream(read, check, limits.size)
     target = DirectoryTarget(
         to.root,
         to.form,

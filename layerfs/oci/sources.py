@@ -17,7 +17,7 @@ from layerfs.oci.archive import Archive, Span
 from layerfs.oci.digest import Digest, Hasher, digest_of, parse_digest
 from layerfs.oci.documents import DOCUMENT_MAX, MANIFEST, Descriptor, descriptor, dump_json, parse_any, parse_json
 from layerfs.oci.pack import MEDIA_TYPES
-from layerfs.oci.streams import PIECE, LayerStream, Read, reader_of, sniff
+from layerfs.oci.streams import PIECE, UNPACKED_MAX, LayerStream, Read, reader_of, sniff
 from layerfs.sys import dirs
 
 EMPTY_TAR: Final = bytes(1024)
@@ -166,10 +166,12 @@ def reader_of_bytes(data: bytes) -> Read:
 
 
 @contextmanager
-def open_source(path: bytes, spare: bytes, check: Callable[[], None] = lambda: None) -> Iterator[Source]:
+def open_source(
+    path: bytes, spare: bytes, check: Callable[[], None] = lambda: None, most: int = UNPACKED_MAX
+) -> Iterator[Source]:
     """Open an image on disk: a layout's directory, or an archive of either kind, compressed or not; `-` is stdin.
 
-    spare: a directory for the copy that a pipe or a compressed archive needs.
+    spare: a directory for the copy that a pipe or a compressed archive needs, which has `most` bytes.
     """
     with ExitStack() as held:
         fd = os.dup(0) if path == b"-" else os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -182,7 +184,7 @@ def open_source(path: bytes, spare: bytes, check: Callable[[], None] = lambda: N
             raise InvalidArgument(f"{os.fsdecode(path)} is a device, and no image")
         os.set_blocking(fd, True)
         if not stat.S_ISREG(mode) or sniff(os.pread(fd, 6, 0)):
-            fd = held.enter_context(_unpacked(reader_of(fd), spare, check))
+            fd = held.enter_context(_unpacked(reader_of(fd), spare, check, most))
         archive = Archive(fd, check)
         if b"index.json" in archive and b"oci-layout" in archive:
             yield Layout(lambda name: nullcontext(archive.reader(archive.find(name))))
@@ -195,11 +197,11 @@ def open_source(path: bytes, spare: bytes, check: Callable[[], None] = lambda: N
 
 
 @contextmanager
-def _unpacked(read: Read, spare: bytes, check: Callable[[], None]) -> Iterator[int]:
+def _unpacked(read: Read, spare: bytes, check: Callable[[], None], most: int) -> Iterator[int]:
     """Copy a stream that cannot be read twice to a file without a name."""
     fd = os.open(spare, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        for piece in LayerStream(read, check):
+        for piece in LayerStream(read, check, most):
             view = memoryview(piece)
             while view:
                 view = view[os.write(fd, view) :]

@@ -1,17 +1,20 @@
 """A layer's bytes: recognised by their beginning, decompressed to the very end, hashed on both sides.
 
 gzip may have any number of members and zeros behind them, zstd any number of frames, skippable ones too. What ends
-early or has other bytes behind it is Corrupt, never a shorter layer.
+early or has other bytes behind it is Corrupt, never a shorter layer. What becomes too large is refused, by whomever it
+is read: a few bytes can stand for as many as one likes.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from layerfs.errors import Corrupt, Unsupported
+from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.oci.digest import Hasher
 
 PIECE: Final = 256 << 10  # bytes; larger ones keep the interpreter from other threads (measured: 1 s for 384 MB)
+UNPACKED_MAX: Final = 256 << 30  # bytes that a layer may have, unless somebody says otherwise
+MORE: Final = "if that is right, allow more: --max-size"  # hint
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = b"\x2a\x4d\x18"  # behind a byte 0x50 to 0x5f (RFC 8878, 3.1.2)
@@ -29,12 +32,14 @@ def reader_of(fd: int) -> Read:
 class LayerStream:
     """Iterate over a layer's uncompressed bytes; afterwards `packed` and `unpacked` know both digests.
 
-    `check` is called for each piece and may raise, to cancel. Raises Corrupt for bytes that are no whole stream.
+    `check` is called for each piece and may raise, to cancel. Raises Corrupt for bytes that are no whole stream,
+    InvalidArgument for more than `most` uncompressed bytes.
     """
 
-    def __init__(self, read: Read, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, read: Read, check: Callable[[], None] = lambda: None, most: int = UNPACKED_MAX) -> None:
         self._read = read
         self._check = check
+        self._most = most
         self.packed = Hasher()
         self.unpacked = Hasher()
         self.compression = ""
@@ -44,6 +49,9 @@ class LayerStream:
         first = _at_least(raw, 6)
         self.compression = sniff(first)
         for piece in _DECODERS[self.compression](_Input(first, raw)):
+            self._check()
+            if self.unpacked.size + len(piece) > self._most:
+                raise InvalidArgument(f"the layer has more than {self._most} bytes", MORE)
             self.unpacked.update(piece)
             yield piece
 

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 from layerfs.errors import Unsupported
+from layerfs.oci.streams import UNPACKED_MAX
 from layerfs.oci.tar import Member
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys.namespaces import trusted_xattrs
@@ -68,7 +69,7 @@ class TargetForm(Enum):
 class Limits:
     """What one layer may cost: its uncompressed bytes, the sum of its files' sizes, and its entries."""
 
-    size: int = 256 << 30  # bytes
+    size: int = UNPACKED_MAX  # bytes
     entries: int = 2_000_000  # guessed: the largest layer that we know of has a tenth
 
 

@@ -137,8 +137,9 @@ class Unpacking:
             def ready() -> Below:
                 if before is not None:
                     before.result()
-                lowers = [self.snapshotter.layer(name).path for name in reversed(chain[:number])]
-                return held.enter_context(UnionBelow(lowers)) if lowers else NothingBelow()
+                if not number:
+                    return NothingBelow()
+                return held.enter_context(UnionBelow(self.snapshotter.stack(chain[number - 1]).lowers))
 
             expected = Expected(layer.digest, diff_id)
             blob = self.content.open(layer.digest)

@@ -9,12 +9,15 @@ from layerfs.oci.digest import Digest, Hasher
 from layerfs.oci.documents import Descriptor
 from layerfs.oci.images import SNAPSHOT, Image, Images
 from layerfs.oci.streams import PIECE, LayerStream, reader_of
+from layerfs.oci.target import USUAL, Limits
 
 Progress = Callable[[int, int], None]
 
 
-def verify(images: Images, image: Image, progress: Progress = lambda done, total: None) -> list[tuple[str, str]]:
-    """Return what is wrong: (digest or snapshot, why)."""
+def verify(
+    images: Images, image: Image, progress: Progress = lambda done, total: None, limits: Limits = USUAL
+) -> list[tuple[str, str]]:
+    """Return what is wrong: (digest or snapshot, why). A layer beyond the limits is."""
     wrong: list[tuple[str, str]] = []
     holds = images.holds(image)
     diff_ids = _diff_ids(images, image, wrong)
@@ -22,7 +25,7 @@ def verify(images: Images, image: Image, progress: Progress = lambda done, total
     for number, digest in enumerate(blobs):
         progress(number, len(blobs))
         try:
-            why = _blob(images, Digest(digest), diff_ids.get(Digest(digest)))
+            why = _blob(images, Digest(digest), diff_ids.get(Digest(digest)), limits)
         except (LayerfsError, OSError) as error:
             why = str(error)
         if why:
@@ -45,7 +48,7 @@ def _diff_ids(images: Images, image: Image, wrong: list[tuple[str, str]]) -> dic
         return {}
 
 
-def _blob(images: Images, digest: Digest, diff_id: Digest | None) -> str:
+def _blob(images: Images, digest: Digest, diff_id: Digest | None, limits: Limits) -> str:
     """Return what is wrong with a blob; nothing for a good one."""
     fd = images.store.content.open(digest)
     try:
@@ -57,7 +60,7 @@ def _blob(images: Images, digest: Digest, diff_id: Digest | None) -> str:
         if diff_id is None:
             return ""
         os.lseek(fd, 0, os.SEEK_SET)
-        stream = LayerStream(reader_of(fd))
+        stream = LayerStream(reader_of(fd), most=limits.size)
         for _ in stream:
             pass
         return (

@@ -30,8 +30,9 @@ def validate(stack: Stack, mountpoint: bytes | None) -> None:
         if identity in seen:
             raise InvalidArgument(f"layer {_show(layer)} is given twice", "name each layer once")
         seen[identity] = layer
+    places = _Places()
     for layer in stack.lowers:
-        outer = next((seen[i] for i in _inside(layer) if i in seen), None)
+        outer = next((seen[i] for i in _inside(layer, places) if i in seen), None)
         if outer is not None:  # one directory at two places of one tree: the kernel refuses it too (ELOOP)
             raise InvalidArgument(f"layer {_show(layer)} is inside layer {_show(outer)}", "layers may not overlap")
     if stack.upper is not None and stack.work is not None:
@@ -119,26 +120,56 @@ def crossed(stack: Stack, mountpoint: bytes | None) -> set[bytes]:
     Whoever reads such a lower by its path walks into those, perhaps into his own mount.
     """
     others = [path for path in (*stack.lowers, stack.upper, stack.work, mountpoint) if path is not None]
-    above = {identity for path in others for identity in _ancestors(path)}
+    places = _Places()
+    above = {identity for path in others for identity in places.above(path)}
     return {layer for layer in stack.lowers if _layer(layer) in above}
 
 
-def _inside(path: bytes) -> Iterator[Identity]:
+class _Places:
+    """The directories above paths; each is looked at once, however many layers are in it."""
+
+    def __init__(self) -> None:
+        self._real: dict[bytes, bytes] = {b"/": b"/"}
+        self._identities: dict[bytes, Identity] = {}
+
+    def above(self, path: bytes) -> Iterator[Identity]:
+        """Yield the identities of all directories above a path, as its real name leads."""
+        place = self._real_name(path)
+        while place != b"/":
+            place = os.path.dirname(place)
+            if place not in self._identities:
+                st = os.stat(place)
+                self._identities[place] = st.st_dev, st.st_ino
+            yield self._identities[place]
+
+    def _real_name(self, path: bytes) -> bytes:
+        """Return what os.path.realpath returns."""
+        unknown = []
+        at = path
+        while at not in self._real:
+            above, name = os.path.split(at)
+            if name in (b"", b".", b"..") or not above:
+                return os.path.realpath(path)
+            unknown.append(at)
+            at = above
+        for at in reversed(unknown):
+            above, name = os.path.split(at)
+            linked = os.path.islink(at)
+            self._real[at] = os.path.realpath(at) if linked else os.path.join(self._real[above], name)
+        return self._real[path]
+
+
+def _inside(path: bytes, places: _Places | None = None) -> Iterator[Identity]:
     """Yield the identities of the directories above a path that are on its filesystem."""
     device = os.stat(path).st_dev
-    for identity in _ancestors(path):
+    for identity in (places or _Places()).above(path):
         if identity[0] != device:
             return
         yield identity
 
 
 def _ancestors(path: bytes) -> Iterator[Identity]:
-    """Yield the identities of all directories above a path, as its real name leads."""
-    place = os.path.realpath(path)
-    while place != b"/":
-        place = os.path.dirname(place)
-        st = os.stat(place)
-        yield st.st_dev, st.st_ino
+    return _Places().above(path)
 
 
 def _show(path: bytes) -> str:

@@ -3,11 +3,12 @@
 import io
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
 
-from layerfs.errors import LayerfsError
+from layerfs.errors import InvalidArgument, LayerfsError
 from layerfs.oci.sources import open_source
 from tests.oci.image import LAYERS, Made, write_tar
 
@@ -65,3 +66,11 @@ def test_fifo_is_read_and_a_device_refused(scratch: Path) -> None:
         os.dup2(old, 0)
         os.close(old)
         os.close(read)
+
+
+def test_archive_that_is_a_bomb_ends_at_the_limit(scratch: Path) -> None:
+    """It was copied to the store's filesystem until that was full."""
+    (scratch / "bomb").write_bytes(zlib.compress(bytes(30_000_000), wbits=31))
+    with pytest.raises(InvalidArgument, match="more than 1000000 bytes"):
+        with open_source(bytes(scratch / "bomb"), bytes(scratch), most=1_000_000):
+            pass

@@ -5,10 +5,12 @@ import signal
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from layerfs.lowers.kinds import open_tree
+from layerfs.model import Stack
 from layerfs.mounts.apply import mounted
 from layerfs.oci.commit import difference_of
 from layerfs.oci.digest import digest_of
@@ -21,6 +23,8 @@ from layerfs.oci.unpack import chain_ids
 from layerfs.oci.view import RawView
 from layerfs.snapshots.driver import LOCAL
 from layerfs.snapshots.library import Store
+from layerfs.store import rows
+from layerfs.union.union import Union
 from tests.host import require
 from tests.oci.image import Made
 from tests.oci.tars import END, directory, file, header, link, look, pax
@@ -75,6 +79,36 @@ def test_interrupt_leaves_nothing_that_was_begun(store: Store, scratch: Path) ->
         with pytest.raises(KeyboardInterrupt):
             intake.take(root.names, root.top)
     assert (sent, list(store.snapshotter("overlay").walk()), store.content.all()) == ([signal.SIGINT], [], [])
+
+
+@pytest.mark.parametrize("parent", [directory(b"d"), b""])
+def test_many_layers_cost_little_more_each(
+    parent: bytes, store: Store, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each layer asked for every layer below, which looked at all below that: 200 layers took half a minute."""
+    traced: list[int] = []
+    opened: list[int] = []
+    trace, open_union = rows.trace, Union.open
+
+    def counted_trace(*asked: Any) -> Any:
+        found = trace(*asked)
+        traced.append(len(found[1]) if found is not None else 0)
+        return found
+
+    def counted_open(stack: Stack, *rest: Any, **more: Any) -> Union:
+        opened.append(len(stack.lowers))
+        return open_union(stack, *rest, **more)
+
+    monkeypatch.setattr(rows, "trace", counted_trace)
+    monkeypatch.setattr(Union, "open", counted_open)
+    count = 40
+    layers = [parent + file(b"d/%d" % number, b"x") + END for number in range(count)]
+    take(store, Made(layers).layout(scratch / "i"), driver="overlay")
+    assert len(traced) <= 2 * count
+    if parent:  # nothing but the root is asked for, and the topmost layer says what that is
+        assert sum(opened) <= count
+    else:
+        assert len(opened) <= 2 * count
 
 
 OPAQUE, MINE = b"SCHILY.xattr.trusted.overlay.opaque", b"SCHILY.xattr.user.overlay.redirect"

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from layerfs.model import Stack
 from layerfs.union import work
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
+from layerfs.union.validate import validate
 from tests.host import require
 from tests.union.box import as_person
 
@@ -217,3 +219,24 @@ def test_a_plain_user_cannot_leave_out_what_is_mounted_in_a_layer(scratch: Path)
     stack = Stack((b"/",), os.fsencode(scratch / "u"), os.fsencode(scratch / "w"))
     with as_person(1234, 1234), pytest.raises(Unsupported, match="of this very mount"):
         Union.open(stack, UnionOptions(), os.fsencode(scratch / "m"))
+
+
+def test_directories_above_many_layers_are_looked_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was looked at once for every layer in it, and again to find mounts: half the time that 200 layers took."""
+    layers = []
+    for number in range(50):
+        layers.append(place / f"a/b/c/{number}/fs")
+        layers[-1].mkdir(parents=True)
+    looked: list[bytes] = []
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(path: bytes, *rest: Any, **more: Any) -> Any:
+            looked.append(path)
+            return call(path, *rest, **more)
+
+        return counting
+
+    monkeypatch.setattr(os, "stat", counted(os.stat))
+    monkeypatch.setattr(os, "lstat", counted(os.lstat))
+    validate(Stack(tuple(map(bytes, layers))), None)
+    assert len(looked) < 50 * 6
