@@ -28,7 +28,6 @@ from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
 if TYPE_CHECKING:
-    from layerfs.fuse.tables import Tables
     from layerfs.union import attrs
 else:  # a mount that is only looked at needs nothing that changes files
     (attrs,) = later("layerfs.union", "attrs")
@@ -89,7 +88,6 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
         self._loading = Loading(union, kept.listing_prefetch, blocking)
         self._listings = kept.listings
         self._attribute_prefetch = kept.attribute_prefetch
-        self._tables: Tables | None = None
 
     # What whoever writes the answers adds
 
@@ -121,8 +119,8 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
         directory = self.union.directory(parent)
         if directory.listing is None:
             await self._loading.load(directory)
-        if self._tables is not None:
-            self._tables.offer(directory)
+        if self._kept.tables is not None:
+            self._kept.tables.offer(directory)
         began = perf_counter()
         try:
             node, st = self.union.lookup_in(directory, name)
@@ -135,8 +133,8 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
 
     async def release(self, fh: int) -> None:
         await super().release(fh)
-        if self._tables is not None and not self.waiting:
-            self._tables.closed(fh & NUMBER)
+        if self._kept.tables is not None and not self.waiting:
+            self._kept.tables.closed(fh & NUMBER)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for index, (ino, count) in enumerate(inode_list, 1):
@@ -148,8 +146,8 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
         # A name that is stale by now makes the kernel look it up anew, if it is told so here.
         directory = self.union.directory(inode)
         await self._loading.load(directory)
-        if self._tables is not None:
-            self._tables.offer(directory)
+        if self._kept.tables is not None:
+            self._kept.tables.offer(directory)
         return self._listings.open(inode)
 
     async def readdir(self, fh: int, start_id: int, token: Page) -> None:

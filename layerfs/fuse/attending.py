@@ -20,6 +20,10 @@ from layerfs.sys.logs import logger
 if TYPE_CHECKING:
     import threading
 
+    from layerfs.lane.lane import Lane
+
+    Poll = select.poll | select.epoll
+
 GRACE: Final = 2.0  # seconds that requests have to end when the mount is left while it is in use; guessed
 UNSEEN: Final = 0.1  # seconds after which the kernel is made to look at the root; guessed
 SWITCH: Final = "LAYERFS_SESSION"  # in the environment: `first` begins a session at once, `needed` only if it must be
@@ -33,7 +37,8 @@ class Attending:
         self._config = config
         self._begin_import = begin_import
         self._signals = signals.open_signals(ending_signals())
-        self._poll: select.poll | None = None
+        self._poll: Poll | None = None
+        self.natively: Lane | None = None  # that answers requests which are not told of here
         self._attendants: dict[int, Callable[[], bool]] = {self._signals: self._told}
         self._imported = -1
         self._owned = [self._signals]  # not what a thread may write to yet
@@ -51,8 +56,8 @@ class Attending:
 
     # What the reader of the device calls
 
-    def watch(self, poll: "select.poll") -> None:
-        """Have our descriptors polled, too."""
+    def watch(self, poll: "Poll") -> None:
+        """Have our descriptors polled, too; in the place of what polled them before."""
         self._poll = poll
         for fd in self._attendants:
             poll.register(fd, select.POLLIN)
@@ -84,6 +89,14 @@ class Attending:
         self._last = now
         if shows_root:
             self._root_at = None
+
+    @property
+    def requests(self) -> int:
+        """How many were met so far, some perhaps counted twice: who wants to know whether there were any compares."""
+        return self._requests if self.natively is None else self._requests + self.natively.met
+
+    def _last_request(self) -> float:
+        return self._last if self.natively is None else max(self._last, self.natively.last)
 
     def has_spent(self, seconds: float) -> None:
         """Note how long all answers took together: at some point the session pays."""
@@ -165,18 +178,18 @@ class Attending:
 
     def _see_whether_idle(self, now: float) -> None:
         assert self._config.idle is not None
-        if now < self._last + self._config.idle.seconds:
-            self._idle_at = self._last + self._config.idle.seconds
+        if now < (last := self._last_request()) + self._config.idle.seconds:
+            self._idle_at = last + self._config.idle.seconds
             return
         import threading  # few servers come here
 
         self._idle_at = None
         asked = os.eventfd(0, os.EFD_CLOEXEC)
-        seen, leave, failures = self._requests, self._config.idle.leave, list[OSError]()
+        seen, leave, failures = self.requests, self._config.idle.leave, list[OSError]()
 
         def try_to_leave() -> None:
             try:
-                leave(lambda: self._requests == seen and not self._is_over)
+                leave(lambda: self.requests == seen and not self._is_over)
             except OSError as error:
                 failures.append(error)
             os.eventfd_write(asked, 1)

@@ -1,16 +1,19 @@
 """The FUSE device, and which of our readers reads it next.
 
-    we, at FUSE_INIT -- the prelude, by hand -- the lane, or libfuse, for the rest of the mount's life
+    we, at FUSE_INIT -- the prelude, by hand -- libfuse, for the rest of the mount's life
 
 Only one of them reads at a time, and what one has read and cannot answer the next one gets first: `held`. libfuse needs
 a FUSE_INIT of its own (handshake.py says why), so it begins on a socket on which we play the kernel: there it finds
 that FUSE_INIT, then the request that was held.
 
-Then, without a lane, the device takes the socket's number (dup2), and event_loop.py says when libfuse reads it. With
-one, the lane (layerfs/lane) keeps both: it reads the device, answers what it can, puts the rest on the socket, and
-gives the kernel what libfuse answers there. So a message that passes is limited by what a socket takes at once.
+Then, without a lane, the device takes the socket's number (dup2), and event_loop.py says when libfuse reads it.
+
+A lane (layerfs/lane) stands before both from the moment when there is one: it reads the device, answers what it can,
+and gives the rest to the prelude; later it puts that on the socket, and gives the kernel what libfuse answers there. So
+a message that passes is limited by what a socket takes at once.
 """
 
+import _socket as socket  # without what `socket` adds, which takes 10 ms to import
 import errno
 import os
 import select
@@ -20,15 +23,11 @@ from mmap import MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.fuse import wire
-from layerfs.sys.later import Later
 
 if TYPE_CHECKING:
-    import socket
-
     from layerfs.fuse.attending import Attending
+    from layerfs.fuse.tables import Tables
     from layerfs.lane.lane import Lane
-else:  # only a session needs it
-    socket = Later("socket")
 
 # Taken back by a client that was killed between poll and read, or by the end of the mount: then ENODEV comes next.
 _TAKEN_BACK = (errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ECONNABORTED)
@@ -36,6 +35,7 @@ _TAKEN_BACK = (errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ECONNABORTED)
 # Pages of data in a message that passes through the socket: larger ones take the kernel long, since it wants memory in
 # one piece for what 17 fragments do not hold.
 PASSING_PAGES: Final = 64
+_OTHER, _RAW = 2, 5  # events of a lane (layerfs/lane/lane.h)
 _SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
 _OVERHEAD: Final = 32768  # bytes beside the data: headers, what the kernel counts for a message itself
 
@@ -46,6 +46,7 @@ class Device:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.held: bytes | None = None  # a message that was read and not answered
+        self.tables: Tables | None = None  # of the lane that reads in our place
 
     def requests(self, beside: "Attending") -> Iterator[bytes]:
         """Yield messages until what is attended to `beside` says that it is over. OSError: ENODEV if unmounted."""
@@ -54,7 +55,7 @@ class Device:
         poll.register(self.fd, select.POLLIN)
         beside.watch(poll)
         buffer = memoryview(mmap(-1, wire.ROOM, MAP_PRIVATE))  # unlike a bytearray it takes no memory before it is used
-        while True:
+        while self.tables is None:
             ready = [fd for fd, _ in poll.poll(beside.patience())]
             if beside.is_over(fd for fd in ready if fd != self.fd):
                 return
@@ -68,6 +69,24 @@ class Device:
                     continue
                 raise
             yield bytes(buffer[:size])
+        buffer.release()
+        yield from self._passed(self.tables, beside)
+
+    def _passed(self, tables: "Tables", beside: "Attending") -> Iterator[bytes]:
+        """Yield what a lane does not answer, in the same way."""
+        lane, spins = tables.lane, len(os.sched_getaffinity(0)) > 1
+        with select.epoll() as poll:  # the lane can wait for it; trio must not find it later
+            beside.watch(poll)
+            beside.natively = lane
+            while True:
+                tables.look()
+                patience = beside.patience()
+                event = lane.wait(poll.fileno(), -1, -1 if patience is None else patience, spin=spins)
+                if beside.is_over(fd for fd, _ in poll.poll(0)) if event == _OTHER else False:
+                    return
+                beside.look()
+                if event == _RAW:
+                    yield lane.raw()
 
     def answer(self, unique: int, body: bytes | bytearray | memoryview) -> None:
         """Answer a request. OSError: the kernel does not take this answer."""
@@ -84,17 +103,20 @@ class Device:
     def introduce(self, open_lane: "LaneOpener | None" = None) -> "Introduction":
         """Hand the device over to libfuse, or to the lane that is opened; from now on it is the introduction's."""
         fd, self.fd = self.fd, -1
-        return Introduction(fd, self.held, open_lane)
+        tables, self.tables = self.tables, None
+        return Introduction(fd, self.held, open_lane, tables)
 
     def close(self) -> None:
-        """Close the device, if it is still ours."""
+        """Close the device, if it is still ours, and the lane."""
+        if self.tables is not None:
+            self.tables.lane.close()
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
 
 
 LaneOpener = Callable[[int, int], "Lane"]
-"""Opens a lane, given the device and the socket whose other end libfuse reads."""
+"""Opens a lane between the device and the socket whose other end libfuse reads; one that is there gets the socket."""
 
 
 class Introduction:
@@ -111,11 +133,18 @@ class Introduction:
     # change what it tells the kernel, and this kernel does not listen.
     FLAGS = wire.Flag.DO_READDIRPLUS | wire.Flag.MAX_PAGES
 
-    def __init__(self, device: int, held: bytes | None = None, open_lane: LaneOpener | None = None) -> None:
-        """Own `device` from now on; `held` is a request that was read from it and not answered."""
+    def __init__(
+        self,
+        device: int,
+        held: bytes | None = None,
+        open_lane: LaneOpener | None = None,
+        tables: "Tables | None" = None,
+    ) -> None:
+        """Own `device` and the lane of `tables` from now on; `held` is a request that was read and not answered."""
         self._device = device
         self._held = held
         self._open_lane = open_lane
+        self._tables = tables
         self._lane: Lane | None = None
         self._introduced = False
         ours, theirs = _pair()
@@ -144,6 +173,8 @@ class Introduction:
             self._introduced = True
             if natively and self._open_lane is not None:
                 return self._start_lane(self._open_lane)
+            if self._tables is not None:
+                self._tables.recall()
             if self._held is not None:
                 self._ours.send(self._held)
                 return False
@@ -180,6 +211,8 @@ class Introduction:
 
     def close(self) -> None:
         """Close what is still ours; libfuse's descriptor is not."""
+        if self._tables is not None:
+            self._tables.lane.close()
         if self._lane is not None:
             self._lane.close()
         self._ours.close()
@@ -207,9 +240,12 @@ def _pair() -> "tuple[socket.socket, socket.socket]":
 
 def message_room() -> int:
     """Return how many bytes a message on a pair may have; net.core.wmem_max decides where we are not root."""
-    ours, theirs = _pair()
-    with ours, theirs:
-        return min(end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) for end in (ours, theirs))
+    pair = _pair()
+    try:
+        return min(end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) for end in pair)
+    finally:
+        for end in pair:
+            end.close()
 
 
 def passing_pages() -> int:

@@ -1,5 +1,7 @@
 """What the answers of one mount keep between requests, beside the union. The prelude hands it to the session whole."""
 
+from typing import TYPE_CHECKING
+
 from layerfs.fuse.freeing import Freeing
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.pagecache import PageCache
@@ -10,6 +12,9 @@ from layerfs.fuse.space import Space
 from layerfs.fuse.syncing import bring_to_disk
 from layerfs.union import opened
 from layerfs.union.union import Union
+
+if TYPE_CHECKING:
+    from layerfs.fuse.tables import Tables
 
 
 class Kept:
@@ -22,6 +27,7 @@ class Kept:
         self.has_written = False  # something that is to be synced when the mount ends
         self.space = Space(union, matters=False)
         self.listings = Listings()
+        self.tables: Tables | None = None  # of the lane, if there is one
         self.changed: set[int] = set()  # nodes that the server has changed by itself since they were synced
         self.freeing = Freeing()
         self.listing_prefetch = ListingPrefetch(union.trees)

@@ -1,8 +1,8 @@
 """Whether requests are answered natively, and how a lane is opened.
 
-A lane is used where somebody asks for it (`--lane`), unless each request is to be logged, there is no compiled part, or
-the sockets of this host take too little at once. Everything works without one. It is not the default yet
-(ARCHITECTURE.md).
+A lane is used unless somebody forbids it (`--no-lane`), each request is to be logged, there is no compiled part, or the
+sockets of this host take too little at once. Everything works without one. To open one takes a millisecond, so a mount
+that is hardly asked has none: it begins once the answers have cost PAYS.
 """
 
 import os
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from layerfs.sys.intercept import Intercept
 
 COMPILED: Final = "layerfs.lane._lane"
-SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server, whatever options say: 1 for a lane, 0 for none
+SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server, whatever options say: 1 at once, 0 never
+PAYS: Final = 0.005  # seconds spent on answers before there is a lane
 LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
 FILES: Final = 1024  # descriptors of open files that a lane holds at most; guessed
 
@@ -37,9 +38,10 @@ def pages_with_lane(config: ServeConfig) -> int:
 
 def compiled_part() -> str | None:
     """Return where the compiled part is; None where it is missing."""
-    from importlib.util import find_spec  # every server comes to this module as it starts, most without a lane
+    from importlib.machinery import PathFinder  # importlib.util takes 4 ms
 
-    spec = find_spec(COMPILED)
+    package, _, _ = COMPILED.rpartition(".")
+    spec = PathFinder.find_spec(COMPILED, __import__(package, fromlist=["__path__"]).__path__)
     return spec.origin if spec is not None else None
 
 
@@ -66,8 +68,13 @@ def intercepted() -> "Intercept | None":
     return _set_aside
 
 
-def open_lane(device: int, pair: int, timeout: float) -> "Lane":
-    """Open a lane whose answers the kernel may keep for `timeout` [s]."""
+def pays() -> float:
+    """Return how many seconds are spent on answers before there is a lane."""
+    return 0.0 if os.environ.get(SWITCH) == "1" else PAYS
+
+
+def open_lane(device: int, timeout: float, pair: int = -1) -> "Lane":
+    """Open a lane whose answers the kernel may keep for `timeout` [s]; without a pair, requests for others are raw."""
     from layerfs.lane.lane import Lane
 
     lane = Lane(device, pair, passing_room(), round(timeout * 1e9), FILES)

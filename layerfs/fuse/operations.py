@@ -37,16 +37,23 @@ class Operations(Answers[EntryAttributes, FileInfo, ReaddirToken], pyfuse3.Opera
         self._through = FileInfo(keep_cache=True, direct_io=True)
 
     def answer_natively(self, lane: "Lane", gate: "Gate") -> None:
-        """Hand over to a lane what it can answer, from now on."""
-        from layerfs.fuse.tables import Tables
+        """Hand over to a lane what it can answer, from now on, or go on with the lane that there is."""
+        tables = self._kept.tables
+        if tables is None:
+            from layerfs.fuse.tables import Tables
 
-        self._tables = tables = Tables(self.union, lane, self._attribute_prefetch.fetch)
+            tables = self._kept.tables = Tables(self.union, lane, self._attribute_prefetch.fetch)
         gate.between = tables.look
         gate.write = partial(self._write_to, lane)
 
     def _write_to(self, lane: "Lane") -> None:
         """Answer a WRITE where it is, which saves its way through libfuse."""
         lane.written(*answered(self.write_now, *lane.writing()))
+
+    @property
+    def lane(self) -> "Lane | None":
+        """The lane that stands at the device already."""
+        return self._kept.tables.lane if self._kept.tables is not None else None
 
     def close(self) -> None:
         """End the helpers."""

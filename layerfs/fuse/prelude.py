@@ -11,6 +11,7 @@ Whatever goes wrong with a request is an error of that request: also an answer t
 import errno
 import os
 from collections.abc import Callable, Coroutine
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,8 @@ from layerfs.fuse.blocking import Inline, TooLong, finish
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.device import Device
 from layerfs.fuse.kept import Kept
+from layerfs.fuse.natively import open_lane
+from layerfs.fuse.natively import pays as natively_pays
 from layerfs.fuse.wire import Opcode, Request
 from layerfs.sys.logs import logger
 from layerfs.union.state import Attributes
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 Body = bytes | bytearray | memoryview
 Answer = Callable[[Request], Coroutine[Any, Any, Body | None]]
 Entry = tuple[int, Attributes | None]
-_KEEP_CACHE, _DIRECT_IO = 1 << 1, 1 << 0  # FOPEN_*
+_KEEP_CACHE, _DIRECT_IO, _CACHE_DIR = 1 << 1, 1 << 0, 1 << 3  # FOPEN_*
 _LOOKS: Final = frozenset({
     Opcode.LOOKUP, Opcode.FORGET, Opcode.GETATTR, Opcode.READLINK, Opcode.READ, Opcode.STATFS, Opcode.RELEASE,
     Opcode.GETXATTR, Opcode.LISTXATTR, Opcode.FLUSH, Opcode.OPENDIR, Opcode.READDIR, Opcode.RELEASEDIR, Opcode.ACCESS,
@@ -97,19 +100,23 @@ class ByHand(Answers[Entry, bytes, Page]):
 class Prelude:
     """Reads requests from the device, has them answered, and writes the answers."""
 
-    def __init__(self, union: Union, config: ServeConfig, kept: Kept, writes: Callable[[], None]) -> None:
-        """`writes` is called before the first request that changes something."""
+    def __init__(
+        self, union: Union, config: ServeConfig, kept: Kept, writes: Callable[[], None], *, natively: bool = False
+    ) -> None:
+        """`writes` is called before the first request that changes something; `natively` allows a lane."""
         self._union = union
         self._kept = kept
         self._writes = writes
         self._blocking = Inline()
         self._answers = ByHand(union, config, kept, self._blocking)
+        self._lane_at = natively_pays() if natively else inf
         self.spent = 0.0  # seconds, on answers
         plain = {name[1:].upper(): getattr(self, name) for name in dir(Prelude) if hasattr(Opcode, name[1:].upper())}
         self._table: dict[int, Answer] = {Opcode[name]: answer for name, answer in plain.items()}
 
     def answer(self, device: Device, beside: Attending) -> None:
         """Answer requests until there is to be a session, or a request is not for us. OSError: ENODEV if unmounted."""
+        self._see_whether_lane_pays(device)
         for message in device.requests(beside):
             began = perf_counter()
             request = wire.request(message)
@@ -125,6 +132,17 @@ class Prelude:
                 return
             self.spent += perf_counter() - began
             beside.has_spent(self.spent)
+            self._see_whether_lane_pays(device)
+
+    def _see_whether_lane_pays(self, device: Device) -> None:
+        """Have a lane stand at the device as soon as the answers have cost enough."""
+        if self.spent < self._lane_at:
+            return
+        from layerfs.fuse.tables import Tables  # few mounts that live for a moment come here
+
+        self._lane_at = inf
+        lane = open_lane(device.fd, self._union.options.timeout)
+        device.tables = self._kept.tables = Tables(self._union, lane, self._kept.attribute_prefetch.fetch)
 
     # Each takes a request and returns what follows the answer's header; None: there is no answer.
 
@@ -258,7 +276,8 @@ class Prelude:
         return b""
 
     async def _opendir(self, r: Request) -> Body:
-        return wire.OPEN_REPLY.pack(await self._answers.opendir(r.node, r), 0, 0)
+        keeps = (_CACHE_DIR | _KEEP_CACHE) * (self._kept.tables is not None)  # names have their cookies for ever then
+        return wire.OPEN_REPLY.pack(await self._answers.opendir(r.node, r), keeps, 0)
 
     async def _readdir(self, r: Request) -> Body:
         return await self._page(r, plus=False)

@@ -85,11 +85,11 @@ def _answer(
         if beside is not None:
             beside()
         with attending:
-            if pages or config.debug or os.environ.get(SWITCH) == "first":
+            if config.debug or os.environ.get(SWITCH) == "first":
                 importing.begin_at_once(device.fd, orphaned)
                 attending.begin_import()
             if not config.debug:  # every request is to be logged
-                Prelude(union, config, kept, importing.spare).answer(device, attending)
+                Prelude(union, config, kept, importing.spare, natively=pages > 0).answer(device, attending)
             attending.show_root()
         importing.end()
         undo.pop_all()

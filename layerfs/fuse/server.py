@@ -99,10 +99,15 @@ class LaneOpener:
         self.gate: Gate | None = None
 
     def __call__(self, device: int, pair: int) -> "Lane":
-        """Open it between the device and the socket."""
-        lane = open_lane(device, pair, self._timeout)
-        if isinstance(self._operations, Operations) and self.gate is not None:
-            self._operations.answer_natively(lane, self.gate)
+        """Open it between the device and the socket, or give it the socket."""
+        operations = self._operations if isinstance(self._operations, Operations) else None
+        lane = operations.lane if operations is not None else None
+        if lane is None:
+            lane = open_lane(device, self._timeout, pair)
+        else:
+            lane.set_pair(pair)
+        if operations is not None and self.gate is not None:
+            operations.answer_natively(lane, self.gate)
         return lane
 
 

@@ -42,6 +42,7 @@ class Tables:
 
     def __init__(self, union: Union, lane: Lane, fetch: Callable[[Directory, list[bytes]], None]) -> None:
         """Hand `lane` what it can answer; `fetch` has names of a directory looked at ahead."""
+        self.lane = lane
         self._union = union
         self._fetch = fetch
         self._lane = lane
@@ -55,6 +56,12 @@ class Tables:
         self._union.answer_with(None)
         for number in list(self._known):
             self._forget(number)
+
+    def recall(self) -> None:
+        """Have the union answer for all files again, and close the lane."""
+        while number := self._lane.any():
+            self._union.recall(number)
+        self._lane.close()
 
     def offer(self, node: Directory) -> None:
         """Hand a loaded directory over, if the lane does not have it."""

@@ -28,10 +28,14 @@ typedef struct {
     const char *data; /* good until the next call */
 } lane_write;
 
-/* Return a lane between `device` and `pair`, both non-blocking and the caller's; NULL without memory. `room` [bytes] is
- * that of the largest message; the kernel may keep answers for `seconds` and `nanoseconds`; `files` are open at most. */
-lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t nanoseconds, uint32_t files);
+/* Return a lane between `device` and `pair`, both non-blocking and the caller's; NULL without memory. Without a pair (-1)
+ * every request for others is told of by LANE_RAW. `room` [bytes] is that of the largest message; the kernel may keep
+ * answers for `seconds` and `nanoseconds`; `files` are open at most. Requests are counted in `met`, the caller's, too. */
+lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t nanoseconds, uint32_t files,
+                uint64_t *met);
 void lane_close(lane *self);
+/* Put what is for others on a pair from now on. */
+void lane_set_pair(lane *self, int pair);
 
 /* Answer requests until one is for somebody else, or `other` or `job` (-1: none) is readable, or `milliseconds` are over
  * (-1: never). With `spin` it looks for a moment before it sleeps, while requests come close together. */
@@ -50,8 +54,10 @@ void lane_set_raw(uint64_t opcodes);
 size_t lane_raw(lane *self, const char **message);
 /* How many requests were put on the pair and are not answered. */
 uint32_t lane_outstanding(const lane *self);
-/* How many requests there were. */
-uint64_t lane_met(const lane *self);
+/* When the last request was met [ns, CLOCK_MONOTONIC]. */
+int64_t lane_last(const lane *self);
+/* Return a number that the lane answers for; 0 if there is none. */
+uint64_t lane_any(const lane *self);
 
 /* Tables. Errors are -errno. */
 

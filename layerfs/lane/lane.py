@@ -36,8 +36,12 @@ class Lane:
     """Answers between a FUSE device and a socket pair, neither of which it owns; both do not block."""
 
     def __init__(self, device: int, pair: int, room: int, timeout_ns: int, files: int) -> None:
-        """Messages have at most `room` bytes; at most `files` are held open. MemoryError."""
-        self._lane: Any = lib.lane_open(device, pair, room, *divmod(timeout_ns, 10**9), files)
+        """Messages have at most `room` bytes; at most `files` are held open. MemoryError.
+
+        Without a pair (-1), until there is one (`set_pair`), each request for others is `raw`.
+        """
+        self._met: Any = ffi.new("uint64_t *")  # ours, so that any thread may look at it at any time
+        self._lane: Any = lib.lane_open(device, pair, room, *divmod(timeout_ns, 10**9), files, self._met)
         if self._lane == ffi.NULL:
             raise MemoryError
         self._taken: Any = ffi.new("lane_taken *")
@@ -55,8 +59,17 @@ class Lane:
 
     @property
     def met(self) -> int:
-        """How many requests there were."""
-        return int(lib.lane_met(self._lane))
+        """How many requests there were; for any thread, and also when the lane is closed."""
+        return int(self._met[0])
+
+    @property
+    def last(self) -> float:
+        """When the last request was met, on time.monotonic's clock."""
+        return int(lib.lane_last(self._lane)) / 1e9
+
+    def set_pair(self, pair: int) -> None:
+        """Put what is for others on a pair from now on."""
+        lib.lane_set_pair(self._lane, pair)
 
     @property
     def outstanding(self) -> int:
@@ -180,6 +193,10 @@ class Lane:
         told.size = len(given.name)
         ffi.memmove(told.name, given.name, told.size)
         return bool(lib.lane_give(self._lane, told))
+
+    def any(self) -> int:
+        """Return a number that the lane answers for, or 0."""
+        return int(lib.lane_any(self._lane))
 
     def children(self, number: int) -> int:
         """Return how many numbers of a directory the lane answers for; `emptied` tells when they are gone."""

@@ -21,12 +21,13 @@ int64_t lane_now(void) {
     return time.tv_sec * 1000000000ll + time.tv_nsec;
 }
 
-lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t nanoseconds, uint32_t files) {
+lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t nanoseconds, uint32_t files,
+                uint64_t *met) {
     if (room < 4 * FUSE_MIN_READ_BUFFER) room = 4 * FUSE_MIN_READ_BUFFER;
     lane *self = calloc(1, sizeof *self);
     if (!self) return NULL;
     *self = (lane){.device = device, .pair = pair, .room = room, .seconds = seconds, .nanoseconds = nanoseconds,
-                   .files_max = files, .seed = mix((uint64_t)lane_now() ^ (uintptr_t)self)};
+                   .files_max = files, .met = met, .seed = mix((uint64_t)lane_now() ^ (uintptr_t)self)};
     self->in = malloc(room);
     self->out = malloc(room + sizeof(struct fuse_notify_store_out));
     if (self->in && self->out) return self;
@@ -46,7 +47,8 @@ static void note_switches(lane *self) {
     self->switches = getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
 }
 
-uint64_t lane_met(const lane *self) { return self->met; }
+int64_t lane_last(const lane *self) { return self->last; }
+void lane_set_pair(lane *self, int pair) { self->pair = pair; }
 uint32_t lane_outstanding(const lane *self) { return self->outstanding; }
 
 /* Have the kernel keep the listing where others have answered an OPENDIR. */
@@ -155,6 +157,7 @@ void lane_written(lane *self, int error, uint32_t size) {
 /* Put what is held on the pair, unless it is a raw one, which stays. One that does not fit fails: 0, nothing to read. */
 static int pass_held(lane *self) {
     struct fuse_in_header in;
+    if (self->pair < 0) return LANE_RAW;
     if (self->held >= sizeof in) {
         memcpy(&in, self->in, sizeof in);
         if (is_raw(in.opcode)) return LANE_RAW;
@@ -230,7 +233,7 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
         ssize_t size = take(self);
         if (size < 0) return (int)size;
         if (size) {
-            self->met++;
+            ++*self->met;
             int64_t met = lane_now();
             if (self->looked || met - self->last < BRISK) note_pace(self, true);
             bool done = lane_answer(self, (size_t)size);
@@ -239,7 +242,7 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
             if (done) continue;
             if (job >= 0) return LANE_OTHER;
             lane_write write;
-            if (lane_writing(self, &write)) return LANE_WRITE;
+            if (self->pair >= 0 && lane_writing(self, &write)) return LANE_WRITE;
             if ((event = pass_held(self))) return event;
             continue;
         }

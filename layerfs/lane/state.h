@@ -79,7 +79,7 @@ struct lane {
     size_t room;
     char *in, *out;
     size_t held; /* bytes of `in` that are for others and not sent yet */
-    uint64_t met, seconds;
+    uint64_t *met, seconds;
     uint32_t nanoseconds, outstanding;
     int64_t last; /* ns; when the last request was met */
     bool passed; /* something was put on the pair that may be answered, or not */

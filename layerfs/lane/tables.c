@@ -406,6 +406,12 @@ int lane_rank(lane *self, uint64_t device, uint32_t rank) {
     return 0;
 }
 
+uint64_t lane_any(const lane *self) {
+    for (uint32_t at = 0; self->numbers.count && at <= self->numbers.mask; at++)
+        if (key_of(entry_at(&self->numbers, at))) return key_of(entry_at(&self->numbers, at));
+    return 0;
+}
+
 void tables_close(struct lane *self) {
     for (uint32_t at = 0; self->numbers.entries && at <= self->numbers.mask; at++) {
         struct inode inode;

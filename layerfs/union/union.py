@@ -105,6 +105,10 @@ class Union(OpenFiles):
         ov.handles.front = who
         return functools.partial(front.surrender, ov)
 
+    def recall(self, number: int) -> None:
+        """Answer again for what a front end answers for."""
+        self._ov.table.find(number)
+
     def hand_over(self, node: Directory) -> "handed.Handed | None":
         """Return what answers for the files of a directory that is loaded; None where more than a stat is needed."""
         return handed.handed(self._ov, node)
