@@ -15,6 +15,7 @@ from layerfs.union.union import Union
 
 if TYPE_CHECKING:
     from layerfs.fuse.tables import Tables
+    from layerfs.lane.lane import Lane
 
 
 class Kept:
@@ -35,6 +36,20 @@ class Kept:
         self.data_prefetch = DataPrefetch()
         union.close_by(self.freeing.close_last)
         union.read_with(self.listing_prefetch.together)
+
+    def answer_natively(self, lane: "Lane") -> "Tables":
+        """Hand over to a lane what it can answer, until it is closed, or go on with one to which this was done."""
+        from layerfs.fuse.tables import Tables  # few mounts that live for a moment have a lane
+
+        if self.tables is None:
+            self.tables = Tables(self._union, lane, self.attribute_prefetch.fetch)
+            lane.closing = self._answer_alone
+        return self.tables
+
+    def _answer_alone(self) -> None:
+        tables, self.tables = self.tables, None
+        if tables is not None:
+            tables.close()
 
     def close(self) -> None:
         """End the helpers."""

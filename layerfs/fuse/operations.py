@@ -38,11 +38,7 @@ class Operations(Answers[EntryAttributes, FileInfo, ReaddirToken], pyfuse3.Opera
 
     def answer_natively(self, lane: "Lane", gate: "Gate") -> None:
         """Hand over to a lane what it can answer, from now on, or go on with the lane that there is."""
-        tables = self._kept.tables
-        if tables is None:
-            from layerfs.fuse.tables import Tables
-
-            tables = self._kept.tables = Tables(self.union, lane, self._attribute_prefetch.fetch)
+        tables = self._kept.answer_natively(lane)
         gate.between = tables.look
         gate.write = partial(self._write_to, lane)
 

@@ -138,11 +138,8 @@ class Prelude:
         """Have a lane stand at the device as soon as the answers have cost enough."""
         if self.spent < self._lane_at:
             return
-        from layerfs.fuse.tables import Tables  # few mounts that live for a moment come here
-
         self._lane_at = inf
-        lane = open_lane(device.fd, self._union.options.timeout)
-        device.tables = self._kept.tables = Tables(self._union, lane, self._kept.attribute_prefetch.fetch)
+        device.tables = self._kept.answer_natively(open_lane(device.fd, self._union.options.timeout))
 
     # Each takes a request and returns what follows the answer's header; None: there is no answer.
 

@@ -45,7 +45,6 @@ class Tables:
         self.lane = lane
         self._union = union
         self._fetch = fetch
-        self._lane = lane
         self._known: dict[int, _Directory] = {}
         self._ranks = 0
         self._surrender = union.answer_with(self)
@@ -59,9 +58,9 @@ class Tables:
 
     def recall(self) -> None:
         """Have the union answer for all files again, and close the lane."""
-        while number := self._lane.any():
+        while number := self.lane.any():
             self._union.recall(number)
-        self._lane.close()
+        self.lane.close()
 
     def offer(self, node: Directory) -> None:
         """Hand a loaded directory over, if the lane does not have it."""
@@ -72,7 +71,7 @@ class Tables:
         if found is None or not self._rank(found):
             return
         shares = [*(part.fd for part in found.parts), -1]  # the last one is the upper's, once there is any
-        if not self._lane.directory(node.ino, found.parent, found.names, found.places, shares):
+        if not self.lane.directory(node.ino, found.parent, found.names, found.places, shares):
             return
         known.parts = found.parts
         for index, part in enumerate(found.parts):
@@ -82,14 +81,14 @@ class Tables:
         node.listing.watch = partial(self._edited, node.ino)
         if not node.listing.is_whole:
             known.relisted = True
-            self._lane.relist(node.ino)
+            self.lane.relist(node.ino)
 
     def _rank(self, found: handed.Handed) -> bool:
         """Say with what numbers begin; False where the lane can know no more filesystems."""
         if len(found.ranks) == self._ranks:
             return True
         self._ranks = len(found.ranks)
-        told = [self._lane.rank(device, rank) for device, rank in found.ranks.items()]
+        told = [self.lane.rank(device, rank) for device, rank in found.ranks.items()]
         return all(told)
 
     def _edited(self, number: int, name: bytes | None, edit: Edit) -> None:
@@ -101,41 +100,41 @@ class Tables:
         if edit is not Edit.COPIED_UP and not known.relisted:
             known.relisted = True
             known.listing.keep_order()
-            self._lane.relist(number)
-        if not self._lane.change(number, name, GONE if edit is Edit.REMOVED else ASK):
+            self.lane.relist(number)
+        if not self.lane.change(number, name, GONE if edit is Edit.REMOVED else ASK):
             self.drop(number)
 
     def look(self) -> None:
         """Forget directories that were kept only for files of the lane's; fetch ahead where it waits for a disk."""
-        directory, position = self._lane.slow()
+        directory, position = self.lane.slow()
         if directory and directory in self._known:
             names = list(islice(self._known[directory].listing.names, position, position + WINDOW))
             self._fetch(self._union.directory(directory), names)
-        while number := self._lane.emptied():
+        while number := self.lane.emptied():
             self._union.reap(number)
 
     def closed(self, number: int) -> None:
         """Let the lane have a file again that was closed; not while a handler that waits may have its node in hand."""
-        if self._lane.outstanding <= 1:
+        if self.lane.outstanding <= 1:
             self._surrender(number)
 
     # What the union tells (union/front.py)
 
     def claim(self, number: int) -> None:
-        self._lane.claim(number)
+        self.lane.claim(number)
 
     def disclaim(self, number: int) -> None:
-        self._lane.disclaim(number)
+        self.lane.disclaim(number)
 
     def take(self, number: int) -> Known | None:
-        taken = self._lane.take(number)
+        taken = self.lane.take(number)
         return None if taken is None else Known(*taken)
 
     def give(self, known: Known) -> bool:
-        return self._lane.give(Taken(*known))
+        return self.lane.give(Taken(*known))
 
     def children(self, number: int) -> int:
-        return self._lane.children(number)
+        return self.lane.children(number)
 
     def top(self, number: int, part: Part, shown: Attributes) -> None:
         known = self._known.get(number)
@@ -148,13 +147,13 @@ class Tables:
         if part.handed is None:
             part.handed = number, len(known.parts)
             known.parts.append(part)
-            self._lane.share(*part.handed, part.fd)
+            self.lane.share(*part.handed, part.fd)
         _, index = part.handed
-        self._lane.top(number, index, single=single, mode=shown.st_mode, uid=shown.st_uid, gid=shown.st_gid)
+        self.lane.top(number, index, single=single, mode=shown.st_mode, uid=shown.st_uid, gid=shown.st_gid)
 
     def share(self, part: Part, fd: int) -> None:
         if part.handed is not None:
-            self._lane.share(*part.handed, fd)
+            self.lane.share(*part.handed, fd)
 
     def drop(self, number: int) -> None:
         """Forget a directory, which may be offered again."""
@@ -163,7 +162,7 @@ class Tables:
         known = self._known[number]
         if known.is_handed:
             known.listing.keep_order()
-        self._lane.drop(number)
+        self.lane.drop(number)
         self._forget(number)
 
     def _forget(self, number: int) -> None:

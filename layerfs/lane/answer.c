@@ -155,6 +155,26 @@ static int reopen(int pin) {
     return fd >= 0 || errno != EPERM ? fd : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
+static int64_t changed_at(const struct stat *st) {
+    return st->st_ctim.tv_sec * 1000000000ll + st->st_ctim.tv_nsec;
+}
+
+/* Tell whether a file is still what it was when it was opened last: then it can be opened again when data are asked for. */
+static bool is_unchanged(struct lane *self, const struct inode *inode) {
+    char path[NAME_LIMIT + 1];
+    int at = inode->opened ? reach(inode, path) : -1;
+    struct stat st;
+    return at >= 0 && !fstatat(at, path, &st, AT_SYMLINK_NOFOLLOW) && changed_at(&st) == inode->opened &&
+           is_same(self, inode, &st, true);
+}
+
+static void close_data(struct lane *self, struct inode *inode) {
+    if (inode->fd < 0) return;
+    close(inode->fd);
+    inode->fd = -1;
+    self->files--;
+}
+
 /* Open the data of a file, if it is the one that the kernel knows and has all of its data; else -1. */
 static int open_data(struct lane *self, const struct inode *inode, struct stat *st) {
     char path[NAME_LIMIT + 1];
@@ -181,36 +201,40 @@ static void store(struct lane *self, struct inode *inode, const struct stat *st)
     if (write(self->device, self->out, head.len) < 0) return; /* then it is read when it is asked for */
 }
 
+/* Open a file; false if others are to do it. */
+static bool open_now(struct lane *self, struct inode *inode) {
+    struct stat st;
+    if (inode->directory->declined) {
+        inode->directory->declined--;
+        return false;
+    }
+    int64_t began = lane_now();
+    int fd = open_data(self, inode, &st);
+    if (fd < 0) return false;
+    inode->opened = changed_at(&st);
+    if (inode->fd >= 0) {
+        close(fd);
+        return true;
+    }
+    inode->fd = fd;
+    self->files++;
+    if (!inode->stored) store(self, inode, &st);
+    if (lane_waited(self, began)) inode->directory->declined = DECLINED;
+    return true;
+}
+
 static bool answer_open(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
     struct fuse_open_in open;
     struct inode *inode = number_find(self, in->nodeid);
     if (!inode || size < sizeof open) return false;
     memcpy(&open, body, sizeof open);
     if ((open.flags & O_ACCMODE) != O_RDONLY || open.flags & O_TRUNC || inode->opens == UINT32_MAX) return false;
-    if (inode->directory->declined) {
-        inode->directory->declined--;
-        return false;
-    }
-    struct stat st;
-    int64_t began = lane_now();
-    int fd = open_data(self, inode, &st);
-    if (fd < 0) return false;
-    if (inode->opens++) {
-        close(fd);
-    } else {
-        inode->fd = fd;
-        self->files++;
-        if (!inode->stored) store(self, inode, &st);
-        if (lane_waited(self, began)) inode->directory->declined = DECLINED;
-    }
+    if (!is_unchanged(self, inode) && !open_now(self, inode)) return false;
+    inode->opens++;
     struct fuse_open_out *out = (struct fuse_open_out *)BODY(self);
     *out = (struct fuse_open_out){.fh = in->uid ? in->nodeid | UNPRIVILEGED : in->nodeid,
                                   .open_flags = FOPEN_KEEP_CACHE};
-    if (!lane_send(self, in->unique, 0, sizeof *out) && !--inode->opens) {
-        close(inode->fd);
-        inode->fd = -1;
-        self->files--;
-    }
+    if (!lane_send(self, in->unique, 0, sizeof *out) && !--inode->opens) close_data(self, inode);
     return true;
 }
 
@@ -218,9 +242,7 @@ static bool answer_release(struct lane *self, const struct fuse_in_header *in) {
     struct inode *inode = number_find(self, in->nodeid);
     if (!inode || !inode->opens) return false;
     if (!--inode->opens) {
-        close(inode->fd);
-        inode->fd = -1;
-        self->files--;
+        close_data(self, inode);
         if (!inode->lookups) inode_forget(self, inode, 0);
     }
     lane_send(self, in->unique, 0, 0);
@@ -230,9 +252,15 @@ static bool answer_release(struct lane *self, const struct fuse_in_header *in) {
 static bool answer_read(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
     struct fuse_read_in read;
     struct inode *inode = number_find(self, in->nodeid);
-    if (!inode || inode->fd < 0 || size < sizeof read) return false;
+    if (!inode || !inode->opens || size < sizeof read) return false;
     memcpy(&read, body, sizeof read);
     if (read.size > self->room - sizeof(struct fuse_out_header) || read.offset > INT64_MAX) return false;
+    if (inode->fd < 0) {
+        struct stat opened;
+        inode->fd = open_data(self, inode, &opened);
+        if (inode->fd < 0) return false;
+        self->files++;
+    }
     struct iovec to = {.iov_base = BODY(self), .iov_len = read.size};
     int flags = read.size > INLINE_MAX ? RWF_NOWAIT : 0;
     ssize_t done = preadv2(inode->fd, &to, 1, (off_t)read.offset, flags);

@@ -12,7 +12,8 @@ enum lane_event {
     LANE_WRITE = 6    /* a WRITE is here: answer it by lane_written, or wait again, which puts it on the pair */
 };
 
-/* An inode that the lane has answered for, on its way to somebody else. `fd` is -1 unless `opens` is above 0. */
+/* An inode that the lane has answered for, on its way to somebody else. `fd` is -1 unless `opens` is above 0, and may be
+ * so then: nobody has asked for the data yet. */
 typedef struct {
     uint64_t parent, lookups, device, number;
     uint32_t mode, uid, gid, opens;

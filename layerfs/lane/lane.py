@@ -17,7 +17,7 @@ DIRECTORY: Final = int(lib.LANE_DIRECTORY)  # beside the index of a share: the n
 
 
 class Taken(NamedTuple):
-    """What the kernel was told of a file, and holds: `lookups` of it, and `opens` of the descriptor `fd` (-1: none)."""
+    """What the kernel was told of a file, and holds: `lookups`, and `opens` of the descriptor `fd` (-1: none yet)."""
 
     parent: int
     name: bytes
@@ -51,8 +51,9 @@ class Lane:
 
     def close(self) -> None:
         """Give everything back; nothing may be called afterwards."""
-        if self.closing is not None:
-            self.closing()
+        closing, self.closing = self.closing, None
+        if closing is not None:
+            closing()
         lane, self._lane = self._lane, ffi.NULL
         if lane != ffi.NULL:
             lib.lane_close(lane)

@@ -53,8 +53,9 @@ struct directory {
 struct inode { /* one that the lane answers for; its device and inode are in its number */
     uint64_t ino;
     struct directory *directory;
+    int64_t opened; /* when it had changed last [ns] as it was opened: until it changes it can be opened again; or 0 */
     uint32_t name, lookups, opens, uid, gid;
-    int fd;
+    int fd; /* -1 while nobody has asked for its data */
     uint16_t mode;
     bool stored;
 };

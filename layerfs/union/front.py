@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Known(NamedTuple):
-    """What the kernel was told of a file, and holds: `lookups` of it, and `opens` of the descriptor `fd` (-1: none).
+    """What the kernel was told of a file, and holds: `lookups`, and `opens` of the descriptor `fd` (-1: none yet).
 
     The lane has the same fields (`Taken`): neither room knows the other, and fuse/tables.py translates.
     """
@@ -84,8 +84,10 @@ def adopt(ov: "Overlay", number: int) -> File | None:
     ov.table.add(node)
     if known.opens:
         extra = node.opened()
-        extra.opens, extra.data = known.opens, known.fd
-        ov.files.add(node)
+        extra.opens = known.opens
+        if known.fd >= 0:
+            extra.data = known.fd
+            ov.files.add(node)
     return node
 
 

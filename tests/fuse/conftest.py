@@ -31,15 +31,22 @@ def root(tmp_path: Path) -> Iterator[Directory]:
         yield union.root()
 
 
+@pytest.fixture(params=["lane", "nolane"])
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether the servers of the test answer natively, from the first request on."""
+    monkeypatch.setenv("LAYERFS_LANE", "1" if request.param == "lane" else "0")
+    return str(request.param)
+
+
 @pytest.fixture
-def slow(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+def slow(scratch: Path, monkeypatch: pytest.MonkeyPatch, lane: str) -> Iterator[Slow]:
     """A mount whose import has begun, and ends when the test says so."""
     with _slow(scratch, monkeypatch, "first") as mount:
         yield mount
 
 
 @pytest.fixture
-def never(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+def never(scratch: Path, monkeypatch: pytest.MonkeyPatch, lane: str) -> Iterator[Slow]:
     """A mount that imports nothing before it must, and is through with that when the test says so."""
     with _slow(scratch, monkeypatch, "needed") as mount:
         yield mount

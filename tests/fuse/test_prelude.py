@@ -121,6 +121,7 @@ def test_a_directory_that_was_opened_before_is_read_on_after(slow: Slow) -> None
 def test_a_name_that_cannot_be_looked_at_is_listed(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One bad name made the whole directory unreadable, and what was listed before it was never forgotten."""
     require("fuse")
+    monkeypatch.setenv("LAYERFS_LANE", "0")  # it would not ask the union
     box = Box(scratch, {b"good": file(b""), b"bad": file(b"")})
     look = box.union.lookup_in
 
@@ -146,6 +147,7 @@ def test_whatever_goes_wrong_is_an_error_of_that_request(
 ) -> None:
     """A symlink of 4,096 bytes in a layer ended the server, if it was met in the first 100 ms."""
     require("fuse")
+    monkeypatch.setenv("LAYERFS_LANE", "0")
     box = Box(scratch, {b"link": symlink(b"to"), b"file": file(b"data")})
 
     def readlink(_: int) -> bytes:
@@ -162,4 +164,31 @@ def test_whatever_goes_wrong_is_an_error_of_that_request(
             assert os.listdir(mount.target)
             if not imported:
                 mount.enter_session("file")
+        assert mount.end() == 0
+
+
+def test_a_mount_that_is_looked_at_imports_nothing(never: Slow) -> None:
+    """With a lane the session was imported at once, which cost each mount 90 ms of a processor."""
+    place = never.target
+    for _ in range(2):
+        assert [os.lstat(place / "many" / name).st_size for name in os.listdir(place / "many")] == [0] * NAMES
+        assert (place / "low").read_bytes() == b"two"
+        assert not (place / "absent").exists()
+    unmount(os.fsencode(place))
+    assert os.waitstatus_to_exitcode(os.waitpid(never.pid, 0)[1]) == 0  # it waited for no import
+
+
+def test_without_trios_epoll_the_union_answers_again_for_all(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, lane: str
+) -> None:
+    require("fuse")
+    box = Box(scratch, {b"a": file(b"1"), b"b": file(b"two"), b"c": file(b"3")})
+    monkeypatch.setenv("LAYERFS_TEST_NO_EPOLL", "1")
+    with running(Slow(box, scratch / "m", scratch / "imported", monkeypatch, begins="needed")) as mount:
+        with open(mount.target / "b", "rb", 0) as held, open(mount.target / "c", "rb", 0):
+            assert os.listdir(mount.target) and held.read(1) == b"t"
+            os.unlink(mount.target / "c")
+            mount.enter_session("a")
+            assert held.read() == b"wo"
+            assert [os.lstat(mount.target / name).st_size for name in "ab"] == [1, 3]
         assert mount.end() == 0

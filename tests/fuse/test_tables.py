@@ -245,3 +245,23 @@ def test_a_directory_shows_its_share_of_the_upper_once_it_has_one(scratch: Path)
             assert shown() is None
         finally:
             rig.close()
+
+
+def test_the_union_answers_again_for_all_that_the_lane_had(scene: Scene) -> None:
+    top, below = number_of(scene, b"top"), number_of(scene, b"below")
+    scene.open(top)
+    scene.tables.recall()
+    assert (scene.union.node(top).lookups, scene.union.node(below).lookups) == (1, 1)
+    handle = scene.union.data_handle(top)
+    assert isinstance(handle, int) and os.pread(handle, 100, 0) == b"top"
+
+
+def test_a_file_that_was_opened_again_and_not_read_is_opened_by_the_union_and_outlives_its_name(scene: Scene) -> None:
+    number = number_of(scene, b"gone")
+    scene.open(number)
+    assert scene.rig.ask(RELEASE, number, bytes(24)) == (0, b"")
+    scene.open(number)
+    scene.union.unlink(scene.node.ino, b"gone")
+    handle = scene.union.data_handle(number)
+    assert isinstance(handle, int) and os.pread(handle, 100, 0) == b"gone"
+    scene.union.release(number)

@@ -17,17 +17,18 @@ LOOKUP, FORGET, GETATTR, READLINK, OPEN, READ, RELEASE, OPENDIR, READDIR = 1, 2,
 RELEASEDIR, BATCH_FORGET, READDIRPLUS, GETXATTR, WRITE = 29, 42, 44, 22, 16
 ROOM = 1 << 16
 RANK_SHIFT = 49
+HOME = 77  # the number of the directory that a test hands over
 
 
 class Rig:
     """The test is the kernel at `kernel`, and libfuse at `libfuse`."""
 
-    def __init__(self, files: int = 16) -> None:
+    def __init__(self, files: int = 16, *, pair: bool = True) -> None:
         self.kernel, self.device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours, self.libfuse = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.kernel, self.device, self.ours, self.libfuse):
             end.setblocking(False)
-        self.lane = Lane(self.device.fileno(), self.ours.fileno(), ROOM, 5_000_000_000, files)
+        self.lane = Lane(self.device.fileno(), self.ours.fileno() if pair else -1, ROOM, 5_000_000_000, files)
         self.unique = 0
         self.fds: list[int] = []
 
@@ -104,3 +105,14 @@ def dirents(body: bytes, *, plus: bool) -> list[tuple[int, int, int, bytes]]:
         found.append((node, number, offset, body[at + 24 : at + 24 + size]))
         at += (24 + size + 7) // 8 * 8
     return found
+
+
+def lookup(rig: Rig, name: bytes) -> tuple[int, int] | None:
+    """The node and size that a lookup answers; None if it was passed on."""
+    found = rig.ask(LOOKUP, HOME, name + b"\0")
+    if found is None:
+        return None
+    assert found[0] == 0
+    node, _, valid, *_ = ENTRY.unpack_from(found[1])
+    assert valid == 5
+    return node, struct.unpack_from("=Q", found[1], ENTRY.size + 8)[0]

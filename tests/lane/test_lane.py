@@ -3,63 +3,31 @@
 import errno
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from layerfs.lane.lane import ASK, DIRECTORY, GONE
+from layerfs.lane.lane import ASK, GONE
 from tests.lane.rig import (
     BATCH_FORGET,
-    ENTRY,
     FORGET,
     GETATTR,
     GETXATTR,
+    HEADER,
+    HOME,
     LOOKUP,
-    OPEN,
     OPENDIR,
-    READ,
     READDIR,
     READDIRPLUS,
     READLINK,
-    RELEASE,
     RELEASEDIR,
     REPLY,
+    WRITE,
     Rig,
     dirents,
+    lookup,
     number_of,
 )  # fmt: skip
-
-HOME = 77  # the number of the directory that is handed over
-NAMES = [b"file", b"link", b"marked", b"sub"]
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "file").write_bytes(b"content")
-    (tmp_path / "link").symlink_to("target")
-    (tmp_path / "marked").touch()
-    os.setxattr(tmp_path / "marked", "user.mark", b"")
-    (tmp_path / "sub").mkdir()
-    return tmp_path
-
-
-@pytest.fixture
-def rig(home: Path) -> Iterator[Rig]:
-    with Rig() as rig:
-        rig.hand_over(HOME, home, NAMES, [0, 0, 0, DIRECTORY])
-        yield rig
-
-
-def lookup(rig: Rig, name: bytes) -> tuple[int, int] | None:
-    """The node and size that a lookup answers; None if it was passed on."""
-    found = rig.ask(LOOKUP, HOME, name + b"\0")
-    if found is None:
-        return None
-    assert found[0] == 0
-    node, _, valid, *_ = ENTRY.unpack_from(found[1])
-    assert valid == 5
-    return node, struct.unpack_from("=Q", found[1], ENTRY.size + 8)[0]
 
 
 def test_a_plain_file_and_a_link_are_answered_and_counted(rig: Rig, home: Path) -> None:
@@ -170,64 +138,6 @@ def test_a_link_is_read(rig: Rig) -> None:
     assert rig.ask(READLINK, number + 1) is None
 
 
-def opened(rig: Rig, number: int, flags: int = os.O_RDONLY, uid: int = 0) -> int | None:
-    found = rig.ask(OPEN, number, struct.pack("=II", flags, 0), uid)
-    return None if found is None else int.from_bytes(found[1][:8], "little")
-
-
-def test_an_open_file_is_read_and_its_descriptor_goes_with_the_last_release(rig: Rig, home: Path) -> None:
-    number, _ = lookup(rig, b"file") or (0, 0)
-    assert opened(rig, number) == number
-    assert opened(rig, number, uid=5) == number | 1 << 63
-    assert rig.ask(READ, number, struct.pack("=QQIIQII", number, 3, 100, 0, 0, 0, 0)) == (0, b"tent")
-    for _ in range(2):
-        assert rig.ask(RELEASE, number, bytes(24)) == (0, b"")
-    assert rig.ask(RELEASE, number, bytes(24)) is None
-    assert (taken := rig.lane.take(number)) is not None and (taken.opens, taken.fd, taken.stored) == (0, -1, True)
-
-
-@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC])
-def test_who_opens_to_write_is_for_others(rig: Rig, flags: int) -> None:
-    number, _ = lookup(rig, b"file") or (0, 0)
-    assert opened(rig, number, flags) is None
-
-
-def test_a_file_that_was_exchanged_or_changed_owner_or_mode_is_not_opened(rig: Rig, home: Path) -> None:
-    number, _ = lookup(rig, b"file") or (0, 0)
-    (home / "file").chmod(0o600)
-    assert opened(rig, number) is None
-    lookup(rig, b"file")
-    assert opened(rig, number) == number
-
-
-def test_a_file_of_holes_is_for_others_who_know_what_it_stands_for(rig: Rig, home: Path) -> None:
-    os.truncate(home / "file", 1 << 20)
-    number, _ = lookup(rig, b"file") or (0, 0)
-    assert opened(rig, number) is None
-
-
-def test_an_open_file_is_taken_over_with_its_descriptor(rig: Rig, home: Path) -> None:
-    number, _ = lookup(rig, b"file") or (0, 0)
-    opened(rig, number)
-    opened(rig, number)
-    taken = rig.lane.take(number)
-    assert taken is not None and taken.opens == 2
-    assert os.pread(taken.fd, 100, 0) == b"content"
-    os.close(taken.fd)
-    assert rig.ask(READ, number, struct.pack("=QQIIQII", number, 0, 100, 0, 0, 0, 0)) is None
-
-
-def test_no_more_files_are_open_than_were_allowed(home: Path) -> None:
-    with Rig(files=1) as rig:
-        (home / "other").write_bytes(b"x")
-        rig.hand_over(HOME, home, [b"file", b"other"])
-        numbers = [(lookup(rig, name) or (0, 0))[0] for name in (b"file", b"other")]
-        assert opened(rig, numbers[0]) is not None
-        assert opened(rig, numbers[1]) is None
-        rig.ask(RELEASE, numbers[0], bytes(24))
-        assert opened(rig, numbers[1]) is not None
-
-
 def open_directory(rig: Rig) -> int:
     """Open the directory; return the flags that the kernel is told."""
     found = rig.ask(OPENDIR, HOME, bytes(8))
@@ -299,6 +209,22 @@ def test_a_request_that_was_held_goes_first_and_answers_go_to_the_kernel(rig: Ri
     rig.libfuse.send(REPLY.pack(20, 0, unique) + b"body")
     rig.step()
     assert rig.answer() == (unique, 0, b"body")
+
+
+def test_without_a_pair_all_that_is_for_others_is_handed_out(home: Path) -> None:
+    with Rig(pair=False) as rig:
+        rig.hand_over(HOME, home, [b"file"])
+        number, _ = lookup(rig, b"file") or (0, 0)
+        assert rig.lane.any() == number and rig.lane.met == 1
+        for body in (struct.pack("=QQIIQII", 5, 0, 4, 0, 0, 0, 0) + b"data", b""):
+            rig.request(WRITE, HOME, body)
+            assert rig.step() == 5
+            assert rig.lane.raw()[HEADER.size :] == body
+        rig.lane.set_pair(rig.ours.fileno())
+        rig.request(99, HOME)
+        assert rig.step() == 1 and rig.passed() is not None
+        rig.request(FORGET, number, struct.pack("=Q", 1))
+        assert rig.step() == 0 and rig.lane.any() == 0
 
 
 def test_a_request_for_others_waits_while_somebody_waits_for_a_job(rig: Rig) -> None:
