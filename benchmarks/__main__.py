@@ -1,4 +1,4 @@
-"""`python -m benchmarks [run|compare|report|peers|list]`; `layerfs bench` is the same."""
+"""`python -m benchmarks [run|rows|compare|report|peers|list]`; `layerfs bench` is the same."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import options, questions, subjects
+from benchmarks import options, questions, rows, subjects
 from benchmarks.model import BenchError
 from benchmarks.place import ROOT
 from benchmarks.records import Results, Writer
-from benchmarks.runner import Run
+from benchmarks.runner import Plan, Run
 
 ISOLATED = "LAYERFS_BENCH_ISOLATED"
 AGAIN = "import sys; sys.path[0] = sys.argv[1]; from benchmarks.__main__ import main; sys.exit(main(sys.argv[2:]))"
 LEAST_NICE = -20
 EVERY = 10.0  # seconds between two lines of progress
-VERBS = ("run", "compare", "report", "peers", "list")
+VERBS = ("run", "rows", "compare", "report", "peers", "list")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = options.parser().parse_args(words)
     args.words = words
     try:
-        return {"run": run, "compare": compare, "report": report, "peers": peers, "list": listing}[args.verb](args)
+        return {"run": run, "rows": beside, "compare": compare, "report": report, "peers": peers, "list": listing}[
+            args.verb
+        ](args)
     except BenchError as error:
         print(f"layerfs bench: {error}", file=sys.stderr)
         return 1
@@ -46,10 +48,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Measure, then write the report."""
     isolate(args.words)
+    return tell_report(measure(options.plan(args), args.out), args.out)
+
+
+def beside(args: argparse.Namespace) -> int:
+    """Measure ourselves beside the strongest peers, and print what was asked for and what was found."""
+    if args.of is not None:
+        from benchmarks import records
+        from benchmarks.compare import file
+
+        print(rows.table(Results.of(records.read(file(args.of)))))
+        return 0
+    isolate(args.words)
+    print(rows.table(measure(rows.plan(args), args.out)))
+    return 0
+
+
+def measure(plan: Plan, out: Path) -> Results:
+    """Follow a plan; what was measured when that is interrupted counts, too."""
     prefer()
-    plan = options.plan(args)
-    args.out.mkdir(parents=True, exist_ok=True)
-    writer = Writer(args.out / "results.jsonl")
+    out.mkdir(parents=True, exist_ok=True)
+    writer = Writer(out / "results.jsonl")
     try:
         with progress() as tell:
             Run(plan, writer, tell).run()
@@ -57,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         print("layerfs bench: interrupted; the report has what was measured until then", file=sys.stderr)
     finally:
         writer.close()
-    return tell_report(Results.of(writer.records), args.out)
+    return Results.of(writer.records)
 
 
 def isolate(words: Sequence[str]) -> None:

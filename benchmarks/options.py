@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from benchmarks import questions, subjects
+from benchmarks import questions, rows, subjects
 from benchmarks.model import Scale
 from benchmarks.place import ROOT
 from benchmarks.runner import Plan
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb")
     run = verbs.add_parser("run", help="measure (the default)")
     add_run_arguments(run)
+    rows.add_arguments(verbs.add_parser("rows", help="FUSE on directories beside its strongest peers, in ten minutes"))
     compare = verbs.add_parser("compare", help="what became slower between two results, beyond the noise")
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
