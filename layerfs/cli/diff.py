@@ -4,7 +4,7 @@ import argparse
 import os
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.lowers.changes import Change, changes, surmise
+from layerfs.lowers.changes import Change, changes, changes_by_marks
 from layerfs.model import Stack
 from layerfs.mounts import registry
 from layerfs.mounts.removal import locate
@@ -31,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Print the changes."""
     upper, stack = _stack(os.fsencode(arguments.path), tuple(map(os.fsencode, arguments.lower)))
-    found = changes(upper, stack.lowers, stack.offset) if stack.lowers else surmise(upper)
+    found = changes(upper, stack.lowers, stack.offset) if stack.lowers else changes_by_marks(upper)
     print_changes(found, as_json=arguments.json)
     return 0
 

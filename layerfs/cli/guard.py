@@ -29,7 +29,7 @@ def guard(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as bug:
-        text = _confess(bug)
+        text = _report_bug(bug)
     print(f"layerfs: {one_line(_short(text))}", file=sys.stderr)
     return status
 
@@ -50,7 +50,7 @@ def _sentence(error: OSError) -> str:
     return f"{os.fsdecode(name)}: {said}" if isinstance(name, str | bytes) else said
 
 
-def _confess(bug: Exception) -> str:
+def _report_bug(bug: Exception) -> str:
     """Log a bug's traceback where it can be sent from; return the line for the user."""
     import tempfile
     import traceback

@@ -25,6 +25,7 @@ refused.
   squashfs  an image for each layer, for any program that mounts them
   oci       an OCI layout, for layerfs image import DIR and others"""
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
+_LEVELS: Final = range(1, 23)  # of zstd
 _SHOWN: Final = 10  # warnings of one kind
 
 
@@ -94,7 +95,7 @@ def _options_of(arguments: argparse.Namespace) -> "PackOptions":
     name = arguments.name
     if name is not None and arguments.format != "oci" and not _NAME.fullmatch(name):
         raise WrongUsage(f"layers cannot be called {name!r}", "take letters, digits, and . _ + - behind the first")
-    if arguments.level is not None and not 1 <= arguments.level <= 22:
+    if arguments.level is not None and arguments.level not in _LEVELS:
         raise WrongUsage(f"--level is {arguments.level}", "zstd has 1 to 22")
     return PackOptions(
         format=arguments.format,

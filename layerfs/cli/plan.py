@@ -19,6 +19,7 @@ from layerfs.plan.tree import UNOWNED
 from layerfs.plan.units import make_units
 from layerfs.sys.terminal import json_text, one_line
 
+_MOST_PRICE: Final = 1e15  # as much as a petabyte that is sent; sums stay exact enough
 DESCRIPTION: Final = """\
 Divide the modules of a graph into at most K layers so that the next builds re-transfer few bytes: modules that change
 together share a layer, large ones that rarely change lie apart from small ones that often do. SOURCE is one of
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the plan."""
     for name in ("layer_price", "move_price"):
         price = getattr(arguments, name)
-        if not (math.isfinite(price) and 0 <= price <= 1e15):
+        if not (math.isfinite(price) and 0 <= price <= _MOST_PRICE):
             raise WrongUsage(f"--{name.replace('_', '-')} is {price}", "give a number that is 0 or more")
     words = parse_words(arguments.source, arguments.sizes, os.getcwdb())
     with opened(words) as source:

@@ -8,6 +8,7 @@ from typing import Final
 
 from layerfs.sys.reach import see_that_they_answer
 
+_DIGITS: Final = 20  # of a number of bytes, fewer than these: 2**63 has 19
 PARTS: Final = ("build", "info", "ls", "verify", "extract", "graph", "mount", "exec")
 
 
@@ -37,7 +38,7 @@ def add_offset(parser: argparse.ArgumentParser) -> None:
 
 
 def _bytes(word: str) -> int:
-    if not (word.isascii() and word.isdecimal() and len(word) < 20 and int(word) < 1 << 63):
+    if not (word.isascii() and word.isdecimal() and len(word) < _DIGITS and int(word) < 1 << 63):
         raise argparse.ArgumentTypeError(f"{word!r} is no number of bytes")
     return int(word)
 

@@ -3,7 +3,7 @@
 Both are unions as they serve mounts, so every form of whiteout, opaque directory and redirect counts as it does there.
 Directories made of the same layers in both are not entered: the cost grows with the upper, not with the stack.
 
-Without lowers nothing can be compared, and `surmise` reads the upper's marks alone.
+Without lowers nothing can be compared, and `changes_by_marks` reads the upper's marks alone.
 """
 
 import stat
@@ -192,17 +192,17 @@ def _own(union: Union, node: Node) -> tuple[int, int, int, dict[bytes, bytes]]:
     return shown.st_mode, shown.st_uid, shown.st_gid, found
 
 
-def surmise(upper: bytes) -> list[Change]:
+def changes_by_marks(upper: bytes) -> list[Change]:
     """Return what a bare upper seems to change, sorted by path.
 
     What bears the mark of a copy-up is modified (a directory then goes unmentioned: most are there for what is in
     them), what does not is added; names that only an opaque directory hides are not known.
     """
     with closing(DirTree(upper, 0)) as tree, closing(Handles(OPEN)) as handles:
-        return sorted(_surmise(tree, handles), key=lambda change: change.path)
+        return sorted(_changes_of_marks(tree, handles), key=lambda change: change.path)
 
 
-def _surmise(tree: DirTree, handles: Handles) -> Iterator[Change]:
+def _changes_of_marks(tree: DirTree, handles: Handles) -> Iterator[Change]:
     """Yield the changes of all directories; few of them are open at a time, however deep they are."""
     pending = [(Part(tree, None, b"", tree.root()), b"")]
     while pending:

@@ -49,14 +49,14 @@ class ImageStat(Shown):
 class ImageFile:
     """An open object of an image (`layerfs.union.opened.Foreign`)."""
 
-    __slots__ = ("_foreseen", "_next", "_pieces", "inode", "tree")
+    __slots__ = ("_next", "_pieces", "_read_ahead", "inode", "tree")
 
     def __init__(self, tree: "SquashLower", inode: Inode) -> None:
         self.tree = tree
         self.inode = inode
         self._pieces: Sequence[Piece] | None = None
         self._next = 0  # where reading in order goes on
-        self._foreseen = 0  # up to where threads were told to read
+        self._read_ahead = 0  # up to where threads were told to read
 
     @property
     def ref(self) -> Ref:
@@ -66,7 +66,7 @@ class ImageFile:
         return ImageStat(self.inode, self.tree.device)
 
     def readlink(self) -> bytes:
-        return self.tree.noted(partial(self.tree.image.readlink, self.inode.ref))
+        return self.tree.guarded(partial(self.tree.image.readlink, self.inode.ref))
 
     def ready(self, offset: int, size: int) -> Bytes | None:
         end = min(offset + size, self.inode.size)
@@ -86,14 +86,14 @@ class ImageFile:
 
     def _look_ahead(self, offset: int, end: int) -> None:
         """Have threads read on. Each gets a whole part of the window, since a word to a thread costs two switches."""
-        if self._foreseen < offset or end + AHEAD < self._foreseen:  # went on elsewhere
-            self._foreseen = offset
-        while self._foreseen < min(end + AHEAD - PART, self.inode.size):
-            begin, self._foreseen = self._foreseen, min(self._foreseen + PART, self.inode.size)
-            pieces = [piece for piece in self._within(begin, self._foreseen) if piece.position != HOLE]
+        if self._read_ahead < offset or end + AHEAD < self._read_ahead:  # went on elsewhere
+            self._read_ahead = offset
+        while self._read_ahead < min(end + AHEAD - PART, self.inode.size):
+            begin, self._read_ahead = self._read_ahead, min(self._read_ahead + PART, self.inode.size)
+            pieces = [piece for piece in self._within(begin, self._read_ahead) if piece.position != HOLE]
             if pieces:
-                self.tree.foretell(pieces[0].position, pieces[-1].position + (pieces[-1].stored & STORED))
-            CACHE.foresee([job_of(self.tree.image, piece) for piece in pieces])
+                self.tree.will_need(pieces[0].position, pieces[-1].position + (pieces[-1].stored & STORED))
+            CACHE.prefetch([job_of(self.tree.image, piece) for piece in pieces])
 
     def read(self, offset: int, size: int) -> Bytes:
         end = min(offset + size, self.inode.size)
@@ -114,15 +114,15 @@ class ImageFile:
 
     def copy(self, target: int, size: int, progress: Progress = nothing) -> None:
         # A metacopy may claim any size: what the file does not have is a hole.
-        self.tree.noted(partial(copy_file, self.tree.image, self.inode, target, CACHE, size, progress))
+        self.tree.guarded(partial(copy_file, self.tree.image, self.inode, target, CACHE, size, progress))
 
     def _within(self, offset: int, end: int) -> Sequence[Piece]:
         """Return the pieces that a range of bytes touches; the range is not empty and inside the file."""
         if self._pieces is None:
-            self._pieces = self.tree.noted(partial(self.tree.image.pieces, self.inode.ref))
+            self._pieces = self.tree.guarded(partial(self.tree.image.pieces, self.inode.ref))
         size = self.tree.image.superblock.block_size
         asked, pieces = slice(offset // size, (end - 1) // size + 1), self._pieces
-        return self.tree.noted(lambda: pieces[asked])
+        return self.tree.guarded(lambda: pieces[asked])
 
     def _join(self, offset: int, end: int, pieces: Sequence[Piece], blocks: Sequence[bytes | None]) -> Bytes:
         """Put a range together from its pieces; `blocks` are those that are here already."""
@@ -139,7 +139,7 @@ class ImageFile:
         return found[0] if len(found) == 1 else b"".join(found)
 
     def _take(self, piece: Piece) -> bytes:
-        block = self.tree.noted(partial(CACHE.take, *job_of(self.tree.image, piece)))
+        block = self.tree.guarded(partial(CACHE.take, *job_of(self.tree.image, piece)))
         if len(block) < piece.start + piece.length:
             self.tree.complain(f"a block at byte {piece.position} is too short")
         return block

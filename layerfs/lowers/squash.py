@@ -109,12 +109,12 @@ class SquashLower:
     def _listing(self, handle: int) -> dict[bytes, Inode]:
         listing = self._listings.get(handle)
         if listing is None:
-            listing = dict(self.noted(partial(self.image.scan, handle)))
+            listing = dict(self.guarded(partial(self.image.scan, handle)))
             self._finds.pop(handle, None)
             self._listings.put(handle, listing)
         return listing
 
-    def noted(self, read: Callable[[], T]) -> T:
+    def guarded(self, read: Callable[[], T]) -> T:
         """Call `read`. A corrupt image is logged and becomes EIO: another errno would say something of a name."""
         try:
             return read()
@@ -131,11 +131,11 @@ class SquashLower:
         if at in self._listings or not self._is_found_singly(at):
             inode = self._listing(at).get(name)
         else:
-            inode = self.noted(partial(self.image.find, at, name))
+            inode = self.guarded(partial(self.image.find, at, name))
         if inode is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         if not inode.number:  # a listing goes on without what it cannot read of one inode
-            inode = self.noted(partial(self.image.inode, inode.ref))
+            inode = self.guarded(partial(self.image.inode, inode.ref))
             self.complain(f"the entry {os.fsdecode(name)} and its inode disagree")
         return inode
 
@@ -171,7 +171,7 @@ class SquashLower:
         return os.statvfs_result((size, size, blocks, 0, 0, superblock.inode_count, 0, 0, os.ST_RDONLY, 255))
 
     def readlink(self, at: int, name: bytes) -> bytes:
-        return self.noted(partial(self.image.readlink, self._find(at, name).ref))
+        return self.guarded(partial(self.image.readlink, self._find(at, name).ref))
 
     def reach(self, at: int, name: bytes) -> Ref:
         return self._find(at, name)
@@ -194,7 +194,7 @@ class SquashLower:
         return value
 
     def _xattrs(self, inode: Inode) -> dict[bytes, bytes]:
-        return {} if inode.xattr == NO_XATTRS else self.noted(partial(self.image.xattrs, inode.ref))
+        return {} if inode.xattr == NO_XATTRS else self.guarded(partial(self.image.xattrs, inode.ref))
 
     def open(self, at: int, name: bytes, flags: int, is_expected: Expected | None = None) -> ImageFile:
         if flags & os.O_ACCMODE != os.O_RDONLY:
@@ -220,7 +220,7 @@ class SquashLower:
         if self._lock >= 0:
             os.close(self._lock)
 
-    def foretell(self, position: int, end: int) -> None:
+    def will_need(self, position: int, end: int) -> None:
         """Ask the host to read a range of the image. Threads that read parts of it look random."""
         os.posix_fadvise(self._fd, self._offset + position, end - position, os.POSIX_FADV_WILLNEED)
 

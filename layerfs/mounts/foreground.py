@@ -41,7 +41,7 @@ def stay(mountpoint: bytes) -> None:
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     table = os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC)
     former = signal.set_wakeup_fd(wake)
-    handlers = {number: signal.signal(number, _take_notice) for number in ending}
+    handlers = {number: signal.signal(number, _on_signal) for number in ending}
     try:
         notify("READY=1")
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
@@ -57,7 +57,7 @@ def stay(mountpoint: bytes) -> None:
             os.close(fd)
 
 
-def _take_notice(*_: object) -> None:
+def _on_signal(*_: object) -> None:
     """Let the signal be written to the pipe, and do nothing else."""
 
 

@@ -126,13 +126,13 @@ def _explain(error: OSError, path: bytes, offset: int) -> LayerfsError:
         return LoopsRefused("there are no loop devices", f"as root: modprobe loop; or {_USE_FUSE}")
     if error.errno == errno.ENODEV:
         return LoopsRefused("this kernel has no squashfs", f"as root: modprobe squashfs; or {_USE_FUSE}")
-    return _doubt(path, offset) or Unsupported(
+    return _wrong_length(path, offset) or Unsupported(
         f"the kernel does not mount the image {where}: {said}",
         f"`layerfs xar verify` or `dmesg` may say more; or {_USE_FUSE}",
     )
 
 
-def _doubt(path: bytes, offset: int) -> LayerfsError | None:
+def _wrong_length(path: bytes, offset: int) -> LayerfsError | None:
     """Return what is wrong with the length of an image that the kernel refused."""
     with open(path, "rb", buffering=0) as image:
         image.seek(offset)

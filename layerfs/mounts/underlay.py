@@ -63,12 +63,12 @@ def underlay(stack: Stack, mountpoint: bytes, hooks: ServerHooks) -> Iterator[Un
         yield Underlay(mount, server)
     except BaseException:
         os.close(mount)
-        _see_off(server)
+        _wait_for_end(server)
         raise
     os.close(mount)
 
 
-def _see_off(server: int) -> None:
+def _wait_for_end(server: int) -> None:
     """Wait for the end of a server whose mount is gone."""
     fd = os.pidfd_open(server)
     try:

@@ -14,6 +14,7 @@ from layerfs.plan.units import Units, chance_of
 PASSES: Final = 4  # over all units, at most
 _TRIES: Final = 3_000_000  # units times layers that are looked at in all passes
 _WORK: Final = 1_000_000  # units and edges that are evaluated again in all tries
+_FEW: Final = 32  # units, up to which exchanges of two are tried as well; guessed
 
 
 def improve(units: Units, plan: Sequence[int], k: int, prices: Prices) -> Assignment:
@@ -45,7 +46,7 @@ def _neighbours(units: Units, plan: Assignment, k: int) -> Iterator[Assignment]:
         for layer in _targets(plan, k):
             if layer != plan[unit]:
                 yield [*plan[:unit], layer, *plan[unit + 1 :]]
-    if len(units) > 32:
+    if len(units) > _FEW:
         return
     for one in range(len(units)):
         for other in range(one):
@@ -62,7 +63,7 @@ def _targets(plan: Assignment, k: int) -> list[int]:
 
 
 def _by_sums(units: Units, plan: Assignment, k: int, prices: Prices) -> Assignment:
-    if len(units) <= 32:
+    if len(units) <= _FEW:
         plan = _by_evaluation(units, plan, k, prices)
     sizes, weights = dict(layer_sizes(units, plan)), layer_weights(units, plan)
     counts: dict[int, int] = {}

@@ -14,6 +14,7 @@ from layerfs.plan.cost import Assignment
 from layerfs.plan.units import Units, chance_of
 
 _ATOMS: Final = 128  # pieces of the order; more only for more layers
+_CUTS_TRIED: Final = 8  # at least; behind these the search ends once a plan costs twice the best; guessed
 
 
 def best_segments(units: Units, order: Sequence[int], weights: Sequence[float], k: int, price: float) -> Assignment:
@@ -109,7 +110,7 @@ def _partition(table: Sequence[Sequence[float]], k: int, price: float) -> list[t
         best = now
         chosen.append(cut)
         ends.append(now[count] + price * len(chosen))
-        if len(chosen) > 8 and ends[-1] > 2 * min(ends):
+        if len(chosen) > _CUTS_TRIED and ends[-1] > 2 * min(ends):
             break
     layers = min(range(len(ends)), key=ends.__getitem__)
     found = []

@@ -74,7 +74,7 @@ class BlockCache:
         self.close()
 
     def close(self) -> None:
-        """End the threads, once they have done what they are at; what else was foreseen is not loaded any more."""
+        """End the threads, once their current blocks are loaded; what else was to be prefetched is given up."""
         while not self._jobs.empty():
             self._jobs.get()
         for _ in self._workers:
@@ -118,7 +118,7 @@ class BlockCache:
                 self._blocks.put(key, coming.block)
         coming.over.release()
 
-    def foresee(self, wanted: list[Job]) -> None:
+    def prefetch(self, wanted: list[Job]) -> None:
         """Have one thread load blocks that will be asked for. A block that fails is loaded again when it is needed."""
         if not wanted:
             return
@@ -146,7 +146,7 @@ class BlockCache:
         coming: deque[Piece] = deque()
         for piece in pieces:
             if coming:
-                self.foresee([job_of(image, piece)])
+                self.prefetch([job_of(image, piece)])
             coming.append(piece)
             if len(coming) > window:
                 first = coming.popleft()

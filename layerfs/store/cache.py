@@ -46,6 +46,7 @@ INCOMING: Final = b"incoming"
 QUARANTINE: Final = b"quarantine"
 VERIFIED: Final = b"verified"
 _HEX: Final = frozenset(b"0123456789abcdef")
+_DIGITS: Final = 64  # of a SHA-256, hexadecimal
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOTE: Final = 4096  # bytes; a note is a line
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -170,7 +171,7 @@ class Cache:
         shelf = os.path.join(os.path.realpath(self.root), PACKAGES, b"")
         real = os.path.realpath(path)
         name, _, digest = os.path.dirname(real).removeprefix(shelf).partition(b"/")
-        if real != os.path.join(shelf, name, digest, name) or len(digest) != 64 or not _HEX.issuperset(digest):
+        if real != os.path.join(shelf, name, digest, name) or len(digest) != _DIGITS or not _HEX.issuperset(digest):
             return None
         return self.get(name, os.fsdecode(digest))
 

@@ -31,7 +31,7 @@ def ask(questions: Sequence[Callable[[], object]], timeout: float) -> list[int |
     if pid == 0:
         try:
             os.close(heard)
-            _be_the_asker(questions, said)
+            _ask_each(questions, said)
         finally:
             os._exit(0)
     os.close(said)
@@ -56,7 +56,7 @@ def _listen(heard: int, answers: list[int | None], deadline: float) -> None:
         answers[number] = code
 
 
-def _be_the_asker(questions: Sequence[Callable[[], object]], said: int) -> None:
+def _ask_each(questions: Sequence[Callable[[], object]], said: int) -> None:
     """Ask each question in a thread of its own; let go of the caller's terminal and pipes before."""
     os.setsid()
     os.chdir("/")

@@ -153,7 +153,7 @@ class _Inspection:
             return self.compare(path, piece, self.blocks[key])
         if key not in self.coming:
             self.coming[key] = []
-            self.cache.foresee([job_of(self.image, piece)])
+            self.cache.prefetch([job_of(self.image, piece)])
         self.coming[key].append((path, piece))
         while len(self.coming) >= min(AHEAD, self.cache.limit // self.image.superblock.block_size):
             self.settle()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.lowers.changes import Action, Change, changes, surmise
+from layerfs.lowers.changes import Action, Change, changes, changes_by_marks
 from tests.host import require
 from tests.images import make_image
 
@@ -52,12 +52,12 @@ def test_changes_of_a_directory_and_of_an_image_are_the_same(
 
 
 def test_without_lowers_the_upper_s_marks_are_read_alone(upper: Path) -> None:
-    assert Change(b"/dir/gone", Action.DELETED) in surmise(os.fsencode(upper))
+    assert Change(b"/dir/gone", Action.DELETED) in changes_by_marks(os.fsencode(upper))
 
 
 def test_depth_ends_nothing(scratch: Path, lower: Path) -> None:
     """Six hundred directories ended it."""
     deep = scratch / "deep"
     os.makedirs(os.fsencode(deep) + b"/d" * DEEP)
-    assert len(surmise(os.fsencode(deep))) == DEEP
+    assert len(changes_by_marks(os.fsencode(deep))) == DEEP
     assert len([c for c in changes(os.fsencode(deep), (os.fsencode(lower),)) if c.action is Action.ADDED]) == DEEP

@@ -61,28 +61,28 @@ def test_a_failure_reaches_whoever_asks_and_is_not_kept() -> None:
     assert cache.take((0, 0, 9), lambda: b"well") == b"well"
 
 
-def test_what_is_foreseen_is_there_without_being_asked_for() -> None:
+def test_what_is_prefetched_is_there_without_being_asked_for() -> None:
     cache, loaded = BlockCache(), threading.Event()
 
     def load() -> bytes:
         loaded.set()
         return b"ahead"
 
-    cache.foresee([((0, 0, 9), load)])
+    cache.prefetch([((0, 0, 9), load)])
     wait_for(loaded)
     assert cache.take((0, 0, 9), lambda: b"asked for") == b"ahead"
 
 
-def test_a_foreseen_failure_harms_nobody_and_is_told_to_who_asks() -> None:
+def test_a_prefetched_failure_harms_nobody_and_is_told_to_who_asks() -> None:
     cache, tried = BlockCache(), threading.Event()
 
     def fail() -> bytes:
         tried.set()
         raise OSError(5, "corrupt")
 
-    cache.foresee([((0, 0, 9), fail)])
+    cache.prefetch([((0, 0, 9), fail)])
     wait_for(tried)
-    cache.foresee([((0, 1, 9), lambda: b"next")])
+    cache.prefetch([((0, 1, 9), lambda: b"next")])
     assert cache.take((0, 1, 9), lambda: b"next") == b"next"
     with pytest.raises(OSError, match="corrupt"):
         cache.take((0, 0, 9), fail)
@@ -97,7 +97,7 @@ def test_forgetting_an_image_waits_for_what_is_being_loaded_and_spares_the_other
         return b"late"
 
     cache.take((1, 0, 9), lambda: b"other")
-    cache.foresee([((0, 0, 9), load)])
+    cache.prefetch([((0, 0, 9), load)])
     wait_for(begun)
     forgetting = threading.Thread(target=cache.forget, args=(0,))
     forgetting.start()
