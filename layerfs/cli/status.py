@@ -9,6 +9,7 @@ from layerfs.cli.table import lay_out, screen_width
 from layerfs.errors import NotFound
 from layerfs.model import Driver
 from layerfs.mounts.health import MEANINGS, Health, MountState, survey
+from layerfs.mounts.registry import Record
 from layerfs.mounts.removal import locate
 from layerfs.sys.terminal import json_text, one_line
 
@@ -117,13 +118,12 @@ def _cells(state: MountState) -> list[str]:
     record, cells = state.record, [os.fsdecode(state.mountpoint), state.health.value]
     if record is None:
         return [*cells, Driver.FUSE.value, "?", "?", "?"]
-    return [*cells, record.driver.value, _layers(state), str(record.pid or "-"), _span(_uptime(state))]
+    return [*cells, record.driver.value, _layers(record), str(record.pid or "-"), _span(_uptime(state))]
 
 
-def _layers(state: MountState) -> str:
+def _layers(record: Record) -> str:
     """Return how many layers there are; those of an image by its file's name."""
-    assert state.record is not None
-    count, image = len(state.record.stack.lowers), state.record.image
+    count, image = len(record.stack.lowers), record.image
     if image is None:
         return str(count)
     return os.fsdecode(os.path.basename(image)) + (f" +{count - 1}" if count > 1 else "")

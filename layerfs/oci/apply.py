@@ -120,7 +120,6 @@ class Application:
             self.links.forget(path)
         above, name = split(path)
         found = self.resolver.directory(above, make=True)
-        assert found is not None
         true = found[1] + b"/" + name if found[1] else name
         if self.plain:
             self.touch(found)
@@ -258,7 +257,6 @@ class Application:
         path = names.pop(0) if self.is_gone(target) else target
         above, name = split(path)
         found = self.resolver.directory(above, make=True)
-        assert found is not None
         member.path = path
         true = found[1] + b"/" + name if found[1] else name
         self.add(found[0], name, true, member, lambda: below.data(target))
@@ -283,7 +281,6 @@ class Application:
     def link(self, held: Handle, path: bytes) -> None:
         above, name = split(path)
         found = self.resolver.directory(above, make=True)
-        assert found is not None
         if self.plain:
             self.touch(found)
             self.placed.add(hash(found[1] + b"/" + name if found[1] else name))

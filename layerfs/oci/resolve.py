@@ -6,7 +6,7 @@ directory, as all peers have it: a layer's names mean what the layer says. A nam
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, overload
 
 from layerfs.errors import Corrupt
 from layerfs.oci.paths import split
@@ -33,6 +33,12 @@ class Resolver:
         self._open: OrderedDict[bytes, _Found] = OrderedDict()
         self._all = False  # whether symlinks of the layers below are followed too
         self._retired: list[Handle] = []  # forgotten, but perhaps still in use until the next call
+
+    @overload
+    def directory(self, path: bytes, *, make: Literal[True]) -> _Found: ...
+
+    @overload
+    def directory(self, path: bytes, *, make: bool, follow: bool = True) -> _Found | None: ...
 
     def directory(self, path: bytes, *, make: bool, follow: bool = True) -> _Found | None:
         """Return a directory, good until the next call, and its true path; None if it is not there and not made."""

@@ -137,7 +137,8 @@ class _Packing:
         self, plan: PlanRead, tree: Tree, options: PackOptions, directory: bytes, before: Record | None
     ) -> None:
         self._plan, self._tree, self._options, self._directory, self._before = plan, tree, options, directory, before
-        self._old = {}
+        self._old: dict[tuple[str, str], LayerRecord] = {}
+        self._previous = options.previous or b""
         if before is not None and before.format == options.format:
             named = options.format != "oci"
             self._old = {(layer.file if named else "", layer.contents): layer for layer in before.layers}
@@ -219,8 +220,7 @@ class _Packing:
 
     def _copied(self, old: LayerRecord, path: bytes) -> bool:
         """Copy a file of the earlier pack; tell whether it was the one that its record says."""
-        assert self._options.previous is not None
-        source = os.path.join(self._options.previous, os.fsencode(old.file))
+        source = os.path.join(self._previous, os.fsencode(old.file))
         try:
             return os.path.isfile(source) and _copy(source, path, old)
         except NotRegular:  # by now
