@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 from layerfs.daemon.config import ANY, PREFIX, driver_of
+from layerfs.daemon.names import APART, Named
 from layerfs.errors import LayerfsError, NotFound, Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots import registry
@@ -42,6 +43,10 @@ class Node:
             known = ", ".join([ANY, *(PREFIX + word for word in self.drivers)])
             raise NotFound(f"there is no snapshotter {name[:64]!r} here", f"there are: {known}")
         return self.store.snapshotter(driver)
+
+    def named(self, name: str) -> Named:
+        """Return the snapshotter of a request with its own keys. Raises as `snapshotter`."""
+        return Named(self.snapshotter(name), APART if name in ("", ANY) else "")
 
     def _default(self) -> Snapshotter:
         default = self.default

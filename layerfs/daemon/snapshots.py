@@ -7,9 +7,10 @@ from layerfs.daemon.calls import Call
 from layerfs.daemon.convert import info_of, mounts_of
 from layerfs.daemon.messages import EMPTY, SNAPSHOTS, message
 from layerfs.daemon.node import Node
-from layerfs.daemon.remote import is_hidden, prepare_or_adopt
-from layerfs.daemon.requests import filters_of, key_of, labels_of, parent_of, update_of
+from layerfs.daemon.remote import prepare_or_adopt
+from layerfs.daemon.requests import filters_of, labels_of, update_of
 from layerfs.daemon.spool import spooled
+from layerfs.value import replace
 
 BATCH: Final = 100  # snapshots in one message of List, as containerd's own service sends them
 BYTES: Final = 1 << 20  # of one message that holds several snapshots; clients take 4 MiB (grpc's default) or 16
@@ -33,42 +34,47 @@ class Snapshots:
         self._node = node
 
     def Prepare(self, request: Any, call: Call) -> Any:
-        snapshotter = self._node.snapshotter(request.snapshotter)
-        key, parent, labels = key_of(request.key), parent_of(request.parent), labels_of(request.labels)
-        return _Prepared(mounts=mounts_of(prepare_or_adopt(snapshotter, key, parent, labels)))
+        named = self._node.named(request.snapshotter)
+        key, parent, labels = named.key(request.key), named.parent(request.parent), labels_of(request.labels)
+        return _Prepared(mounts=mounts_of(prepare_or_adopt(named.snapshotter, key, parent, labels)))
 
     def View(self, request: Any, call: Call) -> Any:
-        snapshotter = self._node.snapshotter(request.snapshotter)
-        key, parent, labels = key_of(request.key), parent_of(request.parent), labels_of(request.labels)
-        return _Viewed(mounts=mounts_of(snapshotter.view(key, parent, labels)))
+        named = self._node.named(request.snapshotter)
+        key, parent, labels = named.key(request.key), named.parent(request.parent), labels_of(request.labels)
+        return _Viewed(mounts=mounts_of(named.snapshotter.view(key, parent, labels)))
 
     def Mounts(self, request: Any, call: Call) -> Any:
-        return _Mounted(mounts=mounts_of(self._node.snapshotter(request.snapshotter).mounts(key_of(request.key))))
+        named = self._node.named(request.snapshotter)
+        return _Mounted(mounts=mounts_of(named.snapshotter.mounts(named.key(request.key))))
 
     def Commit(self, request: Any, call: Call) -> Any:
-        snapshotter = self._node.snapshotter(request.snapshotter)
-        name, key, parent = key_of(request.name, "name"), key_of(request.key), parent_of(request.parent)
-        snapshotter.commit(name, key, labels_of(request.labels), parent=parent)
+        named = self._node.named(request.snapshotter)
+        name, key, parent = named.key(request.name, "name"), named.key(request.key), named.parent(request.parent)
+        named.snapshotter.commit(name, key, labels_of(request.labels), parent=parent)
         return _Empty()
 
     def Remove(self, request: Any, call: Call) -> Any:
-        self._node.snapshotter(request.snapshotter).remove(key_of(request.key))
+        named = self._node.named(request.snapshotter)
+        named.snapshotter.remove(named.key(request.key))
         return _Empty()
 
     def Stat(self, request: Any, call: Call) -> Any:
-        return _Stat(info=info_of(self._node.snapshotter(request.snapshotter).stat(key_of(request.key))))
+        named = self._node.named(request.snapshotter)
+        return _Stat(info=info_of(named.shown(named.snapshotter.stat(named.key(request.key)))))
 
     def Update(self, request: Any, call: Call) -> Any:
+        named = self._node.named(request.snapshotter)
         info, fields = update_of(request)
-        return _Updated(info=info_of(self._node.snapshotter(request.snapshotter).update(info, *fields)))
+        updated = named.snapshotter.update(replace(info, name=named.key(info.name)), *fields)
+        return _Updated(info=info_of(named.shown(updated)))
 
     def List(self, request: Any, call: Call) -> Iterator[Any]:
-        found = self._node.snapshotter(request.snapshotter).walk(*filters_of(request.filters))
-        shown = (info for info in found if not is_hidden(info))
-        return spooled(_batches(map(info_of, shown)), self._node.store.root)
+        found = self._node.named(request.snapshotter).walk(*filters_of(request.filters))
+        return spooled(_batches(map(info_of, found)), self._node.store.root)
 
     def Usage(self, request: Any, call: Call) -> Any:
-        usage = self._node.snapshotter(request.snapshotter).usage(key_of(request.key))
+        named = self._node.named(request.snapshotter)
+        usage = named.snapshotter.usage(named.key(request.key))
         return _Usage(size=usage.size, inodes=usage.inodes)
 
     def Cleanup(self, request: Any, call: Call) -> Any:

@@ -150,3 +150,24 @@ def test_layers_that_the_package_cache_holds_are_not_fetched(
         for _ in range(2):
             pull_without_layers(containerd, name)
             wait_until(lambda: containerd.directories() == [])
+
+
+def test_two_names_of_one_driver_keep_apart(scratch: Path) -> None:
+    """containerd numbers each snapshotter's keys from 1, and its collector removes what this name does not know."""
+    with a_containerd(scratch, "layerfs") as containerd:
+        image = archive(scratch / "image.tar")
+        containerd.ctr("images", "import", "--snapshotter", "layerfs", image)
+        containerd.run("lasting", "/bin/sleep", "1000", detached=True)
+        containerd.exec("lasting", "echo mine >/new")
+        before = containerd.snapshots()
+        other = ("--snapshotter", "layerfs-overlay")
+        containerd.ctr("images", "import", *other, image)
+        containerd.ctr("run", "--rm", *other, IMAGE, containerd.id("other"), "/bin/true")
+        containerd.ctr("content", "prune", "references")
+        for key in reversed(containerd.ctr("snapshots", *other, "ls").splitlines()[1:]):
+            containerd.attempt("snapshots", *other, "rm", key.split()[0])
+        containerd.ctr("content", "prune", "references")
+        assert containerd.snapshots() == before
+        assert containerd.exec("lasting", "cat /new /l7/f") == "mine\n7"
+        containerd.run("after", "/bin/true")
+        remove_all(containerd)
