@@ -11,12 +11,11 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from layerfs.sys.descriptors import STDIO, close_all_but
 from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import unmount
 from layerfs.sys.sync import sync_filesystem
 
-FIRST: Final = 3  # descriptors from here on are closed in a child
-LAST: Final = 1 << 30
 GONE: Final = 0  # exit statuses of a child that unmounts
 DETACHED: Final = 1
 _FAILED: Final = 100  # and the errno
@@ -32,21 +31,12 @@ def ask(action: Callable[[], int], keep: Iterable[int] = ()) -> int:
         return pid
     status = _FAILED
     try:
-        close_all_but(keep)
+        close_all_but((*STDIO, *keep))
         status = action()
     except OSError as error:
         status = _FAILED + (error.errno or 0)
     finally:
         os._exit(status)
-
-
-def close_all_but(keep: Iterable[int]) -> None:
-    """Close every descriptor but stdio and those in `keep`."""
-    start = FIRST
-    for fd in sorted(fd for fd in keep if fd >= FIRST):
-        os.closerange(start, fd)
-        start = fd + 1
-    os.closerange(start, LAST)
 
 
 def result(pid: int) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from layerfs.fuse.config import ending_signals
 from layerfs.sys import dirs
+from layerfs.sys.descriptors import close_all_but
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree, Part, Tree
 
@@ -146,9 +147,7 @@ def _serve(pipe: int, roots: dict[int, int]) -> None:
     signal.set_wakeup_fd(-1)
     for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)  # only the end of the pipe ends a helper
-    keep = sorted({pipe, *roots.values()})
-    for low, high in zip([-1, *keep], [*keep, 1 << 30], strict=True):
-        os.closerange(low + 1, high)
+    close_all_but((pipe, *roots.values()))
     while header := os.read(pipe, _MESSAGE.size):
         count, length = _MESSAGE.unpack(header)
         layers = struct.unpack(f"={count}H", os.read(pipe, 2 * count))

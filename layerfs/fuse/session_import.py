@@ -7,9 +7,9 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from layerfs.fuse import mount_child
 from layerfs.fuse.natively import intercept
 from layerfs.sys import logs
+from layerfs.sys.descriptors import STDIO, close_all_but
 from layerfs.sys.later import put_off
 from layerfs.sys.namespaces import Namespace, unshare
 
@@ -94,4 +94,4 @@ def _let_go_of_layers(keep: int) -> None:
     """
     with suppress(OSError):
         unshare(Namespace.FILES)
-        mount_child.close_all_but({keep})
+        close_all_but((*STDIO, keep))

@@ -13,7 +13,7 @@ When init ends the kernel ends every process below it, and with them the mounts.
 import errno
 import os
 import signal
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,6 +27,7 @@ from layerfs.mounts.preflight import see_no_overlay
 from layerfs.mounts.process import ServerHooks
 from layerfs.mounts.starter import Ready, spell, start_forked
 from layerfs.sys import child, fsmount
+from layerfs.sys.descriptors import STDIO, close_all_but
 from layerfs.sys.mounts import make_private, unmount
 from layerfs.sys.namespaces import Namespace, enter_user_namespace, unshare
 from layerfs.sys.prctl import die_with_parent, hide
@@ -159,7 +160,7 @@ class _Init:
             hide()
             root = Root()
             root.enter(tree)
-            _close_all_but((0, 1, 2, self._tell))
+            close_all_but((*STDIO, self._tell))
             try:
                 status = child.wait_forwarding(self._start(b"/"))
             finally:
@@ -256,14 +257,6 @@ def enter_mounts(scratch: bytes) -> None:
             "this host lets you make user namespaces, but not mount in them",
             "as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0; `layerfs mount` works with FUSE instead",
         ) from error
-
-
-def _close_all_but(kept: tuple[int, ...]) -> None:
-    """Close what a process has of the outside, from its descriptors as /proc shows them."""
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd not in kept:
-            with suppress(OSError):  # the one that lists them
-                os.close(fd)
 
 
 def _make_all_private() -> None:

@@ -10,9 +10,10 @@ import select
 import struct
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from threading import Thread, stack_size
 from typing import Final
+
+from layerfs.sys.descriptors import STDIO, close_all_but
 
 _ANSWER: Final = struct.Struct("=II")  # which question, and its errno or 0
 _STACK: Final = 256 << 10  # bytes; a question is one system call
@@ -63,10 +64,7 @@ def _ask_each(questions: Sequence[Callable[[], object]], said: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd not in (0, 1, 2, said):  # a lock, or a device whose end somebody waits for
-            with suppress(OSError):  # the one that lists them
-                os.close(fd)
+    close_all_but((*STDIO, said))  # locks, and devices whose end somebody waits for
     stack_size(_STACK)
     threads = [Thread(target=_ask, args=(number, question, said)) for number, question in enumerate(questions)]
     for thread in threads:
