@@ -105,7 +105,7 @@ def _add(arguments: argparse.Namespace) -> int:
 
 
 def _with_dependencies(files: Iterable[bytes]) -> "_Wanted":
-    """Return packages and what the names that they depend on mean; each one comes after those that it needs.
+    """Return packages, dependencies first, and which package each name in their DEPENDENCIES means.
 
     One content that is known by several names is there once for each.
     """
@@ -172,7 +172,7 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _entries(cache: Cache) -> list[CacheEntry]:
-    """Return a cache's entries, having told of those that are corrupt."""
+    """Return a cache's sound entries; print a warning for each corrupt one."""
     entries, corrupt = cache.entries()
     for error in corrupt:
         print(f"layerfs: warning: {one_line(str(error))}", file=sys.stderr)
@@ -205,7 +205,7 @@ def _verify(_arguments: argparse.Namespace) -> int:
 
 
 def _gc(arguments: argparse.Namespace) -> int:
-    """Evict what is too much, and clear what was left behind."""
+    """Evict beyond the bound, and remove what killed processes left."""
     limit = eviction.bound() if arguments.max_size is None else eviction.parse_size(arguments.max_size)
     swept = eviction.sweep(Cache.own(), limit, mounted_files())
     _print_evicted(swept)
@@ -215,7 +215,7 @@ def _gc(arguments: argparse.Namespace) -> int:
 
 
 def _path(arguments: argparse.Namespace) -> int:
-    """Print where a package is, once it is known to be sound."""
+    """Check a package and print its path."""
     name, version = arguments.name, ""
     found = _versions(name)
     if not found and "=" in name:
@@ -247,7 +247,7 @@ def mounted_files() -> set[bytes]:
 
 
 def _title(entry: CacheEntry) -> str:
-    """Return what a person calls an entry: name, version, digest."""
+    """Return an entry's name, version and digest, as they are printed."""
     return f"{os.fsdecode(entry.name)} {entry.version or '-'} ({entry.sha256[:_SHORT]})"
 
 

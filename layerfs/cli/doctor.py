@@ -59,7 +59,7 @@ def examine(directory: bytes) -> Iterator[Feature]:
 
 
 def _drivers() -> list[Probe]:
-    """Return what tries each driver of snapshots, best first; the first that can run is what `auto` takes."""
+    """Return the probes of the snapshot drivers, best first; `auto` takes the first driver that can run."""
     from layerfs.snapshots import registry
 
     other = "another driver keeps snapshots"
@@ -149,7 +149,7 @@ def _print_table(features: list[Feature], verdict: dict[str, bool], directory: s
 
 
 def _worth_saying(feature: Feature) -> str:
-    """Return the detail, unless it only says yes in another word."""
+    """Return the detail, unless it only says yes in other words."""
     return "" if feature.present and feature.detail in _YES else feature.detail
 
 

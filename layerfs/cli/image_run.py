@@ -102,7 +102,7 @@ def _run(arguments: argparse.Namespace, text: str, changes: "Changes", driver: D
 
 
 def _hold(snapshotter: "Snapshotter", chain: list[str]) -> str:
-    """Make a view that keeps an image's layers while we use them; those of processes that are gone go."""
+    """Make a view that keeps an image's layers while we use them; remove the views of processes that have ended."""
     for info in list(snapshotter.walk(f'labels."{_OWNER}"')):
         if not os.path.exists(f"/proc/{info.labels[_OWNER]}"):
             with suppress(LayerfsError):

@@ -63,7 +63,7 @@ def run(arguments: "Arguments") -> int:
 
 
 def _with_snapshots(do: Callable[["Snapshotter", "Arguments"], int]) -> Callable[["Arguments"], int]:
-    """Return what opens the store first."""
+    """Return the verb as a function that opens the store first."""
 
     def act(arguments: "Arguments") -> int:
         with _store(arguments) as store:
@@ -182,7 +182,7 @@ def _mount(arguments: "Arguments") -> int:
 
 
 def _umount(arguments: "Arguments") -> int:
-    """Unmount, and wait for who served it; that needs no store."""
+    """Unmount, and wait for the server's end; that needs no store."""
     from layerfs.mounts.apply import release
 
     for directory in arguments.directories:
@@ -200,7 +200,7 @@ def _diff(snapshots: "Snapshotter", arguments: "Arguments") -> int:
 
 
 def _local(words: Iterable[str]) -> dict[str, str]:
-    """Return the labels of a snapshot that is made here: a containerd that has this store is not shown it."""
+    """Return the labels of a snapshot that is made by hand: a containerd that uses this store is not shown it."""
     from layerfs.snapshots.leftovers import LOCAL
 
     return {LOCAL: "1"} | _labels(words)

@@ -83,7 +83,7 @@ def _as_json(state: MountState) -> dict[str, Any]:
 
 
 def _uptime(state: MountState) -> float:
-    """Return for how long a mount has been there [s]; 0 for one that is not."""
+    """Return the age of a mount [s]; 0 if it is gone."""
     gone = state.health in (Health.UNMOUNTED, Health.DEAD)
     return 0.0 if state.record is None or gone else time.time() - state.record.started
 
@@ -130,7 +130,7 @@ def _layers(record: Record) -> str:
 
 
 def _details(state: MountState) -> list[tuple[str, str]]:
-    """Return what goes below its row first, where a screen is too narrow."""
+    """Return the details of a row, the first to go below it on a narrow screen."""
     record = state.record
     if record is None:
         return [("upper", "?"), ("why", f"not recorded for this user{_by(state)}")]

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(store: Store, arguments: argparse.Namespace) -> int:
-    """Look at everything; exit status 1 if something is wrong and stays so."""
+    """Check everything; exit status 1 if faults remain."""
     from layerfs.snapshots.maintenance import check
 
     with bar("checking") as tell:
@@ -67,7 +67,7 @@ def _say(faults: "list[Fault]", repaired: bool) -> None:
 
 
 def _gc(store: Store, arguments: argparse.Namespace) -> int:
-    """Collect, and say what went."""
+    """Collect, and print what was removed."""
     from layerfs.mounts import registry
 
     registry.prune()
@@ -96,7 +96,7 @@ def _gc(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _usage(store: Store, arguments: argparse.Namespace) -> int:
-    """Count, and print what there is."""
+    """Count, and print what the store takes."""
     from layerfs.snapshots.maintenance import tally
 
     with bar("counting") as tell:

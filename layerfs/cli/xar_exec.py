@@ -120,7 +120,7 @@ def _become(shared: "Shared", target: bytes, arguments: tuple[bytes, ...]) -> in
 
 
 def _see_served(shared: "Shared") -> None:
-    """Raise NotReady if the mount's server has ended: then it is not the target's fault that it cannot be run."""
+    """Raise NotReady if the mount's server has ended: that, not the target, is why it cannot be run."""
     try:
         os.fstatvfs(shared.root)
     except OSError as error:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _listing(image: Image, path: bytes, *, recursive: bool) -> Iterator[_Listed]:
-    """Yield what a path means: what is in a directory, or the one file, by the name that was asked for."""
+    """Yield what a path names: the content of a directory, or the one file under the given name."""
     try:
         top = image.lookup(path)
     except SquashfsError as error:

@@ -19,7 +19,7 @@ PIPE_CHUNK = 1 << 16  # bytes; a pipe's usual size
 
 
 class Feeder:
-    """Gives contents to a session, and says how many bytes they were so far, and what changed while it was read."""
+    """Feeds contents to a session; counts the bytes so far, and reports files that changed while they were read."""
 
     def __init__(
         self,
@@ -116,5 +116,5 @@ def _pieces(data: bytes | Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _facts(status: os.stat_result) -> tuple[int, int, int, int]:
-    """What tells a file from another one, and from itself after a change."""
+    """Facts that differ between two files, and of one file before and after a change."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

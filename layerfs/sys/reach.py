@@ -40,7 +40,7 @@ def see_that_they_answer(paths: Iterable[bytes]) -> None:
 
 
 def _absolute(paths: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield paths from the root on, since who asks is elsewhere; none from a working directory that is gone."""
+    """Yield absolute paths, since the asking child is in another directory; none if the working directory is gone."""
     for path in paths:
         if path.startswith(b"/"):
             yield path
@@ -106,7 +106,7 @@ def _link(step: bytes) -> bytes | None:
 
 
 def _look(path: bytes) -> None:
-    """Ask what a mount asks first: the attributes, the size of it all, a name or some bytes."""
+    """Do what a mount does first with a path: stat, statvfs and one name of a directory, or some bytes of a file."""
     kind = os.stat(path).st_mode
     if stat.S_ISDIR(kind):
         os.statvfs(path)

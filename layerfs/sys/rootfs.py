@@ -36,7 +36,7 @@ def show_own_processes() -> None:
 
 
 class Root:
-    """The tree that `enter` made the root, and what must go again."""
+    """The tree that `enter` made the root, and what `leave` must remove."""
 
     def __init__(self) -> None:
         self._undo: list[tuple[Callable[[bytes], None], bytes]] = []
@@ -85,7 +85,7 @@ class Root:
         self._undo.append((_unmount, target))
 
     def _place(self, target: bytes, mount: int) -> None:
-        """Attach a part of the host, on something of its kind."""
+        """Attach a mount of the host on a file or directory, as it is one itself."""
         if stat.S_ISDIR(os.fstat(mount).st_mode):
             self._make_directory(target)
         elif not self._make_file(target):

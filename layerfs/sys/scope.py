@@ -18,7 +18,7 @@ _SCRIPT: Final = 'systemd-run {user}--scope --quiet --collect -- "$@" || exec "$
 def in_own_scope(
     words: Sequence[str], environment: Mapping[str, str] = os.environ, running: str = RUNNING
 ) -> list[str]:
-    """Return a command that runs another one in a scope; as it is where this process is no service of systemd's."""
+    """Return the command wrapped to run in a scope; unchanged if this process is no service of systemd's."""
     if "INVOCATION_ID" not in environment or not os.path.isdir(running) or shutil.which("systemd-run") is None:
         return list(words)
     user = "" if os.geteuid() == 0 and not in_user_namespace() else "--user "

@@ -40,7 +40,7 @@ def _ends_a_word(line: bytes, tail: bytes) -> bool:
 
 
 def _opens(process: bytes, tail: bytes) -> bool:
-    """Tell whether a process has the directory, or something in it, open or as its own."""
+    """Tell whether a process has the directory or something in it open, or as its working or root directory."""
     with suppress(OSError):
         for name in (*(b"fd/" + fd for fd in os.listdir(process + b"/fd")), b"cwd", b"root"):
             with suppress(OSError):

@@ -142,7 +142,7 @@ def _depends(names: Iterable[bytes], own: bytes) -> tuple[str, ...]:
 
 
 def _output(recipe: Recipe) -> bytes:
-    """Return the real path of what will be written; it must be no input, nor lie in one."""
+    """Return the output's real path, which may be neither an input nor inside one."""
     output = os.path.realpath(recipe.output)
     shown = os.fsdecode(recipe.output)
     with suppress(FileNotFoundError):
@@ -158,7 +158,7 @@ def _output(recipe: Recipe) -> bytes:
 
 @contextmanager
 def _staged(output: bytes) -> Iterator[int]:
-    """Yield a new file that takes the output's place, on disk, when all went well, and else leaves no trace."""
+    """Yield a new file; on success it is synced and takes the output's name, else it is removed."""
     with replacing(output) as fd:
         try:
             yield fd

@@ -57,11 +57,11 @@ class Conflicts:
 
 
 class _Ended(Exception):
-    """The limit is reached."""
+    """Raised when the limit is reached."""
 
 
 class _Meter:
-    """What is left of a limit."""
+    """Counts down a limit."""
 
     def __init__(self, limit: Limit, now: Callable[[], float]) -> None:
         self._limit, self._now = limit, now

@@ -33,7 +33,7 @@ class Contents:
 
 
 def gather(inputs: Sequence[bytes], *, keep_root: bool = False) -> Contents:
-    """Return what is in one directory, or several inputs by their names.
+    """Return the entries of one directory, or of several inputs under their names.
 
     The root directory is open to everybody (0755) unless `keep_root` says that it stays as the one input is.
     """

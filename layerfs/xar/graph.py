@@ -157,7 +157,7 @@ class _Walk:
         return found
 
     def _dependency(self, dependant: int, name: bytes) -> int:
-        """Return what a dependant means by a name, which no other may understand differently."""
+        """Return the package that a dependant means by a name; all dependants must mean the same one."""
         if name in self._given:
             return self._only(name)
         path = self._search.find(name, self.members[dependant].path)

@@ -53,7 +53,7 @@ class Metadata:
         os.utime(name, ns=_times(inode), dir_fd=at, follow_symlinks=False)
 
     def _mode(self, path: Trail, inode: Inode, chown: Callable[[], None]) -> int:
-        """Set the owner if that is wished for and return the mode to set after it."""
+        """Set the owner if asked to, and return the mode to set after it."""
         mode = stat.S_IMODE(inode.mode)
         if not (self._insists or self._privileged):
             return self._plain(path, mode)

@@ -77,7 +77,7 @@ class MissingPackage(NotFound):
 
 
 class Search:
-    """The places, and what was compared so far: files are taken to be at rest while it lives."""
+    """The search path, and the files compared so far, which are taken not to change during the search."""
 
     def __init__(self, path: Iterable[bytes] = (), caches: Callable[[], Sequence[Cache]] = list) -> None:
         self._path = tuple(path)
@@ -86,7 +86,7 @@ class Search:
 
     @classmethod
     def from_environment(cls, caches: Callable[[], Sequence[Cache]]) -> "Search":
-        """Return the places that this process's environment has, and what lists the caches when they are needed."""
+        """Return a search along the environment's path; `caches` lists the caches once they are needed."""
         cwd = os.getcwdb()
         words = os.environb.get(VARIABLE, b"").split(b":")
         return cls([os.path.join(cwd, word) for word in words if word], caches)

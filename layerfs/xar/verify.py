@@ -35,7 +35,7 @@ class Findings:
 
 
 class _Enough(Exception):
-    """So much is wrong that the search ends."""
+    """Raised when so much is wrong that the search ends."""
 
 
 def verify(path: bytes, progress: Callable[[int, int], None] = lambda done, total: None, asked: int = 0) -> Findings:
@@ -116,7 +116,7 @@ class _Inspection:
         self.visit(path, inode)
 
     def visit(self, path: Trail, inode: Inode) -> None:
-        """Look at an inode, once however often it is named."""
+        """Check an inode, once for all its names."""
         again = inode.number in self.seen
         self.seen.setdefault(inode.number, inode.ref)
         if again:
@@ -159,7 +159,7 @@ class _Inspection:
             self.settle()
 
     def settle(self) -> None:
-        """Wait for the block that is under way for longest."""
+        """Wait for the block that was requested first."""
         key = next(iter(self.coming))
         wanted = self.coming.pop(key)
         try:
@@ -180,7 +180,7 @@ class _Inspection:
 
 
 def _warnings(package: Package) -> list[str]:
-    """Return what is no damage, but will not work: a target that no package can have."""
+    """Return warnings of what is undamaged and yet cannot work, such as a target that is not in the package."""
     header = package.header
     if header is None or header.target is None or header.dependencies:  # the target may be in what it depends on
         return []

@@ -27,12 +27,12 @@ class Members:
 
 
 def stamp_of(st: os.stat_result) -> Stamp:
-    """Return what changes when a file or a directory does."""
+    """Return a stamp that differs after any change to a file or directory."""
     return st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
 
 def spell(*stamps: Stamp) -> bytes:
-    """Return stamps as a word."""
+    """Return stamps as one word of text."""
     return b"-".join(b"%x" % number for stamp in stamps for number in stamp)
 
 
@@ -117,7 +117,7 @@ def _search_path() -> list[bytes]:
 
 
 def _around() -> bytes:
-    """Return what the environment says of where to search, as a word."""
+    """Return the variables of the environment that the search depends on, as one word."""
     cache = os.environb.get(b"LAYERFS_CACHE", b"")
     homes = [os.environb.get(name, b"") for name in (b"XDG_CACHE_HOME", b"HOME")]
     return b"\0".join([*_search_path(), b"", cache and os.path.abspath(cache), *homes]).hex().encode()

@@ -100,7 +100,7 @@ def unmount_now(file: bytes) -> None:
 
 
 def _sweep(new: bytes) -> None:
-    """Clear away what crashes and bare unmounts left beside a new mountpoint, of this mount namespace; else nothing."""
+    """Remove what crashes and bare unmounts of this mount namespace left beside a new mountpoint."""
     home = os.path.dirname(new)
     namespace = b"-ns-%d" % registry.namespace()
     mounted = {info.target: info.id for info in mountinfo()}
