@@ -2,8 +2,13 @@
 
 Commit is of a small change, without the sync of its data; what that costs stands beside it. Open is the time until a
 store answers, its driver tried and what was interrupted settled. Pack is a tree of files that becomes an image, beside
-mksquashfs with the same settings. `python -m benchmarks.lifecycle [--counts N,N] [--driver NAME] [--root DIR]`; one
-run, the threads' numbers interleaved, as a table and as JSON.
+mksquashfs with the same settings. Share is how many lives the thread with the fewest had, of an equal share: 1 means
+that none starves.
+
+    python -m benchmarks.lifecycle [--counts N,N] [--driver NAME] [--root DIR] [--on ext4|xfs|btrfs] [--json]
+
+One run, the threads' numbers interleaved. `--on` makes a filesystem in a file, as root: some hosts have an ext4 without
+a journal, which looks through all inodes that were removed in the last minute whenever it makes a directory.
 """
 
 from __future__ import annotations
@@ -15,9 +20,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +36,7 @@ COUNTS = (10, 1000, 20_000)
 THREADS = (1, 8)
 LIVES = 2000  # of a snapshot, for each number of threads
 SYNCED = 20  # commits with their sync
+SPACE = 4 << 30  # bytes of a filesystem in a file, which is sparse
 FILES, SIZE = 2000, 20_000  # of the tree that is packed; bytes of each file
 
 
@@ -37,17 +46,38 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--counts", type=lambda text: [int(word) for word in text.split(",")], default=list(COUNTS))
     parser.add_argument("--driver", default="overlay")
     parser.add_argument("--root", type=Path, help="an empty directory (default: a temporary one)")
+    parser.add_argument("--on", choices=("ext4", "xfs", "btrfs"), help="a new filesystem in a file below that")
     parser.add_argument("--lives", type=int, default=LIVES)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(words)
-    with tempfile.TemporaryDirectory(prefix="layerfs-lifecycle-", dir=args.root or "/var/tmp") as place:
-        rows = [*lifecycles(Path(place), args), *([] if shutil.which("mksquashfs") is None else packing(Path(place)))]
+    with tempfile.TemporaryDirectory(prefix="layerfs-lifecycle-", dir=args.root or "/var/tmp") as made:
+        with filesystem(Path(made), args.on) as place:
+            rows = [*lifecycles(place, args), *([] if shutil.which("mksquashfs") is None else packing(place))]
     if args.json:
         print(json.dumps(rows, indent=1))
     else:
         for row in rows:
             print("  ".join(f"{name} {value}" for name, value in row.items()))
     return 0
+
+
+@contextmanager
+def filesystem(place: Path, kind: str | None) -> Iterator[Path]:
+    """Yield a directory, on a new filesystem if a kind is given."""
+    if kind is None:
+        yield place
+        return
+    image, mnt = place / "image", place / "mnt"
+    image.touch()
+    os.truncate(image, SPACE)
+    mnt.mkdir()
+    lazy = ["-E", "lazy_itable_init=0,lazy_journal_init=0"] if kind == "ext4" else []
+    subprocess.run([f"mkfs.{kind}", "-q", *lazy, image], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["mount", "-o", "loop", image, mnt], check=True)
+    try:
+        yield mnt
+    finally:
+        subprocess.run(["umount", mnt], check=True)
 
 
 def lifecycles(place: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -59,9 +89,9 @@ def lifecycles(place: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]
         with layerfs.open_store(root) as store:
             snapshots = store.snapshotter(args.driver)
             for threads in THREADS:
-                found = lives(snapshots, threads, args.lives)
+                found, share = lives(snapshots, threads, args.lives)
                 for step, times in found.items():
-                    yield {"step": step, "snapshots": count, "threads": threads} | spread(times)
+                    yield {"step": step, "snapshots": count, "threads": threads} | spread(times) | {"share": share}
             yield {"step": "commit with sync", "snapshots": count, "threads": 1} | spread(synced(snapshots))
             snapshots.cleanup()
 
@@ -89,10 +119,12 @@ def opening(root: Path, driver: str, count: int) -> dict[str, Any]:
     return {"step": "open", "snapshots": count, "threads": 1} | spread(times)
 
 
-def lives(snapshots: layerfs.Snapshotter, threads: int, number: int) -> dict[str, list[float]]:
-    """Let many snapshots live and die; the times of each step."""
+def lives(snapshots: layerfs.Snapshotter, threads: int, number: int) -> tuple[dict[str, list[float]], float]:
+    """Let many snapshots live and die; the times of each step, and the smallest share that a thread had in them."""
+    by: Counter[int] = Counter()
 
     def live(index: int) -> dict[str, float]:
+        by[threading.get_ident()] += 1
         key, name = f"key {threads} {index}", f"name {threads} {index}"
         steps: dict[str, Callable[[], object]] = {
             "prepare": lambda: snapshots.prepare(key, "base"),
@@ -104,7 +136,7 @@ def lives(snapshots: layerfs.Snapshotter, threads: int, number: int) -> dict[str
 
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(live, range(number)))
-    return {step: [one[step] for one in found] for step in found[0]}
+    return {step: [one[step] for one in found] for step in found[0]}, round(min(by.values()) * threads / number, 2)
 
 
 def synced(snapshots: layerfs.Snapshotter) -> list[float]:

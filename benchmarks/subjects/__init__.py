@@ -11,6 +11,7 @@ from benchmarks.subjects.btrfs import Btrfs
 from benchmarks.subjects.fuse_overlayfs import FuseOverlayfs, found_programs
 from benchmarks.subjects.kernel_overlay import KernelOverlay
 from benchmarks.subjects.layerfs_mount import LayerfsMount
+from benchmarks.subjects.library import Library
 from benchmarks.subjects.named import NamedPeer
 from benchmarks.subjects.rootless import Rootless
 from benchmarks.subjects.snapshots import DRIVERS, Containerd, Snapshots
@@ -18,7 +19,7 @@ from benchmarks.subjects.squashfs import LoopSquashfs, SquashFuse
 
 EXTRA = ("squashfuse", "loop-squashfs", "btrfs")
 """How the names begin of different storage, there for the full picture: asked little of directories short of --full."""
-SNAPSHOTS = ("snapshot-", "ctr-")
+SNAPSHOTS = ("snapshot-", "library-", "ctr-")
 """How the names begin of snapshotters, which --quick leaves out: committing the layers takes its time."""
 QUICK_IMAGES = ("layerfs-fuse-rootless", "squashfuse+fuse-overlayfs-1.10-rootless")
 """Of these --quick asks what it asks of images, and nothing else."""
@@ -37,7 +38,8 @@ def all_subjects(cache: Path, peers: Sequence[str] = ()) -> list[Subject]:
         LoopSquashfs(cache),
         Btrfs(cache),
         *(Snapshots(driver, cache) for driver in DRIVERS),
-        Containerd(cache),
+        *(Library(driver, cache) for driver in ("overlay", "btrfs")),
+        *(Containerd(snapshotter, cache) for snapshotter in ("overlayfs", "btrfs")),
     ]
     rooted += [NamedPeer(peer) for peer in peers]
     plain: list[Subject] = [KernelOverlay(rootless=True), *fuse, LayerfsMount("fuse"), LayerfsMount("kernel")]

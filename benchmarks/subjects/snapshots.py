@@ -72,13 +72,7 @@ class Snapshots(Plain):
         self.finish()
         self.home.mkdir(parents=True)
         if self.driver == "btrfs":
-            image = self.home / "image"
-            image.touch()
-            os.truncate(image, SIZE)
-            (self.home / "mnt").mkdir()
-            subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True, capture_output=True)
-            subprocess.run(["mount", "-o", "loop", str(image), str(self.home / "mnt")], check=True)
-            self.root = self.home / "mnt/store"
+            self.root = a_btrfs(self.home) / "store"
 
     def _commit(self, layers: Layers) -> None:
         import layerfs
@@ -111,25 +105,25 @@ class Snapshots(Plain):
 
     def finish(self) -> None:
         """Take the store away."""
-        if (self.home / "mnt").is_mount():
-            subprocess.run(["umount", str(self.home / "mnt")], capture_output=True)
-        shutil.rmtree(self.home, ignore_errors=True)
+        clear(self.home)
         self.made.clear()
 
 
 class Containerd(Plain):
-    """`ctr snapshots` with containerd's own overlayfs snapshotter; the daemon is started for the run."""
+    """`ctr snapshots` with one of containerd's own snapshotters; the daemon is started for the run."""
 
-    name = "ctr-overlayfs"
-    about = "ctr snapshots prepare and mounts, containerd's overlayfs snapshotter"
-
-    def __init__(self, cache: Path) -> None:
-        self.home = cache / "containerd"
+    def __init__(self, snapshotter: str, cache: Path) -> None:
+        self.snapshotter = snapshotter
+        self.name = f"ctr-{snapshotter}"
+        self.about = f"ctr snapshots prepare and mounts, containerd's snapshotter {snapshotter}"
+        self.home = cache / f"containerd-{snapshotter}"
         self.daemon: subprocess.Popen[bytes] | None = None
         self.made: set[str] = set()
 
     def missing(self) -> str | None:
-        """Need root, containerd and ctr."""
+        """Need root, containerd and ctr, and a program that makes btrfs."""
+        if self.snapshotter == "btrfs" and (why := need_program("mkfs.btrfs", "btrfs-progs")):
+            return why
         return need_program("containerd", "containerd") or need_program("ctr", "containerd") or super().missing()
 
     def version(self) -> str:
@@ -140,7 +134,7 @@ class Containerd(Plain):
         """Decline what ctr's mount(2) cannot take, and the largest trees."""
         if case.tree in ("million", "huge"):
             return "the tree would be copied"
-        return "mount(2) takes no more layers" if case.layers > 60 else None
+        return "mount(2) takes no more layers" if case.layers > 60 and self.snapshotter == "overlayfs" else None
 
     def prepare(self, layers: Layers, site: Site, case: Case) -> None:
         """Start the daemon and commit the layers of a tree, once."""
@@ -151,16 +145,17 @@ class Containerd(Plain):
             for index in reversed(range(len(layers.lowers))):
                 name = top_of(layers, index)
                 self._ctr("prepare", "filling", *parent)
-                copy(layers.lowers[index], self._place("filling"))
+                self._fill("filling", layers.lowers[index])
                 self._ctr("commit", name, "filling")
                 parent = [name]
             self.made.add(top_of(layers))
 
     def _start(self) -> None:
-        shutil.rmtree(self.home, ignore_errors=True)
+        clear(self.home)
         self.home.mkdir(parents=True)
+        root = a_btrfs(self.home) if self.snapshotter == "btrfs" else self.home / "root"
         config = self.home / "config.toml"
-        config.write_text(CONFIG.format(root=self.home / "root", state=self.home / "state", address=self._address))
+        config.write_text(CONFIG.format(root=root, state=self.home / "state", address=self._address))
         log = open(self.home / "log", "wb")
         self.daemon = subprocess.Popen(["containerd", "--config", str(config)], stdout=log, stderr=log)
         log.close()
@@ -178,13 +173,22 @@ class Containerd(Plain):
 
     @property
     def _command(self) -> list[str]:
-        return ["/usr/bin/ctr", "--address", str(self._address), "snapshots"]
+        return ["/usr/bin/ctr", "--address", str(self._address), "snapshots", "--snapshotter", self.snapshotter]
 
-    def _place(self, key: str) -> Path:
-        """Return the directory of an active snapshot, from what ctr says of its mounts."""
-        words = shlex.split(self._ctr("mounts", "/nowhere", key))
-        upper = next((o[9:] for word in words for o in word.split(",") if o.startswith("upperdir=")), None)
-        return Path(upper or words[words.index("bind") + 1])
+    def _fill(self, key: str, layer: Path) -> None:
+        """Copy a layer into an active snapshot: where ctr's mounts have the upper, else through the mount itself."""
+        target = self.home / "filling"
+        target.mkdir(exist_ok=True)
+        line = self._ctr("mounts", str(target), key)
+        upper = next((o[9:] for word in shlex.split(line) for o in word.split(",") if o.startswith("upperdir=")), "")
+        if upper:
+            copy(layer, Path(upper))
+            return
+        subprocess.run(["/bin/sh", "-ec", line], check=True)
+        try:
+            copy(layer, target)
+        finally:
+            subprocess.run(["umount", str(target)], check=True)
 
     def mount_command(self, layers: Layers, site: Site) -> list[str]:
         """Prepare, then execute the mount that ctr prints."""
@@ -202,7 +206,26 @@ class Containerd(Plain):
             self.daemon.terminate()
             self.daemon.wait()
             self.daemon = None
-            shutil.rmtree(self.home, ignore_errors=True)
+            clear(self.home)
+            self.made.clear()
+
+
+def a_btrfs(home: Path) -> Path:
+    """Make a btrfs in a file, mount it, and return where."""
+    image, mnt = home / "image", home / "mnt"
+    image.touch()
+    os.truncate(image, SIZE)
+    mnt.mkdir()
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(mnt)], check=True)
+    return mnt
+
+
+def clear(home: Path) -> None:
+    """Take a directory away, and a btrfs that is mounted in it."""
+    if (home / "mnt").is_mount():
+        subprocess.run(["umount", str(home / "mnt")], capture_output=True)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def copy(source: Path, target: Path) -> None:

@@ -63,6 +63,17 @@ def _settle(snapshotter: "Snapshotter") -> None:
                     places.give_up(number)
 
 
+def removed(snapshotter: "Snapshotter") -> list[int]:
+    """Return the numbers in the trash that are no snapshot's, and never will be one's again.
+
+    A removal puts a directory there before the ledger has it, and takes it back if the ledger cannot.
+    """
+    with snapshotter.ledger.write() as db:  # nobody is between a rename and the end of a transaction
+        trash = snapshotter.places.trash()
+        alive = rows.known(db, snapshotter.name, trash)
+    return [number for number in trash if number not in alive]
+
+
 @value
 class Survey:
     """How the directories and the rows of a store differ.

@@ -18,13 +18,12 @@ What lies before a | changes nothing that others see; between begin and end only
 nothing takes long. `recover` (layerfs.snapshots.recovery) finishes or takes back what was interrupted.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
+from layerfs.errors import FULL, AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
 from layerfs.snapshots import sharing
 from layerfs.snapshots.driver import NOTHING, Capability, Driver, Form, Kind, LayerPlace, Snapshot
@@ -35,6 +34,7 @@ from layerfs.store.info import Info, Usage
 from layerfs.store.ledger import Ledger, Transaction
 from layerfs.store.places import Places
 from layerfs.store.rows import Row
+from layerfs.store.turns import in_turn, in_turn_to_read
 from layerfs.sys.sync import sync_filesystem
 from layerfs.value import replace
 
@@ -53,10 +53,9 @@ class Snapshotter:
     """
 
     def __init__(self, name: str, driver: Driver, ledger: Ledger, places: Places) -> None:
-        self.name, self.driver = name, driver
-        self.ledger = ledger
-        self.places = places
-        self._sealed: list[int] = []  # not noted in the ledger yet, which would take as long as all the rest
+        self.name, self.driver, self.ledger, self.places = name, driver, ledger, places
+        self.courtesy = ledger.courtesy
+        self._sealed: set[int] = set()  # not noted in the ledger yet, which would take as long as all the rest
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -71,6 +70,7 @@ class Snapshotter:
         """Make a read-only view of a committed snapshot, and return its mounts."""
         return self._make(Kind.VIEW, key, parent, labels)
 
+    @in_turn_to_read
     def mounts(self, key: str) -> tuple[Mount, ...]:
         """Return the mounts of an active snapshot or a view."""
         snapshot = self._snapshot(key)
@@ -78,14 +78,9 @@ class Snapshotter:
             raise NotReady(f"snapshot {key} is committed, and has no mounts", "prepare or view one on top of it")
         return self._mounts(snapshot)
 
+    @in_turn
     def commit(
-        self,
-        name: str,
-        key: str,
-        labels: Mapping[str, str] = NOTHING,
-        *,
-        parent: str = "",
-        volatile: bool = False,
+        self, name: str, key: str, labels: Mapping[str, str] = NOTHING, *, parent: str = "", volatile: bool = False
     ) -> None:
         """Make an active snapshot a committed one of another name; its labels are replaced.
 
@@ -111,8 +106,8 @@ class Snapshotter:
         if again.id != row.id:
             raise NotFound(f"snapshot {key} was removed and made again meanwhile")
         now = time.time_ns()
-        alone = labels_alone(row.info.labels) if base != row.parent and not row.is_staged else {}
-        labels = {**info.labels, **alone}
+        alone = base != row.parent and not row.is_staged
+        labels = {**info.labels, **labels_alone(row.info.labels)} if alone else info.labels
         rows.commit(db, row.id, replace(info, labels=labels, created=now, updated=now), base, usage)
         if row.is_staged:
             rows.seal(db, [row.id])
@@ -122,8 +117,9 @@ class Snapshotter:
         """Have what a snapshot holds on disk, and return what it takes."""
         with self._while_there(key, row.id):
             if not volatile:
+                self.courtesy.leave()
                 sync_filesystem(snapshot.directory)
-            return self.driver.usage(snapshot)
+            return self.courtesy.aside(self.driver.usage, snapshot)
 
     def adopt(self, name: str, ref: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> bool:
         """Add a committed snapshot that shares the content of one that is there, and tell whether one is.
@@ -136,8 +132,17 @@ class Snapshotter:
         """Add an active snapshot that holds its layer already; see `layerfs.snapshots.sharing`."""
         return sharing.stage(self, key, labels)
 
+    @in_turn
     def remove(self, key: str) -> None:
         """Remove a snapshot that has no children; what it took is given back by `cleanup`."""
+        try:
+            self._remove(key)
+        except OSError as error:  # on a full filesystem the trash may have no room for one more name
+            if error.errno not in FULL or not self.cleanup():
+                raise
+            self._remove(key)
+
+    def _remove(self, key: str) -> None:
         moved: list[int] = []
 
         def delete(db: Transaction) -> None:
@@ -159,11 +164,13 @@ class Snapshotter:
                     self.places.restore(place)
             raise
 
+    @in_turn_to_read
     def stat(self, key: str) -> Info:
         """Return what is known of a snapshot."""
         with self.ledger.look() as db:
             return self._require(db, key).info
 
+    @in_turn
     def update(self, info: Info, *fields: str) -> Info:
         """Change labels and return what is known then: all of them, or those that `labels.NAME` fields name."""
 
@@ -204,21 +211,19 @@ class Snapshotter:
 
     def cleanup(self) -> int:
         """Give back what removed snapshots took, finish what was interrupted, and return how many are gone."""
-        from layerfs.snapshots.recovery import recover
+        from layerfs.snapshots.recovery import recover, removed
 
         self.flush()
         recover(self)
-        burnt = 0
         with self.places.sweeping():
-            numbers = self.places.trash()
+            numbers = removed(self)
             if numbers:
                 self.ledger.sync()  # a power cut would bring back rows whose content is gone
             for number in numbers:
                 with self.places.working():
                     self.driver.discard(self.places.trashed(number))
                     self.places.burn(number)
-                burnt += 1
-        return burnt
+        return len(numbers)
 
     def layer(self, key: str) -> LayerPlace:
         """Return where a snapshot has its own content, for who reads it without mounting."""
@@ -253,8 +258,8 @@ class Snapshotter:
                     if row is None:  # removed meanwhile
                         return
                     snapshot = self.seen(db, row)
-            self.driver.seal(snapshot)
-            self._sealed.append(number)
+            self.courtesy.aside(self.driver.seal, snapshot)
+            self._sealed.add(number)
         except (OSError, LayerfsError) as error:
             with self.ledger.look() as db:
                 gone = rows.by_id(db, number) is None
@@ -271,7 +276,7 @@ class Snapshotter:
 
     def change(self, act: Callable[[Transaction], T]) -> T:
         """Change the ledger in one transaction, and note on the way what was sealed."""
-        sealed = self._sealed[:]
+        sealed = list(self._sealed)
 
         def change(db: Transaction) -> T:
             if sealed:
@@ -279,11 +284,10 @@ class Snapshotter:
             return act(db)
 
         done = self.ledger.change(change)
-        for number in sealed:
-            with suppress(ValueError):  # another thread was quicker
-                self._sealed.remove(number)
+        self._sealed.difference_update(sealed)
         return done
 
+    @in_turn
     def _make(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
         """Make a snapshot and return its mounts."""
         now = time.time_ns()
@@ -294,7 +298,7 @@ class Snapshotter:
         number = self._number()
         with self.places.making(number) as staged:
             try:
-                self.driver.create(Snapshot(number, kind, staged, parents, info.labels))
+                self.courtesy.aside(self.driver.create, Snapshot(number, kind, staged, parents, info.labels))
             except Exception:
                 self.change(lambda db: self._demand_same(db, info, base))  # who removes the parent now, is done then
                 raise
@@ -393,8 +397,4 @@ class Snapshotter:
 
     def _number(self) -> int:
         """Return a number that no directory has, not even one that a power cut made the ledger forget."""
-        while True:
-            number = self.ledger.take_id()
-            paths = (self.places.place(number), self.places.trashed(number), self.places.staged(number))
-            if not any(map(os.path.lexists, paths)):
-                return number
+        return next(filter(self.places.is_free, iter(self.ledger.take_id, None)))

@@ -6,12 +6,12 @@ sleep and try again, which lets the unlucky starve. A writer's transaction is ov
 it is written and not synced: what must be on disk calls `sync`, which syncs the log for all that were before it.
 
 A process that is killed leaves a transaction that never was. After a power cut the ledger is as it was at some moment
-at or after the last `sync`. Moving the log into the file needs syncs, so a thread of its own does that, and who closes
-the ledger leaves a short log where it is.
+at or after the last `sync`. Moving the log into the file needs syncs, which all who make directories feel, so a thread
+of its own does that in a pause, and who closes the ledger leaves a short log where it is.
 
 On a full filesystem snapshots can still be removed, which makes room: what a log takes was kept when the ledger was
-opened, and a spare file is cut for what SQLite makes anew at each start (the index of the log, in memory that is
-mapped: without room the kernel would kill who uses it).
+opened, a change for which that is too short moves the log and begins it anew, and a spare file is cut for what SQLite
+makes at each start (the index of the log, in memory that is mapped: without room the kernel would kill who uses it).
 
 SQLite moves and removes the log when the last connection closes, which it finds out by POSIX locks. These are lost as
 soon as a process closes any descriptor of the file (fcntl_locking(2)), and not known after fork(2). So each open ledger
@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 
 from layerfs.errors import FULL, Corrupt, LayerfsError, Unsupported
 from layerfs.store.schema import APPLICATION, MIGRATIONS
-from layerfs.store.turns import Turns
+from layerfs.store.turns import Courtesy, Turns
 from layerfs.sys.locks import share_bytes
 from layerfs.sys.space import full, keep_room, make_in_place
 
@@ -40,9 +40,12 @@ LOG: Final = b"-wal"
 INDEX: Final = b"-shm"
 SPARE: Final = b"ledger.spare"
 PATIENCE: Final = 60.0  # s for a lock that SQLite itself wants; only recovery after a crash takes one for long
-FULL_LOG: Final = 256  # transactions of this process from which on their log is moved into the file: 4 MiB or less
+FULL_LOG: Final = 256  # transactions of this process from which on their log is moved into the file, in a pause
+PAUSE: Final = 0.05  # s without a transaction
+LONGEST_LOG: Final = 2048  # transactions after which no pause is waited for: 50 MiB or less, which is read in 0.1 s
 ROOM: Final = 4 << 20  # bytes of the log that are kept for it
 AHEAD: Final = 1 << 20  # bytes, at least, by which the file can grow
+INDEXED: Final = 128 << 10  # bytes of the log's index that are kept for it: enough for the longest log
 SPARED: Final = 256 << 10  # bytes of the spare file
 LONG_LOG: Final = 1 << 20  # bytes from which on who closes the ledger moves it; who opens it reads that much, in 2 ms
 _SHARED: Final = (0x40000002, 510)  # the bytes that all who use the file share, and who is alone locks (os_unix.c)
@@ -79,12 +82,14 @@ class Ledger:
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._path = os.path.join(root, NAME)
+        self.courtesy = Courtesy()  # for whole steps of several threads, which are quicker one after the other
         self._turns = Turns()
         self._idle: list[sqlite3.Connection] = []
         self._ids: list[int] = []
         self._take = 1
         self._written = 0  # transactions since the log was moved into the file
         self._mover: threading.Thread | None = None
+        self._closing = threading.Event()
         with ExitStack() as opened:
             self._lock = _open_file(os.path.join(root, LOCK))
             opened.callback(os.close, self._lock)
@@ -98,6 +103,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close it; nobody may be using it any more."""
+        self._closing.set()
         if self._mover:
             self._mover.join()
         if self._log_size() > LONG_LOG:
@@ -113,16 +119,17 @@ class Ledger:
     def change(self, act: Callable[[Transaction], T]) -> T:
         """Return what a function returns that is called within a transaction that alone may write.
 
-        An exception rolls the transaction back. Another thread may be the one that calls the function.
+        An exception rolls the transaction back. The function is called once more where the filesystem was full.
         """
-
-        def transact() -> T:
-            with self._transaction() as transaction:
+        try:
+            with self.write() as transaction:
                 return act(transaction)
-
-        done = self._turns.do(transact)
-        self._look_at_log()
-        return done
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+        self._move_log()
+        with self.write() as transaction:
+            return act(transaction)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -222,7 +229,8 @@ class Ledger:
                 with self._turn_of_process():
                     _migrate(connection)
             share_bytes(self._file, *_SHARED)
-            _keep_room(self._path + LOG)
+            _keep_room(self._path + LOG, ROOM)
+            _keep_room(self._path + INDEX, INDEXED)
             keep_room(self._file, (os.fstat(self._file).st_size // AHEAD + 2) * AHEAD)
         except BaseException:
             connection.close()
@@ -234,9 +242,16 @@ class Ledger:
         self._written += 1
         if self._written < FULL_LOG or (self._mover and self._mover.is_alive()):
             return
-        self._written = 0
-        self._mover = threading.Thread(target=self._move_log, daemon=True)
+        self._mover = threading.Thread(target=self._move_in_a_pause, daemon=True)
         self._mover.start()
+
+    def _move_in_a_pause(self) -> None:
+        seen = 0
+        while seen != self._written < LONGEST_LOG and not self._closing.is_set():
+            seen = self._written
+            self._closing.wait(PAUSE)
+        self._written = 0
+        self._move_log()
 
     def _move_log(self) -> None:
         """Move the log into the file, and sync that before the log can be written from its beginning again.
@@ -325,11 +340,11 @@ def _spare_room(root: bytes) -> Iterator[None]:
         os.close(fd)
 
 
-def _keep_room(log: bytes) -> None:
+def _keep_room(path: bytes, size: int) -> None:
     with suppress(FileNotFoundError):
-        fd = os.open(log, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            keep_room(fd, ROOM)
+            keep_room(fd, size)
         finally:
             os.close(fd)
 

@@ -51,6 +51,10 @@ class Places:
         """Return the directory in which a snapshot is made."""
         return b"%s/%s/%d" % (self.root, MAKING, number)
 
+    def is_free(self, number: int) -> bool:
+        """Tell whether no directory has a number."""
+        return not any(map(os.path.lexists, (self.place(number), self.trashed(number), self.staged(number))))
+
     def again(self, number: int) -> bytes:
         """Return where the directory of a lost snapshot is made again; only its parent directory is there yet."""
         above = os.path.join(self.root, AGAIN)

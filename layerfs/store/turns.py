@@ -1,28 +1,32 @@
-"""A lock that is handed over in the order in which it was asked for, and work that is done by whoever has it.
+"""Locks that are handed over in the order in which they were asked for.
 
-A thread that sleeps takes as long to wake and to be given the interpreter as a whole transaction takes. So who has the
-turn also does what others wait to have done, a few of them, before it goes on itself: from eight threads a transaction
-then waits for the others' transactions, and for nothing else.
+`Turns` is such a lock. `Courtesy` is one that nothing relies on: who keeps it for long is passed by.
+
+Python runs one thread at a time, but another one at every system call. Eight threads that all go through the steps of
+snapshots at once need three times the processor time that one thread needs for the same, and the unlucky wait for many
+steps of the others. One after the other they need little more than one does, and each waits for seven others at most.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from functools import wraps
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
-MOST: Final = 8  # of others' pieces of work that one thread does before it goes on itself
+PASSED: Final = 0.002  # s for which a courtesy is kept: some times what a step takes that waits for no disk
+SLOW: Final = 4  # short turns after a long one, until which turns count as long
 
 
-class _Waiter:
-    """Who waits: for the turn, or for its work to be done, which is the same to it."""
+class _Ticket:
+    """Who has the turn, or waits for it."""
 
-    def __init__(self, act: Callable[[], Any] | None) -> None:
-        self.act = act
-        self.is_done = False
-        self.result: Any = None
-        self.error: Exception | None = None
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.since = 0.0  # s, when it got the turn
         self.awake = threading.Lock()
         self.awake.acquire()
 
@@ -32,78 +36,115 @@ class Turns:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._waiting: deque[_Waiter] = deque()
-        self._taken = False
-
-    def do(self, act: Callable[[], T]) -> T:
-        """Return what a function returns that is called when its turn comes, by this thread or another; or raise it.
-
-        If this thread is interrupted while it waits, the function is not called, or was called to its end. If the other
-        one is while it calls the function, that is called again here.
-        """
-        waiter = self._ask(act)
-        if waiter is not None and waiter.is_done:
-            if waiter.error is not None:
-                raise waiter.error
-            result: T = waiter.result
-            return result
-        try:
-            return act()
-        finally:
-            self._serve()
+        self._waiting: deque[_Ticket] = deque()
+        self._holder: _Ticket | None = None
 
     def __enter__(self) -> None:
-        self._ask(None)
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._hand_over()
-
-    def _ask(self, act: Callable[[], Any] | None) -> _Waiter | None:
-        """Return with the turn, or with the work done: None if nobody had to be waited for."""
+        ticket = _Ticket()
         with self._guard:
-            if not self._taken:
-                self._taken = True
-                return None
-            waiter = _Waiter(act)
-            self._waiting.append(waiter)
+            if self._holder is None:
+                self._give(ticket)
+                return
+            self._waiting.append(ticket)
         try:
-            waiter.awake.acquire()
+            self._wait(ticket)
         except BaseException:  # KeyboardInterrupt
             with self._guard:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
-                    raise
-            waiter.awake.acquire()
-            if not waiter.is_done:
-                self._hand_over()
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+            self.leave()
             raise
-        return waiter
 
-    def _serve(self) -> None:
-        """Do some of what others wait for, then hand the turn over."""
-        for _ in range(MOST):
-            with self._guard:
-                if not self._waiting or self._waiting[0].act is None:
-                    break
-                waiter = self._waiting.popleft()
-            self._do(waiter)
-        self._hand_over()
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.leave()
 
-    def _do(self, waiter: _Waiter) -> None:
-        """Do another's work; if this thread is interrupted, the other one has the turn and does it itself."""
-        assert waiter.act is not None
-        try:
-            try:
-                waiter.result = waiter.act()
-            except Exception as error:
-                waiter.error = error
-            waiter.is_done = True
-        finally:
-            waiter.awake.release()
-
-    def _hand_over(self) -> None:
+    def leave(self) -> None:
+        """Hand it over to who waits longest; nothing if this thread has it no more."""
         with self._guard:
+            if self._holder is None or self._holder.thread != threading.get_ident():
+                return
+            self._holder = None
             if self._waiting:
-                self._waiting.popleft().awake.release()
-            else:
-                self._taken = False
+                self._waiting[0].awake.release()
+                self._give(self._waiting.popleft())
+
+    def _wait(self, ticket: _Ticket) -> None:
+        ticket.awake.acquire()
+
+    def _give(self, ticket: _Ticket) -> None:
+        ticket.since = time.monotonic()
+        self._holder = ticket
+
+
+class Courtesy(Turns):
+    """Turns that keep nobody waiting for what takes long: then the next one goes on beside it.
+
+    `is_slow` while turns take long, as on a filesystem that waits for its disk. Who only reads need not wait then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._slow = 0  # short turns that must come before turns count as short
+
+    @property
+    def is_slow(self) -> bool:
+        """Tell whether it has been kept for long lately."""
+        return bool(self._slow)
+
+    def leave(self) -> None:
+        """Hand it over, and note how long it took."""
+        holder = self._holder
+        if holder is not None and holder.thread == threading.get_ident():
+            self._slow = SLOW if self._is_long(holder) else max(0, self._slow - 1)
+        super().leave()
+
+    def aside(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that may wait for the disk: after the turn was left, if turns take long."""
+        if self._slow:
+            self.leave()
+        return act(*args, **kwargs)
+
+    def _wait(self, ticket: _Ticket) -> None:
+        while not ticket.awake.acquire(timeout=PASSED):
+            with self._guard:
+                is_next = bool(self._waiting) and self._waiting[0] is ticket
+                if is_next and self._holder is not None and self._is_long(self._holder):
+                    self._slow = SLOW
+                    self._give(self._waiting.popleft())
+                    return
+
+    def _is_long(self, holder: _Ticket) -> bool:
+        return time.monotonic() - holder.since > PASSED
+
+
+class Courteous(Protocol):
+    """What has a courtesy."""
+
+    @property
+    def courtesy(self) -> Courtesy:
+        """The courtesy."""
+
+
+S = TypeVar("S", bound=Courteous)
+
+
+def in_turn(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Return a method that is called in its turn. It may leave early, and calls no other one of these before."""
+
+    @wraps(method)
+    def called(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.courtesy:
+            return method(self, *args, **kwargs)
+
+    return called
+
+
+def in_turn_to_read(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Return a method that is called in its turn, or at once while turns are slow."""
+    patient = in_turn(method)
+
+    @wraps(method)
+    def called(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return (method if self.courtesy.is_slow else patient)(self, *args, **kwargs)
+
+    return called

@@ -4,7 +4,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,23 +14,28 @@ from tests.contract.subjects import DRIVERS, Subject, a_subject
 from tests.host import require
 
 SIZE = 24 << 20  # bytes
-KEYS = 40
+KEYS, MANY = 40, 400
+
+
+@contextmanager
+def small_filesystem(scratch: Path) -> Iterator[Path]:
+    """A small filesystem, blocks of 1 KiB: a page of a mapped file is then several."""
+    place, image = scratch / "small", scratch / "image-of-small"
+    place.mkdir()
+    image.touch()
+    os.truncate(image, SIZE)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-b", "1024", "-N", "4096", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+    yield place
 
 
 @pytest.fixture(params=DRIVERS)
 def subject(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Subject]:
-    """A store on a small filesystem, blocks of 1 KiB: a page of a mapped file is then several."""
+    """A store on a small filesystem; btrfs has one of its own."""
     require("root")
-    place = scratch / "small"
-    place.mkdir()
-    if request.param != "btrfs":  # has one of its own
-        image = scratch / "image-of-small"
-        image.touch()
-        os.truncate(image, SIZE)
-        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-b", "1024", image], check=True)
-        subprocess.run(["mount", "-o", "loop", image, place], check=True)
-    with a_subject(request.param, place) as found:
-        yield found
+    with ExitStack() as made:
+        place = scratch if request.param == "btrfs" else made.enter_context(small_filesystem(scratch))
+        yield made.enter_context(a_subject(request.param, place))
 
 
 def fill(place: Path) -> None:
@@ -94,3 +99,16 @@ def test_what_a_full_filesystem_refuses_leaves_before_or_after(subject: Subject)
         snapshots.commit("name", "key")
     assert subject.view("name") == {"a": "1", "b": "2"}
     assert check(subject.store, repair=False) == []
+
+
+def test_many_snapshots_are_removed_from_a_full_filesystem_at_once(scratch: Path) -> None:
+    """The room that is kept for the log is enough for fewer than are removed before the log is moved."""
+    require("root")
+    with small_filesystem(scratch) as place, a_subject("overlay", place) as subject:
+        for number in range(MANY):
+            subject.snapshots.prepare(f"key{number}")
+        subject.reopen()
+        fill(place)
+        for number in range(MANY):
+            subject.snapshots.remove(f"key{number}")
+        assert list(subject.snapshots.walk()) == []

@@ -1,6 +1,7 @@
 """What the next one who opens a store does about what was interrupted; the crash suite kills at every step."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 
 from layerfs.errors import LayerfsError
 from layerfs.snapshots.driver import Snapshot
+from layerfs.snapshots.library import open_store
 from layerfs.snapshots.recovery import mend, recover
 from layerfs.store import rows
 from layerfs.sys.locks import lock_file
 from tests.contract.subjects import Subject, a_subject
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -55,6 +58,31 @@ def test_removal_that_the_ledger_never_heard_of_is_taken_back(subject: Subject) 
     assert directories(subject)["snapshots"] == ["1"]
     with subject.at("work"):
         pass
+
+
+def test_cleanup_leaves_what_a_removal_takes_back(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A removal that the ledger could not take in had put the directory where cleanup looked just then."""
+    subject.snapshots.prepare("work")
+    with subject.at("work") as target:
+        (target / "file").write_text("kept")
+    monkeypatch.setattr("layerfs.snapshots.recovery.recover", lambda snapshotter: None)  # it came before
+    with open_store(subject.root) as store:
+        other = store.snapshotter("overlay")
+        cleanup = threading.Thread(target=other.cleanup)
+        set_aside = subject.snapshots.places.set_aside
+
+        def fail(place: int) -> None:
+            set_aside(place)
+            cleanup.start()
+            wait_until(lambda: not cleanup.is_alive() or store.ledger._turns._holder is not None)
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(subject.snapshots.places, "set_aside", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            subject.snapshots.remove("work")
+        cleanup.join()
+    with subject.at("work") as target:
+        assert (target / "file").read_text() == "kept"
 
 
 def test_seal_that_failed_is_tried_again(

@@ -1,106 +1,141 @@
-"""Turns are given in order, and work is done once, by whoever has the turn."""
+"""Turns are given in order, and a courtesy is passed by where somebody keeps it for long."""
 
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from layerfs.store.turns import MOST, Turns
+from layerfs.store.turns import SLOW, Courtesy, Turns, in_turn, in_turn_to_read
+from tests.waiting import wait_until
 
-MANY = 3 * MOST
+MANY = 8
 
 
-def together(turns: Turns, acts: list[Callable[[], object]]) -> list[threading.Thread]:
+def wait_in_order(turns: Turns, acts: list[Callable[[], object]]) -> list[threading.Thread]:
     """Have threads wait in this order for a turn that the caller has."""
     threads = []
     for act in acts:
         waiting = len(turns._waiting)
         threads.append(threading.Thread(target=act))
         threads[-1].start()
-        while len(turns._waiting) == waiting:
-            pass
+        wait_until(lambda waiting=waiting: len(turns._waiting) > waiting)  # type: ignore[misc]
     return threads
 
 
-def test_work_is_done_once_and_in_order_by_few_threads() -> None:
-    turns, done, by = Turns(), [], set()
-
-    def work(number: int) -> int:
-        by.add(threading.get_ident())
-        done.append(number)
-        return number
-
-    results = {}
+def test_turns_are_given_in_the_order_in_which_they_were_asked_for() -> None:
+    turns, done, at_once = Turns(), [], []
 
     def ask(number: int) -> None:
-        results[number] = turns.do(lambda: work(number))
+        with turns:
+            at_once.append(number)
+            assert len(at_once) == 1
+            done.append(number)
+            at_once.remove(number)
 
     with turns:
-        threads = together(turns, [lambda number=number: ask(number) for number in range(MANY)])  # type: ignore[misc]
+        threads = wait_in_order(turns, [lambda number=number: ask(number) for number in range(MANY)])  # type: ignore[misc]
+        assert done == []
     for thread in threads:
         thread.join()
     assert done == list(range(MANY))
-    assert results == {number: number for number in range(MANY)}
-    assert len(by) < MANY / 2
 
 
-def test_who_wants_the_turn_itself_gets_it_between_others_work() -> None:
-    turns, said = Turns(), []
+@pytest.mark.parametrize("has_turn", [False, True], ids=["waits", "was just given it"])
+def test_who_is_interrupted_while_it_waits_has_no_turn_and_keeps_nobody(
+    has_turn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = Turns()
+
+    def interrupted(ticket: object) -> None:
+        if has_turn:
+            turns.leave()
+        raise KeyboardInterrupt
+
+    turns.__enter__()
+    monkeypatch.setattr(turns, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        turns.__enter__()
+    turns.leave()
+    assert turns._holder is None
+    assert not turns._waiting
+
+
+def test_turn_that_was_left_early_is_not_left_again_for_another() -> None:
+    turns, goes_on = Turns(), threading.Event()
 
     def have() -> None:
         with turns:
-            said.append("had")
-
-    def work() -> None:
-        turns.do(lambda: said.append("done"))
+            goes_on.wait()
 
     with turns:
-        threads = together(turns, [work, have, work])
-    for thread in threads:
-        thread.join()
-    assert said == ["done", "had", "done"]
+        [thread] = wait_in_order(turns, [have])
+        turns.leave()
+    assert turns._holder is not None
+    assert turns._holder.thread == thread.ident
+    goes_on.set()
+    thread.join()
+    assert turns._holder is None
 
 
-def test_error_goes_to_who_asked() -> None:
-    turns, raised = Turns(), []
+def test_who_keeps_a_courtesy_for_long_is_passed_by() -> None:
+    courtesy, said = Courtesy(), []
 
-    def fail() -> None:
-        raise KeyError(threading.get_ident())
+    def go(number: int) -> None:
+        with courtesy:
+            said.append(number)
 
-    def ask() -> None:
-        with pytest.raises(KeyError):
-            turns.do(fail)
-        raised.append(True)
+    with courtesy:  # for as long as it takes
+        threads = [threading.Thread(target=go, args=(number,)) for number in range(MANY)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert courtesy.is_slow
+    assert sorted(said) == list(range(MANY))
+    assert courtesy._holder is None
 
-    with turns:
-        threads = together(turns, [ask, ask, ask])
-    for thread in threads:
-        thread.join()
-    assert raised == [True] * 3
+
+def test_turns_are_slow_until_some_were_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    courtesy = Courtesy()
+    with monkeypatch.context() as patch:
+        patch.setattr(courtesy, "_is_long", lambda holder: True)
+        with courtesy:
+            pass
+    monkeypatch.setattr(courtesy, "_is_long", lambda holder: False)
+    for _ in range(SLOW):
+        assert courtesy.is_slow
+        with courtesy:
+            courtesy.aside(lambda: None)
+            assert courtesy._holder is None, "it was left for what may wait for the disk"
+    assert not courtesy.is_slow
+    with courtesy:
+        assert courtesy.aside(lambda word: f"{word} {courtesy._holder is None}", "left:") == "left: False"
+
+
+def test_method_in_turn_has_the_courtesy_and_keeps_its_words() -> None:
+    class Subject:
+        def __init__(self) -> None:
+            self.courtesy = Courtesy()
+
+        @in_turn
+        def act(self, word: str, *, fails: bool = False) -> str:
+            """Act."""
+            assert self.courtesy._holder is not None
+            if fails:
+                raise KeyError(word)
+            return word
+
+        @in_turn_to_read
+        def read(self) -> bool:
+            """Tell whether somebody has the turn."""
+            return self.courtesy._holder is not None
+
+    subject = Subject()
+    assert subject.read()
+    subject.courtesy._slow = 1
+    assert not subject.read()
+    assert subject.act("word") == "word"
     with pytest.raises(KeyError):
-        turns.do(fail)
-    assert turns.do(lambda: 1) == 1
-
-
-def test_who_is_interrupted_while_it_does_anothers_work_leaves_that_to_the_other() -> None:
-    turns, tries = Turns(), []
-
-    def interrupted() -> str:
-        tries.append(threading.current_thread().name)
-        if len(tries) == 1:
-            raise KeyboardInterrupt
-        return "done"
-
-    said = []
-
-    def first() -> None:
-        with pytest.raises(KeyboardInterrupt):
-            turns.do(lambda: said.append("own"))
-
-    with turns:
-        threads = together(turns, [first, lambda: said.append(turns.do(interrupted))])
-    for thread in threads:
-        thread.join()
-    assert said == ["own", "done"]
-    assert len(set(tries)) == 2
-    assert turns.do(lambda: 1) == 1
+        subject.act("word", fails=True)
+    assert subject.courtesy._holder is None
+    assert (Subject.act.__name__, Subject.act.__doc__) == ("act", "Act.")
