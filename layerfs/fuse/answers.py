@@ -33,6 +33,7 @@ else:  # a mount that is only looked at needs nothing that changes files
     (attrs,) = later("layerfs.union", "attrs")
 
 FORGETS = 1000  # in one go: some 2 ms; guessed
+MANY_FORGETS = 10 * FORGETS
 EntryAnswer = TypeVar("EntryAnswer")
 Page = TypeVar("Page")
 
@@ -137,6 +138,8 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
             self._kept.tables.closed(fh & NUMBER)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        if len(inode_list) > MANY_FORGETS:
+            self._blocking.admit_long()
         for index, (ino, count) in enumerate(inode_list, 1):
             if not index % FORGETS:  # the kernel has up to 65,000 forgotten at once
                 await self._blocking.rest()

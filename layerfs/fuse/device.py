@@ -4,7 +4,7 @@
 
 Only one of them reads at a time, and what one has read and cannot answer the next one gets first: `held`. libfuse needs
 a FUSE_INIT of its own (handshake.py says why), so it begins on a socket on which we play the kernel: there it finds
-that FUSE_INIT, then the request that was held.
+that FUSE_INIT, then the requests that were held, one after the other.
 
 Then, without a lane, the device takes the socket's number (dup2), and event_loop.py says when libfuse reads it.
 
@@ -17,7 +17,8 @@ import _socket as socket  # without what `socket` adds, which takes 10 ms to imp
 import errno
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from mmap import MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, Final, Self
@@ -45,11 +46,14 @@ class Device:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.held: bytes | None = None  # a message that was read and not answered
+        self.held: deque[bytes] = deque()  # messages that were read and not answered, oldest first
         self.tables: Tables | None = None  # of the lane that reads in our place
 
     def requests(self, beside: "Attending") -> Iterator[bytes]:
-        """Yield messages until what is attended to `beside` says that it is over. OSError: ENODEV if unmounted."""
+        """Yield messages until what is attended to `beside` says that it is over. OSError: ENODEV if unmounted.
+
+        What was held is yielded again once the mount is to be left: then nobody comes after us.
+        """
         os.set_blocking(self.fd, False)  # event_loop.Workers says why; and nothing else would be attended to
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
@@ -59,6 +63,8 @@ class Device:
             ready = [fd for fd, _ in poll.poll(beside.patience())]
             if beside.is_over(fd for fd in ready if fd != self.fd):
                 return
+            while beside.is_leaving and self.held:
+                yield self.held.popleft()
             beside.look()
             if self.fd not in ready:
                 continue
@@ -84,6 +90,8 @@ class Device:
                 event = lane.wait(poll.fileno(), -1, -1 if patience is None else patience, spin=spins)
                 if beside.is_over(fd for fd, _ in poll.poll(0)) if event == _OTHER else False:
                     return
+                while beside.is_leaving and self.held:
+                    yield self.held.popleft()
                 beside.look()
                 if event == _RAW:
                     yield lane.raw()
@@ -136,13 +144,13 @@ class Introduction:
     def __init__(
         self,
         device: int,
-        held: bytes | None = None,
+        held: Iterable[bytes] = (),
         open_lane: LaneOpener | None = None,
         tables: "Tables | None" = None,
     ) -> None:
-        """Own `device` and the lane of `tables` from now on; `held` is a request that was read and not answered."""
+        """Own `device` and the lane of `tables` from now on; `held` are requests that were read and not answered."""
         self._device = device
-        self._held = held
+        self._held = deque(held)
         self._open_lane = open_lane
         self._tables = tables
         self._lane: Lane | None = None
@@ -162,7 +170,7 @@ class Introduction:
         """Take libfuse's answer off the socket and put the device in the socket's place; True when that is done.
 
         Returns a lane instead if there is to be one and `natively` allows it: then the socket stays.
-        False: the request that was held is on the socket, and this is to be called again once libfuse has read it.
+        False: a request that was held is on the socket, and this is to be called again once libfuse has read it.
         Raises OSError with libfuse's error when it refused, EAGAIN when it has not answered.
         """
         if not self._introduced:
@@ -175,31 +183,33 @@ class Introduction:
                 return self._start_lane(self._open_lane)
             if self._tables is not None:
                 self._tables.recall()
-            if self._held is not None:
-                self._ours.send(self._held)
-                return False
-        elif self._held is not None:
-            self._pass_answer()
+        self._pass_answers()
+        if self._held:
+            self._ours.send(self._held.popleft())
+            return False
         os.set_blocking(self._device, False)  # event_loop.Workers says why
         os.dup2(self._device, self.fd, inheritable=False)
         self.close()
         return True
 
     def _start_lane(self, open_lane: LaneOpener) -> "Lane":
-        """Have a lane read the device from now on; what was held goes first."""
+        """Have a lane read the device from now on; what was held goes first, in order."""
         os.set_blocking(self._device, False)
         self._ours.setblocking(False)
         self._lane = open_lane(self._device, self._ours.fileno())
-        if self._held is not None:
-            self._lane.hold(self._held)
+        self._lane.hold(self._held)
         return self._lane
 
-    def _pass_answer(self) -> None:
-        """Give the kernel the answer to what was held; one that is not there yet will go to the device by itself."""
-        try:
-            answer = self._ours.recv(wire.ROOM, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
+    def _pass_answers(self) -> None:
+        """Give the kernel the answers to what was held; those that are not there yet will go to the device directly."""
+        while True:
+            try:
+                answer = self._ours.recv(wire.ROOM, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            self._pass(answer)
+
+    def _pass(self, answer: bytes) -> None:
         _, _, unique = wire.REPLY_HEADER.unpack_from(answer)
         try:
             os.write(self._device, answer)

@@ -222,7 +222,8 @@ class Gate(trio.abc.Instrument):
         self.wait_readable = self._meet
 
     async def _meet(self, fd: int) -> None:
-        """Put the device in place, now that libfuse has answered."""
+        """Put the device in place, now that libfuse has answered; before that come the requests that were held."""
+        self._look_aside()
         epoll = _trio_epoll()
         found = self._hand_over(epoll is not None)
         if found is False:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FileAnswer = TypeVar("FileAnswer")
 UNPRIVILEGED = 1 << 63  # in a file handle
 NUMBER = UNPRIVILEGED - 1
+FREED = 64 << 20  # bytes that a filesystem frees in some 20 ms
 SMALL = 64 << 10  # bytes; up to this a read waits for the disk as a lookup does: one seek, less than a thread hop
 
 
@@ -47,6 +48,11 @@ class FileData(Generic[FileAnswer]):
         self._copy_ups = CopyUps(union, blocking)
         self._view = memoryview(mmap(-1, MAX_WRITE, MAP_PRIVATE))  # unlike a bytearray it takes no memory until used
         self.waiting = 0  # handlers of raw requests that have begun and not ended
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether changes are on disk before they are acknowledged."""
+        return self._syncing.is_eager
 
     def _file(self, handle: int, *, through: bool) -> FileAnswer:
         """Return the answer to an open; the kernel keeps what it has cached of the file, or writes `through`."""
@@ -74,6 +80,8 @@ class FileData(Generic[FileAnswer]):
         """Shorten a large file of the upper in a thread: a filesystem frees 300 MB in 100 ms."""
         with self.union.cutting(ino, size) as fd:
             if fd is not None:
+                if os.fstat(fd).st_size - size > FREED:
+                    self._blocking.admit_long()
                 await self._blocking.run(os.ftruncate, fd, size)
 
     def _preload(self, node: File, pages: "PageCache") -> None:

@@ -13,6 +13,7 @@ from layerfs.union.inodes import Directory
 from layerfs.union.union import Union
 
 _LOADED = object()
+MANY = 2000  # whiteouts; to remove them takes some 20 ms
 
 
 class Loading:
@@ -52,10 +53,16 @@ class Loading:
                 await self.load(directory)
 
     async def victim(self, parent: int, name: bytes) -> None:
-        """Load the directory at a name that is to be removed or replaced, if it is one: only an empty one may go."""
+        """Load the directory at a name that is to be removed or replaced, if it is one: only an empty one may go.
+
+        The whiteouts in it are cleared away after that.
+        """
         async with self._found(parent, name) as directory:
             if directory is not None:
                 await self.load(directory)
+                listing = directory.listing
+                if listing is not None and not listing.names and len(listing.whiteouts) > MANY:
+                    self._blocking.admit_long()
 
     @asynccontextmanager
     async def _found(self, parent: int, name: bytes) -> AsyncIterator[Directory | None]:

@@ -3,7 +3,8 @@
 To import those takes 90 ms of a processor and 10 MB, and most mounts live for a moment or are never busy. So the
 answers (answers.py) are given here, one after the other in the only thread, until they have cost as much as the import
 would; then a thread imports (serve.py), and the session goes on with what is open. A request that takes long, or that
-only libfuse knows, ends the loop: it is held, unanswered, and libfuse reads it first (device.py).
+only libfuse knows, has the import begin: it is held, unanswered, while others are answered here, and libfuse reads it
+first (device.py).
 
 Whatever goes wrong with a request is an error of that request: also an answer that the kernel does not take.
 """
@@ -115,7 +116,10 @@ class Prelude:
         self._table: dict[int, Answer] = {Opcode[name]: answer for name, answer in plain.items()}
 
     def answer(self, device: Device, beside: Attending) -> None:
-        """Answer requests until there is to be a session, or a request is not for us. OSError: ENODEV if unmounted."""
+        """Answer requests until a session has been imported, and hold those that are not for us.
+
+        When the mount is left all are for us, but what only libfuse knows. OSError: ENODEV if unmounted.
+        """
         self._see_whether_lane_pays(device)
         for message in device.requests(beside):
             began = perf_counter()
@@ -126,10 +130,12 @@ class Prelude:
             if not self._kept.has_written and _writes(request):
                 self._kept.has_written = True
                 self._writes()
-            answer = self._table.get(request.opcode)
+            answer = None if self._waits_for_disk(request, beside) else self._table.get(request.opcode)
             if answer is None or not _serve(device, request, answer):
-                device.held = message
-                return
+                device.held.append(message)
+                if beside.is_leaving:
+                    return
+                beside.begin_import()
             self.spent += perf_counter() - began
             beside.has_spent(self.spent)
             self._see_whether_lane_pays(device)
@@ -140,6 +146,10 @@ class Prelude:
             return
         self._lane_at = inf
         device.tables = self._kept.answer_natively(open_lane(device.fd, self._union.options.timeout))
+
+    def _waits_for_disk(self, request: Request, beside: Attending) -> bool:
+        """Tell whether a change is to be on disk before it is acknowledged, and others could be answered meanwhile."""
+        return self._answers.is_eager and not beside.is_leaving and _writes(request)
 
     # Each takes a request and returns what follows the answer's header; None: there is no answer.
 

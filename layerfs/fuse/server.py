@@ -136,7 +136,6 @@ def prepare(config: ServeConfig) -> None:
     set_name(b"layerfs")
     lift_limits()
     one_arena()
-    gc.collect()
     gc.freeze()  # what was imported stays for ever, so that no collection walks it
 
 

@@ -47,7 +47,7 @@ int lane_writing(lane *self, lane_write *write);
 void lane_written(lane *self, int error, uint32_t size);
 /* Give the kernel what was answered on the pair. */
 int lane_relay(lane *self);
-/* Take a request that was read before, and that is for others. */
+/* Take a request that was read before, and that is for others; -EBUSY: there is one already. */
 int lane_hold(lane *self, const char *message, size_t size);
 /* Say which opcodes LANE_RAW tells of, a bit for each; for every lane of this process. */
 void lane_set_raw(uint64_t opcodes);

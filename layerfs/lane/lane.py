@@ -6,6 +6,7 @@ All calls are for one thread. Numbers are FUSE node ids; 0 is none.
 import errno
 import os
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +48,7 @@ class Lane:
         self._taken: Any = ffi.new("lane_taken *")
         self._write: Any = ffi.new("lane_write *")
         self._position: Any = ffi.new("uint32_t *")
+        self._later: deque[bytes] = deque()  # requests that were read before
         self.closing: Callable[[], None] | None = None  # called before all is given back
 
     def close(self) -> None:
@@ -84,6 +86,8 @@ class Lane:
         (`raw` takes it), 6 that a WRITE is here (`writing`), 0 that the time is over. -1 stands for no descriptor, and
         for no end. With a `job`, 2 also says that a request waits. Raises ENODEV when the mount is gone.
         """
+        if self._later:
+            self._hold_next()
         event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
         if event < 0:
             raise _error(event)
@@ -117,9 +121,16 @@ class Lane:
         """Give the kernel the answers that are on the pair."""
         _check(lib.lane_relay(self._lane))
 
-    def hold(self, message: bytes) -> None:
-        """Take a request that was read before; the next wait puts it on the pair. EMSGSIZE: it is too large."""
-        _check(lib.lane_hold(self._lane, message, len(message)))
+    def hold(self, messages: Iterable[bytes]) -> None:
+        """Take requests that were read before; each of the next waits puts one on the pair."""
+        self._later.extend(messages)
+
+    def _hold_next(self) -> None:
+        """Have the next wait put one on the pair, unless it has one already. EMSGSIZE: it is too large."""
+        message = self._later[0]
+        if (code := lib.lane_hold(self._lane, message, len(message))) != -errno.EBUSY:
+            self._later.popleft()
+            _check(code)
 
     # Tables
 

@@ -123,7 +123,8 @@ static int put_on_pair(lane *self, const char *message, size_t size) {
 }
 
 int lane_hold(lane *self, const char *message, size_t size) {
-    if (self->held || size > self->room) return -EMSGSIZE;
+    if (self->held) return -EBUSY;
+    if (size > self->room) return -EMSGSIZE;
     memcpy(self->in, message, size);
     self->held = size;
     note_for_others(self, size);

@@ -16,9 +16,11 @@ from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.mount import attach
 from layerfs.spec.attach import AttachOptions
 from layerfs.sys.mounts import unmount
+from layerfs.value import replace
 from tests.union.box import Box
 
 NAMES = 500  # more than one READDIRPLUS holds
+ANY = ServeConfig(b"")
 Mount = TypeVar("Mount", bound="Slow")
 
 
@@ -35,8 +37,10 @@ class Slow:
         server: str = "tests.fuse.slowly",
         *,
         begins: str = "first",
+        config: ServeConfig = ANY,
     ) -> None:
-        """`begins` says when the import does, as LAYERFS_SESSION."""
+        """`begins` says when the import does, as LAYERFS_SESSION; `config` has all but the mountpoint."""
+        self._config = replace(config, mountpoint=os.fsencode(target))
         target.mkdir()
         monkeypatch.setenv("LAYERFS_SESSION", begins)
         self._orphaned = orphaned
@@ -52,7 +56,7 @@ class Slow:
 
     def _serve(self, box: Box) -> NoReturn:
         try:
-            serve.serve(self._device, box.union, ServeConfig(os.fsencode(self.target)), orphaned=self._orphaned)
+            serve.serve(self._device, box.union, self._config, orphaned=self._orphaned)
             os._exit(0)
         finally:
             sys.stderr.flush()

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from layerfs.fuse.blocking import Inline, finish
+from layerfs.fuse import filedata, loading
+from layerfs.fuse.answers import MANY_FORGETS
+from layerfs.fuse.blocking import Inline, TooLong, finish
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.kept import Kept
 from layerfs.fuse.prelude import ByHand, Page
 from layerfs.fuse.wire import Request
+from layerfs.union.data import MUCH
 from tests.oracle.trees import directory, file, symlink
 from tests.union.box import Box
 
@@ -55,6 +58,36 @@ def test_a_file_is_written_and_read_by_its_handle(answers: ByHand, box: Box) -> 
     assert opened.startswith(ino.to_bytes(8, "little"))
     finish(answers.forget([(ino, 1)]))
     assert box.read(b"new") == b"\0\0data"
+
+
+def test_what_takes_long_is_put_off_before_anything_is_changed(
+    answers: ByHand, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An rmdir that clears many whiteouts away, a large file that is cut, many nodes that are forgotten at once."""
+    monkeypatch.setattr(loading, "MANY", 0)
+    monkeypatch.setattr(filedata, "FREED", 0)
+    ino, _ = finish(answers.lookup(1, b"d", ROOT))
+    finish(answers.unlink(ino, b"e", ROOT))
+    finish(answers.mkdir(1, b"new", 0o755, ROOT))
+    _, (ino, _) = finish(answers.create(1, b"large", 0o644, os.O_RDWR, ROOT))
+    os.truncate(box.upper + b"/large", MUCH)
+    changes = (
+        lambda: answers.rmdir(1, b"d", ROOT),
+        lambda: answers.rename(1, b"new", 1, b"d", 0, ROOT),
+        lambda: answers.open(ino, os.O_RDWR | os.O_TRUNC, ROOT),
+        lambda: answers.forget([(ino, 1)] + [(1 << 40, 1)] * MANY_FORGETS),
+    )
+    before = os.listdir(box.upper), box.union.attributes(ino)
+    for change in changes:
+        with pytest.raises(TooLong):
+            finish(change())
+    assert (os.listdir(box.upper), box.union.attributes(ino)) == before
+    inline = answers._blocking
+    assert isinstance(inline, Inline)
+    inline.is_last = True
+    finish(answers.rename(1, b"new", 1, b"d", 0, ROOT))
+    finish(answers.open(ino, os.O_RDWR | os.O_TRUNC, ROOT))
+    assert os.path.getsize(box.upper + b"/large") == 0
 
 
 @pytest.mark.parametrize("plus", [False, True])

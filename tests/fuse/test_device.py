@@ -20,6 +20,7 @@ class Until:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.is_leaving = False
 
     def watch(self, poll: "select.poll") -> None:
         poll.register(self._fd, select.POLLIN)
@@ -44,6 +45,24 @@ def test_requests_come_until_the_event(pair: Pair) -> None:
         assert [next(requests), next(requests)] == [b"one", b"two"]
         os.eventfd_write(event, 1)
         assert list(requests) == []
+    finally:
+        device.close()
+        os.close(event)
+
+
+def test_what_was_held_comes_again_when_the_mount_is_left(pair: Pair) -> None:
+    kernel, theirs = pair
+    device, event = Device(os.dup(theirs.fileno())), os.eventfd(0)
+    try:
+        beside = Until(event)
+        requests = device.requests(cast(Attending, beside))
+        for message in (b"one", b"two", b"three"):
+            kernel.send(message)
+            device.held.append(next(requests))
+        beside.is_leaving = True
+        kernel.send(b"four")
+        assert [next(requests) for _ in range(4)] == [b"one", b"two", b"three", b"four"]
+        assert not device.held
     finally:
         device.close()
         os.close(event)
@@ -105,7 +124,7 @@ def test_an_answer_that_the_kernel_refuses_ends_nothing(
             raise OSError(refused, os.strerror(refused))
         return len(data)
 
-    with Introduction(device, b"held") as introduction:
+    with Introduction(device, [b"held"]) as introduction:
         os.read(introduction.fd, ROOM)
         real(introduction.fd, REPLY_HEADER.pack(16, 0, 1))
         assert not introduction.hand_over()
@@ -114,4 +133,21 @@ def test_an_answer_that_the_kernel_refuses_ends_nothing(
         monkeypatch.setattr(os, "write", write)
         assert introduction.hand_over()
     assert said[1:] == ([wire.failure(5, errno.EIO)] if refused == errno.EINVAL else [])
+    os.close(introduction.fd)
+
+
+def test_libfuse_reads_all_that_was_held_in_order_and_each_answer_reaches_the_kernel(pair: Pair) -> None:
+    """Also those that come when another one has been read meanwhile, and those that come last, from the device."""
+    kernel, device = pair
+    with Introduction(os.dup(device.fileno()), [b"one", b"two", b"three"]) as introduction:
+        os.read(introduction.fd, ROOM)
+        os.write(introduction.fd, REPLY_HEADER.pack(16, 0, 1))
+        for message, answers in ((b"one", []), (b"two", [2, 1]), (b"three", [])):
+            assert not introduction.hand_over()
+            assert os.read(introduction.fd, ROOM) == message
+            for unique in answers:
+                os.write(introduction.fd, wire.reply(unique, b""))
+        assert introduction.hand_over()
+    os.write(introduction.fd, wire.reply(3, b""))
+    assert [kernel.recv(100) for _ in range(3)] == [wire.reply(unique, b"") for unique in (2, 1, 3)]
     os.close(introduction.fd)

@@ -4,18 +4,21 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
+from layerfs.fuse.config import ServeConfig
 from layerfs.sys.mounts import unmount
 from layerfs.union.inodes import Directory, Node
 from layerfs.union.state import Attributes
-from tests.fuse.slow import NAMES, Slow, running
+from tests.fuse.slow import NAMES, Slow, abort, running
 from tests.host import require
-from tests.oracle.trees import file, symlink
+from tests.oracle.trees import directory, file, symlink
 from tests.union.box import Box
+from tests.waiting import wait_until
 
 
 def test_a_look_is_answered_before_the_import_ends(slow: Slow) -> None:
@@ -96,17 +99,109 @@ def test_what_is_open_goes_over_to_the_session(never: Slow) -> None:
 
 
 def test_a_request_that_takes_long_is_for_the_session(never: Slow) -> None:
-    child = os.fork()
-    if child == 0:
-        with open(never.target / "new", "wb", 0) as file:
-            file.write(b"written")
-            os.fsync(file.fileno())
-        os._exit(0)
+    child = syncing(never.target / "new")
     assert os.waitpid(child, os.WNOHANG) == (0, 0)
     never.imported()
     assert os.waitpid(child, 0)[1] == 0
     assert (never.target / "new").read_bytes() == b"written"
     assert never.end() == 0
+
+
+def syncing(path: Path) -> int:
+    """Start a client whose request is for the session."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with open(path, "wb", 0) as file:
+                file.write(b"written")
+                os.fsync(file.fileno())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child
+
+
+def seeking(path: Path) -> int:
+    """Start a client whose request only libfuse's reader sets aside."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with open(path, "rb", 0) as file:
+                os._exit(int(os.lseek(file.fileno(), 0, os.SEEK_HOLE) != os.path.getsize(path)))
+        finally:
+            os._exit(2)
+    return child
+
+
+@pytest.mark.parametrize("lane", [False, True], ids=["nolane", "lane"])
+def test_others_are_answered_while_requests_wait_for_the_session(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, lane: bool
+) -> None:
+    """One fsync had everybody wait until the session was imported: 80 to 120 ms."""
+    require("fuse")
+    names = {b"d/%03d" % number: file(b"") for number in range(NAMES)}
+    box, imported = Box(scratch, {b"d": directory(), b"low": file(b"data")} | names), scratch / "imported"
+    config = ServeConfig(b"", lane=lane)
+    with running(Slow(box, scratch / "m", imported, monkeypatch, begins="needed", config=config)) as mount:
+        clients = []
+        for number in range(3):
+            clients += [syncing(mount.target / f"new{number}"), seeking(mount.target / "low")]
+        for number in range(100):
+            assert not (mount.target / f"d/absent{number}").exists()
+            assert len(os.listdir(mount.target / "d")) == NAMES
+        assert [os.waitpid(client, os.WNOHANG) for client in clients] == [(0, 0)] * len(clients)
+        mount.imported()
+        assert [os.waitpid(client, 0)[1] for client in clients] == [0] * len(clients)
+        assert {(mount.target / f"new{number}").read_bytes() for number in range(3)} == {b"written"}
+        assert mount.end() == 0
+
+
+@pytest.mark.parametrize("config", [ServeConfig(b"", sync=True), ServeConfig(b"", dirsync=True)])
+def test_a_change_that_waits_for_the_disk_is_for_the_session(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, config: ServeConfig
+) -> None:
+    require("fuse")
+    box, imported = Box(scratch, {b"d": directory()}), scratch / "imported"
+    with running(Slow(box, scratch / "m", imported, monkeypatch, begins="needed", config=config)) as mount:
+        child = os.fork()
+        if child == 0:
+            os.mkdir(mount.target / "d/new")
+            os._exit(0)
+        assert os.listdir(mount.target) == ["d"]
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        mount.imported()
+        assert os.waitpid(child, 0)[1] == 0
+        assert mount.end() == 0
+
+
+def test_a_mount_that_is_left_answers_what_waits_for_the_session(never: Slow) -> None:
+    """A client in an fsync, the import that goes on and on, and a signal: the fsync is done, and then all ends."""
+    client = syncing(never.target / "new")
+    wait_until(lambda: (never.target.parent / "upper/new").exists())
+    os.kill(never.pid, signal.SIGTERM)
+    assert os.waitpid(client, 0)[1] == 0
+    never.imported()
+    assert os.waitstatus_to_exitcode(os.waitpid(never.pid, 0)[1]) == 0
+    assert (never.target.parent / "upper/new").read_bytes() == b"written"
+    assert not os.path.ismount(never.target)
+
+
+@pytest.mark.parametrize("end", ["kill", "unmount", "abort"])
+def test_an_end_while_requests_wait_for_the_session_is_an_error_and_no_hang(never: Slow, end: str) -> None:
+    clients = [syncing(never.target / name) for name in ("a", "b")]
+    wait_until(lambda: (never.target.parent / "upper/b").exists() and (never.target.parent / "upper/a").exists())
+    device = os.stat(never.target).st_dev
+    if end == "kill":
+        os.kill(never.pid, signal.SIGKILL)
+    elif end == "unmount":
+        unmount(os.fsencode(never.target), lazy=True)
+    else:
+        abort(device)
+    if end == "unmount":  # it goes on for those who are in it
+        never.imported()
+    assert [os.waitpid(client, 0)[1] != 0 for client in clients] == [end != "unmount"] * len(clients)
+    never.imported()
+    os.waitpid(never.pid, 0)
 
 
 def test_a_directory_that_was_opened_before_is_read_on_after(slow: Slow) -> None:

@@ -199,10 +199,12 @@ def test_a_directory_is_listed_as_it_was_handed_over_or_by_others(rig: Rig) -> N
     assert listed(rig, READDIR, 0) is None
 
 
-def test_a_request_that_was_held_goes_first_and_answers_go_to_the_kernel(rig: Rig) -> None:
-    rig.lane.hold(b"a message of no request")
-    assert rig.step() == 1
-    assert rig.passed() == b"a message of no request"
+def test_requests_that_were_held_go_first_and_answers_go_to_the_kernel(rig: Rig) -> None:
+    rig.lane.hold([b"a message of no request", b"another one"])
+    for message in (b"a message of no request", b"another one"):
+        assert rig.lane.wait(-1, rig.libfuse.fileno(), 1000, spin=False) == 2, "somebody waits for a job"
+        assert rig.step() == 1
+        assert rig.passed() == message
     unique = rig.request(99, HOME)
     assert rig.step() == 1
     rig.passed()
