@@ -87,6 +87,8 @@ def _run(words: list[str]) -> int:
     verb = next((word for word in words if not word.startswith("-")), "")
     part = words[words.index(verb) + 1 :][:1] if verb in GROUPS else []
     parser = build_parser((verb,) if verb in VERBS else VERBS, *part)
+    if not verb:
+        parser.refuse_without_verb(words)
     arguments, rest = parser.parse_known_args(words)
     if rest:
         # argparse gives up on positional arguments that options divide: `mount A B --upper U M`.

@@ -33,12 +33,23 @@ class Parser(argparse.ArgumentParser):
         near = [nearest(word.partition("=")[0], options) for word in words if word.startswith("-")]
         self.error(f"unrecognized arguments: {' '.join(words)}{''.join(near[:1])}")
 
+    def refuse_without_verb(self, words: Sequence[str]) -> None:
+        """End with what is said of a line without a verb, unless an option in it does without one."""
+        known = self._option_string_actions
+        unknown = [word for word in words if not any(option.startswith(word) for option in known)]
+        if unknown:
+            self.refuse(unknown)
+        if not words:
+            self.error("the following arguments are required: VERB (layerfs --help lists them)")
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a value that is no choice, with the nearest one."""
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
         hint = nearest(str(value), choices) or f" (choose from {', '.join(map(repr, choices))})"
+        if isinstance(action, argparse._SubParsersAction) and self.prog != "layerfs" and value in VERBS:
+            hint = f' (did you mean "layerfs {value}"?)'
         raise argparse.ArgumentError(action, f"invalid choice: {value!r}{hint}")
 
 

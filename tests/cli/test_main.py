@@ -37,7 +37,10 @@ def test_every_verb_has_help(verb: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "required: VERB"),
+        ([], "required: VERB (layerfs --help lists them)"),
+        (["--verzion"], 'unrecognized arguments: --verzion (did you mean "--version"?)'),
+        (["-x"], "unrecognized arguments: -x"),
+        (["image", "pull", "x"], "invalid choice: 'pull' (did you mean \"layerfs pull\"?)"),
         (["frobnicate"], "invalid choice: 'frobnicate' (choose from 'mount'"),
         (["moutn"], "invalid choice: 'moutn' (did you mean \"mount\"?)"),
         (["mount", "--uper", "u", "a", "m"], 'unrecognized arguments: --uper (did you mean "--upper"?)'),
