@@ -158,6 +158,20 @@ def unlocked(fd: int) -> Iterator[None]:
         target.chmod(path, mode)
 
 
+def insist(fd: int, change: Callable[[], object]) -> None:
+    """Make a change of names in an open directory of ours, also where its mode forbids even us.
+
+    `change` is called again after it failed half-way.
+    """
+    try:
+        change()
+    except PermissionError as error:
+        if error.errno != errno.EACCES:
+            raise
+        with unlocked(fd):
+            change()
+
+
 def lstat_or_none(at: int, name: bytes) -> os.stat_result | None:
     """Stat a name without following it; None only when it is absent."""
     try:

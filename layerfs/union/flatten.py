@@ -142,14 +142,17 @@ def _making_opaque(ov: Writable, node: Directory) -> Iterator[None]:
 def _drop_whiteouts(fd: int, listing: Listing, names: list[bytes]) -> None:
     """Remove the whiteouts that exist, and keep the directory's times: its merged content is the same."""
     before = os.fstat(fd)
+    gone = [name for name in names if listing.whiteout_dropped(name)]
+    dirs.insist(fd, lambda: _remove_whiteouts(fd, gone))
+    if names:
+        target.utime(fd, before.st_atime_ns, before.st_mtime_ns)
+
+
+def _remove_whiteouts(fd: int, names: list[bytes]) -> None:
     for name in names:
-        if not listing.whiteout_dropped(name):
-            continue
         dirs.remove(fd, name)
         if has_file_form(name):
             dirs.remove(fd, WH + name)
-    if names:
-        target.utime(fd, before.st_atime_ns, before.st_mtime_ns)
 
 
 def seal(ov: Writable, part: Part, node: Directory) -> None:

@@ -164,7 +164,7 @@ def emptied(ov: Writable, at: int, name: bytes, target: Directory) -> Iterator[N
     replaced = _put_empty_directory(ov, at, name, fd) if count > FEW else None
     if replaced is None:
         ov.upper.marks.set_opaque(dirs.held(fd), fd)
-        dirs.empty(fd)
+        dirs.insist(fd, lambda: dirs.empty(fd))
         yield
         return
     try:

@@ -141,11 +141,11 @@ class Marks:
         return self.xattrs and self.prefix == OVERLAYS[0]
 
     def set_opaque(self, path: dirs.Target, inside: int | None = None) -> None:
-        """Mark a directory opaque; by a file in it (`inside`: its descriptor) when it cannot carry xattrs."""
+        """Mark a directory of ours opaque; by a file in it (`inside`: its descriptor) when it cannot carry xattrs."""
         if self.xattrs:
             dirs.set_own_xattr(path, f"{self.prefix}opaque", b"y")
         elif inside is not None:
-            make_mark_file(inside, b".wh..wh..opq")
+            dirs.insist(inside, lambda: make_mark_file(inside, b".wh..wh..opq"))
 
     def set_redirect(self, path: dirs.Target, target: bytes) -> None:
         """Redirect a directory's lower layers to an absolute path in them."""

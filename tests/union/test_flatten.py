@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from layerfs.union.attrs import Change
 from layerfs.union.flatten import flatten
 from layerfs.union.inodes import Directory, File
 from layerfs.union.options import RedirectDir, UnionOptions
 from layerfs.union.state import FEW, Writable
 from tests.oracle.trees import WHITEOUT, Layer, file, symlink
 from tests.union.box import Box, marks_of
+from tests.union.test_pool import a_plain_user
 
 LOWER: Layer = {b"d/f": file(b"f"), b"d/e/g": file(b"g"), b"d/gone": file(), b"d/s": symlink(b"f")}
 
@@ -38,6 +40,23 @@ def test_a_step_that_others_come_in_at_counts(scratch: Path) -> None:
         for _ in steps:
             pass
         assert set(box.names(b"d")) - {first.name, b"e"} == set()
+
+
+@pytest.mark.parametrize("xattrs", [True, False])
+def test_a_directory_that_its_owner_may_not_write_to_is_renamed_and_replaced(scratch: Path, xattrs: bool) -> None:
+    """EACCES: whoever is not root could not mark it opaque by a file, nor remove the whiteouts in it."""
+    mine, lower = (1234, 1234), {b"d/f": file(b"f"), b"d/gone": file(), b"e/gone": file()}
+    with a_plain_user(scratch), Box(scratch, lower, owner=mine) as box:
+        box.marks.xattrs = xattrs
+        for name in (b"d", b"e"):
+            box.unlink(name + b"/gone")
+            with box.node(name) as node:
+                box.union.set_attributes(node.ino, Change(mode=0o555))
+        box.rename(b"d", b"moved")
+        box.mkdir(b"new")
+        box.rename(b"new", b"e")
+        assert box.again().tree() == {b"moved": "dir", b"moved/f": b"f", b"e": "dir"}
+        assert os.stat(os.path.join(box.upper, b"moved")).st_mode & 0o777 == 0o555
 
 
 MANY = 3 * FEW
