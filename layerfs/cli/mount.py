@@ -58,8 +58,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
     parser.add_argument("--log", metavar="FILE", help="where the FUSE server writes its log")
     parser.add_argument("--debug", action="store_true", help="log every request")
-    parser.add_argument("--lane", action="store_true", help="answer what can be answered natively (new: a trial)")
-    parser.add_argument("--no-lane", action="store_true", help="answer no FUSE request natively (the default)")
+    parser.add_argument("--lane", action="store_true", help="answer natively what can be (the default)")
+    parser.add_argument("--no-lane", action="store_true", help="answer no FUSE request natively")
     add_package_options(parser)
     parser.set_defaults(usage=parser.error)
 

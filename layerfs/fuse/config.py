@@ -53,5 +53,5 @@ class ServeConfig:
     sync: bool = False  # as mount(8) has them
     dirsync: bool = False
     debug: bool = False
-    lane: bool = False  # answer natively what can be
+    lane: bool = True  # answer natively what can be
     idle: Idle | None = None

@@ -22,4 +22,4 @@ class AttachOptions:
     allow_other: bool | None = None
     max_read: int = 0
     unchecked: bool = False
-    lane: bool = False
+    lane: bool = True

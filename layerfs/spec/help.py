@@ -33,8 +33,8 @@ MEANINGS: Final = {
     "subtype=NAME": "FUSE: the type that mount(8) shows, after fuse.",
     "max_read=BYTES": "FUSE: the largest read",
     "unchecked": "FUSE: only whoever mounts may look, and no modes are checked",
-    "lane": "FUSE, on trial: native code answers what needs no Python",
-    "nolane": "FUSE: Python answers (the default)",
+    "lane": "FUSE: native code answers what needs no Python (the default)",
+    "nolane": "FUSE: Python answers, with the same answers",
     "offset=BYTES": "images begin there in their files",
     "debug": "log each request",
 }

@@ -106,5 +106,5 @@ _ATTACH: Final[dict[str, _Printer]] = {
     "allow_other": lambda allowed: b"allow_other" if allowed else b"allow_other=0",
     "max_read": lambda size: b"max_read=%d" % size,
     "unchecked": lambda unchecked: b"unchecked",
-    "lane": lambda _: b"lane",
+    "lane": lambda wanted: b"lane" if wanted else b"nolane",
 }

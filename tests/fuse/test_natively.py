@@ -6,14 +6,14 @@ from layerfs.fuse import natively
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.natively import pages_with_lane
 
-CONFIG = ServeConfig(b"/nowhere", lane=True)
+CONFIG = ServeConfig(b"/nowhere")
 
 
 def test_messages_have_as_many_pages_as_the_sockets_take() -> None:
     assert natively.LEAST_PAGES <= pages_with_lane(CONFIG) <= 64
 
 
-@pytest.mark.parametrize("config", [ServeConfig(b"/nowhere"), ServeConfig(b"/nowhere", lane=True, debug=True)])
+@pytest.mark.parametrize("config", [ServeConfig(b"/nowhere", lane=False), ServeConfig(b"/nowhere", debug=True)])
 def test_there_is_none_where_it_is_not_wanted_or_each_request_is_to_be_logged(
     config: ServeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
