@@ -8,7 +8,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define STORED_MAX (32u << 10)  /* bytes of a file that come with its first open */
 #define INLINE_MAX (64u << 10)  /* bytes that are read from a disk while all others wait */
 #define UNPRIVILEGED (1ull << 63) /* in a file's handle: whoever opened it has no CAP_FSETID */
 #define TARGET_MAX 4095
@@ -148,7 +147,7 @@ static bool answer_readlink(struct lane *self, const struct fuse_in_header *in) 
 }
 
 /* Open a file that was pinned, without a trace in its access time where we may. */
-static int reopen(int pin) {
+int lane_reopen(int pin) {
     char path[40];
     snprintf(path, sizeof path, "/proc/self/fd/%d", pin);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
@@ -182,7 +181,7 @@ static int open_data(struct lane *self, const struct inode *inode, struct stat *
     int pin = at < 0 ? -1 : openat(at, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (pin < 0) return -1;
     int fd = -1;
-    if (!fstat(pin, st) && is_same(self, inode, st, true) && st->st_blocks * 512 >= st->st_size) fd = reopen(pin);
+    if (!fstat(pin, st) && is_same(self, inode, st, true) && st->st_blocks * 512 >= st->st_size) fd = lane_reopen(pin);
     close(pin);
     return fd;
 }
@@ -204,10 +203,6 @@ static void store(struct lane *self, struct inode *inode, const struct stat *st)
 /* Open a file; false if others are to do it. */
 static bool open_now(struct lane *self, struct inode *inode) {
     struct stat st;
-    if (inode->directory->declined) {
-        inode->directory->declined--;
-        return false;
-    }
     int64_t began = lane_now();
     int fd = open_data(self, inode, &st);
     if (fd < 0) return false;
@@ -218,8 +213,10 @@ static bool open_now(struct lane *self, struct inode *inode) {
     }
     inode->fd = fd;
     self->files++;
-    if (!inode->stored) store(self, inode, &st);
-    if (lane_waited(self, began)) inode->directory->declined = DECLINED;
+    if (inode->stored) return true;
+    store(self, inode, &st);
+    if (st.st_size > 0 && st.st_size <= (off_t)STORED_MAX)
+        lane_ahead(self, inode->directory->ino, inode->name, lane_waited(self, began));
     return true;
 }
 

@@ -93,5 +93,8 @@ int lane_give(lane *self, const lane_taken *given);
 uint32_t lane_children(lane *self, uint64_t directory);
 /* Return a directory whose files were waited for, and the position in it of those that are asked for next; 0 for none. */
 uint64_t lane_slow(lane *self, uint32_t *position);
+/* Note that a small file was opened, by its place among the names of its directory, and whether it had to be waited for.
+ * Where files are opened in order the disk is asked for the data of the next ones: returns for how many. */
+uint32_t lane_ahead(lane *self, uint64_t directory, uint32_t name, int waited);
 /* Return a directory that has lost its last one, or 0. */
 uint64_t lane_emptied(lane *self);

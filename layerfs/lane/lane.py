@@ -219,6 +219,10 @@ class Lane:
         directory = int(lib.lane_slow(self._lane, self._position))
         return directory, int(self._position[0])
 
+    def ahead(self, directory: int, position: int, *, waited: bool) -> int:
+        """Note that a small file was opened; return how many that follow it in order the disk was asked for."""
+        return int(lib.lane_ahead(self._lane, directory, position, waited))
+
     def emptied(self) -> int:
         """Return a directory that has lost its last number, or 0."""
         return int(lib.lane_emptied(self._lane))

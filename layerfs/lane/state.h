@@ -25,7 +25,7 @@
 #define RANKS 4096u
 #define PROBE 6u               /* files of a directory that were waited for, which tells that the others will be */
 #define COLD 40000             /* ns; what takes longer, and sleeps, has waited for a disk */
-#define DECLINED 64u           /* opens in a directory that others answer, who look ahead, after one that waited */
+#define STORED_MAX (32u << 10) /* bytes of a file that come with its first open */
 #define NUMBER_BITS 49         /* of an inode number below the filesystem's rank */
 #define TOP_NONE UINT32_MAX
 #define FIRST_NUMBER 2u
@@ -46,7 +46,7 @@ struct directory {
     uint32_t children; /* numbers that the lane answers for */
     uint32_t top, mode, uid, gid; /* the share whose attributes are shown, or TOP_NONE, and what it must have then */
     bool single;       /* nothing is merged: the links are counted */
-    uint32_t waits, declined; /* files that were waited for; opens that others are to answer */
+    uint32_t waits; /* files that were waited for */
     bool live, listed, watched;
 };
 
@@ -75,6 +75,13 @@ struct directories {
     uint32_t count, mask;
 };
 
+struct ahead { /* the directory in which a small file was opened last, and the order of its names that is followed */
+    uint64_t directory;
+    uint32_t *order; /* NULL while there is none */
+    uint32_t count, here, asked, waits, known, last;
+    bool by_name; /* the order that was right last */
+};
+
 struct lane {
     int device, pair;
     size_t room;
@@ -93,6 +100,7 @@ struct lane {
     uint64_t seed;
     struct table numbers, claims;
     struct directories directories;
+    struct ahead ahead;
     uint32_t names; /* of all directories */
     uint32_t files, files_max;
     struct { uint64_t device; uint32_t rank; } devices[DEVICES];
@@ -130,6 +138,10 @@ void tables_close(struct lane *self);
 bool lane_answer(struct lane *self, size_t size);
 void note_for_others(struct lane *self, size_t size);
 bool lane_send(struct lane *self, uint64_t unique, int error, size_t size);
+/* ahead.c */
+void ahead_forget(struct lane *self, uint64_t directory);
+/* answer.c */
+int lane_reopen(int pin);
 /* list.c */
 bool answer_readdir(struct lane *self, const struct fuse_in_header *in, size_t size, bool plus);
 bool lane_plain(struct lane *self, int fd, const char *name, const struct stat *st, uint64_t *ino);

@@ -194,6 +194,7 @@ static void directory_free(struct directory *directory) {
 }
 
 static void directory_remove(struct lane *self, struct directory *directory) {
+    ahead_forget(self, directory->ino);
     struct directories *table = &self->directories;
     uint32_t hole = directory_at(self, directory->ino);
     while (table->entries[hole] != directory) hole = (hole + 1) & table->mask;
@@ -424,4 +425,5 @@ void tables_close(struct lane *self) {
     free(self->claims.entries);
     free(self->directories.entries);
     free(self->emptied);
+    free(self->ahead.order);
 }

@@ -128,10 +128,16 @@ class Fuzz:
                     lambda: lane.disclaim(number),
                     self.take,
                     lambda: lane.children(self.dice.randrange(1, 5)),
+                    self.ahead,
                     lane.emptied,
                     lane.slow,
                 )
             )()
+
+    def ahead(self) -> None:
+        directory, first = self.dice.randrange(1, 5), self.dice.choice((0, 1, 2, 2**32 - 9))
+        for position in range(first, first + self.dice.randrange(1, 8)):
+            self.rig.lane.ahead(directory, position, waited=self.dice.random() < 0.8)
 
     def take(self) -> None:
         taken = self.rig.lane.take(self.number())

@@ -31,7 +31,7 @@ class Setting:
 
 REDIRECT = Setting(
     Subject("kernel", "redirect_dir=on,index=on,xino=off"),
-    Subject("layerfs", "dev,suid,redirect_dir=on"),
+    Subject("layerfs", "dev,suid,redirect_dir=on,nolane"),
     readers=(Subject("kernel", "redirect_dir=on,index=off,xino=off"),),
 )
 WITH_LANE = replace(REDIRECT, subject=Subject("layerfs", "dev,suid,redirect_dir=on,lane"))

@@ -32,7 +32,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @pytest.fixture(params=["root", "rootless", "lane"])
 def union(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Mounted]:
-    """A stack to be; the test's body runs as root, as a person without, and as root with a lane."""
+    """A stack to be; the test's body runs as root without a lane, as a person without root, and as root with a lane."""
     require("fuse", "user xattrs", "person" if request.param == "rootless" else "root")
     base = scratch / "stack"
     base.mkdir()

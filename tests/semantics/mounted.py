@@ -64,15 +64,17 @@ class Mounted:
     def _defaults(self) -> Iterator[str]:
         if self.is_root:
             yield "dev,suid"
-        if self.natively:
-            yield "lane"
+            if not self.natively:
+                yield "nolane"
 
     def attempt(self, words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         """Run `layerfs` to the end, whatever comes out."""
         command = [str(BIN / "layerfs"), *words]
+        lane = {"LAYERFS_LANE": "1"} if self.natively else {}  # from the first request on
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
+            env=os.environ | lane,
+        )  # fmt: skip
 
     def unmount(self) -> None:
         """Unmount, and see that no bug of the server was caught by its guard."""
