@@ -20,7 +20,7 @@ COMPILED: Final = "layerfs.lane._lane"
 SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server, whatever options say: 1 at once, 0 never
 PAYS: Final = 0.005  # seconds of a processor, spent on answers before there is a lane
 LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
-FILES: Final = 1024  # descriptors of open files that a lane holds at most; guessed
+FILES: Final = 1024  # descriptors of open files that a lane holds at most, and no more than an eighth of all; guessed
 
 _set_aside: "Intercept | None" = None  # where libfuse's reader puts what pyfuse3 does not know
 
@@ -76,8 +76,10 @@ def pays() -> float:
 def open_lane(device: int, timeout: float, pair: int = -1) -> "Lane":
     """Open a lane whose answers the kernel may keep for `timeout` [s]; without a pair, requests for others are raw."""
     from layerfs.lane.lane import Lane
+    from layerfs.sys.limits import raise_open_files
 
-    lane = Lane(device, pair, passing_room(), round(timeout * 1e9), FILES)
+    files = min(FILES, raise_open_files() // 8)
+    lane = Lane(device, pair, passing_room(), round(timeout * 1e9), files)
     lane.set_raw(wire.RAW)
     return lane
 

@@ -1,5 +1,7 @@
 """When there is a lane, and when there is none."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from layerfs.fuse import natively
@@ -46,3 +48,22 @@ def test_without_the_compiled_part_libfuse_answers_what_it_does_not_serve(monkey
     monkeypatch.setattr(natively, "_set_aside", None)  # another test's server may have begun in this process
     natively.intercept()
     assert natively.intercepted() is None
+
+
+def test_a_lane_holds_an_eighth_of_the_descriptors_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may have 1,024 in all; the union needs most of them."""
+    opened: list[tuple[object, ...]] = []
+    monkeypatch.setattr("layerfs.sys.limits.raise_open_files", lambda: 1024)
+
+    def lane(*words: object) -> Silent:
+        opened.append(words)
+        return Silent()
+
+    monkeypatch.setattr("layerfs.lane.lane.Lane", lane)
+    natively.open_lane(3, 1.0)
+    assert opened[0][-1] == 128
+
+
+class Silent:
+    def set_raw(self, opcodes: Iterable[int]) -> None:
+        """Take it."""
