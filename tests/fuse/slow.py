@@ -82,7 +82,7 @@ def abort(device: int) -> None:
     """Have the kernel end the connection of a mount, given its st_dev, as root may."""
     control = Path("/sys/fs/fuse/connections")
     if not (control / str(device)).exists():
-        subprocess.run(["mount", "-t", "fusectl", "none", str(control)], check=True)
+        subprocess.run(["mount", "-t", "fusectl", "none", str(control)], check=False)  # unless another test is quicker
     (control / str(device) / "abort").write_text("1")
 
 
