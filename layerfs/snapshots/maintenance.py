@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from layerfs.errors import Corrupt, LayerfsError
 from layerfs.snapshots import registry
+from layerfs.snapshots.counting import count_all
 from layerfs.snapshots.leftovers import HOLD, clear
 from layerfs.snapshots.library import Store
 from layerfs.snapshots.recovery import mend, survey
@@ -78,6 +79,8 @@ def tally(store: Store, progress: Progress = lambda done, total: None) -> dict[s
     """Return what each driver's snapshots take; active ones are counted now, which may take a while."""
     found = {}
     for snapshotter in _runnable(store):
+        with suppress(LayerfsError):  # removed meanwhile
+            count_all(snapshotter)
         with store.ledger.read() as db:
             counts, committed = rows.total(db, snapshotter.name)
         active = [info.name for info in snapshotter.walk("kind==active")]

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from layerfs.errors import FULL, AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
-from layerfs.snapshots import sharing
+from layerfs.snapshots import counting, sharing
 from layerfs.snapshots.driver import NOTHING, Capability, Driver, Form, Kind, LayerPlace, Snapshot
 from layerfs.snapshots.sharing import labels_alone
 from layerfs.snapshots.validate import checked_key, checked_labels, updated_labels
 from layerfs.store import rows
-from layerfs.store.info import Info, Usage
+from layerfs.store.info import UNCOUNTED, Info, Usage
 from layerfs.store.ledger import Ledger, Transaction
 from layerfs.store.places import Places
 from layerfs.store.rows import Row
@@ -91,7 +91,7 @@ class Snapshotter:
         with self.ledger.look() as db:
             row, _ = self._to_commit(db, info, key)
             snapshot = self.seen(db, row)
-        usage = row.usage if row.is_staged else self._settled(key, row, snapshot, volatile=volatile)
+        usage = row.usage if row.is_staged else UNCOUNTED if volatile else self._settled(key, row, snapshot)
         with self.places.working():
             base = self.change(lambda db: self._commit(db, info, key, row, usage))
             if not volatile:
@@ -113,13 +113,12 @@ class Snapshotter:
             rows.seal(db, [row.id])
         return base
 
-    def _settled(self, key: str, row: Row, snapshot: Snapshot, *, volatile: bool) -> Usage:
+    def _settled(self, key: str, row: Row, snapshot: Snapshot) -> Usage:
         """Have what a snapshot holds on disk, and return what it takes."""
-        with self._while_there(key, row.id):
-            if not volatile:
-                self.courtesy.leave()
-                sync_filesystem(snapshot.directory)
-            return self.courtesy.aside(self.driver.usage, snapshot)
+        self.courtesy.leave()
+        with self.while_there(key, row.id):
+            sync_filesystem(snapshot.directory)
+            return self.driver.usage(snapshot)
 
     def adopt(self, name: str, ref: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> bool:
         """Add a committed snapshot that shares the content of one that is there, and tell whether one is.
@@ -168,14 +167,14 @@ class Snapshotter:
     def stat(self, key: str) -> Info:
         """Return what is known of a snapshot."""
         with self.ledger.look() as db:
-            return self._require(db, key).info
+            return self.require(db, key).info
 
     @in_turn
     def update(self, info: Info, *fields: str) -> Info:
         """Change labels and return what is known then: all of them, or those that `labels.NAME` fields name."""
 
         def relabel(db: Transaction) -> Info:
-            row = self._require(db, info.name)
+            row = self.require(db, info.name)
             labels = checked_labels(updated_labels(row.info.labels, info.labels, fields))
             rows.replace_labels(db, row.id, labels)
             now = time.time_ns()
@@ -201,13 +200,7 @@ class Snapshotter:
 
     def usage(self, key: str) -> Usage:
         """Return what a snapshot itself takes: as it is now while active, else as it was at commit."""
-        with self.ledger.read() as db:
-            row = self._require(db, key)
-            if row.kind is not Kind.ACTIVE or row.is_staged:
-                return row.usage
-            snapshot = self.seen(db, row)
-        with self._while_there(key, row.id):
-            return self.driver.usage(snapshot)
+        return counting.usage(self, key)
 
     def cleanup(self) -> int:
         """Give back what removed snapshots took, finish what was interrupted, and return how many are gone."""
@@ -232,7 +225,7 @@ class Snapshotter:
     def writable_layer(self, key: str) -> LayerPlace:
         """Return where an active snapshot has its own content, for who fills it without mounting. Raises NotReady."""
         with self.ledger.read() as db:
-            row = self._require(db, key)
+            row = self.require(db, key)
         if row.kind is not Kind.ACTIVE or row.is_staged:
             raise NotReady(f"snapshot {key} is not active, or holds its layer already", "prepare one on top of it")
         return self.driver.layer(self.places.place(row.place))
@@ -328,12 +321,12 @@ class Snapshotter:
         return base
 
     @contextmanager
-    def _while_there(self, key: str, number: int) -> Iterator[None]:
+    def while_there(self, key: str, number: int) -> Iterator[None]:
         """Turn an error into NotFound if the snapshot was removed meanwhile."""
         try:
             yield
         except Exception:
-            if self.change(lambda db: self._require(db, key)).id != number:
+            if self.change(lambda db: self.require(db, key)).id != number:
                 raise NotFound(f"snapshot {key} was removed and made again meanwhile") from None
             raise
 
@@ -344,7 +337,7 @@ class Snapshotter:
 
     def _to_commit(self, db: Transaction, info: Info, key: str) -> tuple[Row, int]:
         """Return an active snapshot that may be committed, and the id of its parent then."""
-        row = self._require(db, key)
+        row = self.require(db, key)
         if rows.exists(db, self.name, info.name):
             raise AlreadyExists(f"snapshot {info.name} exists", "remove it, or take another name")
         if row.kind is not Kind.ACTIVE:
@@ -367,7 +360,7 @@ class Snapshotter:
             raise uncommitted(f"parent {name} is not committed, but {row.kind.word}", "commit it first")
         return row.id
 
-    def _require(self, db: Transaction, key: str) -> Row:
+    def require(self, db: Transaction, key: str) -> Row:
         row = rows.find(db, self.name, checked_key(key))
         if row is None:
             raise self._absent(key)

@@ -31,6 +31,9 @@ class Usage:
     inodes: int = 0
 
 
+UNCOUNTED: Final = Usage(-1, -1)  # of a committed snapshot: counted when it is asked for
+
+
 @value
 class Info:
     """One snapshot: `name` is its key while it is active or a view. Times are in nanoseconds since 1970.

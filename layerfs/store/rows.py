@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from layerfs.store.info import Info, Kind, Usage
+from layerfs.store.info import UNCOUNTED, Info, Kind, Usage
 from layerfs.store.ledger import Transaction
 from layerfs.store.schema import TAIL
 from layerfs.value import value
@@ -249,6 +249,22 @@ def by_id(db: Transaction, number: int) -> Row | None:
     return next(_rows(db.all(f"SELECT {_LABELED} {_FROM} {_LABELS} WHERE s.id = ?", number)), None)
 
 
+def count(db: Transaction, place: int, usage: Usage) -> None:
+    """Note what the committed snapshots of a directory take."""
+    db.run(
+        "UPDATE snapshots SET size = ?, inodes = ? WHERE place = ? AND size = ?",
+        *(usage.size, usage.inodes, place, UNCOUNTED.size),
+    )
+
+
+def uncounted(db: Transaction, driver: str) -> list[str]:
+    """Return the keys of snapshots that are not counted yet, one for each directory."""
+    found = db.all(
+        "SELECT min(key) FROM snapshots WHERE driver = ? AND size = ? GROUP BY place", driver, UNCOUNTED.size
+    )
+    return [key for (key,) in found]
+
+
 def total(db: Transaction, driver: str) -> tuple[dict[Kind, int], Usage]:
     """Return how many snapshots of each kind a driver has, and what its committed ones take."""
     counts = dict.fromkeys(Kind, 0)
@@ -256,8 +272,8 @@ def total(db: Transaction, driver: str) -> tuple[dict[Kind, int], Usage]:
         counts[Kind(kind)] = count
     sums = db.one(
         "SELECT coalesce(sum(size), 0), coalesce(sum(inodes), 0)"
-        " FROM (SELECT DISTINCT place, size, inodes FROM snapshots WHERE driver = ?)",
-        driver,
+        " FROM (SELECT DISTINCT place, size, inodes FROM snapshots WHERE driver = ? AND size != ?)",
+        *(driver, UNCOUNTED.size),
     )
     return counts, Usage(*sums)
 

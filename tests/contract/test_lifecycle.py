@@ -8,9 +8,12 @@ import pytest
 
 from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.snapshots.driver import Info, Kind
+from layerfs.snapshots.maintenance import tally
 from layerfs.snapshots.snapshotter import Snapshotter
+from layerfs.store import rows
 from layerfs.value import replace
-from tests.contract.subjects import Subject
+from tests.contract.subjects import Subject, is_packing
+from tests.waiting import wait_until
 
 ODD_KEYS = ("default/1/extract-333-x sha256:ab/..", "../../etc/passwd", "a b\tc\nd", "ü" * 300, "-", ".", "..", "a\0b")
 
@@ -197,6 +200,26 @@ def test_usage_grows_with_the_content_and_is_kept_at_commit(subject: Subject) ->
     assert full.size - empty.size < 2 << 20, "a hard link counts once"
     subject.snapshots.commit("top", "work")
     assert subject.snapshots.usage("top").size >= 1 << 20
+
+
+def test_what_a_volatile_commit_takes_is_counted_when_it_is_asked_for(subject: Subject) -> None:
+    """On btrfs it was 0 for good: nothing had reached the disk."""
+    subject.layer("base", a="1")
+    subject.snapshots.prepare("work", "base")
+    with subject.at("work") as target:
+        (target / "big").write_bytes(os.urandom(300 << 10))
+    subject.snapshots.commit("x/top", "work", volatile=True)
+    assert subject.snapshots.adopt("shared", "top", "base")
+    wait_until(lambda: not is_packing(subject.root))
+    found = subject.snapshots.usage("shared")
+    assert found.size >= 300 << 10
+    subject.reopen()
+    assert subject.snapshots.usage("x/top") == subject.snapshots.usage("shared") == found
+    subject.snapshots.prepare("work", "base")
+    subject.snapshots.commit("empty", "work", volatile=True)
+    tally(subject.store)
+    with subject.store.ledger.read() as db:
+        assert rows.uncounted(db, subject.name) == []
 
 
 def test_adopted_snapshot_shares_the_content_until_the_last_is_removed(subject: Subject) -> None:
