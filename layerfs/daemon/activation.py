@@ -33,8 +33,13 @@ def inherited() -> socket.socket | None:
 
 async def relay(listening: socket.socket, inner: bytes) -> asyncio.Server:
     """Pass connections to a listening socket on to the socket at `inner`."""
+    # asyncio forgets the task of a connection that is lost, and the collector would take it before the inner one ends.
+    tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
         try:
             back, forth = await asyncio.open_unix_connection(os.fsdecode(inner))
         except OSError:

@@ -1,5 +1,7 @@
 """A socket that systemd passes."""
 
+import asyncio
+import gc
 import os
 import socket
 import subprocess
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.daemon.activation import inherited
+from layerfs.daemon.activation import inherited, relay
 from layerfs.errors import InvalidArgument
 from tests.daemon.client import Client, code_of
 from tests.host import BIN
@@ -55,3 +57,36 @@ def test_clients_that_came_first_are_answered(scratch: Path) -> None:
                 daemon.terminate()
                 _, said = daemon.communicate(timeout=PATIENCE)
             assert daemon.returncode == 0, said
+
+
+def test_a_client_that_has_gone_is_let_go_once_the_daemon_has_ended_its_connection(scratch: Path) -> None:
+    """The garbage collector took the connection first, and asyncio logged that as an error."""
+
+    async def act() -> None:
+        gone, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            assert await reader.read() == b"asked"
+            gone.set()
+            await go_on.wait()
+            writer.write(b"too late")
+            writer.close()
+            ended.set()
+
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(os.fspath(scratch / "passed.sock"))
+        inner = await asyncio.start_unix_server(answer, scratch / "inner.sock")
+        relaying = await relay(listening, os.fsencode(scratch / "inner.sock"))
+        _, writer = await asyncio.open_unix_connection(scratch / "passed.sock")
+        writer.write(b"asked")
+        writer.close()
+        await gone.wait()
+        for _ in range(10):  # the relay's own end of the lost connection is closed
+            await asyncio.sleep(0)
+        gc.collect()
+        go_on.set()
+        await ended.wait()
+        relaying.close()
+        inner.close()
+
+    asyncio.run(act())
