@@ -4,7 +4,7 @@ import argparse
 import os
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.lowers.changes import Change, changes, changes_by_marks
+from layerfs.lowers.changes import PathChange, changes, changes_by_marks
 from layerfs.model import Stack
 from layerfs.mounts import registry
 from layerfs.mounts.removal import locate
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def print_changes(found: list[Change], *, as_json: bool) -> None:
+def print_changes(found: list[PathChange], *, as_json: bool) -> None:
     """Print changed paths: a line each, or a list of objects."""
     if as_json:
         shown = [{"change": c.action.value, "path": os.fsdecode(c.path)} for c in found]

@@ -45,14 +45,14 @@ class Action(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PathChange:
     """One changed path, from the root of the tree."""
 
     path: bytes
     action: Action
 
 
-def changes(upper: bytes, lowers: tuple[bytes, ...], offset: int = 0) -> list[Change]:
+def changes(upper: bytes, lowers: tuple[bytes, ...], offset: int = 0) -> list[PathChange]:
     """Return what `upper` changes of `lowers` (top first; their images begin at `offset`), sorted by path.
 
     A file counts as modified once it was copied up; a directory when its owner, mode or xattrs differ.
@@ -60,7 +60,7 @@ def changes(upper: bytes, lowers: tuple[bytes, ...], offset: int = 0) -> list[Ch
     return compare(Stack(lowers, offset=offset), Stack((upper, *lowers), offset=offset))
 
 
-def compare(before: Stack, after: Stack, *, copies: bool = False) -> list[Change]:
+def compare(before: Stack, after: Stack, *, copies: bool = False) -> list[PathChange]:
     """Return what is different in the tree of one stack of lowers and in that of another, sorted by path.
 
     A file is the same if it is the same object of the same layer. Where the trees are `copies`, which share no objects,
@@ -92,11 +92,11 @@ class _Comparison:
     after: Union
     copies: bool = False
 
-    def changes(self) -> Iterator[Change]:
+    def changes(self) -> Iterator[PathChange]:
         """Yield all changes, the root's first."""
         old, new = self.before.root(), self.after.root()
         if self._differs(old, new):
-            yield Change(b"/", Action.MODIFIED)
+            yield PathChange(b"/", Action.MODIFIED)
         frames = [self._enter(_Frame(b"", old, new, ExitStack()))]
         yield from self._deleted(frames[0])
         try:
@@ -107,7 +107,7 @@ class _Comparison:
                     continue
                 path, found, inside = self._name(frame, frame.names.pop())
                 if found is not None:
-                    yield Change(path, found)
+                    yield PathChange(path, found)
                 if inside is not None:
                     frames.append(inside)
                     yield from self._deleted(self._enter(inside))
@@ -120,10 +120,10 @@ class _Comparison:
         frame.were = set(self.before.names(frame.old.ino)) if frame.old is not None else set()
         return frame
 
-    def _deleted(self, frame: _Frame) -> Iterator[Change]:
+    def _deleted(self, frame: _Frame) -> Iterator[PathChange]:
         """Yield what a directory has lost."""
         for name in frame.were.difference(frame.names):
-            yield Change(frame.path + b"/" + name, Action.DELETED)
+            yield PathChange(frame.path + b"/" + name, Action.DELETED)
 
     def _name(self, frame: _Frame, name: bytes) -> tuple[bytes, Action | None, _Frame | None]:
         """Return the path of one name, what became of it, and the directory that is to be entered there."""
@@ -192,7 +192,7 @@ def _own(union: Union, node: Node) -> tuple[int, int, int, dict[bytes, bytes]]:
     return shown.st_mode, shown.st_uid, shown.st_gid, found
 
 
-def changes_by_marks(upper: bytes) -> list[Change]:
+def changes_by_marks(upper: bytes) -> list[PathChange]:
     """Return what a bare upper seems to change, sorted by path.
 
     What bears the mark of a copy-up is modified (a directory then goes unmentioned: most are there for what is in
@@ -202,7 +202,7 @@ def changes_by_marks(upper: bytes) -> list[Change]:
         return sorted(_changes_of_marks(tree, handles), key=lambda change: change.path)
 
 
-def _changes_of_marks(tree: DirTree, handles: Handles) -> Iterator[Change]:
+def _changes_of_marks(tree: DirTree, handles: Handles) -> Iterator[PathChange]:
     """Yield the changes of all directories; few of them are open at a time, however deep they are."""
     pending = [(Part(tree, None, b"", tree.root()), b"")]
     while pending:
@@ -213,15 +213,15 @@ def _changes_of_marks(tree: DirTree, handles: Handles) -> Iterator[Change]:
             if name in OPAQUE_FILES:
                 continue
             if name.startswith(WH):
-                yield Change(path + b"/" + name[len(WH) :], Action.DELETED)
+                yield PathChange(path + b"/" + name[len(WH) :], Action.DELETED)
             elif kind is Kind.WHITEOUT:
-                yield Change(below, Action.DELETED)
+                yield PathChange(below, Action.DELETED)
             elif kind is Kind.DIRECTORY:
                 pending.append((Part(tree, part, name), below))
                 if not _is_copy(tree, handle, name) or _is_redirected(tree, handle, name):
-                    yield Change(below, Action.ADDED)
+                    yield PathChange(below, Action.ADDED)
             else:
-                yield Change(below, Action.MODIFIED if _is_copy(tree, handle, name) else Action.ADDED)
+                yield PathChange(below, Action.MODIFIED if _is_copy(tree, handle, name) else Action.ADDED)
 
 
 def _is_copy(tree: DirTree, at: int, name: bytes) -> bool:

@@ -18,7 +18,7 @@ from layerfs.oci.directory import DirectoryTarget
 from layerfs.oci.metadata import usual_ownership
 from layerfs.oci.paths import split
 from layerfs.oci.tar import Member
-from layerfs.oci.target import Data, FileData, Outcome, TargetForm
+from layerfs.oci.target import CopySource, Data, Outcome, TargetForm
 from layerfs.oci.unpack import FORMS
 from layerfs.oci.view import RawView, Seen
 from layerfs.snapshots.driver import Kind
@@ -145,5 +145,5 @@ def _members(view: Shown, top: Seen, place: bytes, entries: Entries) -> Iterator
         yield replace(member, path=renamed(path), target=target), _data(view, path)
 
 
-def _data(view: Shown, path: bytes) -> FileData:
-    return FileData(lambda: view.data(path), lambda fd: view.copy_to(path, fd))
+def _data(view: Shown, path: bytes) -> CopySource:
+    return CopySource(lambda: view.data(path), lambda fd: view.copy_to(path, fd))

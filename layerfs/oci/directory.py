@@ -13,7 +13,7 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.oci.metadata import OVERRIDE, MetadataSetter, Ownership, override_value
 from layerfs.oci.tar import Member
-from layerfs.oci.target import Data, FileData, Kind, Outcome, TargetForm, as_stored
+from layerfs.oci.target import CopySource, Data, Kind, Outcome, TargetForm, as_stored
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 from layerfs.sys.copy import write_all
@@ -115,7 +115,7 @@ class DirectoryTarget:
     def _add_file(self, at: int, name: bytes, member: Member, data: Data) -> None:
         fd = os.open(name, _NEW, 0o600, dir_fd=at)
         try:
-            if isinstance(data, FileData) and member.size:
+            if isinstance(data, CopySource) and member.size:
                 data.copy_to(fd)
             elif member.extents is not None:
                 _write_extents(fd, member, data())

@@ -25,8 +25,8 @@ Data = Callable[[], Iterator[memoryview]]
 
 
 @dataclass(frozen=True, slots=True)
-class FileData:
-    """The bytes of a file that is there, for a target that can have them cheaper than by reading (reflinks)."""
+class CopySource:
+    """The bytes of an existing file, for a target that can copy them more cheaply than by reading (reflinks)."""
 
     read: Data
     copy_to: Callable[[int], None]  # into an empty file

@@ -13,7 +13,7 @@ from layerfs.oci.digest import Digest, parse_digest
 from layerfs.oci.documents import Json
 from layerfs.plan import images, layout
 from layerfs.plan.contents import Contents, Slice, slices
-from layerfs.plan.record import NAME, LayerRecord, PlanRead, Record, compare, read_record, write_record
+from layerfs.plan.record import NAME, LayerRecord, PackRecord, PlanRead, compare, read_record, write_record
 from layerfs.plan.sources import Source
 from layerfs.plan.tree import Tree
 from layerfs.pysquashfs import WriteOptions
@@ -134,7 +134,7 @@ class _Packing:
     """One pack on its way: layers that exist already are taken over, the others are built."""
 
     def __init__(
-        self, plan: PlanRead, tree: Tree, options: PackOptions, directory: bytes, before: Record | None
+        self, plan: PlanRead, tree: Tree, options: PackOptions, directory: bytes, before: PackRecord | None
     ) -> None:
         self._plan, self._tree, self._options, self._directory, self._before = plan, tree, options, directory, before
         self._old: dict[tuple[str, str], LayerRecord] = {}
@@ -171,7 +171,7 @@ class _Packing:
                 ]
                 layout.finish(self._directory, blobs, self._plan.whys, self._name, self._options.config)
                 top = place
-            write_record(self._directory, Record(self._options.format, self._name, records))
+            write_record(self._directory, PackRecord(self._options.format, self._name, records))
         return Packed(tuple(layers), top, self._name, tuple(self._dropped))
 
     def _contents(self, piece: Slice, recipe: bytes) -> Contents:

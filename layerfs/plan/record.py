@@ -87,7 +87,7 @@ class LayerRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class PackRecord:
     """What was packed, layers bottom first."""
 
     format: str  # xar, squashfs, oci
@@ -95,7 +95,7 @@ class Record:
     layers: tuple[LayerRecord, ...]
 
 
-def write_record(directory: bytes, record: Record) -> None:
+def write_record(directory: bytes, record: PackRecord) -> None:
     """Write a record into the directory of what was packed."""
     text = json_text({"pack": FORMAT, **asdict(record)})
     with replacing(os.path.join(directory, NAME)) as fd, open(fd, "w", encoding="utf-8", closefd=False) as file:
@@ -103,7 +103,7 @@ def write_record(directory: bytes, record: Record) -> None:
         os.fchmod(fd, 0o644)
 
 
-def read_record(directory: bytes) -> Record:
+def read_record(directory: bytes) -> PackRecord:
     """Read the record of an earlier pack. Raises NotFound, InvalidArgument for a directory that has no sound one."""
     path = os.path.join(directory, NAME)
     try:
@@ -116,7 +116,7 @@ def read_record(directory: bytes) -> Record:
     named = isinstance(document.get("format"), str) and isinstance(document.get("name"), str)
     if document.get("pack") != FORMAT or not named or not isinstance(layers, list):
         raise InvalidArgument(f"{os.fsdecode(path)} is no record of a pack", "name what layerfs pack -o made")
-    return Record(document["format"], document["name"], tuple(_layer(path, layer) for layer in layers))
+    return PackRecord(document["format"], document["name"], tuple(_layer(path, layer) for layer in layers))
 
 
 def _layer(path: bytes, found: Any) -> LayerRecord:

@@ -3,14 +3,14 @@
 import os
 import tempfile
 
-from layerfs.lowers.changes import Change, compare
+from layerfs.lowers.changes import PathChange, compare
 from layerfs.model import Stack
 from layerfs.snapshots.driver import Form
 from layerfs.snapshots.root import PLAIN
 from layerfs.snapshots.snapshotter import Snapshotter
 
 
-def difference(snapshots: Snapshotter, key: str, other: str | None = None) -> list[Change]:
+def difference(snapshots: Snapshotter, key: str, other: str | None = None) -> list[PathChange]:
     """Return the differences of a snapshot from another one (its parent, or nothing), sorted by path.
 
     What they hold is read, not mounted. Raises NotFound.

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.xar.header import Header, is_xar, open_image, read_header
-from layerfs.xar.order import Graph
+from layerfs.xar.order import DependencyGraph
 from layerfs.xar.search import Candidate, MissingPackage, Search, ambiguous
 
 
@@ -87,7 +87,7 @@ def resolve(lowers: Sequence[bytes], search: Search) -> Resolution:
     given = [walk.give(path) for path in lowers]
     walk.walk(given)
     edges = {index: list(dict.fromkeys(depends.values())) for index, depends in walk.depends.items()}
-    order = Graph(edges, given, [os.fsdecode(member.name) for member in walk.members]).order()
+    order = DependencyGraph(edges, given, [os.fsdecode(member.name) for member in walk.members]).order()
     place = {index: number for number, index in enumerate(order)}
     depends = tuple({name: place[below] for name, below in walk.depends[index].items()} for index in order)
     return Resolution(tuple(walk.members[index] for index in order), depends)

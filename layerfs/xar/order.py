@@ -12,7 +12,7 @@ _LONGEST_PATH: Final = 12  # packages of a path that a message names; the rest i
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class DependencyGraph:
     """What each package depends on, in order; the keys stand in the order of a depth-first walk from the named ones.
 
     `given` are the packages that the user named, in their order.

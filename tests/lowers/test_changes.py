@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.lowers.changes import Action, Change, changes, changes_by_marks
+from layerfs.lowers.changes import Action, PathChange, changes, changes_by_marks
 from tests.host import require
 from tests.images import make_image
 
@@ -31,9 +31,9 @@ def upper(scratch: Path) -> Path:
 
 
 EXPECTED = [
-    Change(b"/dir/changed", Action.MODIFIED),
-    Change(b"/dir/gone", Action.DELETED),
-    Change(b"/dir/new", Action.ADDED),
+    PathChange(b"/dir/changed", Action.MODIFIED),
+    PathChange(b"/dir/gone", Action.DELETED),
+    PathChange(b"/dir/new", Action.ADDED),
 ]
 
 
@@ -52,7 +52,7 @@ def test_changes_of_a_directory_and_of_an_image_are_the_same(
 
 
 def test_without_lowers_the_upper_s_marks_are_read_alone(upper: Path) -> None:
-    assert Change(b"/dir/gone", Action.DELETED) in changes_by_marks(os.fsencode(upper))
+    assert PathChange(b"/dir/gone", Action.DELETED) in changes_by_marks(os.fsencode(upper))
 
 
 def test_depth_ends_nothing(scratch: Path, lower: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from layerfs.errors import InvalidArgument, NotFound
 from layerfs.plan.document import FORMAT
 from layerfs.plan.graph import Module, make_graph
-from layerfs.plan.record import LayerRecord, Record, compare, read_plan, read_record, source_of, write_record
+from layerfs.plan.record import LayerRecord, PackRecord, compare, read_plan, read_record, source_of, write_record
 from layerfs.plan.sources import SourceSpec
 
 LAYERS = [{"id": 3, "why": "calm", "modules": [{"name": "a", "version": "1"}, {"name": "b"}]}]
@@ -59,7 +59,7 @@ def test_a_tree_that_changed_is_refused_by_name(scratch: Path, modules: list[Mod
 
 
 def test_a_record_is_read_as_it_was_written(scratch: Path) -> None:
-    record = Record("xar", "layer", (LayerRecord(0, "a" * 64, "layer-0.xar", "b" * 64, 5),))
+    record = PackRecord("xar", "layer", (LayerRecord(0, "a" * 64, "layer-0.xar", "b" * 64, 5),))
     write_record(os.fsencode(scratch), record)
     assert read_record(os.fsencode(scratch)) == record
 
@@ -75,7 +75,9 @@ def test_a_record_is_read_as_it_was_written(scratch: Path) -> None:
     ],
 )
 def test_wrong_records_are_refused(scratch: Path, change: dict[str, Any], said: str) -> None:
-    write_record(os.fsencode(scratch), Record("xar", "layer", (LayerRecord(0, "a" * 64, "layer-0.xar", "b" * 64, 5),)))
+    write_record(
+        os.fsencode(scratch), PackRecord("xar", "layer", (LayerRecord(0, "a" * 64, "layer-0.xar", "b" * 64, 5),))
+    )
     path = scratch / "pack.json"
     document = json.loads(path.read_text())
     if "layers" in change and change["layers"] != [{"id": 1}]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerfs.errors import InvalidArgument
-from layerfs.xar.order import Graph
+from layerfs.xar.order import DependencyGraph
 from tests.xar.packages import fakes, resolved
 
 CYCLES = {
@@ -42,7 +42,7 @@ def test_layer_given_above_its_dependant_is_refused(tmp_path: Path) -> None:
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> Graph:
+def graphs(draw: st.DrawFn) -> DependencyGraph:
     """An acyclic graph in the order of a walk, with some of its packages named in an order that it permits."""
     count = draw(st.integers(1, 12))
     lowers = [draw(st.lists(st.integers(n + 1, count - 1), unique=True, max_size=4)) if n < count - 1 else []
@@ -55,11 +55,11 @@ def graphs(draw: st.DrawFn) -> Graph:
         if index not in edges:
             edges[index] = lowers[index]
             stack.extend(reversed(lowers[index]))
-    return Graph(edges, named, [str(n) for n in range(count)])
+    return DependencyGraph(edges, named, [str(n) for n in range(count)])
 
 
 @given(graphs())
-def test_every_dependant_stands_above_its_dependencies_and_named_layers_in_their_order(graph: Graph) -> None:
+def test_every_dependant_stands_above_its_dependencies_and_named_layers_in_their_order(graph: DependencyGraph) -> None:
     found = graph.order()
     place = {index: number for number, index in enumerate(found)}
     assert sorted(found) == sorted(graph.edges)
@@ -68,7 +68,7 @@ def test_every_dependant_stands_above_its_dependencies_and_named_layers_in_their
 
 
 @given(graphs())
-def test_order_is_stable(graph: Graph) -> None:
+def test_order_is_stable(graph: DependencyGraph) -> None:
     """Only constraints move a package: whoever stands above one met earlier has to, or follows somebody who has to."""
     found = graph.order()
     ranks = {index: rank for rank, index in enumerate(graph.edges)}
@@ -76,4 +76,4 @@ def test_order_is_stable(graph: Graph) -> None:
     for upper, lower in pairwise(found):
         if ranks[upper] > ranks[lower]:
             assert lower in graph.edges[upper] or (upper, lower) in chain
-    assert Graph(graph.edges, found, graph.names).order() == found, "the result, named, is its own order"
+    assert DependencyGraph(graph.edges, found, graph.names).order() == found, "the result, named, is its own order"
