@@ -1,4 +1,4 @@
-"""What snapshots take: active ones as they are now, committed ones as they were counted at their commit.
+"""The usage of snapshots: active ones are counted now, committed ones were counted at their commit.
 
 A volatile commit waits for no disk, and some filesystems (btrfs) count only what is on it. So what such a snapshot
 takes is counted when it is asked for first: its content is the same, and who asks waits for the disk.
@@ -32,7 +32,7 @@ def usage(snapshotter: "Snapshotter", key: str) -> Usage:
 
 
 def count_all(snapshotter: "Snapshotter") -> None:
-    """Count the committed snapshots that were not."""
+    """Count the committed snapshots that were not counted yet."""
     with snapshotter.ledger.read() as db:
         keys = rows.uncounted(db, snapshotter.name)
     for key in keys:

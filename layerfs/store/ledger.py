@@ -271,7 +271,7 @@ class Ledger:
             logging.getLogger(__name__).warning("the log of the ledger cannot be moved into it: %s", error)
 
     def _cut_log(self) -> None:
-        """Give back what a log takes that was moved, unless somebody reads by it."""
+        """Cut a log whose content was moved into the file, unless somebody reads by it."""
         with suppress(sqlite3.Error), closing(self._connect(patience=0)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -351,7 +351,7 @@ def _keep_room(path: bytes, size: int) -> None:
 
 @contextmanager
 def _explained(path: bytes) -> Iterator[None]:
-    """Turn what SQLite says into our words."""
+    """Turn SQLite's errors into OSError and LayerfsError."""
     try:
         yield
     except sqlite3.DatabaseError as error:

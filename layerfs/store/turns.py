@@ -1,6 +1,6 @@
 """Locks that are handed over in the order in which they were asked for.
 
-`Turns` is such a lock. `Courtesy` is one that nothing relies on: who keeps it for long is passed by.
+`Turns` is such a lock. `Courtesy` is an advisory one: nothing relies on it, and a holder that takes long is passed by.
 
 Python runs one thread at a time, but another one at every system call. Eight threads that all go through the steps of
 snapshots at once need three times the processor time that one thread needs for the same, and the unlucky wait for many
@@ -22,7 +22,7 @@ SLOW: Final = 4  # short turns after a long one, until which turns count as long
 
 
 class _Ticket:
-    """Who has the turn, or waits for it."""
+    """A thread that has the turn, or waits for it."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
@@ -59,7 +59,7 @@ class Turns:
         self.leave()
 
     def leave(self) -> None:
-        """Hand it over to who waits longest; nothing if this thread has it no more."""
+        """Hand the turn to the thread that has waited longest; does nothing if this thread no longer has it."""
         with self._guard:
             if self._holder is None or self._holder.thread != threading.get_ident():
                 return
@@ -77,9 +77,9 @@ class Turns:
 
 
 class Courtesy(Turns):
-    """Turns that keep nobody waiting for what takes long: then the next one goes on beside it.
+    """Advisory turns: when the holder takes long, the next thread goes on beside it.
 
-    `is_slow` while turns take long, as on a filesystem that waits for its disk. Who only reads need not wait then.
+    `is_slow` while turns take long, as on a filesystem that waits for its disk. Readers do not wait then.
     """
 
     def __init__(self) -> None:
@@ -88,18 +88,18 @@ class Courtesy(Turns):
 
     @property
     def is_slow(self) -> bool:
-        """Tell whether it has been kept for long lately."""
+        """Tell whether turns took long lately."""
         return bool(self._slow)
 
     def leave(self) -> None:
-        """Hand it over, and note how long it took."""
+        """Hand the turn over, and note how long it took."""
         holder = self._holder
         if holder is not None and holder.thread == threading.get_ident():
             self._slow = SLOW if self._is_long(holder) else max(0, self._slow - 1)
         super().leave()
 
     def aside(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function that may wait for the disk: after the turn was left, if turns take long."""
+        """Call a function that may wait for the disk; if turns take long, hand the turn over before."""
         if self._slow:
             self.leave()
         return act(*args, **kwargs)
@@ -118,18 +118,18 @@ class Courtesy(Turns):
 
 
 class Courteous(Protocol):
-    """What has a courtesy."""
+    """An object with methods that are called in turn (`in_turn`)."""
 
     @property
     def courtesy(self) -> Courtesy:
-        """The courtesy."""
+        """Its turns."""
 
 
 S = TypeVar("S", bound=Courteous)
 
 
 def in_turn(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Return a method that is called in its turn. It may leave early, and calls no other one of these before."""
+    """Make a method wait for its turn. It may hand the turn over early, and calls no other such method before that."""
 
     @wraps(method)
     def called(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -140,7 +140,7 @@ def in_turn(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
 
 
 def in_turn_to_read(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Return a method that is called in its turn, or at once while turns are slow."""
+    """Make a method wait for its turn, unless turns are slow."""
     patient = in_turn(method)
 
     @wraps(method)
