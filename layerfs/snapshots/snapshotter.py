@@ -208,14 +208,20 @@ class Snapshotter:
 
         self.flush()
         recover(self)
+        failures: list[Exception] = []
         with self.places.sweeping():
             numbers = removed(self)
             if numbers:
                 self.ledger.sync()  # a power cut would bring back rows whose content is gone
             for number in numbers:
-                with self.places.working():
-                    self.driver.discard(self.places.trashed(number))
-                    self.places.burn(number)
+                try:
+                    with self.places.working():
+                        self.driver.discard(self.places.trashed(number))
+                        self.places.burn(number)
+                except (OSError, LayerfsError) as error:
+                    failures.append(error)
+        if failures:  # the others are gone nevertheless
+            raise failures[0]
         return len(numbers)
 
     def layer(self, key: str) -> LayerPlace:

@@ -12,7 +12,7 @@ from layerfs.sys.idmap import IdRun
 
 MOST: Final = 340  # lines of a map (user_namespaces(7))
 LARGEST: Final = 2**32 - 2
-_RUN: Final = re.compile(r"(\d{1,10}):(\d{1,10}):(\d{1,10})")
+_RUN: Final = re.compile(r"([0-9]{1,10}):([0-9]{1,10}):([0-9]{1,10})")
 
 
 def parse_runs(text: str, where: str) -> tuple[IdRun, ...]:

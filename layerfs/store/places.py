@@ -150,8 +150,14 @@ class Places:
         return self._numbers(SNAPSHOTS)
 
     def burn(self, number: int) -> None:
-        """Remove a directory of the trash with all that is in it."""
-        dirs.remove(AT_FDCWD, self.trashed(number))
+        """Remove a directory of the trash with all that is in it, also what a container has made immutable."""
+        try:
+            dirs.remove(AT_FDCWD, self.trashed(number))
+        except PermissionError:
+            from layerfs.sys.scan import thaw_tree  # and ctypes, which is seldom needed
+
+            thaw_tree(self.trashed(number))
+            dirs.remove(AT_FDCWD, self.trashed(number))
 
     def _lock(self, number: int, *, wait: bool) -> int:
         return lock_file(self.staged(number) + _LOCK, wait=wait)

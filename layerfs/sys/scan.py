@@ -1,5 +1,7 @@
 """What a tree takes on disk, counted through open directories: nothing is followed, nothing but directories is opened.
 
+`thaw_tree` goes the same way to let what was made immutable be removed, and opens regular files too.
+
 However deep the tree is, a bounded number of directories is open: of those far above only the names of what is still to
 be entered are kept, and they are reached again by `..`, which must lead to the directory that it came from.
 """
@@ -7,7 +9,12 @@ be entered are kept, and they are reached again by `..`, which must lead to the 
 import errno
 import os
 import stat
+import sys
+from contextlib import suppress
 from typing import Final, NamedTuple
+
+from layerfs.sys import file_attr
+from layerfs.sys.dirs import open_regular
 
 KEPT: Final = 64  # open directories; a guess that real trees stay within
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,13 +42,22 @@ def count_tree(path: bytes) -> Counted:
     return _Count(os.open(path, _DIRECTORY)).run()
 
 
+def thaw_tree(path: bytes) -> None:
+    """Take the flags from a directory and all below it that keep even root from removing it (chattr(1), +i and +a).
+
+    What refuses that, and flags that a filesystem has not, are passed over.
+    """
+    _Thaw(os.open(path, _DIRECTORY)).run()
+
+
 class _Count:
     def __init__(self, root: int) -> None:
         self._frames = [_Frame(root)]
         st = os.fstat(root)
         self._device = st.st_dev
-        self._size, self._inodes = st.st_blocks * _BLOCK, 1
+        self._size, self._inodes = 0, 0
         self._linked: set[int] = set()
+        self._add(root, b".", st)
 
     def run(self) -> Counted:
         try:
@@ -65,11 +81,11 @@ class _Count:
                     st = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                self._add(st)
+                self._add(frame.fd, os.fsencode(entry.name), st)
                 if stat.S_ISDIR(st.st_mode) and st.st_dev == self._device:
                     frame.todo.append(os.fsencode(entry.name))
 
-    def _add(self, st: os.stat_result) -> None:
+    def _add(self, at: int, name: bytes, st: os.stat_result) -> None:
         if st.st_dev != self._device:
             return
         if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
@@ -106,6 +122,22 @@ class _Count:
                     raise OSError(errno.EAGAIN, "a directory was moved while the tree was counted")
         finally:
             os.close(frame.fd)
+
+
+class _Thaw(_Count):
+    def _add(self, at: int, name: bytes, st: os.stat_result) -> None:
+        if st.st_dev != self._device or not (stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode)):
+            return
+        with suppress(OSError):
+            is_file = stat.S_ISREG(st.st_mode)
+            fd = open_regular(at, name, os.O_RDONLY) if is_file else os.open(name, _DIRECTORY, dir_fd=at)
+            try:
+                flags = int.from_bytes(file_attr.read(fd, file_attr.GETFLAGS), sys.byteorder)
+                thawed = flags & ~(file_attr.IMMUTABLE | file_attr.APPEND)
+                if thawed != flags:
+                    file_attr.write(fd, file_attr.SETFLAGS, thawed.to_bytes(4, sys.byteorder))
+            finally:
+                os.close(fd)
 
 
 def _identity(fd: int) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The lifecycle of snapshots, the same over every driver."""
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store import rows
 from layerfs.value import replace
 from tests.contract.subjects import Subject, is_packing
+from tests.host import require
 from tests.waiting import wait_until
 
 ODD_KEYS = ("default/1/extract-333-x sha256:ab/..", "../../etc/passwd", "a b\tc\nd", "ü" * 300, "-", ".", "..", "a\0b")
@@ -185,6 +187,39 @@ def test_cleanup_removes_a_strangers_tree_however_it_is_made(subject: Subject) -
     subject.snapshots.remove("base")
     assert subject.snapshots.cleanup() == 1
     assert outside.read_text() == "kept"
+
+
+def test_cleanup_removes_what_a_container_made_immutable(subject: Subject) -> None:
+    """One such file kept cleanup from giving back anything."""
+    require("chattr")
+    for key in ("one", "two", "three"):
+        subject.snapshots.prepare(key)
+        with subject.at(key) as target:
+            (target / "directory").mkdir()
+            (target / "directory/file").write_text("x")
+    for key, flag in (("one", "+i"), ("two", "+a")):
+        with subject.at(key) as target:
+            subprocess.run(["chattr", flag, target / "directory", target / "directory/file"], check=False)
+    for key in ("one", "two", "three"):
+        subject.snapshots.remove(key)
+    assert subject.snapshots.cleanup() == 3
+
+
+def test_what_cannot_be_removed_keeps_cleanup_from_nothing_else(subject: Subject) -> None:
+    for key in ("one", "two", "three"):
+        subject.snapshots.prepare(key)
+        subject.snapshots.remove(key)
+    trash = subject.root / "drivers" / subject.name / "trash"
+    stuck = trash / "2/mounted"
+    stuck.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", stuck], check=True)
+    try:
+        with pytest.raises(OSError, match="busy"):
+            subject.snapshots.cleanup()
+    finally:
+        subprocess.run(["umount", stuck], check=True)
+    assert [path.name for path in trash.iterdir()] == ["2"]
+    assert subject.snapshots.cleanup() == 1
 
 
 def test_usage_grows_with_the_content_and_is_kept_at_commit(subject: Subject) -> None:

@@ -1,9 +1,12 @@
 """Counting a tree that somebody else filled."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
-from layerfs.sys.scan import KEPT, count_tree
+from layerfs.sys.scan import KEPT, count_tree, thaw_tree
+from tests.host import require
 
 
 def test_counts_bytes_and_inodes_once_and_follows_nothing(scratch: Path) -> None:
@@ -36,3 +39,22 @@ def test_counts_a_tree_deeper_than_what_is_kept_open(scratch: Path) -> None:
     from layerfs.sys import dirs
 
     dirs.remove(-100, os.fsencode(scratch / "d"))
+
+
+def test_what_was_made_immutable_can_be_removed_once_it_is_thawed(scratch: Path) -> None:
+    require("root", "chattr")
+    tree = scratch / "tree"
+    (tree / "below/deep").mkdir(parents=True)
+    (tree / "below/file").write_text("x")
+    os.mkfifo(tree / "fifo")
+    (scratch / "outside").write_text("x")
+    (tree / "link").symlink_to(scratch / "outside")
+    frozen = [tree / "below/deep", tree / "below/file", tree / "below", tree, scratch / "outside"]
+    done = subprocess.run(["chattr", "+i", *frozen], check=False)  # not every filesystem has it
+    try:
+        thaw_tree(os.fsencode(tree))
+        shutil.rmtree(tree)
+        if done.returncode == 0:
+            assert not os.access(scratch / "outside", os.W_OK)
+    finally:
+        thaw_tree(os.fsencode(scratch))
