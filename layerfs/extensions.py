@@ -9,12 +9,18 @@ After a change of one of them, in a tree installed by `pip install -e`:
 which puts the new modules beside their C in one rename each, so that whoever has an old one loaded keeps it.
 """
 
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cffi import FFI
+from setuptools import Command
 from setuptools.command.build_ext import build_ext
 
 if TYPE_CHECKING:
@@ -24,6 +30,9 @@ HEADERS: Final = {
     "layerfs.pysquashfs._squashfs": ("read.h", "write.h"),
     "layerfs.lane._lane": ("lane.h",),
 }
+PROGRAM: Final = Path("layerfs", "cli", "program.c")
+PROGRAM_FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-s")
+PROGRAMS: Final = ("layerfs", "layerfs-mount")
 _FIRST: Final = ("<stddef.h>", "<stdint.h>")  # cffi knows these types by itself
 
 
@@ -52,6 +61,41 @@ class BuildExtension(build_ext):  # type: ignore[misc]
         builder(Path(), extension.name).emit_c_code(str(generated))
         extension.sources = [str(generated), *extension.sources]
         super().build_extension(extension)
+
+
+class BuildPrograms(Command):  # type: ignore[misc]
+    """Takes the place of setuptools' build_scripts: compiles our one program instead of copying its source."""
+
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
+
+    def initialize_options(self) -> None:
+        """Begin without options."""
+        self.build_dir: str | None = None
+        self.executable = None
+
+    def finalize_options(self) -> None:
+        """Learn where the scripts are installed from."""
+        self.set_undefined_options("build", ("build_scripts", "build_dir"))
+
+    def get_source_files(self) -> list[str]:
+        """Name what a source distribution must have."""
+        return [str(PROGRAM)]
+
+    def run(self) -> None:
+        """Put the programs into the directory. setuptools runs this in the tree's root."""
+        place = Path(str(self.build_dir))
+        place.mkdir(parents=True, exist_ok=True)
+        for name in PROGRAMS:
+            compile_program(Path(), place / name)
+
+
+def compile_program(root: Path, target: Path) -> None:
+    """Compile the program of the tree at `root`; `target` is replaced in one step, since it may be running."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    flags = shlex.split(" ".join(os.environ.get(name, "") for name in ("CFLAGS", "CPPFLAGS", "LDFLAGS")))
+    new = target.with_name(f".{target.name}.new")
+    subprocess.run([*compiler, *PROGRAM_FLAGS, *flags, "-o", new, root / PROGRAM], check=True)
+    new.replace(target)
 
 
 def rebuild(root: Path, extension: dict[str, Any]) -> Path:
@@ -84,3 +128,6 @@ if __name__ == "__main__":
     ROOT = Path(__file__).resolve().parents[1]
     for each in settings(ROOT):
         print(rebuild(ROOT, each))
+    for program in PROGRAMS:
+        compile_program(ROOT, Path(sys.executable).with_name(program))
+        print(Path(sys.executable).with_name(program))

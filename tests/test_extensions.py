@@ -1,12 +1,15 @@
 """The extensions are built of every file of C that is in their packages, and Python sees what the headers say."""
 
+import os
 import re
+import subprocess
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from layerfs.extensions import HEADERS, builder, room_of, settings
+from layerfs.extensions import HEADERS, PROGRAM_FLAGS, builder, compile_program, room_of, settings
 from tests.host import PROJECT
 
 EXTENSIONS = settings(PROJECT)
@@ -34,3 +37,25 @@ def test_what_the_headers_declare_is_there(module: str) -> None:
 
 def test_sizes_are_those_of_the_headers() -> None:
     assert builder(PROJECT, "layerfs.pysquashfs._squashfs").sizeof("squash_blocks") > 14336
+
+
+def run(program: Path) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"LAYERFS_STANDBY": "no"}
+    return subprocess.run([program, "a b", "-o"], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_program_is_compiled_without_a_warning_and_becomes_the_one_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerfs.extensions.PROGRAM_FLAGS", (*PROGRAM_FLAGS, "-Werror"))
+    program, python = tmp_path / "layerfs-mount", tmp_path / "layerfs-start"
+    compile_program(PROJECT, program)
+    done = run(program)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"layerfs: {python} cannot be started: No such file or directory (hint: ")
+    python.write_text('#!/bin/sh\nprintf "<%s>" "$@"; exit 3\n')
+    python.chmod(0o755)
+    (tmp_path / "link").symlink_to(program)
+    for name in (program, tmp_path / "link"):
+        done = run(name)
+        assert (done.returncode, done.stdout, done.stderr) == (3, "<layerfs-mount><a b><-o>", "")

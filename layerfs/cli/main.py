@@ -11,12 +11,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from layerfs.cli.guard import guard as guard
+from layerfs.mounts import asking
 from layerfs.sys.later import put_off
 
 if TYPE_CHECKING:
     import argparse
 
 QUICK: Final = ("mount", "snapshot", "image")  # verbs that take a well-formed line apart without argparse
+
+
+def start() -> int:
+    """Run the program that cli/program.c names: what it has not left to a process that stands by."""
+    asking.was_started_by(os.fsencode(sys.argv[0]), run_program)
+    _be_called(sys.argv[1])
+    return run_program(sys.argv[1:])
+
+
+def _be_called(name: str) -> None:
+    """Show the name of the program that was called, which this one only goes on with."""
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(name)
+    except OSError:  # no /proc: whoever needs it says so
+        pass
+
+
+def run_program(words: Sequence[str]) -> int:
+    """Run a program by its name, and return its exit status."""
+    name, *arguments = words
+    return mount_helper(arguments) if name == "layerfs-mount" else main(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from layerfs.cli.argv import take_apart, working_directory
 from layerfs.errors import LayerfsError
 from layerfs.model import Driver
+from layerfs.mounts.asking import asker, decline_if_asked, leave_behind, tell_begun, tell_end
 from layerfs.mounts.launch import launch
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
@@ -138,9 +139,13 @@ def print_option_help() -> int:
 def mount(request: MountRequest, process: Process, found: Complete) -> None:
     """Mount, and warn once the mount stands; before, if this process is to be the server."""
     if process.foreground:
+        decline_if_asked()
+    serves = process.foreground or asker() >= 0
+    if serves:
         warn(found)
+    tell_begun()
     launch(request, process)
-    if not process.foreground:
+    if not serves:
         warn(found)
 
 
@@ -158,6 +163,8 @@ def leave() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # the caller may have closed it
             stream.flush()
+    if not tell_end(0):
+        leave_behind()
     os._exit(0)
 
 

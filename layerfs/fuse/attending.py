@@ -53,6 +53,8 @@ class Attending:
         self.is_leaving = False
         pays = os.environ.get(SWITCH)
         self._pays = {"first": 0.0, "needed": float("inf")}.get(pays or "", PAYS)
+        self._may_pay = self._pays
+        self._delayed = _delayed()
 
     # What the reader of the device calls
 
@@ -99,15 +101,26 @@ class Attending:
         return self._last if self.natively is None else max(self._last, self.natively.last)
 
     def has_spent(self, seconds: float) -> None:
-        """Note how long all answers took together: at some point the session pays."""
-        if seconds >= self._pays and self._imported < 0 and not self.is_leaving:
-            self.begin_import()
+        """Note how long all answers took together: at some point the session pays.
+
+        For how long others had the processor meanwhile does not count: where many mounts begin at once, all would
+        import because all import.
+        """
+        if seconds >= self._may_pay and self._imported < 0 and not self.is_leaving:
+            lacking = self._pays - seconds + _delayed() - self._delayed
+            self._may_pay = seconds + lacking
+            if lacking <= 0:
+                self.begin_import()
 
     def begin_import(self) -> None:
         """Have the import begin, if it has not."""
         if self._imported < 0:
             self._imported = self._begin_import()
             self._add(self._imported, self._has_imported)
+
+    def spare_root(self) -> None:
+        """Have nobody look at the root, whose owner is whom the kernel takes for it."""
+        self._root_at = None
 
     def show_root(self) -> None:
         """Have a child stat the root, unless a client has done so.
@@ -240,6 +253,15 @@ class Attending:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _delayed() -> float:
+    """Return for how long this thread has waited for a processor [s]; 0 where the kernel does not count it."""
+    try:
+        with open("/proc/self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (FileNotFoundError, IndexError):
+        return 0.0
 
 
 def _left() -> OSError:

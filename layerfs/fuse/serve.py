@@ -79,6 +79,8 @@ def _answer(
         undo.callback(attending.reap)
         undo.callback(device.close)  # early: whoever asks must hear that nobody answers
         undo.callback(kept.close)
+        if _root_is_roots(union):
+            attending.spare_root()
         full = is_nearly_full(union)
         wanted = Wanted.of(union.options, read_only=config.read_only, nearly_full=full, pages=pages or wire.MAX_PAGES)
         kept.space = Space(union, matters=negotiate(device.fd, wanted).may_write_through)
@@ -99,6 +101,14 @@ def _answer(
         serve_union(device, union, config, kept, natively=pages > 0)
     finally:
         attending.reap()
+
+
+def _root_is_roots(union: Union) -> bool:
+    """Tell whether root owns the mount's root, as the kernel takes it for until it has asked."""
+    try:
+        return union.attributes(wire.ROOT).st_uid == 0
+    except OSError:
+        return False
 
 
 def _be_a_server() -> None:

@@ -14,9 +14,10 @@ from layerfs.errors import Unsupported
 from layerfs.fuse.mount import attach
 from layerfs.model import Driver
 from layerfs.mounts import registry
+from layerfs.mounts.asking import asker
 from layerfs.mounts.preflight import look_ahead, see_no_overlay, see_that_it_answers
 from layerfs.mounts.process import Process, Server, endings_held, hooks_of, log_of, open_descriptors, open_log
-from layerfs.mounts.starter import start_forked
+from layerfs.mounts.starter import start
 from layerfs.spec.options import MountRequest, generic_words
 from layerfs.sys.mounts import MountFlag, Real
 from layerfs.sys.terminal import warn
@@ -30,7 +31,7 @@ def launch(request: MountRequest, process: Process, device: int | None = None, k
     keeps none of the caller's descriptors; those in `kept` are not the caller's. Raises LayerfsError or OSError with
     nothing left mounted.
     """
-    inherited = [fd for fd in open_descriptors() if fd != device and fd not in kept]
+    inherited = [fd for fd in open_descriptors() if fd not in (device, asker()) and fd not in kept]
     if device is not None:
         parent, name = os.path.split(os.path.abspath(request.mountpoint))  # nobody answers there yet
         request = replace(request, mountpoint=Real(os.path.join(os.path.realpath(parent), name)))
@@ -103,7 +104,7 @@ def _record(request: MountRequest, why: str, server: int = 0, log: bytes | None 
     record = registry.new_record(request.mountpoint, Driver.KERNEL, why, request.stack, words, server)
     record = replace(record, log=log)
     try:
-        registry.prune()
+        registry.prune_if_need_be()
         registry.save(record)
     except OSError as error:
         warn(f"`layerfs status` will not know this mount: {error}")
@@ -136,6 +137,6 @@ def _mount_fuse(
         if process.foreground:
             server.run(process, log)
         else:
-            start_forked(lambda ready: server.run_apart(process, log, inherited, ready), "the server")
+            start(lambda ready: server.run_apart(process, log, inherited, ready), "the server")
             server.let_go()
             undo.pop_all()

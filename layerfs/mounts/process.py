@@ -114,14 +114,14 @@ class Server:
         """Be the server's process, from the fork to the end: detach, record, be ready, serve."""
         os.setsid()
         os.chdir("/")
-        redirect_stdio(log)
-        for fd in inherited:
-            os.close(fd)
         with self._recorded(process) as record:
             self._union.claim()  # which names our parent so far
+            redirect_stdio(log)
+            for fd in inherited:
+                os.close(fd)
             ready()
             with suppress(OSError):  # a mount is served whatever becomes of the records
-                registry.prune()
+                registry.prune_if_need_be()
             self._serve(process, record)
 
     def let_go(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from layerfs.model import Driver, Stack
 from layerfs.sys.files import open_regular, write_whole
-from layerfs.sys.mounts import mountinfo
+from layerfs.sys.mountinfo import mount_ids
 from layerfs.sys.private import runtime_directories, runtime_directory
 from layerfs.sys.process_id import FIRST_PIDS, ProcessId, boot, mount_namespaces, pid_namespace
 from layerfs.sys.process_id import birth as birth
@@ -147,7 +147,7 @@ def prune() -> None:
     In another mount namespace the mount that a crash left may still stand, and is told from others by its record.
     """
     recorded = records()  # first: a mount is made before its record
-    mounted = {info.id for info in mountinfo()}
+    mounted = mount_ids()
     newest = {record.mount_id: record for record in recorded}
     here, elsewhere = namespace(), list[Record]()
     for record in recorded:
@@ -163,10 +163,25 @@ def prune() -> None:
                 remove(record)
 
 
+def prune_if_need_be() -> None:
+    """Do what `prune` does, unless each record is by its name that of a mount which is there: no file is then read.
+
+    One that is only by chance named as a mount of ours, being of another mount namespace, waits for the next `prune`.
+    """
+    named = [name.partition(b"-")[0] for place in runtime_directories() for name in _names(place) if _is_record(name)]
+    mounted = mount_ids()
+    if len(set(named)) < len(named) or any(not name.isdigit() or int(name) not in mounted for name in named):
+        prune()
+
+
+def _is_record(name: bytes) -> bool:
+    return name.endswith(SUFFIX)
+
+
 def _records() -> Iterator[Record]:
     for directory in runtime_directories():
         for name in _names(directory):
-            if name.endswith(SUFFIX) and (record := _load(os.path.join(directory, name))):
+            if _is_record(name) and (record := _load(os.path.join(directory, name))):
                 yield record
 
 

@@ -1,6 +1,7 @@
 """Starting server processes: by fork from programs with one thread, by exec from programs with more.
 
-    start_forked      the command line: the child goes on with what its parent has opened
+    start_forked      the command line: the child goes on with what its parent has opened; a process that was asked
+                      to mount (asked.py) is such a child already, and goes on itself
     launch_by_exec    a daemon with threads (layerfs.mounts.launch_exec): a fresh interpreter launches, its child serves
 
 Either way the caller is told that the server is ready, or what went wrong.
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from layerfs.errors import LayerfsError
+from layerfs.mounts.asking import asker, forget_asker, tell_end
 
 READY: Final = b"\x01"  # alone on the pipe; anything else is a complaint
 _BETWEEN: Final = "\0"  # message and hint
@@ -33,6 +35,20 @@ class Ready:
             return False
         os.write(self._said, spell(error))
         return True
+
+
+class ReadyHere(Ready):
+    """The same in a process that was asked to mount, and serves by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(-1)
+
+    def __call__(self) -> None:
+        tell_end(0)
+
+    def complain(self, error: BaseException) -> bool:
+        """Leave it to who started to serve, as long as somebody waits."""
+        return asker() >= 0
 
 
 def start_forked(serve: Callable[[Ready], None], what: str) -> int:
@@ -78,16 +94,42 @@ def spell(error: BaseException) -> bytes:
     return os.fsencode(f"a bug: {type(error).__name__}: {error}{_BETWEEN}please report it")
 
 
+def start(serve: Callable[[Ready], None], what: str) -> None:
+    """Do what `start_forked` does; but a process that was asked to mount serves by itself, and does not return."""
+    if asker() < 0:
+        start_forked(serve, what)
+    else:
+        _serve_here(serve, what)
+
+
+def _serve_here(serve: Callable[[Ready], None], what: str) -> NoReturn:
+    """Serve and exit; what goes wrong before somebody was told that we are ready is raised."""
+    ready = ReadyHere()
+    try:
+        serve(ready)
+    except BaseException as error:
+        if ready.complain(error):
+            raise
+        _log(what)
+        os._exit(1)
+    os._exit(0)
+
+
+def _log(what: str) -> None:
+    import logging
+
+    logging.getLogger(__name__).exception("%s ended by a bug", what)
+
+
 def _be_the_server(serve: Callable[[Ready], None], ready: Ready, what: str) -> NoReturn:
     """Serve and exit; nothing of what the parent would do at its end happens here."""
     status = 1
+    forget_asker()
     try:
         serve(ready)
         status = 0
     except BaseException as error:
         if not ready.complain(error):
-            import logging
-
-            logging.getLogger(__name__).exception("%s ended by a bug", what)
+            _log(what)
     finally:
         os._exit(status)

@@ -32,8 +32,28 @@ class MountInfo:
 
 def mountinfo(pid: int | None = None) -> list[MountInfo]:
     """Return what is mounted in the mount namespace of a process, in the kernel's order (later hides earlier)."""
+    return [parse_mountinfo(line) for line in mount_lines(pid)]
+
+
+def mount_lines(pid: int | None = None) -> list[bytes]:
+    """Return the lines of mountinfo as they are: to take one apart costs as much as some system calls."""
     with open(f"/proc/{pid or 'self'}/mountinfo", "rb") as file:
-        return [parse_mountinfo(line) for line in file.read().split(b"\n") if line]
+        return [line for line in file.read().split(b"\n") if line]
+
+
+def mount_ids() -> set[int]:
+    """Return the ids of what is mounted in our mount namespace."""
+    return {int(line.partition(b" ")[0]) for line in mount_lines()}
+
+
+def target_of(line: bytes) -> bytes:
+    """Return where the mount of one line of mountinfo is."""
+    return _unescape(line.split(b" ", 5)[4])
+
+
+def type_of(line: bytes) -> bytes:
+    """Return the type of the mount of one line of mountinfo."""
+    return _unescape(line.partition(b" - ")[2].partition(b" ")[0])
 
 
 def parse_mountinfo(line: bytes) -> MountInfo:
@@ -59,4 +79,6 @@ def parse_mountinfo(line: bytes) -> MountInfo:
 
 def _unescape(field: bytes) -> bytes:
     """Undo mangle(): space, tab, newline, backslash and # stand as three octal digits."""
+    if b"\\" not in field:
+        return field
     return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from layerfs.errors import NotReady
-from layerfs.sys.mountinfo import MountInfo, parse_mountinfo
+from layerfs.sys.mountinfo import MountInfo, mount_lines, parse_mountinfo, target_of, type_of
 from layerfs.sys.terminal import shell_word
 
 TIMEOUT: Final = 2.0  # s; guessed
@@ -27,7 +27,7 @@ def see_that_they_answer(paths: Iterable[bytes]) -> None:
 
     Whatever else is wrong with a path is told by whoever uses it. Only in a process of one thread.
     """
-    served = {info.target: info for info in _served()}
+    served = {target_of(line): line for line in _served()}
     met = [(path, info) for path in _absolute(paths) if (info := _first_served(path, served))] if served else []
     if not met:
         return
@@ -49,12 +49,10 @@ def _absolute(paths: Iterable[bytes]) -> Iterator[bytes]:
                 yield os.path.join(os.getcwdb(), path)
 
 
-def _served() -> Iterator[MountInfo]:
-    """Yield the mounts whose answers come from a server; the other lines are not even taken apart."""
-    with suppress(FileNotFoundError), open("/proc/self/mountinfo", "rb") as file:  # no /proc: others say so
-        for line in file:
-            if line.partition(b" - ")[2].startswith(SERVED):
-                yield parse_mountinfo(line.rstrip(b"\n"))
+def _served() -> Iterator[bytes]:
+    """Yield the lines of the mounts whose answers come from a server."""
+    with suppress(FileNotFoundError):  # no /proc: others say so
+        yield from (line for line in mount_lines() if type_of(line).startswith(SERVED))
 
 
 def _silent(path: bytes, info: MountInfo) -> NotReady:
@@ -68,7 +66,7 @@ def _silent(path: bytes, info: MountInfo) -> NotReady:
     )
 
 
-def _first_served(path: bytes, served: dict[bytes, MountInfo]) -> MountInfo | None:
+def _first_served(path: bytes, served: dict[bytes, bytes]) -> MountInfo | None:
     """Return the first mount with a server that the way to a path enters; None if it enters none."""
     todo, place, links = _steps(path), b"/", 0
     found = served.get(place)
@@ -89,7 +87,7 @@ def _first_served(path: bytes, served: dict[bytes, MountInfo]) -> MountInfo | No
             else:
                 place = b"/" if target.startswith(b"/") else place
                 todo += _steps(target)
-    return found
+    return None if found is None else parse_mountinfo(found)
 
 
 def _steps(path: bytes) -> list[bytes]:

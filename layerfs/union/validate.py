@@ -36,9 +36,9 @@ def validate(stack: Stack, mountpoint: bytes | None) -> None:
         if outer is not None:  # one directory at two places of one tree: the kernel refuses it too (ELOOP)
             raise InvalidArgument(f"layer {_show(layer)} is inside layer {_show(outer)}", "layers may not overlap")
     if stack.upper is not None and stack.work is not None:
-        _validate_upper(seen, stack.upper, stack.work)
+        _validate_upper(places, seen, stack.upper, stack.work)
     if mountpoint is not None:
-        _validate_mountpoint(stack, seen, mountpoint)
+        _validate_mountpoint(places, stack, seen, mountpoint)
 
 
 def _layer(path: bytes) -> Identity:
@@ -65,7 +65,7 @@ def _stat(path: bytes, what: str) -> os.stat_result:
         raise InvalidArgument(f"{what} {_show(path)} cannot be opened: {error.strerror}") from None
 
 
-def _validate_upper(lowers: dict[Identity, bytes], upper: bytes, work: bytes) -> None:
+def _validate_upper(places: "_Places", lowers: dict[Identity, bytes], upper: bytes, work: bytes) -> None:
     top, scratch = _directory(upper, "upper directory"), _directory(work, "work directory")
     if top in lowers:
         raise InvalidArgument(f"upper directory {_show(upper)} is also a layer", "a layer is never written to")
@@ -81,19 +81,19 @@ def _validate_upper(lowers: dict[Identity, bytes], upper: bytes, work: bytes) ->
             "put them side by side",
         )
     for path, what in ((upper, "upper directory"), (work, "work directory")):
-        inside = next((lowers[i] for i in _inside(path) if i in lowers), None)
+        inside = next((lowers[i] for i in _inside(path, places) if i in lowers), None)
         if inside is not None:
             raise InvalidArgument(f"{what} {_show(path)} is inside layer {_show(inside)}", "put it beside the layers")
-    if top in _inside(work) or scratch in _inside(upper):
+    if top in _inside(work, places) or scratch in _inside(upper, places):
         raise InvalidArgument("the upper and the work directory are inside each other", "put them side by side")
     for layer in lowers.values():
-        if top in _inside(layer):
+        if top in _inside(layer, places):
             raise InvalidArgument(f"layer {_show(layer)} is inside the upper directory", "put it beside the upper")
-        if scratch in _inside(layer):
+        if scratch in _inside(layer, places):
             raise InvalidArgument(f"layer {_show(layer)} is inside the work directory", "put it beside it")
 
 
-def _validate_mountpoint(stack: Stack, lowers: dict[Identity, bytes], mountpoint: bytes) -> None:
+def _validate_mountpoint(places: "_Places", stack: Stack, lowers: dict[Identity, bytes], mountpoint: bytes) -> None:
     at = _directory(mountpoint, "mountpoint")
     layers = dict(lowers)
     for path in (stack.upper, stack.work):
@@ -101,13 +101,13 @@ def _validate_mountpoint(stack: Stack, lowers: dict[Identity, bytes], mountpoint
             layers[_directory(path, "directory")] = path
             if _directory(path, "directory") == at:
                 raise InvalidArgument(f"mountpoint {_show(mountpoint)} is the upper or work directory itself")
-    inside = next((layers[i] for i in _inside(mountpoint) if i in layers), None)
+    inside = next((layers[i] for i in _inside(mountpoint, places) if i in layers), None)
     if inside is not None:
         raise InvalidArgument(
             f"mountpoint {_show(mountpoint)} is inside its own layer {_show(inside)}", "mount beside the layers"
         )
     for layer in layers.values():
-        if at in _ancestors(layer):
+        if at in places.above(layer):
             raise InvalidArgument(
                 f"mountpoint {_show(mountpoint)} is above its own layer {_show(layer)}",
                 "mounting there would hide the layer behind itself: mount beside the layers",
@@ -159,17 +159,13 @@ class _Places:
         return self._real[path]
 
 
-def _inside(path: bytes, places: _Places | None = None) -> Iterator[Identity]:
+def _inside(path: bytes, places: _Places) -> Iterator[Identity]:
     """Yield the identities of the directories above a path that are on its filesystem."""
     device = os.stat(path).st_dev
-    for identity in (places or _Places()).above(path):
+    for identity in places.above(path):
         if identity[0] != device:
             return
         yield identity
-
-
-def _ancestors(path: bytes) -> Iterator[Identity]:
-    return _Places().above(path)
 
 
 def _show(path: bytes) -> str:

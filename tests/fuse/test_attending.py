@@ -70,7 +70,8 @@ def leaving(status: int) -> Callable[[bytes], int]:
     return lambda _: mount_child.ask(lambda: status)
 
 
-def test_the_import_begins_when_the_answers_have_cost_as_much(imported: int) -> None:
+def test_the_import_begins_when_the_answers_have_cost_as_much(imported: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attending, "_delayed", lambda: 1.0)
     importer = Importer(imported)
     with Attending(ServeConfig(b"/"), importer) as watched:
         loop = Loop(watched)
@@ -82,6 +83,18 @@ def test_the_import_begins_when_the_answers_have_cost_as_much(imported: int) -> 
         os.eventfd_write(imported, 1)
         watched.met(0, shows_root=True)
         assert loop.step()
+
+
+def test_time_that_others_had_the_processor_pays_no_import(imported: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    delays = iter((1.0, 1.0 + attending.PAYS, 1.0 + attending.PAYS))
+    monkeypatch.setattr(attending, "_delayed", delays.__next__)
+    importer = Importer(imported)
+    with Attending(ServeConfig(b"/"), importer) as watched:
+        watched.has_spent(attending.PAYS)
+        watched.has_spent(attending.PAYS * 1.9)  # cannot suffice: nobody is asked
+        assert not importer.begun
+        watched.has_spent(attending.PAYS * 2.1)
+        assert importer.begun
 
 
 @pytest.mark.parametrize(("said", "spent", "begins"), [("first", 0.0, True), ("needed", 1e9, False)])

@@ -87,6 +87,22 @@ def test_what_had_the_id_of_a_mount_before_and_has_no_server_is_pruned() -> None
     assert registry.records() == [successor]
 
 
+def test_records_are_read_only_where_a_mount_is_not_there_or_is_named_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = replace(RECORD, mount_id=mountinfo()[0].id)
+    registry.save(here)
+    pruned: list[bool] = []
+    monkeypatch.setattr(registry, "prune", lambda: pruned.append(True))
+    registry.prune_if_need_be()
+    assert not pruned
+    registry.save(replace(here, started=2.5))
+    registry.prune_if_need_be()
+    assert len(pruned) == int(True)
+    registry.remove(here)
+    registry.save(RECORD)
+    registry.prune_if_need_be()
+    assert pruned == [True, True]
+
+
 def test_removing_takes_the_entry_and_never_its_successor() -> None:
     successor = replace(RECORD, started=2.5)
     registry.save(successor)

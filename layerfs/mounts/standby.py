@@ -1,0 +1,190 @@
+"""A process that stands by after a mount, so that the next one of the same user imports nothing.
+
+    layerfs mount (cold): imports, mounts, forks a server; then forks once more: the child stands by
+    layerfs mount (warm): cli/program.c, which is no Python, connects; standby forks; the child mounts, tells, ends
+
+Who asks must be like us in all that a child inherits (`sys/peer.py`), and gives the rest: words, environment, working
+directory, standard streams, umask. So nothing comes from whoever asked first. A request is read and judged by the
+child, so nobody can delay another. The servers are no children that need us: killed, we take no mount with us. We end
+after ten minutes without a request, and at the latest a minute after our files, our socket or our mount namespace's
+last other process have gone.
+"""
+
+import errno
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from importlib import import_module
+from time import monotonic
+from typing import Final
+
+from layerfs.mounts.asked import Likeness, take_over
+from layerfs.mounts.asking import Run
+from layerfs.sys import peer
+from layerfs.sys.prctl import set_name
+from layerfs.sys.private import runtime_directory
+from layerfs.sys.title import clear_environment, show_words
+
+SECONDS: Final = 600.0  # without a request until we end
+LOOKS: Final = (1.0, 60.0)  # seconds between two looks at whether we are still of use: twice as many each time, at most
+FRESH: Final = 1.0  # seconds for which our files are believed to be unchanged
+SUFFIX: Final = ".standby"
+_NAME: Final = b"layerfs-standby"
+# What a server imports when the first requests come.
+WARM: Final = (
+    "json", "layerfs.fuse.serve", "layerfs.mounts.choice", "layerfs.union.attrs", "layerfs.union.copyup",
+    "layerfs.union.data", "layerfs.union.mutate", "layerfs.union.removal", "layerfs.union.rename",
+)  # fmt: skip
+_QUEUE: Final = 256  # connections that wait for the one before; cut by net.core.somaxconn
+
+
+def stand_by(program: bytes, run: Run) -> None:
+    """Be the process that stands by, until it is of no use; `program` is what cli/program.c starts.
+
+    Returns at once if there is another. Raises OSError where there can be none: every mount is then as the first.
+    """
+    _forget_caller()
+    own = Likeness(peer.identity(os.getpid()), peer.environment_lines(_environment()))
+    name = peer.short_name(own.inherited + own.told + peer.program_line(program)) + SUFFIX
+    with suppress(FileExistsError):
+        standby = Standby(os.path.join(runtime_directory(), name.encode()), own, program, run)
+        standby.wait()
+
+
+def _environment() -> list[bytes]:
+    return [b"%s=%s" % entry for entry in os.environb.items()]
+
+
+def _forget_caller() -> None:
+    """Keep nothing of whoever started us: session, terminal, descriptors, working directory, environment."""
+    gc.collect()  # what closes descriptors does so now
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    os.umask(0o077)
+    set_name(_NAME)
+
+
+class Standby:
+    """The process that stands by."""
+
+    def __init__(self, path: bytes, own: Likeness, program: bytes, run: Run) -> None:
+        """Take the place at `path`; FileExistsError if another has it."""
+        self._path, self._own, self._program, self._run = path, own, program, run
+        self._what = peer.program_line(program)
+        self._listener = _listen(path)
+        self._socket = _which(path)
+        self._seen: list[tuple[str, int, int]] = []
+        self._looked = monotonic()
+
+    def wait(self) -> None:
+        """Fork for each request, until we are of no use any more."""
+        with suppress(OSError):
+            show_words([_NAME])
+        clear_environment()
+        for name in WARM:
+            import_module(name)
+        self._seen = _versions()
+        gc.freeze()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+        asked = monotonic()
+        pause, longest = LOOKS
+        poll = select.poll()
+        poll.register(self._listener.fileno(), select.POLLIN)
+        while monotonic() < asked + SECONDS and self._is_of_use():
+            if poll.poll(int(pause * 1000)):
+                asked = monotonic()
+                pause, longest = LOOKS
+                if asked > self._looked + FRESH and not self._is_of_use():
+                    break
+                self._answer()
+            else:
+                pause = min(2 * pause, longest)
+        if self._has_place():
+            os.unlink(self._path)
+
+    def _answer(self) -> None:
+        try:
+            with self._listener.accept()[0] as connection:
+                if os.fork() == 0:
+                    self._listener.close()
+                    take_over(connection.detach(), self._own, self._run)
+        except OSError:  # they have gone; or there is no memory: they will start by themselves
+            pass
+
+    def _is_of_use(self) -> bool:
+        self._looked = monotonic()
+        try:
+            same = peer.program_line(self._program) == self._what and _versions() == self._seen
+            same = same and peer.identity(os.getpid()) == self._own.inherited  # somebody may have moved us
+        except OSError:
+            return False
+        return same and self._has_place() and not _is_alone()
+
+    def _has_place(self) -> bool:
+        try:
+            return _which(self._path) == self._socket
+        except OSError:
+            return False
+
+
+def _listen(path: bytes) -> socket.socket:
+    """Listen at a path where nobody else does; FileExistsError if somebody does."""
+    listener, other = (socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(2))
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        near = f"/proc/self/fd/{directory}/{os.path.basename(path).decode()}"  # a socket's path has 107 bytes at most
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        with other:
+            if other.connect_ex(near) == 0:
+                raise FileExistsError(errno.EEXIST, "another process stands by", path)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        listener.bind(near)
+        listener.listen(_QUEUE)
+        listener.setblocking(False)
+        return listener
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(directory)
+
+
+def _which(path: bytes) -> tuple[int, int]:
+    """Return what tells a file from another that came to its place, perhaps with its number."""
+    st = os.stat(path)
+    return st.st_ino, st.st_ctime_ns
+
+
+def _versions() -> list[tuple[str, int, int]]:
+    """Return what our files are."""
+    found = []
+    for name, module in sorted(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and name.partition(".")[0] == "layerfs":
+            st = os.stat(path)
+            found.append((path, st.st_ino, st.st_mtime_ns))
+    return found
+
+
+def _is_alone() -> bool:
+    """Tell whether no other process is in our mount namespace, as far as we can see."""
+    own, here = os.getpid(), os.stat("/proc/self/ns/mnt").st_ino
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != own:
+            with suppress(OSError):  # gone, or somebody else's
+                if os.stat(f"/proc/{name}/ns/mnt").st_ino == here:
+                    return False
+    return True

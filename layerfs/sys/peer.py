@@ -1,0 +1,80 @@
+"""What a process is, in all that its children inherit: whether one may be started on behalf of another.
+
+`cli/program.c` writes the same text of itself.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+LINKS: Final = (
+    "ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid", "ns/pid_for_children", "ns/time", "ns/time_for_children",
+    "ns/user", "ns/uts", "root",
+)  # fmt: skip
+FILES: Final = ("cgroup", "limits", "oom_score_adj", "loginuid", "attr/current")
+AT_START: Final = (b"PYTHON", b"LD_", b"GLIBC_", b"MALLOC_", b"LANG", b"LC_", b"TZ")  # how the names begin
+STATUS: Final = frozenset(
+    b"Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters "
+    b"Cpus_allowed Mems_allowed".split()
+)
+
+
+def identity(pid: int) -> bytes:
+    """Return namespaces, root, cgroup, limits, ids, capabilities, filters and priority of a process, as text.
+
+    Raises OSError: it is gone, or may do what we may not.
+    """
+    return b"\n".join(_lines(f"/proc/{pid}", pid)) + b"\n"
+
+
+def _lines(base: str, pid: int) -> Iterator[bytes]:
+    root = os.stat(f"{base}/root")
+    yield b"/ %d %d" % (root.st_dev, root.st_ino)
+    for name in LINKS:
+        yield os.fsencode(f"{name} {_target(f'{base}/{name}')}")
+    for name in FILES:
+        yield name.encode() + b" " + _content(f"{base}/{name}")
+    for line in _content(f"{base}/status").splitlines():
+        if line.partition(b":")[0] in STATUS:
+            yield line
+    yield b"%d %d" % (os.getpriority(os.PRIO_PROCESS, pid), os.sched_getscheduler(pid))
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:  # a kind of namespace that this kernel has not
+        return ""
+
+
+def _content(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        parts = list(iter(lambda: os.read(fd, 1 << 16), b""))
+    except OSError:  # attr/current without a security module
+        return b""
+    finally:
+        os.close(fd)
+    return b"".join(parts).partition(b"\0")[0]
+
+
+def environment_lines(entries: Iterable[bytes]) -> bytes:
+    """Return those entries of an environment that a process is told as it starts, and never again."""
+    return b"".join(entry + b"\n" for entry in entries if entry.startswith(AT_START))
+
+
+def program_line(program: bytes) -> bytes:
+    """Return what a program is: another after each installation."""
+    st = os.stat(program)
+    return b"%s %d %d\n" % (program, st.st_ino, int(st.st_mtime))
+
+
+def short_name(text: bytes) -> str:
+    """Return a hash (FNV-1a), which is no proof: who finds somebody by it compares the whole text."""
+    total = 0xCBF29CE484222325
+    for byte in text:
+        total = (total ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{total:016x}"

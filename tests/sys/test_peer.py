@@ -1,0 +1,54 @@
+"""What two processes have in common, as `cli/program.c` reads it too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from layerfs.sys import peer
+
+
+def test_a_child_is_like_its_parent_until_it_is_not() -> None:
+    own = peer.identity(os.getpid())
+    program = "import os, sys; sys.stdin.read(1); os.nice(3); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin and child.stdout
+        assert peer.identity(child.pid) == own
+        child.stdin.write(b"x")
+        child.stdin.flush()
+        child.stdout.readline()
+        assert peer.identity(child.pid) != own
+        child.stdin.close()
+
+
+def test_a_process_that_is_gone_is_like_nobody() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    with pytest.raises(OSError):
+        peer.identity(child.pid)
+
+
+def test_namespaces_limits_ids_and_priority_are_in_it() -> None:
+    text = peer.identity(os.getpid())
+    for part in (b"ns/mnt mnt:[", b"ns/user user:[", b"Max open files", b"Uid:\t", b"CapEff:\t", b"Seccomp:\t"):
+        assert part in text
+
+
+def test_a_program_is_another_after_it_was_installed_anew(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.touch()
+    before = peer.program_line(os.fsencode(program))
+    os.utime(program, (1, 1))
+    assert peer.program_line(os.fsencode(program)) != before
+
+
+def test_only_what_a_process_is_told_at_its_start_counts_of_an_environment() -> None:
+    entries = [b"HOME=/root", b"LANG=C", b"PYTHONPATH=x", b"LD_PRELOAD=y", b"XLANG=z"]
+    assert peer.environment_lines(entries) == b"LANG=C\nPYTHONPATH=x\nLD_PRELOAD=y\n"
+
+
+def test_the_hash_is_fnv_1a() -> None:
+    assert peer.short_name(b"") == "cbf29ce484222325"
+    assert peer.short_name(b"foobar") == "85944171f73967e8"
