@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,35 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
 def test_functions_are_short() -> None:
     lengths = dict(pair for path in python_files() for pair in functions(path))
     assert {name: count for name, count in lengths.items() if count > FUNCTION_LINES} == {}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """What a module imports as it runs: at its top or in a function, but not for types alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from imports(ast.Module(node.orelse, []))
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        else:
+            yield from imports(node)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    paths = {module_of(path): path for path in python_files() if path.parts[0] in {"layerfs", "snapshotters"}}
+    found = {name: set(imports(ast.parse((PROJECT / path).read_text()))) & paths.keys() for name, path in paths.items()}
+    needs = {
+        name: {other for other in others if not any(deeper.startswith(f"{other}.") for deeper in others)} - {name}
+        for name, others in found.items()
+    }
+    TopologicalSorter(needs).prepare()  # a CycleError names the circle
+    assert "layerfs.union.inodes" in needs["layerfs.union.state"]
 
 
 def test_modules_say_what_they_are() -> None:
