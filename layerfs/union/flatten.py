@@ -19,6 +19,7 @@ from layerfs.union.metacopy import REDIRECT_MAX, complete_in_place, finds_data_a
 from layerfs.union.options import RedirectDir
 from layerfs.union.readdir import listing_of, parts_of
 from layerfs.union.redirect import lower_path
+from layerfs.union.replace import can_put_aside
 from layerfs.union.state import FEW, Writable
 from layerfs.union.whiteout import WH, has_file_form
 
@@ -137,6 +138,12 @@ def _making_opaque(ov: Writable, node: Directory) -> Iterator[None]:
             yield
         if not node.dead:
             _drop_whiteouts(ov.fd(part), listing_of(ov, node), names[start : start + FEW])
+
+
+def emptying(ov: Writable, node: Directory) -> Iterator[None]:
+    """Remove many whiteouts stepwise from a directory that is to be replaced, where it cannot be put aside whole."""
+    if len(listing_of(ov, node).whiteouts) > FEW and node.upper() is not None and not can_put_aside(ov):
+        yield from _making_opaque(ov, node)
 
 
 def _drop_whiteouts(fd: int, listing: Listing, names: list[bytes]) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, nullcontext
 
 from layerfs.sys import dirs
 from layerfs.union.copyup import copy_up_directory
-from layerfs.union.flatten import Step, detaching, seal
+from layerfs.union.flatten import Step, detaching, emptying, seal
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.kept_numbers import keep_beside
 from layerfs.union.listing import Listing, Whiteout
@@ -59,6 +59,12 @@ def renaming(ov: Writable, parent: Directory, name: bytes, to: Directory, new: b
             node.lookups += 1
             held.callback(ov.table.forget, node.ino, 1)
             yield from detaching(ov, node, above, old)
+    target = move.target
+    if isinstance(target, Directory) and moving and not flags & dirs.RENAME_EXCHANGE:
+        with ExitStack() as held:
+            target.lookups += 1
+            held.callback(ov.table.forget, target.ino, 1)
+            yield from emptying(ov, target)
     _rename(ov, _find(ov, parent, name, to, new, flags), flags)
 
 

@@ -18,6 +18,25 @@ from layerfs.union.whiteout import WH, has_file_form, make_mark_file
 NO_FLAG = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))  # a filesystem without flags of renameat2(2)
 
 
+def can_put_aside(ov: Writable) -> bool:
+    """Tell whether an empty, opaque directory can take another one's place in one step."""
+    if not ov.upper.marks.xattrs:
+        return False
+    scratch, names = ov.upper.work.fd, (ov.upper.work.name(), ov.upper.work.name())
+    try:
+        for name in names:
+            os.mkdir(name, 0o700, dir_fd=scratch)
+        dirs.move(scratch, names[0], scratch, names[1], dirs.RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in NO_FLAG:
+            raise
+        return False
+    finally:
+        for name in names:
+            dirs.remove(scratch, name)
+    return True
+
+
 def make_file_whiteout(at: int, name: bytes) -> None:
     """Make a `.wh.NAME` file, where devices cannot be made."""
     make_mark_file(at, WH + name)

@@ -6,6 +6,7 @@ takes most of that time. Before, it got one or two, and the last one took all of
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from tests.host import require as require_feature
 from tests.waiting import PATIENCE
 
 NAMES = 150_000  # in one directory
+WHITEOUTS = 50_000  # in another
 SIZE = 2 << 30  # bytes of one file
 DATA = 768 << 20  # bytes of it that are no hole
 ANSWERS = 10  # at least; guessed
@@ -48,6 +50,13 @@ def base() -> Iterator[Path]:
 
 @pytest.fixture
 def mount(base: Path, scratch: Path) -> Iterator[Path]:
+    with mounted(base) as place:
+        yield place
+
+
+@contextmanager
+def mounted(base: Path) -> Iterator[Path]:
+    """Give a mount that is still served without the session, which most of what takes long begins."""
     for name in ("upper", "work", "mount"):
         (base / name).mkdir(exist_ok=True)
     stack: list[str | Path] = [base / "lower", base / "mount", "--upper", base / "upper", "--work", base / "work"]
@@ -141,6 +150,24 @@ def test_others_do_not_wait_for_it(mount: Path, name: str, program: str) -> None
         began = time.monotonic()
         go()
         took = time.monotonic() - began
+    assert second.asked > ANSWERS and second.longest < max(MOST * took, FAIR), (second.longest, took, second.asked)
+
+
+def test_others_do_not_wait_for_whiteouts_that_are_cleared_away(base: Path, scratch: Path) -> None:
+    """The last rmdir of `rm -r large` removed the whiteouts by itself before anybody else was answered."""
+    large = base / "upper/large"
+    large.mkdir(parents=True)
+    os.setxattr(large, "trusted.overlay.opaque", b"y")
+    os.mknod(base / "upper/whiteout", stat.S_IFCHR, 0)
+    for number in range(WHITEOUTS):
+        os.link(base / "upper/whiteout", large / f"{number}")
+    with mounted(base) as mount:
+        second = Second(mount)
+        with first("import os, sys; os.rmdir(sys.argv[1])", mount / "large") as go, second.beside():
+            began = time.monotonic()
+            go()
+            took = time.monotonic() - began
+        assert not (mount / "large").exists()
     assert second.asked > ANSWERS and second.longest < max(MOST * took, FAIR), (second.longest, took, second.asked)
 
 
