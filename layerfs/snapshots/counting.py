@@ -4,8 +4,10 @@ A volatile commit waits for no disk, and some filesystems (btrfs) count only wha
 takes is counted when it is asked for first: its content is the same, and who asks waits for the disk.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from layerfs.errors import NotFound
 from layerfs.store import rows
 from layerfs.store.info import UNCOUNTED, Kind, Usage
 from layerfs.sys.sync import sync_filesystem
@@ -32,8 +34,9 @@ def usage(snapshotter: "Snapshotter", key: str) -> Usage:
 
 
 def count_all(snapshotter: "Snapshotter") -> None:
-    """Count the committed snapshots that were not counted yet."""
+    """Count the committed snapshots that were not counted yet, except those that lost their directory."""
     with snapshotter.ledger.read() as db:
         keys = rows.uncounted(db, snapshotter.name)
     for key in keys:
-        usage(snapshotter, key)
+        with suppress(NotFound, FileNotFoundError):  # removed meanwhile; or lost in a power cut, which `check` tells
+            usage(snapshotter, key)

@@ -70,17 +70,24 @@ def collect(store: Store, mounted: Collection[bytes] = ()) -> Collected:
     """
     snapshotters = _runnable(store)
     clear(store, snapshotters)
-    burnt = sum(snapshotter.cleanup() for snapshotter in snapshotters)
+    burnt, failures = 0, []
+    for snapshotter in snapshotters:
+        try:
+            burnt += snapshotter.cleanup()
+        except (OSError, LayerfsError) as error:
+            failures.append(error)
     wanted = {hold.removeprefix("sha256:") for hold in store.records.held()}
-    return Collected(burnt, sweep(store.content.cache, 0, mounted, wanted))
+    swept = sweep(store.content.cache, 0, mounted, wanted)
+    if failures:  # all else is collected nevertheless
+        raise failures[0]
+    return Collected(burnt, swept)
 
 
 def tally(store: Store, progress: Progress = lambda done, total: None) -> dict[str, Tally]:
     """Return what each driver's snapshots take; active ones are counted now, which may take a while."""
     found = {}
     for snapshotter in _runnable(store):
-        with suppress(LayerfsError):  # removed meanwhile
-            count_all(snapshotter)
+        count_all(snapshotter)
         with store.ledger.read() as db:
             counts, committed = rows.total(db, snapshotter.name)
         active = [info.name for info in snapshotter.walk("kind==active")]

@@ -61,6 +61,28 @@ def test_tally_counts_shared_content_once(subject: Subject) -> None:
     assert found.active.inodes == 1
 
 
+def test_volatile_snapshot_that_a_power_cut_took_keeps_nobody_from_counting(subject: Subject) -> None:
+    subject.layer("base", a="1")
+    subject.snapshots.prepare("work", "base")
+    subject.snapshots.commit("top", "work", volatile=True)
+    lose(subject, 2)
+    assert tally(subject.store)["overlay"].counts[Kind.COMMITTED] == 2
+
+
+def test_collection_goes_on_where_a_driver_fails(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck() -> int:
+        raise OSError(16, "Device or resource busy")
+
+    with subject.store.content.ingest() as taking:
+        taking.write(b"layer")
+        blob, held = taking.commit()
+    os.close(held)
+    monkeypatch.setattr(subject.snapshots, "cleanup", stuck)
+    with pytest.raises(OSError, match="busy"):
+        collect(subject.store)
+    assert not os.path.exists(blob.path)
+
+
 def test_collection_leaves_alone_what_is_mounted(subject: Subject) -> None:
     with subject.store.content.ingest() as taking:
         taking.write(b"layer")

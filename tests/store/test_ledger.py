@@ -12,6 +12,7 @@ import pytest
 
 from layerfs.errors import Corrupt
 from layerfs.store.ledger import Ledger
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -91,6 +92,22 @@ def test_log_is_moved_into_the_file_when_it_is_long(
     assert ledger._mover is not None
     ledger._mover.join()
     assert (scratch / "ledger.db").stat().st_size > 50 * 1000  # what the log held when the mover began, at least
+
+
+def test_log_is_moved_in_a_pause_for_which_nobody_waits_who_closes(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerfs.store.ledger.FULL_LOG", 1)
+    monkeypatch.setattr("layerfs.store.ledger.PAUSE", 10 * PATIENCE)
+    moved = threading.Event()
+    with closing(Ledger(os.fsencode(scratch))) as made:
+        monkeypatch.setattr(made, "_move_log", moved.set)
+        for number in range(10):
+            add(made, str(number))
+        assert made._mover is not None
+        assert made._mover.is_alive()
+        assert not moved.is_set()
+    assert moved.is_set()
 
 
 OTHER = "import os, sys; from layerfs.store.ledger import Ledger; Ledger(os.fsencode(sys.argv[1])).close()"
