@@ -83,8 +83,8 @@ def leave_behind() -> None:
         return
     if child == 0:
         try:
-            from layerfs.mounts.standby import stand_by
+            from importlib import import_module
 
-            stand_by(*_program)
+            import_module("layerfs.mounts.standby").stand_by(*_program)  # by name: it imports this module
         finally:
             os._exit(0)
