@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.containerd import Containerd, a_containerd, archive, on_btrfs
 from tests.e2e.test_containerd import remove_all
+from tests.images import loops_below
 from tests.waiting import wait_until
 
 NEEDS = ("root", "fuse", "containerd", "ctr", "runc")
@@ -46,14 +47,10 @@ def processes(place: Path) -> list[str]:
 def held(place: Path) -> dict[str, list[str]]:
     """What a host has because of a directory: processes, mounts, loop devices."""
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{place}/" in line]
-    loops = []
-    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(FileNotFoundError):
-            loops.append(path.read_text())
     return {
         "processes": processes(place),
         "mounts": mounts,
-        "loop devices": [name for name in loops if f"{place}/" in name],
+        "loop devices": [str(loop) for loop in loops_below(place)],
     }
 
 
