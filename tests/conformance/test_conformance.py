@@ -7,8 +7,10 @@ fetch modules; LAYERFS_CONTAINERD is the version (v2.4.2).
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,8 +108,23 @@ def test_every_case_passes(suite: Suite, place: Path, driver: str) -> None:
         "PATH": f"{BIN}:{os.environ['PATH']}",
     }
     command: list[str | Path] = [suite.program, "-test.v", "-test.root", f"-test.timeout={TIME}s"]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    failed = re.findall(r"^ +--- FAIL: (\S+)", done.stdout, re.MULTILINE)
-    assert failed == [], done.stdout[-20_000:] + done.stderr[-4000:]
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert len(re.findall(r"^ +--- PASS", done.stdout, re.MULTILINE)) == suite.cases
+    status, said = run(command, place, environment)
+    failed = re.findall(r"^ +--- FAIL: (\S+)", said, re.MULTILINE)
+    assert failed == [], said[-20_000:]
+    assert status == 0, said[-4000:]
+    assert len(re.findall(r"^ +--- PASS", said, re.MULTILINE)) == suite.cases
+
+
+def run(command: Sequence[str | Path], place: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Run a suite; return its status and what it said. One that ran out of time leaves a daemon, which ends with it."""
+    said = place / "said"
+    with open(said, "wb") as out:  # a pipe would wait for that daemon as well
+        process = subprocess.Popen(
+            command, cwd=place, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            return process.wait(), said.read_text(errors="replace")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
