@@ -57,7 +57,7 @@ installed() {  # whether what this purpose needs, or more, went in with this pyp
 }
 
 python_packages() {
-    key=$({ pwd; cat pyproject.toml layerfs/extensions.py layerfs/cli/*.c layerfs/lane/*.[ch] layerfs/pysquashfs/*.[ch]; readlink -f "$PYTHON"; } | sha256sum)
+    key=$({ pwd; cat pyproject.toml layerfs/extensions.py layerfs/batch/*.[ch] layerfs/cli/*.c layerfs/lane/*.[ch] layerfs/pysquashfs/*.[ch]; readlink -f "$PYTHON"; } | sha256sum)
     ! installed || return 0
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$PYTHON is older than Python 3.11"
     if ! .venv/bin/python -c 'import pip' 2>/dev/null || ! grep -qsF "$PWD/.venv" .venv/bin/pip; then

@@ -17,6 +17,7 @@ The rooms, from the edge inwards; ARCHITECTURE.md says why.
     union     overlay semantics; synchronous, no FUSE
     sys       the only room with raw system calls
     lane      FUSE requests answered natively, from tables
+    batch     plain entries of a tar written many at a call
     pysquashfs   squashfs images read by C of ours, written with libsquashfs
     model, errors
 """

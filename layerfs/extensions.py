@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEADERS: Final = {
     "layerfs.pysquashfs._squashfs": ("read.h", "write.h"),
     "layerfs.lane._lane": ("lane.h",),
+    "layerfs.batch._batch": ("batch.h",),
 }
 PROGRAM: Final = Path("layerfs", "cli", "program.c")
 PROGRAM_FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-s")

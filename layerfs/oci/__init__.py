@@ -3,6 +3,7 @@
     digest streams pack            names of content; bytes decompressed, compressed, hashed on both sides
     header pax sparse tar write    a tar, entry by entry, in and out
     apply marks links resolve sweep below    what a layer means, whatever the order of its entries
+    batches                        plain entries, which need no rules, written many at a time in C
     target directory metadata squash    the tree or image that a layer is written to
     view differ produce copying    what a snapshot changes, as a layer; files between snapshots
     documents closure platforms reference naming archive sources    images as they come
@@ -23,6 +24,16 @@ Libraries, with what they cost on one real layer (384 MB, 36,000 entries; CPU se
   zstandard is a little quicker (0.20) but hands out a truncated stream without a word.
 - HTTP: urllib3: pool, TLS and time limits, no dependency of its own. The registry clients for Python miss checks of
   digests, resumption or the rules for credentials.
+
+What a layer in a directory costs (CPU seconds on tmpfs, a busy machine, medians of 5): a Debian root filesystem of
+248 MB and 11,800 entries 0.94 from gzip and 0.85 from zstd; ten layers of 2,700 files of at most 4 KiB 0.41. Of the
+first, inflate is 0.36, the DiffID 0.20, the blob's digest 0.06 (left out for a blob that was hashed just now), system
+calls 0.25.
+
+- Plain entries (83 of 100 there) are written by C, many at a call (`batches`). In Python the three were 1.03, 0.96 and
+  0.74. It leaves out the fchown and fchmod that would change nothing, too.
+- A plain layer is hashed once, not twice.
+- What is left to Python are directories, files that lie across two pieces of 256 KiB, and all that is odd.
 
 They are dependencies of the package, not an extra: an image may come compressed in any way that is allowed. All are
 imported when they are needed; no mount waits for them.

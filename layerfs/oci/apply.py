@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from layerfs.errors import Corrupt, InvalidArgument
+from layerfs.oci.batches import Runs
 from layerfs.oci.below import Below, resolve
 from layerfs.oci.links import HardLinks
 from layerfs.oci.marks import Marks, opaque
@@ -28,6 +29,8 @@ from layerfs.oci.tar import HARD_LINK, Member, TarReader
 from layerfs.oci.target import USUAL, Data, Handle, Kind, Limits, Outcome, Target, TargetForm
 
 _PARENT: Final = Member(b"", stat.S_IFDIR, 0o755, 0, 0, 0)  # without an entry anywhere
+
+_DEFAULT_ACL: Final = b"system.posix_acl_default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,14 @@ def apply_tar(pieces: Iterable[bytes], target: Target, outcome: Outcome, rules: 
     """
     reader = TarReader(pieces)
     application = Application(reader, target, outcome, rules)
+    runs = None
+    if (write := target.write_run) is not None:
+        runs = Runs(reader, write, application.resolver, application.links, outcome, rules)
     try:
         for member in reader:
             application.entry(member)
+            if runs is not None:
+                runs.write()
         application.finish()
     finally:
         application.resolver.close()
@@ -82,6 +90,7 @@ class Application:
         self.placed: set[int] = set()  # hashes of paths with an entry, in a PLAIN target
         self.touched: set[int] = set()  # hashes of directories of the layers below, in a PLAIN target
         self.dates = _Dates()
+        self.inherited: dict[bytes, Member] = {}  # directories whose default ACL would go on to what is made in them
         self.resolver = Resolver(target, self.is_ours, self.made)
         self.marks = Marks(target, self.resolver, rules.below)
         self.stash = False
@@ -142,7 +151,7 @@ class Application:
         if member.kind != stat.S_IFDIR:
             raise Corrupt("the layer's root is no directory")
         self.implicit.pop(b"", None)
-        self.target.set_metadata(self.target.root(), member)
+        self.target.set_metadata(self.target.root(), self.without_default(b"", member))
         self.dates.add(b"", member.mtime_ns)
 
     def directory(self, at: Handle, name: bytes, path: bytes, member: Member) -> None:
@@ -159,8 +168,16 @@ class Application:
                     opaque(self.target, at, name)
         found = self.resolver.directory(path, make=False)
         assert found is not None
-        self.target.set_metadata(found[0], member)
+        self.target.set_metadata(found[0], self.without_default(path, member))
         self.dates.add(path, member.mtime_ns)
+
+    def without_default(self, path: bytes, member: Member) -> Member:
+        """Keep a directory's default ACL for the end: what is made in it until then has what its entry says."""
+        self.inherited.pop(path, None)
+        if _DEFAULT_ACL not in member.xattrs:
+            return member
+        self.inherited[path] = member
+        return replace(member, xattrs={name: acl for name, acl in member.xattrs.items() if name != _DEFAULT_ACL})
 
     def add(self, at: Handle, name: bytes, path: bytes, member: Member, data: Data) -> None:
         """Make what is no directory; what is in the way goes."""
@@ -201,6 +218,10 @@ class Application:
             self.implicit.pop(LINKS, None)
         if self.plain:
             Sweep(self).all(self.marks.pending)
+        for path, member in self.inherited.items():
+            found = self.resolver.directory(path, make=False, follow=False)
+            if found is not None:
+                self.target.set_metadata(found[0], member)
         for path in self.implicit:
             self.set_parent_metadata(path)
         for path, mtime_ns in self.dates:
@@ -222,6 +243,9 @@ class Application:
 
     def make_links(self) -> None:
         for target, names in self.links.groups():
+            for path in names:
+                if target.startswith(path + b"/"):
+                    raise _inside_out(path)
             held = self.held(target)
             if held is None:
                 held = self.held_from_below(target, names)
@@ -290,7 +314,14 @@ class Application:
             self.target.link(held, found[0], name)
         except FileExistsError:
             self.replace(found[0], name, self.target.kind(found[0], name))
-            self.target.link(held, found[0], name)
+            try:
+                self.target.link(held, found[0], name)
+            except FileNotFoundError:  # it was in there
+                raise _inside_out(path) from None
+
+
+def _inside_out(path: bytes) -> Corrupt:
+    return Corrupt(f"the layer has a hard link in place of the directory that its target is in: {path!r}")
 
 
 class _Dates:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from typing import Final, NewType
+from typing import Final, NewType, Protocol
 
 from layerfs.errors import Corrupt, InvalidArgument
 
@@ -22,6 +22,33 @@ def parse_digest(text: object) -> Digest:
 def digest_of(data: bytes) -> Digest:
     """Return the digest of bytes."""
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+class Hashed(Protocol):
+    """The digest and length of bytes that come in pieces."""
+
+    size: int
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Add a piece."""
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of all pieces."""
+
+
+class Known:
+    """The length of bytes that come in pieces, and the digest that they are known to have."""
+
+    __slots__ = ("digest", "size")
+
+    def __init__(self, digest: Digest) -> None:
+        self.digest = digest
+        self.size = 0
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Add a piece."""
+        self.size += len(piece)
 
 
 class Hasher:

@@ -13,11 +13,16 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.oci.metadata import OVERRIDE, MetadataSetter, Ownership, override_value
 from layerfs.oci.tar import Member
-from layerfs.oci.target import CopySource, Data, Kind, Outcome, TargetForm, as_stored
+from layerfs.oci.target import CopySource, Data, Kind, Outcome, TargetForm, WriteRun, as_stored
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 from layerfs.sys.copy import write_all
 from layerfs.union.escape import shown
+
+try:
+    from layerfs.batch.batch import Batch as Batch
+except ImportError:  # not compiled
+    Batch = None  # type: ignore[assignment, misc]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,6 +49,12 @@ class DirectoryTarget:
         self._is_read_by_overlay = form is TargetForm.OVERLAY or self._metadata.override
         if fresh and form is TargetForm.OVERLAY and os.listdir(root):
             raise InvalidArgument("the upper that a layer is applied to is not empty")
+
+    @property
+    def write_run(self) -> WriteRun | None:
+        if self.form is not TargetForm.OVERLAY or self._metadata.override or Batch is None:
+            return None
+        return Batch().write
 
     def root(self) -> int:
         return self._root

@@ -62,6 +62,7 @@ class Intake:
     progress: Progress = silent
     stop: Stop = field(default_factory=Stop)
     waived: list[tuple[bytes, str]] = field(default_factory=list)
+    _checked: set[Digest] = field(default_factory=set)  # blobs whose digests this intake has seen to be right
     _made: list[str] = field(default_factory=list)  # what is to go again if anything fails
 
     def take(self, names: Iterable[str], top: Descriptor) -> list[Image]:
@@ -97,7 +98,7 @@ class Intake:
             from layerfs.oci.unpack import Unpacking
 
             content, limits = self.images.store.content, self.wishes.limits
-            task = Unpacking(content, snapshotter, chosen, self.progress, self.stop, limits)
+            task = Unpacking(content, snapshotter, chosen, self.progress, self.stop, limits, self._checked)
             prefix = f"{SNAPSHOT}{snapshotter.name}/"
             try:
                 holds += [prefix + name for name in task.run()]
@@ -132,13 +133,15 @@ class Intake:
         if not self.images.has(wanted.digest):
             self._made.append(wanted.digest)
         try:
-            held = take_blob(content, wanted, self.blobs, lambda done: self._told(wanted, done))
+            held, is_new = take_blob(content, wanted, self.blobs, lambda done: self._told(wanted, done))
         except NotFound:
             if wanted.raw.get("urls"):
                 said = f"layer {wanted.digest} does not come with the image: it names addresses from which to have it"
                 raise NotFound(said, "layerfs fetches from no address that an image names") from None
             raise
         self._held.callback(os.close, held)
+        if is_new:
+            self._checked.add(wanted.digest)
         self.stop()  # of who was not waited for
         self.progress("stored", wanted.digest, wanted.size, wanted.size)
 
@@ -147,13 +150,13 @@ class Intake:
         self.progress("storing", wanted.digest, done, wanted.size)
 
 
-def take_blob(content: Content, wanted: Descriptor, blobs: Blobs, told: Callable[[int], None]) -> int:
-    """Take a blob into the store, and return a descriptor that keeps it there."""
+def take_blob(content: Content, wanted: Descriptor, blobs: Blobs, told: Callable[[int], None]) -> tuple[int, bool]:
+    """Take a blob into the store; return a descriptor that keeps it there, and whether it is new, and so checked."""
     while True:
         try:
             with content.ingest(wanted.digest, wanted.size) as taking:
                 blobs.fill(wanted, taking, told)
-                return taking.commit().held
+                return taking.commit().held, True
         except AlreadyExists:
             pass
         try:
@@ -163,7 +166,7 @@ def take_blob(content: Content, wanted: Descriptor, blobs: Blobs, told: Callable
         if found.blob.size != wanted.size:
             os.close(found.held)
             raise Corrupt(f"blob {wanted.digest} has {found.blob.size} bytes, and not {wanted.size}")
-        return found.held
+        return found.held, False
 
 
 @dataclass(frozen=True, slots=True)

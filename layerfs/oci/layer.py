@@ -35,10 +35,19 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the layer's digests must be, as far as that is known: of the stream as it comes, and of its tar."""
+    """What the layer's digests must be, as far as that is known: of the stream as it comes, and of its tar.
+
+    is_checked: somebody has just read the stream and found `packed` right, so that `diff_id` alone is to be seen to.
+    """
 
     packed: Digest | None = None
     diff_id: Digest | None = None
+    is_checked: bool = False
+
+    @property
+    def known(self) -> Digest | None:
+        """The digest of the stream if it need not be computed."""
+        return self.packed if self.is_checked and self.diff_id is not None else None
 
 
 UNKNOWN = Expected()
@@ -61,7 +70,7 @@ def pack_layer(
     from layerfs.oci.squash import packing
 
     outcome = Outcome()
-    stream = LayerStream(read, check, limits.size)
+    stream = LayerStream(read, check, limits.size, expected.known)
     with packing(path, nesting) as target:
         apply_tar(stream, target, outcome, Rules(below, limits, check))
         return _applied(stream, expected, outcome)
@@ -93,7 +102,7 @@ def apply_layer(
     Raises Corrupt for a layer or digest that is wrong, InvalidArgument beyond the limits, Unsupported, OSError.
     """
     outcome = Outcome()
-    stream = LayerStream(read, check, limits.size)
+    stream = LayerStream(read, check, limits.size, expected.known)
     target = DirectoryTarget(
         to.root,
         to.form,

@@ -14,7 +14,7 @@ from typing import Final
 
 from layerfs.errors import Unsupported
 from layerfs.oci.tar import Member
-from layerfs.oci.target import Data, Kind, Outcome, TargetForm, as_stored, own_prefix
+from layerfs.oci.target import Data, Kind, Outcome, TargetForm, WriteRun, as_stored, own_prefix
 from layerfs.pysquashfs import FileSpec, ImageWriter, SquashfsError, WriteOptions
 from layerfs.pysquashfs.options import LATEST
 from layerfs.pysquashfs.target import replacing
@@ -46,6 +46,7 @@ class SquashTarget:
     """A tree in memory over the contents in an image that is being written."""
 
     form = TargetForm.OVERLAY
+    write_run: WriteRun | None = None
 
     def __init__(self, writer: ImageWriter, spare: bytes, nesting: Nesting = Nesting.NONE) -> None:
         """`spare`: a directory for the one sparse file at a time that takes a detour."""

@@ -85,6 +85,22 @@ class TarReader:
             self._left -= len(piece)
             yield piece
 
+    def ahead(self) -> tuple[bytes, int] | None:
+        """Return the bytes at hand, and where in them the next header is; None if that must be read first.
+
+        None too where a header does not say all of an entry. The current member's data are behind us then.
+        """
+        passed = self._left + self._padding
+        if self._globals or self._at + passed + BLOCK > len(self._piece):
+            return None
+        self._at += passed
+        self._left = self._padding = 0
+        return self._piece, self._at
+
+    def go_on(self, at: int) -> None:
+        """Go on with another header of the bytes at hand, somebody else having read those before it."""
+        self._at = at
+
     def _next_block(self) -> bytes | None:
         """Return the next header block; None at the end."""
         self._skip(self._left + self._padding)

@@ -6,7 +6,7 @@ decides nothing: what a name that is taken means is the business of `apply`.
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -92,10 +92,31 @@ class Outcome:
             self.waived.append((path, why))
 
 
+class Run(Protocol):
+    """Entries that were written at once: where their headers are in the data, where the next one is, their bytes."""
+
+    @property
+    def headers(self) -> Sequence[int]: ...
+
+    @property
+    def next(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+# Write plain entries: into a directory, from bytes at a place, names that begin so, at most so many bytes and entries.
+WriteRun = Callable[[Handle, bytes, int, bytes, int, int], Run]
+
+
 class Target(Protocol):
     """A tree in the making. Every method raises OSError; FileExistsError where a name is taken."""
 
     form: TargetForm
+
+    @property
+    def write_run(self) -> WriteRun | None:
+        """What writes many plain entries at once; None where each needs the rules, or is written another way."""
 
     def root(self) -> Handle:
         """Return the root directory, open as long as the target."""

@@ -6,7 +6,7 @@ the layers below is looked at last (layerfs.oci.apply), and waits for them then.
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -47,7 +47,10 @@ def chain_ids(diff_ids: Sequence[Digest]) -> list[Digest]:
 
 @dataclass
 class Unpacking:
-    """One image on its way into one snapshotter; the caller is in `leftovers.unpacking` until a record holds it."""
+    """One image on its way into one snapshotter; the caller is in `leftovers.unpacking` until a record holds it.
+
+    checked: blobs of which the digest was computed just now, and need not be once more.
+    """
 
     content: Content
     snapshotter: Snapshotter
@@ -55,6 +58,7 @@ class Unpacking:
     progress: Progress = silent
     check: Callable[[], None] = lambda: None
     limits: Limits = USUAL
+    checked: Container[Digest] = ()
     waived: list[tuple[bytes, str]] = field(default_factory=list)
     made: list[Digest] = field(default_factory=list)
 
@@ -141,7 +145,7 @@ class Unpacking:
                     return NothingBelow()
                 return held.enter_context(UnionBelow(self.snapshotter.stack(chain[number - 1]).lowers))
 
-            expected = Expected(layer.digest, diff_id)
+            expected = Expected(layer.digest, diff_id, is_checked=layer.digest in self.checked)
             blob = self.content.open(layer.digest)
             held.callback(os.close, blob)
             read = self._shown(blob, layer.digest, layer.size)

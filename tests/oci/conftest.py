@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.oci import transport
+from layerfs.oci import directory, transport
 from layerfs.snapshots.library import Store, open_store
 from tests.host import require
 from tests.oci.registries import Naughty
@@ -18,6 +18,15 @@ def quick(monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
     for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
         monkeypatch.setenv(name, str(scratch / "home"))
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+
+
+@pytest.fixture(params=["in C", "in Python"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Plain entries are written by either."""
+    assert directory.Batch is not None
+    if request.param == "in Python":
+        monkeypatch.setattr(directory, "Batch", None)
+    return str(request.param)
 
 
 @pytest.fixture

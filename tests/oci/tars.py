@@ -159,12 +159,14 @@ def feeder(data: bytes, step: int = 1 << 16) -> Callable[[int], bytes]:
     return read
 
 
-def apply(data: bytes, root: Path, *, expected: Expected = UNKNOWN, limits: Limits = USUAL, **place: Any) -> Applied:
+def apply(
+    data: bytes, root: Path, *, expected: Expected = UNKNOWN, limits: Limits = USUAL, step: int = 1 << 16, **place: Any
+) -> Applied:
     """Apply a layer to a directory, made if it is missing."""
     root.mkdir(exist_ok=True)
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return apply_layer(feeder(data), Destination(fd, **place), expected, limits=limits)
+        return apply_layer(feeder(data, step), Destination(fd, **place), expected, limits=limits)
     finally:
         os.close(fd)
 

@@ -12,6 +12,8 @@ from layerfs.errors import Corrupt, LayerfsError
 from tests.host import require
 from tests.oci.tars import END, NOW, Entry, directory, file, header, link, look, packed, pax, piled, stacked, symlink
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 BASE = b"".join(
     [
         directory(b"d/"), file(b"d/a", b"old a"), file(b"d/b", b"old b"), directory(b"d/s/"), file(b"d/s/x", b"x"),
@@ -195,6 +197,8 @@ REFUSED = {
     "the layer's file above a file": [file(b"n/m", b""), file(b"n", b"")],
     "symlink above a file": [file(b"n/m", b""), symlink(b"n", b"d")],
     "hard link to nothing": [link(b"n", b"no/such")],
+    "hard link in place of its target's directory": [directory(b"n"), file(b"n/m", b""), link(b"n", b"n/m")],
+    "hard link in place of a lower directory of its target": [link(b"d", b"d/a")],
     "hard links in a circle": [link(b"n", b"o"), link(b"o", b"n")],
     "hard link to a directory": [directory(b"n"), link(b"o", b"n")],
     "hard link to a lower directory": [link(b"o", b"d")],

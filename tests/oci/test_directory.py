@@ -9,6 +9,8 @@ import pytest
 from layerfs.errors import InvalidArgument
 from tests.oci.tars import END, apply, below, directory, file, look
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def test_marks_are_those_that_were_asked_for(scratch: Path) -> None:
     apply(directory(b"d") + file(b"d/f") + file(b"g") + END, scratch / "base")

@@ -6,6 +6,7 @@ import random
 import time
 from pathlib import Path
 
+import pytest
 from backports import zstd
 
 from layerfs.errors import LayerfsError
@@ -15,6 +16,8 @@ from layerfs.oci.target import Limits, TargetForm
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 from tests.oci.tars import END, apply, below, directory, feeder, file, header, link, look, pax, symlink
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 SECONDS = float(os.environ.get("FUZZ", "3"))
 LIMITS = Limits(size=1 << 20, entries=500)

@@ -13,6 +13,8 @@ from layerfs.oci.layer import Destination, Expected, apply_layer
 from layerfs.oci.streams import reader_of
 from tests.oci.tars import END, apply, brief, feeder, file
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 LAYER = b"".join(file(b"d%d/f" % number, b"%d" % number) for number in range(50)) + END + b"behind the end"
 PACKED = gzip.compress(LAYER)
 
@@ -72,3 +74,14 @@ def test_layers_in_threads_and_from_pipes(scratch: Path) -> None:
         results = list(pool.map(one, range(12)))
     assert all(result == results[0] for result in results)
     assert len(results[0]) == 100
+
+
+def test_digest_that_was_seen_to_be_right_is_not_computed_again(scratch: Path) -> None:
+    """But only if the tar's is, which says as much."""
+    known = Expected(EMPTY, digest_of(LAYER), is_checked=True)
+    done = apply(PACKED, scratch / "a", expected=known)
+    assert (done.packed, done.packed_size, done.diff_id) == (EMPTY, len(PACKED), digest_of(LAYER))
+    with pytest.raises(Corrupt, match="has digest"):
+        apply(PACKED, scratch / "b", expected=Expected(EMPTY, is_checked=True))
+    with pytest.raises(Corrupt, match="tar has digest"):
+        apply(PACKED, scratch / "c", expected=Expected(EMPTY, EMPTY, is_checked=True))

@@ -5,6 +5,8 @@ import pytest
 from layerfs.errors import Corrupt
 from layerfs.oci.links import HardLinks
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def test_long_chains_take_each_step_once() -> None:
     """Following each of these from its start would take 10^10 steps."""

@@ -7,6 +7,8 @@ import pytest
 from layerfs.errors import InvalidArgument
 from tests.oci.tars import END, apply, brief, directory, entry_of, file
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def test_without_the_layers_below_every_whiteout_is_written(scratch: Path) -> None:
     apply(file(b"d/.wh.a") + file(b".wh.b") + directory(b"e") + file(b"e/.wh..wh..opq") + END, scratch / "t")

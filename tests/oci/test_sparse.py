@@ -9,6 +9,8 @@ from layerfs.errors import Corrupt
 from tests.oci.tars import END, apply, file, header, octal, padded, pax, record
 from tests.oci.test_tar import members
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def sparse_old(extents: list[tuple[int, int]], size: int, data: bytes) -> bytes:
     pairs = [octal(offset, 12) + octal(length, 12) for offset, length in extents]

@@ -1,0 +1,5 @@
+# What cffi makes of batch.h; typed where it is wrapped.
+from typing import Any
+
+ffi: Any
+lib: Any
