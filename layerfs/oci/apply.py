@@ -88,6 +88,7 @@ class Application:
         self.links = HardLinks()
         self.implicit: dict[bytes, None] = {}  # directories without an entry: the upper's root, parents
         self.placed: set[int] = set()  # hashes of paths with an entry, in a PLAIN target
+        self.holding: set[int] = set()  # those and all above them
         self.touched: set[int] = set()  # hashes of directories of the layers below, in a PLAIN target
         self.dates = _Dates()
         self.inherited: dict[bytes, Member] = {}  # directories whose default ACL would go on to what is made in them
@@ -106,6 +107,10 @@ class Application:
         if (key := hash(found[1])) not in self.placed and key not in self.touched:
             self.touched.add(key)
             self.dates.add(found[1], self.target.time(found[0]))
+            path = found[1]
+            while path and hash(path) not in self.holding:
+                self.holding.add(hash(path))
+                path = split(path)[0]
 
     def made(self, path: bytes, deleted: bool) -> None:
         """Take note of a directory that was made for what is in it, perhaps in place of a whiteout."""
@@ -132,6 +137,8 @@ class Application:
         true = found[1] + b"/" + name if found[1] else name
         if self.plain:
             self.touch(found)
+            if member.kind != stat.S_IFDIR:
+                self.demand_nothing_below(true)
             self.placed.add(hash(true))
         if member.kind == stat.S_IFDIR:
             self.directory(found[0], name, true, member)
@@ -187,10 +194,15 @@ class Application:
             self.target.add(at, name, member, data)
         except FileExistsError:
             kind = self.target.kind(at, name)
-            if path in self.implicit and kind is Kind.DIRECTORY:
-                raise Corrupt(f"the layer has an entry below {path!r}, which is no directory") from None
+            if kind is Kind.DIRECTORY:
+                self.demand_nothing_below(path)
             self.replace(at, name, kind)
             self.target.add(at, name, member, data)
+
+    def demand_nothing_below(self, path: bytes) -> None:
+        """Raise Corrupt if the layer has something below a path that is to be no directory, and no directory there."""
+        if path in self.implicit or (hash(path) in self.holding and hash(path) not in self.placed):
+            raise Corrupt(f"the layer has an entry below {path!r}, which is no directory")
 
     def replace(self, at: Handle, name: bytes, kind: Kind) -> None:
         """Remove what is at a name, and forget the open directories: paths through it lead elsewhere now."""
@@ -305,9 +317,11 @@ class Application:
     def link(self, held: Handle, path: bytes) -> None:
         above, name = split(path)
         found = self.resolver.directory(above, make=True)
+        true = found[1] + b"/" + name if found[1] else name
+        self.demand_nothing_below(true)
         if self.plain:
             self.touch(found)
-            self.placed.add(hash(found[1] + b"/" + name if found[1] else name))
+            self.placed.add(hash(true))
         if self.target.same(held, found[0], name):
             return
         try:

@@ -24,6 +24,7 @@ class Marks:
         self.pending: list[tuple[bytes, bool]] = []
         self.deleted: set[bytes] = set()  # directories that stand where the layer deleted one
         self._covered: dict[bytes, bool] = {}
+        self._emptied: dict[bytes, bool] = {}
 
     def mark(self, path: bytes) -> None:
         """Note a whiteout or an opaque marker; other names that begin with `.wh..wh.` are aufs's own, and ignored."""
@@ -51,6 +52,8 @@ class Marks:
         path = above + b"/" + name if above else name
         if self._below is not None and self._below.find(path) is None:
             return
+        if self._is_emptied(above):
+            return
         found = self._resolver.directory(above, make=self.is_hidable(above), follow=False)
         if found is None:
             return
@@ -60,6 +63,21 @@ class Marks:
         elif kind is Kind.DIRECTORY:
             self.deleted.add(path)
             opaque(self._target, found[0], name)
+
+    def _is_emptied(self, path: bytes) -> bool:
+        """Tell whether a mark above a path hides all that the layers below have there."""
+        way: list[bytes] = []
+        emptied = False
+        while path and not emptied:
+            if (known := self._emptied.get(path)) is not None:
+                emptied = known
+                break
+            way.append(path)
+            found = self._resolver.directory(path, make=False, follow=False)
+            emptied = found is not None and self._target.is_opaque(found[0])
+            path = split(path)[0]
+        self._emptied |= dict.fromkeys(way, emptied)
+        return emptied
 
     def is_hidable(self, path: bytes) -> bool:
         """Tell whether a directory can hold marks: this layer has put nothing else at a part of its path."""
@@ -87,6 +105,8 @@ class Marks:
             known = below.find(path)
             if known is None or known.kind != stat.S_IFDIR:
                 return
+        if self._is_emptied(split(path)[0]):
+            return
         found = self._resolver.directory(path, make=self.is_hidable(path), follow=False)
         if found is not None:
             self._target.set_opaque(found[0])

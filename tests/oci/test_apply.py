@@ -91,6 +91,11 @@ RESULTS = {
         [file(b"d/s/t/u", b"u"), MARK], without("d/a", "d/b", "d/s") | {"d/s": "d", "d/s/t": "d", "d/s/t/u": "f:u"}),
     "an opaque marker with a directory": (
         [MARK, directory(b"d/"), NEW], without("d/a", "d/b", "d/s") | {"d/new": "f:n"}),
+    "marks below an opaque marker": (
+        [MARK, file(b"d/s/.wh.x"), file(b"d/s/.wh..wh..opq"), NEW], without("d/a", "d/b", "d/s") | {"d/new": "f:n"}),
+    "a directory listed below an opaque marker": (
+        [MARK, directory(b"d/s/"), file(b"d/s/.wh.x"), NEW],
+        without("d/a", "d/b", "d/s") | {"d/new": "f:n", "d/s": "d"}),
     "an opaque root": ([file(b".wh..wh..opq"), NEW], {"d": "d", "d/new": "f:n"}),
     "a directory deleted and made anew": (
         [file(b".wh.d"), directory(b"d/"), NEW], {**without("d"), "d": "d", "d/new": "f:n"}),
@@ -197,6 +202,10 @@ REFUSED = {
     "the layer's file above a file": [file(b"n/m", b""), file(b"n", b"")],
     "symlink above a file": [file(b"n/m", b""), symlink(b"n", b"d")],
     "hard link to nothing": [link(b"n", b"no/such")],
+    "symlink above a file in a lower directory": [file(b"d/s/n", b""), symlink(b"d", b"keep")],
+    "file above a file in a lower directory": [file(b"d/s/n", b""), file(b"d/s", b"")],
+    "hard link above a file": [file(b"n/m", b""), link(b"n", b"keep")],
+    "hard link above a file in a lower directory": [file(b"d/m", b""), link(b"d", b"keep")],
     "hard link in place of its target's directory": [directory(b"n"), file(b"n/m", b""), link(b"n", b"n/m")],
     "hard link in place of a lower directory of its target": [link(b"d", b"d/a")],
     "hard links in a circle": [link(b"n", b"o"), link(b"o", b"n")],
