@@ -2,7 +2,7 @@
 
 A lane is used unless somebody forbids it (`--no-lane`), each request is to be logged, there is no compiled part, or the
 sockets of this host take too little at once. Everything works without one. To open one takes a millisecond, so a mount
-that is hardly asked has none: it begins once the answers have cost PAYS of a processor.
+that is hardly asked has none: it begins after a number of requests.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMPILED: Final = "layerfs.lane._lane"
 SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server, whatever options say: 1 at once, 0 never
-PAYS: Final = 0.005  # seconds of a processor, spent on answers before there is a lane
+PAYS: Final = 64  # requests before there is a lane; a short mount has fewer
 LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
 FILES: Final = 1024  # descriptors of open files that a lane holds at most, and no more than an eighth of all; guessed
 
@@ -68,9 +68,9 @@ def intercepted() -> "Intercept | None":
     return _set_aside
 
 
-def pays() -> float:
-    """Return how many seconds of a processor are spent on answers before there is a lane."""
-    return 0.0 if os.environ.get(SWITCH) == "1" else PAYS
+def pays() -> int:
+    """Return how many requests there are before there is a lane."""
+    return 0 if os.environ.get(SWITCH) == "1" else PAYS
 
 
 def open_lane(device: int, timeout: float, pair: int = -1) -> "Lane":

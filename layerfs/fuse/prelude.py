@@ -13,7 +13,7 @@ import errno
 import os
 from collections.abc import Callable, Coroutine
 from math import inf
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from layerfs.errors import LayerfsError
@@ -111,7 +111,7 @@ class Prelude:
         self._blocking = Inline()
         self._answers = ByHand(union, config, kept, self._blocking)
         self._lane_at = natively_pays() if natively else inf
-        self._began = thread_time()
+        self._met = 0  # requests
         self.spent = 0.0  # seconds, on answers
         plain = {name[1:].upper(): getattr(self, name) for name in dir(Prelude) if hasattr(Opcode, name[1:].upper())}
         self._table: dict[int, Answer] = {Opcode[name]: answer for name, answer in plain.items()}
@@ -137,16 +137,14 @@ class Prelude:
                 if beside.is_leaving:
                     return
                 beside.begin_import()
+            self._met += 1
             self.spent += perf_counter() - began
             beside.has_spent(self.spent)
             self._see_whether_lane_pays(device)
 
     def _see_whether_lane_pays(self, device: Device) -> None:
-        """Have a lane stand at the device as soon as the answers have cost enough."""
-        if self.spent < self._lane_at:
-            return
-        if (missing := natively_pays() - thread_time() + self._began) > 0:  # a processor that others had costs nothing
-            self._lane_at = self.spent + missing
+        """Have a lane stand at the device as soon as there were enough requests."""
+        if self._met < self._lane_at:
             return
         self._lane_at = inf
         device.tables = self._kept.answer_natively(open_lane(device.fd, self._union.options.timeout))
