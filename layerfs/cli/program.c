@@ -20,13 +20,14 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define PYTHON_PROGRAM "layerfs-start" /* what pip makes of the entry point in pyproject.toml */
 #define MOUNT_PROGRAM "layerfs-mount"
 #define MOST (1 << 16) /* bytes of an identity; what has more (a user of many thousand groups) starts by itself */
-#define DECLINED 'N'
+#define PATIENCE 10 /* s until who stands by has begun: one that was stopped makes nobody wait for ever; guessed */
 #define BEGUN 'A'
 #define ENDED 'S'
 
@@ -170,6 +171,14 @@ static int open_runtime(void)
     return fd;
 }
 
+/* Wait so many seconds for the other end, and for ever with 0. */
+static void set_patience(int fd, time_t seconds)
+{
+    struct timeval patience = {.tv_sec = seconds};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+}
+
 /* Connect to who stands by for us, and see that it is of our own user. */
 static int reach(void)
 {
@@ -182,6 +191,7 @@ static int reach(void)
     snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%016jx.standby", directory,
              (uintmax_t)hash());
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    set_patience(fd, PATIENCE);
     int failed = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address);
     close(directory);
     if (fd >= 0 && (failed || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) || peer.uid != geteuid())) {
@@ -257,13 +267,16 @@ static int ask(const char *program, char *const *words)
     int fd = length < MOST ? reach() : -1;
     if (fd < 0)
         return -1;
+    set_patience(fd, PATIENCE);
     if (request(fd, words)) {
         close(fd);
         return -1;
     }
     int begun = 0;
-    while ((got = recv(fd, said, 1, 0)) == 1 && said[0] == BEGUN)
+    while ((got = recv(fd, said, 1, 0)) == 1 && said[0] == BEGUN) {
         begun = 1;
+        set_patience(fd, 0);
+    }
     int status = got == 1 && said[0] == ENDED && recv(fd, said + 1, 1, 0) == 1 ? said[1] : -1;
     close(fd);
     if (status < 0 && begun) {

@@ -17,7 +17,14 @@ STANDBY = b"layerfs-standby"
 
 
 def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def processes() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
 def name(pid: int) -> bytes:
@@ -133,6 +140,20 @@ def test_nobody_stands_by_for_who_is_otherwise(place: Place, before: tuple[str, 
     assert name(parent(pid)) != STANDBY
     place.do("umount", place.mnt)
     assert ours <= set(sockets(place))
+
+
+def test_one_that_was_stopped_makes_nobody_wait_for_ever(place: Place) -> None:
+    standby = parent(mount_warm(place))
+    place.do("umount", place.mnt)
+    os.kill(standby, signal.SIGSTOP)
+    try:
+        assert name(parent(mount(place))) != STANDBY
+    finally:
+        os.kill(standby, signal.SIGCONT)
+    wait_until(lambda: not any(parent(pid) == standby for pid in processes()))  # it was asked, and mounts nothing
+    (place.mnt / "new").touch()
+    place.do("umount", place.mnt)
+    wait_until(lambda: place.status() == {})
 
 
 def test_the_foreground_is_the_callers_own(place: Place) -> None:
