@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from layerfs.cli.argv import take_apart, working_directory
 from layerfs.errors import LayerfsError
 from layerfs.model import Driver
-from layerfs.mounts.asking import asker, decline_if_asked, leave_behind, tell_begun, tell_end
+from layerfs.mounts.asking import asker, decline_if_asked, tell_begun, tell_end
 from layerfs.mounts.launch import launch
+from layerfs.mounts.leaving import leave_behind
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
 from layerfs.mounts.work import make_work, resolve

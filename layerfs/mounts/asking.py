@@ -1,7 +1,6 @@
-"""What a process that mounts says to the one that asked for it, if one did; else it leaves a process that stands by.
+"""What a process that mounts says to the one that asked for it, if one did (`mounts/asked.py`).
 
-Light to import, since each mount waits for it. What stands by is `mounts/standby.py`, how it is asked
-`mounts/asked.py`.
+Light to import, since each mount waits for it.
 """
 
 import os
@@ -13,10 +12,8 @@ Run = Callable[[Sequence[str]], int]  # a program's name and its arguments; retu
 DECLINED: Final = b"N"
 BEGUN: Final = b"A"
 ENDED: Final = b"S"
-SWITCH: Final = b"LAYERFS_STANDBY"  # in the environment: `no` has nobody stand by, and nobody asked
 
 _asker = -1  # the connection to who asked
-_program: tuple[bytes, Run] | None = None
 
 
 class Decline(BaseException):
@@ -65,26 +62,3 @@ def forget_asker() -> None:
     if _asker >= 0:
         os.close(_asker)
         _asker = -1
-
-
-def was_started_by(program: bytes, run: Run) -> None:
-    """Note how this process was started: by the program that cli/program.c becomes, to do what `run` does."""
-    global _program
-    _program = program, run
-
-
-def leave_behind() -> None:
-    """Fork a process that stands by, if one could be asked; it ends at once if there is one already."""
-    if _program is None or os.environb.get(SWITCH) == b"no":
-        return
-    try:
-        child = os.fork()
-    except OSError:  # no memory, no more processes
-        return
-    if child == 0:
-        try:
-            from importlib import import_module
-
-            import_module("layerfs.mounts.standby").stand_by(*_program)  # by name: it imports this module
-        finally:
-            os._exit(0)

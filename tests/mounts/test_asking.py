@@ -1,4 +1,4 @@
-"""What is said to who asked for a mount, and what a command leaves behind."""
+"""What is said to who asked for a mount."""
 
 import os
 from collections.abc import Iterator
@@ -38,11 +38,3 @@ def test_who_asked_is_declined(ends: tuple[int, int]) -> None:
     asking.is_asked_by(ends[1])
     with pytest.raises(Decline):
         asking.decline_if_asked()
-
-
-def test_a_program_that_could_not_be_asked_leaves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
-    asking.leave_behind()
-    monkeypatch.setattr(asking, "_program", (b"/bin/true", len))
-    monkeypatch.setenv("LAYERFS_STANDBY", "no")
-    asking.leave_behind()
