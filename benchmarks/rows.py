@@ -81,12 +81,13 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def plan(args: argparse.Namespace) -> Plan:
-    """Return what is to be measured."""
+    """Return what is to be measured; a peer that was not built (`make peers`) is left out."""
     known = subjects.all_subjects(args.cache, [])
+    here = {subject.name for subject in known}
     asked = list(dict.fromkeys(row.key.question for row in ROWS))
     return RowsPlan(
         questions=questions.chosen(asked, Scale.NORMAL),
-        subjects=subjects.chosen(known, list(SUBJECTS), quick=False),
+        subjects=subjects.chosen(known, [name for name in SUBJECTS if name in here], quick=False),
         scale=Scale.FULL,
         rounds=args.rounds,
         cache=args.cache,
@@ -103,6 +104,7 @@ def table(results: Results) -> str:
     head = f"{'':24}{'kernel':>9}{'fo 1.10':>9}{'fo 2':>9}{'layerfs':>9}{'of fo 2':>17}{'of kernel':>17}{'rounds':>8}"
     return "\n".join(
         [head, *lines, "us for one operation, MB/s of a read; the bound is in brackets, ! where it is missed."]
+        + ([] if PEER in results.subjects() else [f"{PEER} was not measured: `make peers` builds it."])
     )
 
 

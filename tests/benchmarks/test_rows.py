@@ -37,6 +37,14 @@ def test_a_rate_is_turned_round_and_a_missed_bound_is_marked() -> None:
     assert "2.00 (1.11)!" in table(Results.of(records))
 
 
+def test_a_peer_that_is_not_built_is_left_out_and_named(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.subjects.fuse_overlayfs.PLACES", ())
+    wanted = plan(parser().parse_args(["rows", "--cache", str(scratch)]))
+    assert PEER not in {subject.name for subject in wanted.subjects}
+    records = [*head("layerfs-fuse"), *sample("layerfs-fuse", "stat.cold", [20.0])]
+    assert "make peers" in table(Results.of(records)).splitlines()[-1]
+
+
 def test_results_that_exist_are_printed(scratch: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.records import save
 
