@@ -6,8 +6,8 @@
 Who asks must be like us in all that a child inherits (`sys/peer.py`), and gives the rest: words, environment, working
 directory, standard streams, umask. So nothing comes from whoever asked first. A request is read and judged by the
 child, so nobody can delay another. The servers are no children that need us: killed, we take no mount with us. We end
-after ten minutes without a request, and at the latest a minute after our files, our socket or our mount namespace's
-last other process have gone.
+after ten minutes without a request, with the last other process of our mount namespace, which would stay for us alone,
+and at the latest a minute after our files or our socket have gone.
 """
 
 import errno
@@ -46,12 +46,13 @@ _QUEUE: Final = 256  # connections that wait for the one before; cut by net.core
 def stand_by(program: bytes, run: Run) -> None:
     """Be the process that stands by, until it is of no use; `program` is what cli/program.c starts.
 
-    Returns at once if there is another. Raises OSError where there can be none: every mount is then as the first.
+    Returns at once if there is another, or nobody who could ask. Raises OSError where there can be none: every mount
+    is then as the first.
     """
     _forget_caller()
     own = Likeness(peer.identity(os.getpid()), peer.environment_lines(_environment()))
     name = peer.short_name(own.inherited + own.told + peer.program_line(program)) + SUFFIX
-    with suppress(FileExistsError):
+    with suppress(FileExistsError, ProcessLookupError):
         standby = Standby(os.path.join(runtime_directory(), name.encode()), own, program, run)
         standby.wait()
 
@@ -80,9 +81,13 @@ class Standby:
     """The process that stands by."""
 
     def __init__(self, path: bytes, own: Likeness, program: bytes, run: Run) -> None:
-        """Take the place at `path`; FileExistsError if another has it."""
+        """Take the place at `path`.
+
+        Raises FileExistsError if another has it, ProcessLookupError if nobody else is in our mount namespace.
+        """
         self._path, self._own, self._program, self._run = path, own, program, run
         self._what = peer.program_line(program)
+        self._neighbour = peer.neighbour(_NAME)
         self._listener = _listen(path)
         self._socket = _which(path)
         self._seen: list[tuple[str, int, int]] = []
@@ -100,16 +105,15 @@ class Standby:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
         asked = monotonic()
         pause, longest = LOOKS
-        poll = select.poll()
-        poll.register(self._listener.fileno(), select.POLLIN)
         while monotonic() < asked + SECONDS and self._is_of_use():
-            if poll.poll(int(pause * 1000)):
+            ready = _which_are_ready([self._listener.fileno(), self._neighbour], pause)
+            if self._listener.fileno() in ready:
                 asked = monotonic()
                 pause, longest = LOOKS
                 if asked > self._looked + FRESH and not self._is_of_use():
                     break
                 self._answer()
-            else:
+            elif not ready:
                 pause = min(2 * pause, longest)
         if self._has_place():
             os.unlink(self._path)
@@ -119,6 +123,7 @@ class Standby:
             with self._listener.accept()[0] as connection:
                 if os.fork() == 0:
                     self._listener.close()
+                    os.close(self._neighbour)
                     take_over(connection.detach(), self._own, self._run)
         except OSError:  # they have gone; or there is no memory: they will start by themselves
             pass
@@ -130,13 +135,32 @@ class Standby:
             same = same and peer.identity(os.getpid()) == self._own.inherited  # somebody may have moved us
         except OSError:
             return False
-        return same and self._has_place() and not _is_alone()
+        return same and self._has_place() and self._has_neighbour()
+
+    def _has_neighbour(self) -> bool:
+        """Tell whether the mount namespace has a process other than those that stand by."""
+        if _which_are_ready([self._neighbour], 0):
+            try:
+                other = peer.neighbour(_NAME)
+            except OSError:
+                return False
+            os.dup2(other, self._neighbour, inheritable=False)
+            os.close(other)
+        return True
 
     def _has_place(self) -> bool:
         try:
             return _which(self._path) == self._socket
         except OSError:
             return False
+
+
+def _which_are_ready(descriptors: list[int], seconds: float) -> set[int]:
+    """Wait for any of some descriptors to be readable: a listener has a connection, a pidfd's process has ended."""
+    poll = select.poll()
+    for fd in descriptors:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(int(seconds * 1000))}
 
 
 def _listen(path: bytes) -> socket.socket:
@@ -177,14 +201,3 @@ def _versions() -> list[tuple[str, int, int]]:
             st = os.stat(path)
             found.append((path, st.st_ino, st.st_mtime_ns))
     return found
-
-
-def _is_alone() -> bool:
-    """Tell whether no other process is in our mount namespace, as far as we can see."""
-    own, here = os.getpid(), os.stat("/proc/self/ns/mnt").st_ino
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != own:
-            with suppress(OSError):  # gone, or somebody else's
-                if os.stat(f"/proc/{name}/ns/mnt").st_ino == here:
-                    return False
-    return True

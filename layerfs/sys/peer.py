@@ -3,8 +3,10 @@
 `cli/program.c` writes the same text of itself.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from typing import Final
 
 LINKS: Final = (
@@ -59,6 +61,24 @@ def _content(path: str) -> bytes:
     finally:
         os.close(fd)
     return b"".join(parts).partition(b"\0")[0]
+
+
+def neighbour(besides: bytes) -> int:
+    """Return a pidfd of another process of our mount namespace, of the longest-lived that we may look at.
+
+    Those whose name (comm) is `besides` do not count. Raises ProcessLookupError: there is none.
+    """
+    own, here = os.getpid(), os.stat("/proc/self/ns/mnt").st_ino
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        if pid == own:
+            continue
+        with suppress(OSError), ExitStack() as unless:  # gone, or somebody else's
+            fd = os.pidfd_open(pid)
+            unless.callback(os.close, fd)
+            if os.stat(f"/proc/{pid}/ns/mnt").st_ino == here and _content(f"/proc/{pid}/comm").rstrip() != besides:
+                unless.pop_all()
+                return fd
+    raise ProcessLookupError(errno.ESRCH, "no other process is in this mount namespace")
 
 
 def environment_lines(entries: Iterable[bytes]) -> bytes:

@@ -1,6 +1,7 @@
 """The process that stands by: there is one, it answers, and it ends when it is of no use."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tests.waiting import PATIENCE, wait_until
 PROGRAM = """
 import sys
 from layerfs.mounts import standby
-standby.LOOKS = (0.05, 0.05)
+standby.LOOKS = (float(sys.argv[4]),) * 2
 standby.runtime_directory = sys.argv[2].encode
 standby.SECONDS = float(sys.argv[3])
 standby.WARM = ()
@@ -33,8 +34,10 @@ class Runtime:
         self.place.mkdir(mode=0o700)
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, seconds: float = 1000, before: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
-        words = [str(self.program), str(self.place), str(seconds)]
+    def start(
+        self, seconds: float = 1000, before: tuple[str, ...] = (), looks: float = 0.05
+    ) -> "subprocess.Popen[bytes]":
+        words = [str(self.program), str(self.place), str(seconds), str(looks)]
         process = subprocess.Popen([*before, sys.executable, "-c", PROGRAM, *words])
         self.started.append(process)
         return process
@@ -108,7 +111,19 @@ def test_it_keeps_nothing_of_who_started_it(runtime: Runtime) -> None:
     assert streams == {os.devnull}
 
 
-def test_it_ends_when_it_is_alone_in_its_mount_namespace(runtime: Runtime) -> None:
+def test_it_is_not_alone_in_a_mount_namespace(runtime: Runtime) -> None:
     require("root")
     assert runtime.start(before=("unshare", "--mount")).wait(PATIENCE) == 0
+    assert runtime.sockets == []
+
+
+def test_it_ends_with_the_last_other_process_of_its_mount_namespace_without_a_look(runtime: Runtime) -> None:
+    require("root")
+    both = 'sleep 1000 & exec "$@"'
+    process = runtime.start(before=("unshare", "--mount", "sh", "-c", both, "sh"), looks=1000)
+    wait_until(lambda: runtime.sockets)
+    assert process.poll() is None
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    assert process.wait(PATIENCE) == 0
     assert runtime.sockets == []

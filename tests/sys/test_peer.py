@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.sys import peer
+from tests.host import require
 
 
 def test_a_child_is_like_its_parent_until_it_is_not() -> None:
@@ -34,6 +35,20 @@ def test_namespaces_limits_ids_and_priority_are_in_it() -> None:
     text = peer.identity(os.getpid())
     for part in (b"ns/mnt mnt:[", b"ns/user user:[", b"Max open files", b"Uid:\t", b"CapEff:\t", b"Seccomp:\t"):
         assert part in text
+
+
+def test_a_neighbour_is_in_our_mount_namespace_and_not_called_as_we_do_not_want() -> None:
+    require("root")
+    program = (
+        "from layerfs.sys import peer\nfd = peer.neighbour(b'sleep')\nprint(open(f'/proc/self/fdinfo/{fd}').read())"
+    )
+    alone = ["unshare", "--mount", "sh", "-c", 'sleep 1000 & "$@"; code=$?; kill $!; exit $code', "sh"]
+    words = [sys.executable, "-c", program]
+    shell = subprocess.run([*alone, *words], capture_output=True, text=True, check=True).stdout
+    assert "Pid:" in shell  # the shell
+    with_exec = ["unshare", "--mount", "sh", "-c", 'sleep 2 >/dev/null 2>&1 & exec "$@"', "sh"]
+    nobody = subprocess.run([*with_exec, *words], capture_output=True, text=True, check=False)
+    assert "ProcessLookupError" in nobody.stderr
 
 
 def test_a_program_is_another_after_it_was_installed_anew(tmp_path: Path) -> None:
