@@ -114,7 +114,7 @@ def run(arguments: "Arguments") -> int:
     found = Complete(wanted.stack) if arguments.no_deps else complete(wanted.stack)
     process = Process(arguments.foreground, arguments.debug or options.debug, log)
     mount(replace(wanted, stack=found.stack), process, Complete(found.stack) if arguments.quiet else found)
-    leave()
+    leave(process)
 
 
 def asks_for_help(strings: Sequence[str]) -> bool:
@@ -159,12 +159,12 @@ def warn(found: Complete) -> None:
         print_warning(f"conflicts were not looked for: {error}")
 
 
-def leave() -> NoReturn:
-    """Flush and exit with success."""
+def leave(process: Process) -> NoReturn:
+    """Flush and exit with success; a mount in the foreground, which has ended, leaves nobody behind."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # the caller may have closed it
             stream.flush()
-    if not tell_end(0):
+    if not tell_end(0) and not process.foreground:
         leave_behind()
     os._exit(0)
 

@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.driver is None:
         wanted = replace(wanted, driver=Driver.FUSE, asked=ASKED)
     mount(wanted, process, found)
-    leave()
+    leave(process)
 
 
 def _with_source(options: MountOptions, source: bytes) -> MountOptions:

@@ -122,7 +122,7 @@ def _mount_fuse(
             "strictatime cannot be kept by FUSE: files here change no atime when they are read", "use driver=kernel"
         )
     see_no_overlay(request.stack)
-    with endings_held(), ExitStack() as undo:
+    with endings_held(for_good=process.foreground), ExitStack() as undo:
         log = None if process.log is None else open_log(process.log)
         if log is not None:
             undo.callback(os.close, log)

@@ -231,14 +231,20 @@ def _is_dead(mountpoint: bytes) -> bool:
 
 
 @contextmanager
-def endings_held() -> Iterator[None]:
-    """Hold back what ends us while a mount is between its making and its server; SIGINT undoes it as an error does."""
+def endings_held(*, for_good: bool = False) -> Iterator[None]:
+    """Hold back what ends us while a mount is between its making and its server; SIGINT undoes it as an error does.
+
+    With `for_good` it stays held where all went well: the process has served, and a late signal must not spoil its end.
+    """
     import signal
 
     former = signal.pthread_sigmask(signal.SIG_BLOCK, ending_signals() - {signal.SIGINT})
     try:
         yield
-    finally:
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        raise
+    if not for_good:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 

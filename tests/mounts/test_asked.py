@@ -18,6 +18,7 @@ from layerfs.mounts.asked import Likeness, take_over
 from layerfs.sys import peer
 
 STATUS = 7
+_children: list[int] = []
 
 
 def request(words: bytes, environment: bytes, cwd: Path, out: int, *, umask: int = 0o022) -> tuple[bytes, list[int]]:
@@ -31,9 +32,11 @@ def ask(run: Callable[[Sequence[str]], int], sent: bytes, descriptors: list[int]
     """Have a child take over what is sent; return the end on which it answers."""
     own = Likeness(peer.identity(os.getpid()), told)
     ours, theirs = socket.socketpair()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         ours.close()
         take_over(theirs.detach(), own, run)
+    _children.append(child)
     theirs.close()
     if sent:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -50,8 +53,13 @@ def said(ours: socket.socket) -> bytes:
         answer = ours.recv(64)
         with suppress(ConnectionResetError):  # what was sent is not read to its end
             answer += b"".join(iter(lambda: ours.recv(64), b""))
-    os.wait()
+    wait_for_it()
     return answer
+
+
+def wait_for_it() -> None:
+    """Wait for the child that took over last; the worker that runs us may have others."""
+    os.waitpid(_children.pop(), 0)
 
 
 def tell(words: Sequence[str]) -> int:
@@ -119,7 +127,7 @@ def test_who_ends_before_the_answer_interrupts_what_was_begun(tmp_path: Path) ->
 
     with ask(run, *request(b"layerfs\0", b"", tmp_path, os.dup(1))) as ours:
         assert ours.recv(1) == asking.BEGUN
-    os.wait()
+    wait_for_it()
     assert (tmp_path / "undone").exists()
 
 

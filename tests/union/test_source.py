@@ -24,6 +24,7 @@ AT = {
 # Paths that whoever mounts has given, before anything of them is held open.
 GIVEN = {
     ("validate.py", "os.stat(path)"), ("validate.py", "os.stat(place)"), ("validate.py", "os.path.realpath(path)"),
+    ("validate.py", "os.path.realpath(at)"),
     ("layers.py", "os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"), ("work.py", "os.open(path, _OPEN)"),
     ("work.py", "os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"),
     # In this user's own runtime directory.
