@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Final
 
+from layerfs.sys.ids import maps_every_id
+
 LINKS: Final = (
     "ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid", "ns/pid_for_children", "ns/time", "ns/time_for_children",
     "ns/user", "ns/uts", "root",
@@ -66,18 +68,26 @@ def _content(path: str) -> bytes:
 def neighbour(besides: bytes) -> int:
     """Return a pidfd of another process of our mount namespace, of the longest-lived that we may look at.
 
-    Those whose name (comm) is `besides` do not count. Raises ProcessLookupError: there is none.
+    Those whose name (comm) is `besides` do not count. If there is none, one that we may not look at is taken to be in
+    our namespace where that is likely: we are in no user namespace of our own. Raises ProcessLookupError: nobody is.
     """
-    own, here = os.getpid(), os.stat("/proc/self/ns/mnt").st_ino
+    own, here, hidden = os.getpid(), os.stat("/proc/self/ns/mnt").st_ino, 0
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         if pid == own:
             continue
-        with suppress(OSError), ExitStack() as unless:  # gone, or somebody else's
+        with suppress(OSError), ExitStack() as unless:  # gone
             fd = os.pidfd_open(pid)
             unless.callback(os.close, fd)
-            if os.stat(f"/proc/{pid}/ns/mnt").st_ino == here and _content(f"/proc/{pid}/comm").rstrip() != besides:
+            try:
+                there = os.stat(f"/proc/{pid}/ns/mnt").st_ino
+            except PermissionError:
+                hidden = hidden or pid
+                continue
+            if there == here and _content(f"/proc/{pid}/comm").rstrip() != besides:
                 unless.pop_all()
                 return fd
+    if hidden and maps_every_id():
+        return os.pidfd_open(hidden)
     raise ProcessLookupError(errno.ESRCH, "no other process is in this mount namespace")
 
 

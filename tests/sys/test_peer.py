@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.sys import peer
-from tests.host import require
+from tests.host import PROJECT, require
 
 
 def test_a_child_is_like_its_parent_until_it_is_not() -> None:
@@ -49,6 +49,19 @@ def test_a_neighbour_is_in_our_mount_namespace_and_not_called_as_we_do_not_want(
     with_exec = ["unshare", "--mount", "sh", "-c", 'sleep 2 >/dev/null 2>&1 & exec "$@"', "sh"]
     nobody = subprocess.run([*with_exec, *words], capture_output=True, text=True, check=False)
     assert "ProcessLookupError" in nobody.stderr
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["host", "namespace"])
+def test_who_may_not_be_looked_at_is_a_neighbour_unless_we_are_in_a_namespace_of_our_own(apart: bool) -> None:
+    require("root", "userns")
+    program = "from layerfs.sys import peer; print(peer.neighbour(b'x') > 0)"
+    person = ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups"]
+    enter = ["unshare", "--user", "--map-root-user", "--mount"] if apart else []
+    done = subprocess.run(
+        [*person, *enter, sys.executable, "-c", program],
+        cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ("ProcessLookupError" in done.stderr, done.stdout) == ((True, "") if apart else (False, "True\n"))
 
 
 def test_a_program_is_another_after_it_was_installed_anew(tmp_path: Path) -> None:
