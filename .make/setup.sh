@@ -64,7 +64,7 @@ python_packages() {
         say "making a virtual environment in .venv with $PYTHON"
         "$PYTHON" -m venv --clear .venv
     fi
-    say "installing Python packages into .venv: layerfs and what it needs (pyfuse3 and our two C extensions are compiled), extras: $(extras)"
+    say "installing Python packages into .venv: layerfs and what it needs (pyfuse3 and our C extensions are compiled), extras: $(extras)"
     case $purpose in test | bench) project=".[$(extras)]" ;; *) project=. ;; esac
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --config-settings editable_mode=compat --editable "$project" </dev/null  # a plain path: its import hook takes 15 ms
