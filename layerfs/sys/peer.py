@@ -69,7 +69,8 @@ def neighbour(besides: bytes) -> int:
     """Return a pidfd of another process of our mount namespace, of the longest-lived that we may look at.
 
     Those whose name (comm) is `besides` do not count. If there is none, one that we may not look at is taken to be in
-    our namespace where that is likely: we are in no user namespace of our own. Raises ProcessLookupError: nobody is.
+    our namespace where that is likely: we are neither root, who makes mount namespaces, nor in a user namespace of our
+    own. Raises ProcessLookupError: nobody is.
     """
     own, here, hidden = os.getpid(), os.stat("/proc/self/ns/mnt").st_ino, 0
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
@@ -86,7 +87,7 @@ def neighbour(besides: bytes) -> int:
             if there == here and _content(f"/proc/{pid}/comm").rstrip() != besides:
                 unless.pop_all()
                 return fd
-    if hidden and maps_every_id():
+    if hidden and os.geteuid() != 0 and maps_every_id():
         return os.pidfd_open(hidden)
     raise ProcessLookupError(errno.ESRCH, "no other process is in this mount namespace")
 
