@@ -26,13 +26,14 @@ from typing import Final
 from layerfs.mounts.asked import Likeness, take_over
 from layerfs.mounts.asking import Run
 from layerfs.sys import peer
+from layerfs.sys.descriptors import STDIO, close_all_but
 from layerfs.sys.prctl import set_name
 from layerfs.sys.private import runtime_directory
 from layerfs.sys.title import clear_environment, show_words
 
 SECONDS: Final = 600.0  # without a request until we end
 LOOKS: Final = (1.0, 60.0)  # seconds between two looks at whether we are still of use: twice as many each time, at most
-FRESH: Final = 1.0  # seconds for which our files are believed to be unchanged
+FRESH: Final = 1.0  # seconds for which requests are answered without another look
 SUFFIX: Final = ".standby"
 _NAME: Final = b"layerfs-standby"
 # What a server imports when the first requests come.
@@ -67,9 +68,9 @@ def _forget_caller() -> None:
     os.setsid()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):
+    for fd in STDIO:
         os.dup2(null, fd)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    close_all_but(STDIO)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -105,15 +106,16 @@ class Standby:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
         asked = monotonic()
         pause, longest = LOOKS
-        while monotonic() < asked + SECONDS and self._is_of_use():
-            ready = _which_are_ready([self._listener.fileno(), self._neighbour], pause)
-            if self._listener.fileno() in ready:
+        request = {self._listener.fileno()}
+        while monotonic() < asked + SECONDS:
+            ready = _which_are_ready([*request, self._neighbour], pause)
+            if (ready != request or monotonic() > self._looked + FRESH) and not self._is_of_use():
+                break
+            if ready >= request:
                 asked = monotonic()
                 pause, longest = LOOKS
-                if asked > self._looked + FRESH and not self._is_of_use():
-                    break
                 self._answer()
-            elif not ready:
+            else:
                 pause = min(2 * pause, longest)
         if self._has_place():
             os.unlink(self._path)

@@ -70,17 +70,17 @@ def collect(store: Store, mounted: Collection[bytes] = ()) -> Collected:
     """
     snapshotters = _runnable(store)
     clear(store, snapshotters)
-    burnt, failures = 0, []
+    erased, failures = 0, []
     for snapshotter in snapshotters:
         try:
-            burnt += snapshotter.cleanup()
+            erased += snapshotter.cleanup()
         except (OSError, LayerfsError) as error:
             failures.append(error)
     wanted = {hold.removeprefix("sha256:") for hold in store.records.held()}
     swept = sweep(store.content.cache, 0, mounted, wanted)
     if failures:  # all else is collected nevertheless
         raise failures[0]
-    return Collected(burnt, swept)
+    return Collected(erased, swept)
 
 
 def tally(store: Store, progress: Progress = lambda done, total: None) -> dict[str, Tally]:

@@ -54,7 +54,7 @@ class Snapshotter:
 
     def __init__(self, name: str, driver: Driver, ledger: Ledger, places: Places) -> None:
         self.name, self.driver, self.ledger, self.places = name, driver, ledger, places
-        self.courtesy = ledger.courtesy
+        self.steps = ledger.steps
         self._sealed: set[int] = set()  # not noted in the ledger yet, which would take as long as all the rest
 
     @property
@@ -115,7 +115,7 @@ class Snapshotter:
 
     def _settled(self, key: str, row: Row, snapshot: Snapshot) -> Usage:
         """Have what a snapshot holds on disk, and return what it takes."""
-        self.courtesy.leave()
+        self.steps.leave()
         with self.while_there(key, row.id):
             sync_filesystem(snapshot.directory)
             return self.driver.usage(snapshot)
@@ -217,7 +217,7 @@ class Snapshotter:
                 try:
                     with self.places.working():
                         self.driver.discard(self.places.trashed(number))
-                        self.places.burn(number)
+                        self.places.erase(number)
                 except (OSError, LayerfsError) as error:
                     failures.append(error)
         if failures:  # the others are gone nevertheless
@@ -257,7 +257,7 @@ class Snapshotter:
                     if row is None:  # removed meanwhile
                         return
                     snapshot = self.seen(db, row)
-            self.courtesy.aside(self.driver.seal, snapshot)
+            self.steps.aside(self.driver.seal, snapshot)
             self._sealed.add(number)
         except (OSError, LayerfsError) as error:
             with self.ledger.look() as db:
@@ -297,7 +297,7 @@ class Snapshotter:
         number = self._number()
         with self.places.making(number) as staged:
             try:
-                self.courtesy.aside(self.driver.create, Snapshot(number, kind, staged, parents, info.labels))
+                self.steps.aside(self.driver.create, Snapshot(number, kind, staged, parents, info.labels))
             except Exception:
                 self.change(lambda db: self._demand_same(db, info, base))  # who removes the parent now, is done then
                 raise

@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 
 from layerfs.errors import FULL, Corrupt, LayerfsError, Unsupported
 from layerfs.store.schema import APPLICATION, MIGRATIONS
-from layerfs.store.turns import Courtesy, Turns
+from layerfs.store.turns import AdvisoryTurns, Turns
 from layerfs.sys.locks import share_bytes
 from layerfs.sys.space import full, keep_room, make_in_place
 
@@ -82,7 +82,7 @@ class Ledger:
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._path = os.path.join(root, NAME)
-        self.courtesy = Courtesy()  # for whole steps of several threads, which are quicker one after the other
+        self.steps = AdvisoryTurns()  # for whole steps of several threads, which are quicker one after the other
         self._turns = Turns()
         self._idle: list[sqlite3.Connection] = []
         self._ids: list[int] = []

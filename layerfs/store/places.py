@@ -149,7 +149,7 @@ class Places:
         """Return the numbers of the snapshots that have a directory."""
         return self._numbers(SNAPSHOTS)
 
-    def burn(self, number: int) -> None:
+    def erase(self, number: int) -> None:
         """Remove a directory of the trash with all that is in it, also what a container has made immutable."""
         try:
             dirs.remove(AT_FDCWD, self.trashed(number))

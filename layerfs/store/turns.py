@@ -1,6 +1,7 @@
 """Locks that are handed over in the order in which they were asked for.
 
-`Turns` is such a lock. `Courtesy` is an advisory one: nothing relies on it, and a holder that takes long is passed by.
+`Turns` is such a lock (a ticket lock). `AdvisoryTurns` excludes nobody for sure: a holder that takes long is passed by,
+and nothing relies on it.
 
 Python runs one thread at a time, but another one at every system call. Eight threads that all go through the steps of
 snapshots at once need three times the processor time that one thread needs for the same, and the unlucky wait for many
@@ -17,7 +18,7 @@ from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-PASSED: Final = 0.002  # s for which a courtesy is kept: some times what a step takes that waits for no disk
+PASSED: Final = 0.002  # s for which an advisory turn is kept: some times what a step takes that waits for no disk
 SLOW: Final = 4  # short turns after a long one, until which turns count as long
 
 
@@ -76,7 +77,7 @@ class Turns:
         self._holder = ticket
 
 
-class Courtesy(Turns):
+class AdvisoryTurns(Turns):
     """Advisory turns: when the holder takes long, the next thread goes on beside it.
 
     `is_slow` while turns take long, as on a filesystem that waits for its disk. Readers do not wait then.
@@ -117,15 +118,15 @@ class Courtesy(Turns):
         return time.monotonic() - holder.since > PASSED
 
 
-class Courteous(Protocol):
+class HasSteps(Protocol):
     """An object with methods that are called in turn (`in_turn`)."""
 
     @property
-    def courtesy(self) -> Courtesy:
+    def steps(self) -> AdvisoryTurns:
         """Its turns."""
 
 
-S = TypeVar("S", bound=Courteous)
+S = TypeVar("S", bound=HasSteps)
 
 
 def in_turn(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
@@ -133,7 +134,7 @@ def in_turn(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
 
     @wraps(method)
     def called(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.courtesy:
+        with self.steps:
             return method(self, *args, **kwargs)
 
     return called
@@ -145,6 +146,6 @@ def in_turn_to_read(method: Callable[Concatenate[S, P], T]) -> Callable[Concaten
 
     @wraps(method)
     def called(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return (method if self.courtesy.is_slow else patient)(self, *args, **kwargs)
+        return (method if self.steps.is_slow else patient)(self, *args, **kwargs)
 
     return called

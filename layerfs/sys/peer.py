@@ -5,6 +5,7 @@
 
 import errno
 import os
+import select
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Final
@@ -79,6 +80,8 @@ def neighbour(besides: bytes) -> int:
         with suppress(OSError), ExitStack() as unless:  # gone
             fd = os.pidfd_open(pid)
             unless.callback(os.close, fd)
+            if _has_ended(fd):
+                continue
             try:
                 there = os.stat(f"/proc/{pid}/ns/mnt").st_ino
             except PermissionError:
@@ -90,6 +93,13 @@ def neighbour(besides: bytes) -> int:
     if hidden and os.geteuid() != 0 and maps_every_id():
         return os.pidfd_open(hidden)
     raise ProcessLookupError(errno.ESRCH, "no other process is in this mount namespace")
+
+
+def _has_ended(pidfd: int) -> bool:
+    """Tell whether a process is a zombie."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def environment_lines(entries: Iterable[bytes]) -> bytes:

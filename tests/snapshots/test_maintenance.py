@@ -19,7 +19,7 @@ def subject(scratch: Path) -> Iterator[Subject]:
 
 def lose(subject: Subject, number: int) -> None:
     subject.snapshots.places.set_aside(number)
-    subject.snapshots.places.burn(number)
+    subject.snapshots.places.erase(number)
 
 
 def test_lost_snapshot_is_given_up_only_if_nothing_stands_on_it(subject: Subject) -> None:

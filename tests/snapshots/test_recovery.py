@@ -110,7 +110,7 @@ def test_all_directories_are_compared_with_the_ledger_once_a_mount(subject: Subj
     subject.snapshots.prepare("work", "base")
     places, fact = subject.snapshots.places, f"session of {subject.name}"
     places.set_aside(2)
-    places.burn(2)
+    places.erase(2)
     os.mkdir(places.place(77))
     recover(subject.snapshots)
     assert directories(subject)["snapshots"] == ["1", "77"]
@@ -125,5 +125,5 @@ def test_all_directories_are_compared_with_the_ledger_once_a_mount(subject: Subj
 def test_committed_snapshot_without_directory_is_reported_as_lost(subject: Subject) -> None:
     subject.layer("base", a="1")
     subject.snapshots.places.set_aside(1)
-    subject.snapshots.places.burn(1)
+    subject.snapshots.places.erase(1)
     assert [row.info.name for row in mend(subject.snapshots).lost] == ["base"]

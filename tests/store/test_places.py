@@ -35,7 +35,7 @@ def test_exception_leaves_what_was_made_in_the_trash(places: Places, published: 
             places.publish(5)
         raise KeyError
     assert shape(places) == ["trash/5"]
-    places.burn(5)
+    places.erase(5)
     assert shape(places) == []
 
 

@@ -1,11 +1,11 @@
-"""Turns are given in order, and a courtesy is passed by where somebody keeps it for long."""
+"""Turns are given in order, and an advisory one is passed by where somebody keeps it for long."""
 
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from layerfs.store.turns import SLOW, Courtesy, Turns, in_turn, in_turn_to_read
+from layerfs.store.turns import SLOW, AdvisoryTurns, Turns, in_turn, in_turn_to_read
 from tests.waiting import wait_until
 
 MANY = 8
@@ -77,49 +77,49 @@ def test_turn_that_was_left_early_is_not_left_again_for_another() -> None:
     assert turns._holder is None
 
 
-def test_who_keeps_a_courtesy_for_long_is_passed_by() -> None:
-    courtesy, said = Courtesy(), []
+def test_who_keeps_an_advisory_turn_for_long_is_passed_by() -> None:
+    turns, said = AdvisoryTurns(), []
 
     def go(number: int) -> None:
-        with courtesy:
+        with turns:
             said.append(number)
 
-    with courtesy:  # for as long as it takes
+    with turns:  # for as long as it takes
         threads = [threading.Thread(target=go, args=(number,)) for number in range(MANY)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert sorted(said) == list(range(MANY))
-    assert courtesy._holder is None
+    assert turns._holder is None
 
 
 def test_turns_are_slow_until_some_were_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    courtesy = Courtesy()
+    turns = AdvisoryTurns()
     with monkeypatch.context() as patch:
-        patch.setattr(courtesy, "_is_long", lambda holder: True)
-        with courtesy:
+        patch.setattr(turns, "_is_long", lambda holder: True)
+        with turns:
             pass
-    monkeypatch.setattr(courtesy, "_is_long", lambda holder: False)
+    monkeypatch.setattr(turns, "_is_long", lambda holder: False)
     for _ in range(SLOW):
-        assert courtesy.is_slow
-        with courtesy:
-            courtesy.aside(lambda: None)
-            assert courtesy._holder is None, "it was left for what may wait for the disk"
-    assert not courtesy.is_slow
-    with courtesy:
-        assert courtesy.aside(lambda word: f"{word} {courtesy._holder is None}", "left:") == "left: False"
+        assert turns.is_slow
+        with turns:
+            turns.aside(lambda: None)
+            assert turns._holder is None, "it was left for what may wait for the disk"
+    assert not turns.is_slow
+    with turns:
+        assert turns.aside(lambda word: f"{word} {turns._holder is None}", "left:") == "left: False"
 
 
-def test_method_in_turn_has_the_courtesy_and_keeps_its_words() -> None:
+def test_method_in_turn_has_the_turn_and_keeps_its_arguments() -> None:
     class Subject:
         def __init__(self) -> None:
-            self.courtesy = Courtesy()
+            self.steps = AdvisoryTurns()
 
         @in_turn
         def act(self, word: str, *, fails: bool = False) -> str:
             """Act."""
-            assert self.courtesy._holder is not None
+            assert self.steps._holder is not None
             if fails:
                 raise KeyError(word)
             return word
@@ -127,14 +127,14 @@ def test_method_in_turn_has_the_courtesy_and_keeps_its_words() -> None:
         @in_turn_to_read
         def read(self) -> bool:
             """Tell whether somebody has the turn."""
-            return self.courtesy._holder is not None
+            return self.steps._holder is not None
 
     subject = Subject()
     assert subject.read()
-    subject.courtesy._slow = 1
+    subject.steps._slow = 1
     assert not subject.read()
     assert subject.act("word") == "word"
     with pytest.raises(KeyError):
         subject.act("word", fails=True)
-    assert subject.courtesy._holder is None
+    assert subject.steps._holder is None
     assert (Subject.act.__name__, Subject.act.__doc__) == ("act", "Act.")

@@ -64,6 +64,26 @@ def test_who_may_not_be_looked_at_is_a_neighbour_unless_we_are_in_a_namespace_of
     assert ("ProcessLookupError" in done.stderr, done.stdout) == ((True, "") if apart else (False, "True\n"))
 
 
+def test_a_zombie_that_may_not_be_looked_at_is_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end would be told again and again."""
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    look = os.stat
+
+    def refuse(path: str) -> os.stat_result:
+        if path == f"/proc/{child.pid}/ns/mnt":
+            raise PermissionError
+        return look(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lambda _: [str(child.pid)])
+        patch.setattr(os, "stat", refuse)
+        patch.setattr(os, "geteuid", lambda: 4321)
+        with pytest.raises(ProcessLookupError):
+            peer.neighbour(b"x")
+    child.wait()
+
+
 def test_a_program_is_another_after_it_was_installed_anew(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.touch()
