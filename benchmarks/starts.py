@@ -3,10 +3,11 @@
     python -m benchmarks.starts [short] [many] [stay] [podman] [--rounds N] [--count N] [--user NAME]
 
 short: mount, then (ls, create, read), then unmount; with the processor's time of all of it, children too, where root
-can count that. many: so many mounts begin at once; until the last one's root is listed. stay: the same memory that so
-many servers hold (PSS). podman: `podman run` of `true`, rootless, with either as mount program, for NAME where we are
-root. All are taken in turns, one of each in a round; a first round that is not counted warms caches and lets a process
-stand by. What is printed are medians, with the quartiles, and the median of the rounds' ratios to fuse-overlayfs.
+can count that (by a cgroup, which a run that is killed leaves behind). many: so many mounts begin at once; until the
+last one's root is listed. stay: the memory that so many servers hold (PSS). podman: `podman run` of `true`, rootless,
+with either as mount program, for NAME where we are root. All are taken in turns, one of each in a round; a first round
+that is not counted warms caches and lets a process stand by. What is printed are medians, with the quartiles, and the
+median of the rounds' ratios to fuse-overlayfs.
 """
 
 from __future__ import annotations
@@ -133,17 +134,18 @@ def unmount(point: Path) -> None:
 def processor_time() -> int:
     """Return what all processes of our cgroup have used [ns]; 0 where it is not known."""
     try:
-        return int((ACCOUNTS / f"layerfs-starts-{os.getpid()}" / "cpuacct.usage").read_text())
-    except OSError:
+        path = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if ":cpuacct:" in line)
+        own = ACCOUNTS / path.rpartition(":")[2].lstrip("/")
+        return int((own / "cpuacct.usage").read_text()) if own != ACCOUNTS else 0
+    except (OSError, StopIteration):
         return 0
 
 
 @contextmanager
 def accounted() -> Iterator[None]:
     """Have a cgroup of our own, where root can have one."""
-    own = ACCOUNTS / f"layerfs-starts-{os.getpid()}"
     try:
-        own.mkdir()
+        own = Path(tempfile.mkdtemp(prefix="layerfs-starts-", dir=ACCOUNTS))
         (own / "cgroup.procs").write_text(str(os.getpid()))
     except OSError:
         yield
