@@ -24,6 +24,7 @@ from mmap import MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.fuse import wire
+from layerfs.lane.events import LaneEvent
 
 if TYPE_CHECKING:
     from layerfs.fuse.attending import Attending
@@ -36,7 +37,6 @@ _TAKEN_BACK = (errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ECONNABORTED)
 # Pages of data in a message that passes through the socket: larger ones take the kernel long, since it wants memory in
 # one piece for what 17 fragments do not hold.
 PASSING_PAGES: Final = 64
-_OTHER, _RAW = 2, 5  # events of a lane (layerfs/lane/lane.h)
 _SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
 _OVERHEAD: Final = 32768  # bytes beside the data: headers, what the kernel counts for a message itself
 
@@ -88,12 +88,12 @@ class Device:
                 tables.look()
                 patience = beside.patience()
                 event = lane.wait(poll.fileno(), -1, -1 if patience is None else patience, spin=spins)
-                if beside.is_over(fd for fd, _ in poll.poll(0)) if event == _OTHER else False:
+                if beside.is_over(fd for fd, _ in poll.poll(0)) if event == LaneEvent.OTHER else False:
                     return
                 while beside.is_leaving and self.held:
                     yield self.held.popleft()
                 beside.look()
-                if event == _RAW:
+                if event == LaneEvent.RAW:
                     yield lane.raw()
 
     def answer(self, unique: int, body: bytes | bytearray | memoryview) -> None:

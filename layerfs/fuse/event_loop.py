@@ -31,30 +31,18 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from enum import IntEnum
 from typing import Protocol
 
 import pyfuse3
 import trio
 
+from layerfs.lane.events import LaneEvent
 from layerfs.sys.intercept import Intercept
 
 SPIN = 50e-6  # seconds; a client that was just answered asks again within this, or it has something else to do
 BRISK = 2 * SPIN  # seconds between requests up to which spinning pays; wider apart, each costs a wake-up anyway
 PAUSE = 0.1  # seconds between the failure of a worker and its return; a worker that fails for ever must not spin
 log = logging.getLogger(__name__)
-
-
-class Event(IntEnum):
-    """Why a lane has ended its wait."""
-
-    NOTHING = 0  # the time is over
-    REQUEST = 1  # one request is there for libfuse
-    OTHER = 2  # trio has something, or, while there is a job, a request waits
-    JOB = 3  # the job is over, and nothing else is there
-    SLOW = 4  # answers wait for a disk
-    RAW = 5  # a request is here that libfuse does not serve
-    WRITE = 6  # a WRITE is here
 
 
 class Waiter(Protocol):
@@ -64,14 +52,14 @@ class Waiter(Protocol):
     def met(self) -> int:
         """How many requests there were."""
 
-    def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> int:
-        """Return an `Event`; -1 stands for no descriptor and for no end. Raises ENODEV when unmounted."""
+    def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> LaneEvent:
+        """Wait as `Lane.wait` does; -1 stands for no descriptor and for no end. Raises ENODEV when unmounted."""
 
     def relay(self) -> None:
         """Give the kernel the answers that are there."""
 
     def raw(self) -> bytes:
-        """Take the request that `Event.RAW` told of."""
+        """Take the request that `LaneEvent.RAW` told of."""
 
 
 class ReadersLock:
@@ -267,14 +255,14 @@ class Gate(trio.abc.Instrument):
     async def _wait_by_lane(self, fd: int) -> None:
         """Return when a request is there for libfuse, and no other task of the loop is due."""
         while not self._closing:
-            if not self._due and self._ask_lane() == Event.REQUEST:
+            if not self._due and self._ask_lane() == LaneEvent.REQUEST:
                 return
             await trio.lowlevel.checkpoint()  # as in `_wait`
-            if self._due and self._ask_lane(sleeps=False) == Event.REQUEST:
+            if self._due and self._ask_lane(sleeps=False) == LaneEvent.REQUEST:
                 return
         raise trio.ClosedResourceError("the session ends")
 
-    def _ask_lane(self, job: int = -1, *, sleeps: bool = True) -> int:
+    def _ask_lane(self, job: int = -1, *, sleeps: bool = True) -> LaneEvent:
         """Have the lane answer until there is an event for us; the end of the mount ends the session."""
         assert self._lane is not None
         if self.between is not None:
@@ -286,12 +274,12 @@ class Gate(trio.abc.Instrument):
             end = -1 if self._deadline is None else self._left()
         try:
             event = self._lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
-            while event == Event.WRITE and self.write is not None:
+            while event == LaneEvent.WRITE and self.write is not None:
                 self.write()
                 if not sleeps:
-                    return Event.NOTHING
+                    return LaneEvent.NOTHING
                 event = self._lane.wait(self._epoll, job, end, spin=self._spins)
-            if event == Event.RAW:
+            if event == LaneEvent.RAW:
                 self._start_raw(self._lane.raw())
             return event
         except OSError as error:
@@ -299,7 +287,7 @@ class Gate(trio.abc.Instrument):
                 raise
         self._closing = True
         pyfuse3.terminate()
-        return Event.NOTHING
+        return LaneEvent.NOTHING
 
     def _look_aside(self) -> None:
         """Start what answers a request that libfuse's reader has just set aside."""
@@ -338,7 +326,7 @@ class Gate(trio.abc.Instrument):
         if self._due or not self._open:
             return False
         if self._lane is not None:
-            return not self._closing and self._ask_lane(fd) == Event.JOB
+            return not self._closing and self._ask_lane(fd) == LaneEvent.JOB
         self._poll_with_job.register(fd, select.POLLIN)
         ready = self._sleep(self._poll_with_job)
         return len(ready) == 1 and ready[0][0] == fd

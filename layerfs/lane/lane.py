@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from layerfs.lane._lane import ffi, lib
+from layerfs.lane.events import LaneEvent
 
 ASK: Final = int(lib.LANE_ASK)  # a place: others answer
 GONE: Final = int(lib.LANE_GONE)  # a place: the name is absent
 DIRECTORY: Final = int(lib.LANE_DIRECTORY)  # beside the index of a share: the name is a directory there
+_EVENTS: Final = tuple(LaneEvent)  # by their numbers
 
 
 class Taken(NamedTuple):
@@ -79,26 +81,25 @@ class Lane:
         """How many requests were put on the pair and are not answered."""
         return int(lib.lane_outstanding(self._lane))
 
-    def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> int:
-        """Answer until there is something to do: 1, a request is on the pair; 2, `other` is readable; 3, `job` is.
+    def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> LaneEvent:
+        """Answer requests until there is something to do for others, or the time is over.
 
-        4 says that answers wait for a disk (`slow` says where), 5 that a request is here that libfuse does not serve
-        (`raw` takes it), 6 that a WRITE is here (`writing`), 0 that the time is over. -1 stands for no descriptor, and
-        for no end. With a `job`, 2 also says that a request waits. Raises ENODEV when the mount is gone.
+        `other` and `job` are descriptors, -1 for none; -1 ms is no end. With `spin` the lane looks for a moment before
+        it sleeps, while requests follow each other closely. Raises ENODEV when the mount is gone.
         """
         if self._later:
             self._hold_next()
         event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
         if event < 0:
             raise _error(event)
-        return event
+        return _EVENTS[event]
 
     def set_raw(self, opcodes: Iterable[int]) -> None:
         """Say which opcodes libfuse does not serve; for every lane of this process."""
         lib.lane_set_raw(sum(1 << opcode for opcode in opcodes))
 
     def raw(self) -> bytes:
-        """Take the request that 5 told of."""
+        """Take the request that `LaneEvent.RAW` told of."""
         message = ffi.new("const char **")
         size = lib.lane_raw(self._lane, message)
         return bytes(ffi.buffer(message[0], size))

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layerfs.lane.events import LaneEvent
+
 if TYPE_CHECKING:
     from tests.lane.rig import Rig
 
@@ -84,12 +86,12 @@ class Fuzz:
             message = bytearray(HEADER.pack(self.dice.randrange(200), opcode, 8, self.number(), 0, 0, 0, 0, 0))
             self.rig.kernel.send(bytes(message[: self.dice.randrange(1, 41)]) + self.body(opcode))
         event = self.rig.step()
-        if event == 6:
+        if event == LaneEvent.WRITE:
             assert len(self.rig.lane.writing()[2]) in (0, 4)
             if self.dice.random() < 0.7:
                 self.rig.lane.written(self.dice.choice((0, 28)), self.dice.choice((0, 4)))
             event = self.rig.step()
-        if event == 1:
+        if event == LaneEvent.REQUEST:
             self.reply(self.rig.passed() or b"")
 
     def reply(self, request: bytes) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from layerfs.lane.events import LaneEvent
 from layerfs.lane.lane import Lane
 
 HEADER = struct.Struct("=IIQQIIIHH")  # fuse_in_header
@@ -38,7 +39,7 @@ class Rig:
         self.kernel.send(HEADER.pack(HEADER.size + len(body), opcode, self.unique, node, uid, 0, 1, 0, 0) + body)
         return self.unique
 
-    def step(self) -> int:
+    def step(self) -> LaneEvent:
         """Let the lane answer what is there."""
         return self.lane.wait(-1, -1, 0, spin=False)
 
@@ -60,7 +61,7 @@ class Rig:
     def ask(self, opcode: int, node: int, body: bytes = b"", uid: int = 0) -> tuple[int, bytes] | None:
         """Ask and return errno and body; None if the request was passed on, and taken."""
         unique = self.request(opcode, node, body, uid)
-        if self.step() == 1:
+        if self.step() == LaneEvent.REQUEST:
             assert self.passed() is not None
             return None
         while (found := self.answer()) is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from layerfs.lane.events import LaneEvent
 from layerfs.lane.lane import ASK, GONE
 from tests.lane.rig import (
     BATCH_FORGET,
@@ -116,7 +117,7 @@ def test_forgets_are_counted_and_a_batch_is_split(rig: Rig, home: Path) -> None:
         lookup(rig, name)
     batch = struct.pack("=IIQQQQQQ", 3, 0, number, 1, 4711, 6, other, 1)
     rig.request(BATCH_FORGET, 0, batch)
-    assert rig.step() == 1
+    assert rig.step() == LaneEvent.REQUEST
     assert (rig.passed() or b"")[40:] == struct.pack("=IIQQ", 1, 0, 4711, 6)
     assert rig.lane.take(other) is None
     assert (taken := rig.lane.take(number)) is not None and taken.lookups == 1
@@ -157,7 +158,7 @@ def test_the_kernel_is_told_to_keep_listings(rig: Rig) -> None:
     assert open_directory(rig) == kept
     rig.lane.drop(HOME)
     unique = rig.request(OPENDIR, HOME, bytes(8))
-    assert rig.step() == 1 and rig.passed() is not None
+    assert rig.step() == LaneEvent.REQUEST and rig.passed() is not None
     rig.libfuse.send(REPLY.pack(32, 0, unique) + struct.pack("=QIi", 9, 0, 0))
     rig.lane.relay()
     told = rig.answer()
@@ -202,11 +203,11 @@ def test_a_directory_is_listed_as_it_was_handed_over_or_by_others(rig: Rig) -> N
 def test_requests_that_were_held_go_first_and_answers_go_to_the_kernel(rig: Rig) -> None:
     rig.lane.hold([b"a message of no request", b"another one"])
     for message in (b"a message of no request", b"another one"):
-        assert rig.lane.wait(-1, rig.libfuse.fileno(), 1000, spin=False) == 2, "somebody waits for a job"
-        assert rig.step() == 1
+        assert rig.lane.wait(-1, rig.libfuse.fileno(), 1000, spin=False) == LaneEvent.OTHER, "somebody waits for a job"
+        assert rig.step() == LaneEvent.REQUEST
         assert rig.passed() == message
     unique = rig.request(99, HOME)
-    assert rig.step() == 1
+    assert rig.step() == LaneEvent.REQUEST
     rig.passed()
     rig.libfuse.send(REPLY.pack(20, 0, unique) + b"body")
     rig.step()
@@ -220,20 +221,20 @@ def test_without_a_pair_all_that_is_for_others_is_handed_out(home: Path) -> None
         assert rig.lane.any() == number and rig.lane.met == 1
         for body in (struct.pack("=QQIIQII", 5, 0, 4, 0, 0, 0, 0) + b"data", b""):
             rig.request(WRITE, HOME, body)
-            assert rig.step() == 5
+            assert rig.step() == LaneEvent.RAW
             assert rig.lane.raw()[HEADER.size :] == body
         rig.lane.set_pair(rig.ours.fileno())
         rig.request(99, HOME)
-        assert rig.step() == 1 and rig.passed() is not None
+        assert rig.step() == LaneEvent.REQUEST and rig.passed() is not None
         rig.request(FORGET, number, struct.pack("=Q", 1))
-        assert rig.step() == 0 and rig.lane.any() == 0
+        assert rig.step() == LaneEvent.NOTHING and rig.lane.any() == 0
 
 
 def test_a_request_for_others_waits_while_somebody_waits_for_a_job(rig: Rig) -> None:
     rig.request(99, HOME)
-    assert rig.lane.wait(-1, rig.libfuse.fileno(), 1000, spin=False) == 2
+    assert rig.lane.wait(-1, rig.libfuse.fileno(), 1000, spin=False) == LaneEvent.OTHER
     assert rig.passed() is None
-    assert rig.step() == 1
+    assert rig.step() == LaneEvent.REQUEST
     assert rig.passed() is not None
 
 
@@ -248,11 +249,11 @@ def test_a_request_that_libfuse_does_not_serve_is_handed_out_and_not_put_on_the_
     rig.lane.set_raw([46])
     try:
         rig.request(46, 5, bytes(24))
-        assert rig.lane.wait(-1, rig.libfuse.fileno(), 0, spin=False) == 2  # a job is waited for first
-        assert rig.step() == 5
+        assert rig.lane.wait(-1, rig.libfuse.fileno(), 0, spin=False) == LaneEvent.OTHER  # a job is waited for first
+        assert rig.step() == LaneEvent.RAW
         message = rig.lane.raw()
         assert message[4:8] == struct.pack("=I", 46) and len(message) == 64
-        assert rig.passed() is None and rig.step() == 0
+        assert rig.passed() is None and rig.step() == LaneEvent.NOTHING
     finally:
         rig.lane.set_raw([])
 
@@ -299,7 +300,7 @@ def test_an_attribute_that_a_file_has_not_is_answered(rig: Rig, home: Path, attr
 def test_answers_that_nobody_awaits_are_given_to_the_kernel_too(rig: Rig) -> None:
     """An answer to an INTERRUPT was counted as that of the request before, which then was never given."""
     unique = rig.request(99, HOME)
-    assert rig.step() == 1 and rig.passed() is not None
+    assert rig.step() == LaneEvent.REQUEST and rig.passed() is not None
     rig.libfuse.send(REPLY.pack(16, -errno.EAGAIN, unique | 1))
     rig.step()
     assert rig.answer() == (unique | 1, errno.EAGAIN, b"")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from layerfs.lane.events import LaneEvent
 from tests.lane.rig import WRITE, Rig
 
 HOME = 77
@@ -25,7 +26,7 @@ def ask_to_write(rig: Rig, data: bytes, size: int | None = None) -> int:
 
 def test_a_write_is_answered_by_who_waits_or_passed_on_at_the_next_wait(rig: Rig) -> None:
     unique = ask_to_write(rig, b"data")
-    assert rig.step() == 6
+    assert rig.step() == LaneEvent.WRITE
     handle, offset, data = rig.lane.writing()
     assert (handle, offset, bytes(data)) == (7, 30, b"data")
     rig.lane.written(0, 4)
@@ -33,20 +34,20 @@ def test_a_write_is_answered_by_who_waits_or_passed_on_at_the_next_wait(rig: Rig
     with pytest.raises(OSError, match="Invalid"):
         rig.lane.writing()
     unique = ask_to_write(rig, b"data")
-    assert rig.step() == 6
+    assert rig.step() == LaneEvent.WRITE
     rig.lane.written(errno.ENOSPC, 0)
     assert rig.answer() == (unique, errno.ENOSPC, b"")
     rig.lane.written(0, 4)
     assert rig.answer() is None
     ask_to_write(rig, b"data")
-    assert (rig.step(), rig.step()) == (6, 1)
+    assert (rig.step(), rig.step()) == (LaneEvent.WRITE, LaneEvent.REQUEST)
     assert (rig.passed() or b"").endswith(b"data")
 
 
 @pytest.mark.parametrize("size", [3, 5, 2**32 - 1])
 def test_a_write_of_another_size_than_it_says_is_for_others(rig: Rig, size: int) -> None:
     ask_to_write(rig, b"data", size)
-    assert rig.step() == 1
+    assert rig.step() == LaneEvent.REQUEST
 
 
 def test_whoever_waits_beside_has_a_turn_while_requests_are_always_there(rig: Rig) -> None:
@@ -59,4 +60,4 @@ def test_whoever_waits_beside_has_a_turn_while_requests_are_always_there(rig: Ri
         rig.request(99, HOME)
         events.append(rig.lane.wait(near, -1, 0, spin=False))
         rig.passed()
-    assert 2 in events and 1 in events
+    assert LaneEvent.OTHER in events and LaneEvent.REQUEST in events
