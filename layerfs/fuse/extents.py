@@ -12,7 +12,7 @@ from typing import Any, Final
 from layerfs.fuse import threads, wire
 from layerfs.fuse.filedata import UNPRIVILEGED, FileData
 from layerfs.fuse.flushing import Flusher
-from layerfs.fuse.wire import Client, Request
+from layerfs.fuse.wire import ClientIds, Request
 from layerfs.sys.copy import copy_some, write_all
 from layerfs.sys.space import allocate
 from layerfs.union import opened
@@ -31,7 +31,7 @@ class Extents:
         self._union = files.union
         self._flusher = flusher
 
-    async def lseek(self, request: Request, _: Client) -> bytes:
+    async def lseek(self, request: Request, _: ClientIds) -> bytes:
         """Find data or a hole. ENXIO where there is none, up to the end of the file, which counts as a hole."""
         _, offset, whence = wire.LSEEK_REQUEST.unpack_from(request.body)
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
@@ -43,7 +43,7 @@ class Extents:
         with self._union.busy(node):
             return wire.NUMBER.pack(await threads.run(opened.seek, handle, offset, whence))
 
-    async def fallocate(self, request: Request, client: Client) -> bytes:
+    async def fallocate(self, request: Request, client: ClientIds) -> bytes:
         """Reserve, zero or give back a range. EOPNOTSUPP for what the upper's filesystem does not have."""
         handle, offset, length, mode = wire.FALLOCATE_REQUEST.unpack_from(request.body)
         fd = await self._writable(request.node, handle, client)
@@ -51,15 +51,15 @@ class Extents:
             await threads.run(allocate, fd, mode, offset, length)
         return b""
 
-    async def copy(self, request: Request, client: Client) -> bytes:
+    async def copy(self, request: Request, client: ClientIds) -> bytes:
         """Copy a range from file to file, reflinked where the filesystem can; answers with how much was copied."""
         return wire.WRITE_REPLY.pack(await self._copy(request, client))
 
-    async def copy_64(self, request: Request, client: Client) -> bytes:
+    async def copy_64(self, request: Request, client: ClientIds) -> bytes:
         """Copy a range as `copy` does, for a kernel that takes a longer answer."""
         return wire.NUMBER.pack(await self._copy(request, client))
 
-    async def _copy(self, request: Request, client: Client) -> int:
+    async def _copy(self, request: Request, client: ClientIds) -> int:
         _, at, number, handle, to, length, flags = wire.COPY_REQUEST.unpack_from(request.body)
         if flags:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -70,7 +70,7 @@ class Extents:
             with self._union.writing(number, fd):
                 return await threads.run(_copy_range, held, fd, at, to, length)
 
-    async def _writable(self, number: int, handle: int, client: Client) -> int:
+    async def _writable(self, number: int, handle: int, client: ClientIds) -> int:
         """Return the descriptor by which an open file is changed, having cleared what a write clears."""
         await self._files.prepare_write(number, client.pid)
         fd = self._union.writable_fd(number)

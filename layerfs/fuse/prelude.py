@@ -330,8 +330,8 @@ class Prelude:
         return b""
 
 
-def _client(request: Request) -> wire.Client:
-    return wire.Client(request.uid, request.gid, request.pid)
+def _client(request: Request) -> wire.ClientIds:
+    return wire.ClientIds(request.uid, request.gid, request.pid)
 
 
 def _writes(request: Request) -> bool:

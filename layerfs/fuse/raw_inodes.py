@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from layerfs.fuse import wire
 from layerfs.fuse.filedata import FileData
-from layerfs.fuse.wire import Client, Request
+from layerfs.fuse.wire import ClientIds, Request
 from layerfs.sys.file_attr import FSSETXATTR, SETFLAGS, SIZES
 from layerfs.union.mutate import Caller
 
@@ -23,7 +23,7 @@ class RawInodes:
         self._union = files.union
         self._replies = wire.Replies(files.union.options.timeout)
 
-    async def tmpfile(self, request: Request, client: Client) -> bytes:
+    async def tmpfile(self, request: Request, client: ClientIds) -> bytes:
         """Make a file without a name (O_TMPFILE). link(2) may give it one."""
         flags, mode, umask, _ = wire.CREATE_REQUEST.unpack_from(request.body)
         node = self._union.make_unnamed(request.node, stat.S_IMODE(mode), Caller(client.uid, client.gid, umask))
@@ -40,12 +40,12 @@ class RawInodes:
         bits = _KEEP_CACHE * bool(file.keep_cache) | _DIRECT_IO * bool(file.direct_io)
         return entry + wire.OPEN_REPLY.pack(file.fh, bits, 0)
 
-    def statx(self, request: Request, _: Client) -> bytes:
+    def statx(self, request: Request, _: ClientIds) -> bytes:
         """Return the attributes, with the time of birth where the filesystem below knows it."""
         st = self._union.attributes(request.node)
         return self._replies.statx(request.node, st, self._union.birth_time(request.node))
 
-    async def ioctl(self, request: Request, client: Client) -> bytes:
+    async def ioctl(self, request: Request, client: ClientIds) -> bytes:
         """Read or change inode flags. ENOTTY for any other ioctl."""
         _, _, command, _, in_size, out_size = wire.IOCTL_REQUEST.unpack_from(request.body)
         if command not in SIZES:
@@ -64,7 +64,7 @@ class RawInodes:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return wire.IOCTL_REPLY.pack(0, 0, 0, 0) + found
 
-    def _check_owner(self, number: int, command: int, client: Client) -> None:
+    def _check_owner(self, number: int, command: int, client: ClientIds) -> None:
         """Raise EPERM for a caller who may not change flags: kernels before 5.13 do not check that."""
         may = () if command == FSSETXATTR else (self._union.attributes(number).st_uid,)  # a project is root's
         if client.uid and client.uid not in may:

@@ -17,9 +17,9 @@ from layerfs.fuse.filedata import FileData
 from layerfs.fuse.flushing import Flusher
 from layerfs.fuse.raw_inodes import RawInodes
 from layerfs.fuse.reply import errno_for
-from layerfs.fuse.wire import Client, Opcode, Request
+from layerfs.fuse.wire import ClientIds, Opcode, Request
 
-Answer = Callable[[Request, Client], Awaitable[bytes]]
+Answer = Callable[[Request, ClientIds], Awaitable[bytes]]
 
 
 class RawRequests:
@@ -30,7 +30,7 @@ class RawRequests:
         self._files = files
         self._flusher = Flusher(mountpoint)
         extents, inodes = Extents(files, self._flusher), RawInodes(files)
-        self._quick: dict[int, Callable[[Request, Client], bytes]] = {Opcode.STATX: inodes.statx}
+        self._quick: dict[int, Callable[[Request, ClientIds], bytes]] = {Opcode.STATX: inodes.statx}
         self._answers: dict[int, Answer] = {
             Opcode.IOCTL: inodes.ioctl,
             Opcode.FALLOCATE: extents.fallocate,
@@ -52,7 +52,7 @@ class RawRequests:
             self._fail(request, error)
         return None
 
-    async def _serve(self, request: Request, client: Client) -> None:
+    async def _serve(self, request: Request, client: ClientIds) -> None:
         self._files.waiting += 1
         try:
             self._device.answer(request.unique, await self._answers[request.opcode](request, client))

@@ -170,7 +170,7 @@ class Request(NamedTuple):
     umask: int = 0
 
 
-class Client(NamedTuple):
+class ClientIds(NamedTuple):
     """Who has made a request; `pid` is a thread of the host, 0 if that is unknown."""
 
     uid: int
@@ -185,9 +185,9 @@ def request(message: bytes) -> Request:
     return Request(opcode, unique, node, message[REQUEST_HEADER.size :], uid, gid, pid)
 
 
-def client(message: bytes) -> Client:
+def client(message: bytes) -> ClientIds:
     """Return who has made a request."""
-    return Client(*REQUEST_HEADER.unpack_from(message)[4:7])
+    return ClientIds(*REQUEST_HEADER.unpack_from(message)[4:7])
 
 
 def call(opcode: Opcode, unique: int, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.extents import Extents
 from layerfs.fuse.flushing import Flusher
 from layerfs.fuse.operations import Operations
-from layerfs.fuse.wire import Client, Opcode, Request
+from layerfs.fuse.wire import ClientIds, Opcode, Request
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
 from layerfs.union.options import UnionOptions
@@ -21,7 +21,7 @@ from layerfs.union.union import Union
 from tests.fuse.test_operations import ROOT, ino_of
 from tests.lowers.packing import BLOCK, pack
 
-CLIENT = Client(0, 0, 0)
+CLIENT = ClientIds(0, 0, 0)
 CONTENT = bytes(3 * BLOCK) + b"data" * BLOCK + bytes(5 * BLOCK)
 
 

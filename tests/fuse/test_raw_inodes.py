@@ -13,13 +13,13 @@ from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.filedata import UNPRIVILEGED
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.raw_inodes import RawInodes
-from layerfs.fuse.wire import Client, Opcode, Request
+from layerfs.fuse.wire import ClientIds, Opcode, Request
 from layerfs.sys.file_attr import FSGETXATTR, FSSETXATTR, GETFLAGS, SETFLAGS
 from tests.fuse.test_operations import ROOT, ino_of
 from tests.oracle.trees import file
 from tests.union.box import Box
 
-CLIENT, PRIVILEGED = Client(1000, 1000, 0), Client(0, 0, 0)
+CLIENT, PRIVILEGED = ClientIds(1000, 1000, 0), ClientIds(0, 0, 0)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def test_flags_are_given_in_the_length_that_was_asked_for(ops: Any) -> Non
     opened = await ops.open(ino, os.O_RDONLY, ROOT)
     served = RawInodes(ops)
 
-    async def ask(command: int, value: bytes, out: int, client: Client = PRIVILEGED) -> bytes:
+    async def ask(command: int, value: bytes, out: int, client: ClientIds = PRIVILEGED) -> bytes:
         body = wire.IOCTL_REQUEST.pack(opened.fh, 0, command, 0, len(value), out) + value
         return await served.ioctl(Request(Opcode.IOCTL, 2, ino, body), client)
 
