@@ -16,7 +16,7 @@ from layerfs.fuse.blocking import Blocking
 from layerfs.fuse.callers import Client, caller_of, who_is
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.copying import check_client
-from layerfs.fuse.filedata import NUMBER, FileAnswer, FileData
+from layerfs.fuse.filedata import FileAnswer, FileData
 from layerfs.fuse.kept import Kept
 from layerfs.fuse.loading import Loading
 from layerfs.fuse.prefetch_attributes import CHUNK, COLD, PROBE, WINDOW
@@ -132,17 +132,14 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
         node.lookups += 1
         return self._fill(node.ino, st)
 
-    async def release(self, fh: int) -> None:
-        await super().release(fh)
-        if self._kept.tables is not None and not self.waiting:
-            self._kept.tables.closed(fh & NUMBER)
-
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         if len(inode_list) > MANY_FORGETS:
             self._blocking.admit_long()
         for index, (ino, count) in enumerate(inode_list, 1):
             if not index % FORGETS:  # the kernel has up to 65,000 forgotten at once
                 await self._blocking.rest()
+            if self._implicit is not None:
+                self._implicit.close(ino)
             self.union.forget(ino, count)
 
     async def opendir(self, inode: int, ctx: Client) -> int:

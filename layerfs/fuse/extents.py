@@ -39,7 +39,7 @@ class Extents:
         node = self._union.file(request.node)
         if self._union.options.writeback and node.extra is not None and node.extra.written:
             await self._flusher.flush()
-        handle = self._union.data_handle(node.ino)
+        handle = self._files.data_handle(node.ino)
         with self._union.busy(node):
             return wire.NUMBER.pack(await threads.run(opened.seek, handle, offset, whence))
 

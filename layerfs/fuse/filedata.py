@@ -27,6 +27,7 @@ from layerfs.union.setid import Who
 from layerfs.union.union import Union
 
 if TYPE_CHECKING:
+    from layerfs.fuse.implicit import ImplicitOpens
     from layerfs.fuse.pagecache import PageCache
 
 FileAnswer = TypeVar("FileAnswer")
@@ -43,6 +44,7 @@ class FileData(Generic[FileAnswer]):
         self.union = union
         self._kept = kept
         self._pages = kept.pages
+        self._implicit = kept.implicit
         self._blocking = blocking
         self._syncing = Syncing(union, kept.changed, blocking, sync=config.sync, dirsync=config.dirsync)
         self._copy_ups = CopyUps(union, blocking)
@@ -59,6 +61,8 @@ class FileData(Generic[FileAnswer]):
         raise NotImplementedError
 
     async def open(self, inode: int, flags: int, ctx: Client) -> FileAnswer:
+        if self._implicit is not None:
+            raise OSError(errno.ENOSYS, "not needed")  # the kernel never asks again
         if flags & os.O_ACCMODE != os.O_RDONLY:
             await self.prepare_write(inode, ctx.pid, cut=bool(flags & os.O_TRUNC))
         if flags & os.O_TRUNC:
@@ -115,9 +119,44 @@ class FileData(Generic[FileAnswer]):
         return self._file(handle, through=writes and self._kept.space.is_short)
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        fd = self.union.data_handle(fh & NUMBER)
+        if self._implicit is not None:
+            return await self._read_unopened(self._implicit, fh & NUMBER, off, size)
+        return await self._read(fh & NUMBER, off, size)
+
+    async def _read_unopened(self, implicit: "ImplicitOpens", ino: int, off: int, size: int) -> bytes:
+        """Read from a file that nobody has opened; close it again if that was all of it."""
+        began = perf_counter()
+        is_first = self._open_implicitly(implicit, ino)
+        data = await self._read(ino, off, size)
+        if off == 0 and ino in implicit:
+            node, whole = self.union.file(ino), opened.stat(self.union.data_handle(ino)).st_size
+            if is_first and not node.preloaded and whole <= FEED and node.parent is not None:
+                self._kept.data_prefetch.opened(node.parent, node.name, waited=perf_counter() - began > COLD)
+            node.preloaded = True
+            if len(data) >= whole:
+                implicit.close(ino)
+                self._closed(ino)
+        return data
+
+    def _open_implicitly(self, implicit: "ImplicitOpens", ino: int) -> bool:
+        """Open a file that the kernel has opened by itself, and tell whether that was needed."""
+        try:
+            return implicit.open(ino)
+        except OSError:
+            if self._pages is not None:
+                self._pages.changed(ino)  # the next open(2) asks for the attributes, is told ESTALE, and looks it up
+            raise
+
+    def data_handle(self, ino: int) -> opened.Handle:
+        """Return what a file is read from that a client has open."""
+        if self._implicit is not None:
+            self._open_implicitly(self._implicit, ino)
+        return self.union.data_handle(ino)
+
+    async def _read(self, ino: int, off: int, size: int) -> bytes:
+        fd = self.union.data_handle(ino)
         if not isinstance(fd, int):
-            return await self._read_image(fh & NUMBER, fd, off, size)
+            return await self._read_image(ino, fd, off, size)
         view = self._view[:size]
         if size <= SMALL:
             return view[: os.preadv(fd, [view], off)]  # type: ignore[return-value]
@@ -129,7 +168,7 @@ class FileData(Generic[FileAnswer]):
             done = -1
         if done == size or (done >= 0 and off + done >= os.fstat(fd).st_size):
             return view[:done]  # type: ignore[return-value]
-        node = self.union.file(fh & NUMBER)
+        node = self.union.file(ino)
         with self.union.busy(node):
             return await self._blocking.run(os.pread, fd, size, off)
 
@@ -177,3 +216,9 @@ class FileData(Generic[FileAnswer]):
 
     async def release(self, fh: int) -> None:
         self.union.release(fh & NUMBER)
+        self._closed(fh & NUMBER)
+
+    def _closed(self, ino: int) -> None:
+        """Let the lane have a file again that was closed."""
+        if self._kept.tables is not None and not self.waiting:
+            self._kept.tables.closed(ino)

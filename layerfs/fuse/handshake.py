@@ -51,16 +51,23 @@ class Wanted:
     writeback: bool = False
     posix_acl: bool = False
     pages: int = wire.MAX_PAGES  # of data in a message
+    no_open: bool = False  # the kernel is to open files by itself; O_TRUNC then comes as a request of its own
 
     @classmethod
     def of(
-        cls, options: "UnionOptions", *, read_only: bool, nearly_full: bool = False, pages: int = wire.MAX_PAGES
+        cls,
+        options: "UnionOptions",
+        *,
+        read_only: bool,
+        nearly_full: bool = False,
+        pages: int = wire.MAX_PAGES,
+        no_open: bool = False,
     ) -> Self:
         """Return what the options of a union choose.
 
         Nothing is written behind the writer's back where the upper is nearly full: write(2) is to say ENOSPC.
         """
-        return cls(options.writeback and not read_only and not nearly_full, options.acl, pages)
+        return cls(options.writeback and not read_only and not nearly_full, options.acl, pages, no_open)
 
     @property
     def flags(self) -> Flag:
@@ -70,6 +77,8 @@ class Wanted:
             chosen |= Flag.WRITEBACK_CACHE
         if self.posix_acl:
             chosen |= Flag.POSIX_ACL
+        if self.no_open:
+            chosen = chosen & ~Flag.ATOMIC_O_TRUNC | Flag.NO_OPEN_SUPPORT
         return chosen
 
 
@@ -82,6 +91,11 @@ class Negotiated:
     max_readahead: int
     max_write: int
     flags2: Flag2 = Flag2(0)  # a number
+
+    @property
+    def no_open(self) -> bool:
+        """Whether an OPEN may be answered with ENOSYS: the kernel opens files by itself from then on."""
+        return Flag.NO_OPEN_SUPPORT in self.flags
 
     @property
     def may_write_through(self) -> bool:

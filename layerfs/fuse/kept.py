@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from layerfs.fuse.freeing import Freeing
+from layerfs.fuse.implicit import ImplicitOpens
 from layerfs.fuse.listings import Listings
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_attributes import AttributePrefetch
@@ -27,6 +28,7 @@ class Kept:
         self.pages = pages
         self.has_written = False  # something that is to be synced when the mount ends
         self.space = Space(union, matters=False)
+        self.implicit: ImplicitOpens | None = None  # where the kernel opens files by itself
         self.listings = Listings()
         self.tables: Tables | None = None  # of the lane, if there is one
         self.changed: set[int] = set()  # nodes that the server has changed by itself since they were synced
@@ -44,6 +46,8 @@ class Kept:
         if self.tables is None:
             self.tables = Tables(self._union, lane, self.attribute_prefetch.fetch)
             lane.closing = self._answer_alone
+            if self.implicit is not None:
+                lane.no_open()
         return self.tables
 
     def _answer_alone(self) -> None:

@@ -225,7 +225,7 @@ class Prelude:
 
     async def _read(self, r: Request) -> Body:
         handle, offset, size, _ = wire.READ_REQUEST.unpack_from(r.body)
-        return await self._answers.read(handle, offset, size)
+        return await self._answers.read(handle or r.node, offset, size)  # 0: the kernel has opened it by itself
 
     async def _write(self, r: Request) -> Body:
         handle, offset, data = bodies.written(r.body)

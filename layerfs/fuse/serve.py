@@ -17,6 +17,7 @@ from layerfs.fuse.attending import SWITCH, Attending
 from layerfs.fuse.config import ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device
 from layerfs.fuse.handshake import Wanted, negotiate
+from layerfs.fuse.implicit import ImplicitOpens
 from layerfs.fuse.kept import Kept
 from layerfs.fuse.natively import pages_with_lane
 from layerfs.fuse.pagecache import PageCache
@@ -82,8 +83,17 @@ def _answer(
         if _root_is_roots(union):
             attending.spare_root()
         full = is_nearly_full(union)
-        wanted = Wanted.of(union.options, read_only=config.read_only, nearly_full=full, pages=pages or wire.MAX_PAGES)
-        kept.space = Space(union, matters=negotiate(device.fd, wanted).may_write_through)
+        wanted = Wanted.of(
+            union.options,
+            read_only=config.read_only,
+            nearly_full=full,
+            pages=pages or wire.MAX_PAGES,
+            no_open=pages > 0 and config.read_only and union.read_only,
+        )
+        agreed = negotiate(device.fd, wanted)
+        kept.space = Space(union, matters=agreed.may_write_through)
+        if agreed.no_open:
+            kept.implicit = ImplicitOpens(union)
         if beside is not None:
             beside()
         with attending:

@@ -106,6 +106,7 @@ class Flag(IntFlag):
     DO_READDIRPLUS = 1 << 13
     ASYNC_DIO = 1 << 15
     WRITEBACK_CACHE = 1 << 16
+    NO_OPEN_SUPPORT = 1 << 17  # an OPEN may be ENOSYS
     PARALLEL_DIROPS = 1 << 18
     POSIX_ACL = 1 << 20
     MAX_PAGES = 1 << 22

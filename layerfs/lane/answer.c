@@ -2,6 +2,8 @@
 
 #include "state.h"
 
+#include "intercept.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/uio.h>
@@ -167,13 +169,6 @@ static bool is_unchanged(struct lane *self, const struct inode *inode) {
            is_same(self, inode, &st, true);
 }
 
-static void close_data(struct lane *self, struct inode *inode) {
-    if (inode->fd < 0) return;
-    close(inode->fd);
-    inode->fd = -1;
-    self->files--;
-}
-
 /* Open the data of a file, if it is the one that the kernel knows and has all of its data; else -1. */
 static int open_data(struct lane *self, const struct inode *inode, struct stat *st) {
     char path[NAME_LIMIT + 1];
@@ -222,6 +217,10 @@ static bool open_now(struct lane *self, struct inode *inode) {
 
 static bool answer_open(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
     struct fuse_open_in open;
+    if (self->no_open) {
+        lane_send(self, in->unique, ENOSYS, 0);
+        return true;
+    }
     struct inode *inode = number_find(self, in->nodeid);
     if (!inode || size < sizeof open) return false;
     memcpy(&open, body, sizeof open);
@@ -231,7 +230,7 @@ static bool answer_open(struct lane *self, const struct fuse_in_header *in, cons
     struct fuse_open_out *out = (struct fuse_open_out *)BODY(self);
     *out = (struct fuse_open_out){.fh = in->uid ? in->nodeid | UNPRIVILEGED : in->nodeid,
                                   .open_flags = FOPEN_KEEP_CACHE};
-    if (!lane_send(self, in->unique, 0, sizeof *out) && !--inode->opens) close_data(self, inode);
+    if (!lane_send(self, in->unique, 0, sizeof *out) && !--inode->opens) data_close(self, inode);
     return true;
 }
 
@@ -239,34 +238,40 @@ static bool answer_release(struct lane *self, const struct fuse_in_header *in) {
     struct inode *inode = number_find(self, in->nodeid);
     if (!inode || !inode->opens) return false;
     if (!--inode->opens) {
-        close_data(self, inode);
+        data_close(self, inode);
         if (!inode->lookups) inode_forget(self, inode, 0);
     }
     lane_send(self, in->unique, 0, 0);
     return true;
 }
 
+/* Open what is to be read; false if others are to do it. */
+static bool open_to_read(struct lane *self, struct inode *inode, struct stat *st) {
+    if (!inode->opens) unopened_add(self, inode); /* first, since it makes room */
+    inode->fd = open_data(self, inode, st);
+    if (inode->fd < 0) return false;
+    self->files++;
+    return true;
+}
+
 static bool answer_read(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
     struct fuse_read_in read;
     struct inode *inode = number_find(self, in->nodeid);
-    if (!inode || !inode->opens || size < sizeof read) return false;
+    if (!inode || size < sizeof read) return false;
     memcpy(&read, body, sizeof read);
+    if (!inode->opens && (!self->no_open || read.fh)) return false;
     if (read.size > self->room - sizeof(struct fuse_out_header) || read.offset > INT64_MAX) return false;
-    if (inode->fd < 0) {
-        struct stat opened;
-        inode->fd = open_data(self, inode, &opened);
-        if (inode->fd < 0) return false;
-        self->files++;
-    }
+    int64_t began = lane_now();
+    struct stat st = {0};
+    if (inode->fd < 0 && !open_to_read(self, inode, &st)) return false;
     struct iovec to = {.iov_base = BODY(self), .iov_len = read.size};
     int flags = read.size > INLINE_MAX ? RWF_NOWAIT : 0;
     ssize_t done = preadv2(inode->fd, &to, 1, (off_t)read.offset, flags);
-    struct stat st;
     if (done < 0) return false;
-    if (flags && (size_t)done < read.size &&
-        (fstat(inode->fd, &st) || (off_t)read.offset + done < st.st_size))
+    if (flags && (size_t)done < read.size && (fstat(inode->fd, &st) || (off_t)read.offset + done < st.st_size))
         return false; /* the rest is on the disk */
     lane_send(self, in->unique, 0, (size_t)done);
+    if (!inode->opens) unopened_read(self, inode, &read, (size_t)done, began);
     return true;
 }
 
@@ -322,10 +327,11 @@ static bool answer_releasedir(struct lane *self, const struct fuse_in_header *in
     return true;
 }
 
-/* Note an OPENDIR that is held for others: `size` bytes. */
+/* Note an OPENDIR that is held for others, and name the handle that others go by: `size` bytes. */
 void note_for_others(struct lane *self, size_t size) {
     struct fuse_in_header in;
     if (size < sizeof in) return;
+    layerfs_name_handle(self->in, size);
     memcpy(&in, self->in, sizeof in);
     if (in.opcode == FUSE_OPENDIR) self->pending[(in.unique >> 1) & (PENDING - 1)] = in.unique;
 }

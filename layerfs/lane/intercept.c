@@ -43,12 +43,33 @@ int layerfs_intercept(const char *path) {
     return libfuse_reader ? 0 : -1;
 }
 
+void layerfs_name_handle(char *message, size_t size) {
+    struct fuse_in_header head;
+    uint64_t handle; /* the body begins with it */
+    if (size < sizeof head + sizeof handle) return;
+    memcpy(&head, message, sizeof head);
+    switch (head.opcode) {
+    case FUSE_READ:
+    case FUSE_WRITE:
+    case FUSE_FSYNC:
+    case FUSE_FLUSH:
+    case FUSE_IOCTL:
+    case FUSE_FALLOCATE:
+    case FUSE_LSEEK:
+        memcpy(&handle, message + sizeof head, sizeof handle);
+        if (!handle) memcpy(message + sizeof head, &head.nodeid, sizeof head.nodeid);
+        break;
+    default: break;
+    }
+}
+
 int fuse_session_receive_buf(void *session, struct buffer *buffer);
 int fuse_session_receive_buf(void *session, struct buffer *buffer) {
     if (!libfuse_reader) return -ENOSYS;
     int size = libfuse_reader(session, buffer);
     struct fuse_in_header head;
     if (size < (int)sizeof head || buffer->flags || layerfs_raw_size) return size;
+    layerfs_name_handle(buffer->mem, (size_t)size);
     memcpy(&head, buffer->mem, sizeof head);
     if (!is_raw(head.opcode) || (size_t)size > sizeof layerfs_raw_message) return size;
     memcpy(layerfs_raw_message, buffer->mem, (size_t)size);

@@ -10,6 +10,10 @@
 /* The opcodes that are not for libfuse, a bit for each. Python sets it, by its name in this library, before it serves. */
 extern uint64_t layerfs_raw_opcodes;
 
+/* Where a message of `size` bytes is about a file that the kernel has opened by itself, put the file's number in the place
+ * of the handle, which is 0: whoever serves it goes by that. */
+void layerfs_name_handle(char *message, size_t size);
+
 static inline bool is_raw(uint32_t opcode) { return opcode < 64 && layerfs_raw_opcodes >> opcode & 1; }
 
 #endif

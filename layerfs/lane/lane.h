@@ -53,6 +53,9 @@ int lane_hold(lane *self, const char *message, size_t size);
 void lane_set_raw(uint64_t opcodes);
 /* Take the request that LANE_RAW told of: its size, and where it is until the next wait; 0 for none. */
 size_t lane_raw(lane *self, const char **message);
+/* Have the kernel open files by itself: each OPEN is answered with ENOSYS, and a READ needs no handle. Only where nothing
+ * can be written. */
+void lane_no_open(lane *self);
 /* How many requests were put on the pair and are not answered. */
 uint32_t lane_outstanding(const lane *self);
 /* When the last request was met [ns, CLOCK_MONOTONIC]. */

@@ -98,6 +98,10 @@ class Lane:
         """Say which opcodes libfuse does not serve; for every lane of this process."""
         lib.lane_set_raw(sum(1 << opcode for opcode in opcodes))
 
+    def no_open(self) -> None:
+        """Have the kernel open files by itself: OPEN is ENOSYS, and a READ needs no handle. Not where one can write."""
+        lib.lane_no_open(self._lane)
+
     def raw(self) -> bytes:
         """Take the request that `LaneEvent.RAW` told of."""
         message = ffi.new("const char **")

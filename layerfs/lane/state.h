@@ -29,6 +29,7 @@
 #define NUMBER_BITS 49         /* of an inode number below the filesystem's rank */
 #define TOP_NONE UINT32_MAX
 #define FIRST_NUMBER 2u
+#define UNOPENED 256u /* files that are open here and that nobody has opened (unopened.c) */
 
 struct name {
     uint32_t at;    /* in the text: its length, one byte, then the name */
@@ -106,6 +107,9 @@ struct lane {
     struct { uint64_t device; uint32_t rank; } devices[DEVICES];
     uint32_t devices_count;
     uint64_t pending[PENDING];
+    bool no_open; /* the kernel opens files by itself */
+    uint64_t unopened[UNOPENED];
+    uint32_t unopened_next;
     uint64_t *emptied;
     uint32_t emptied_count, emptied_room;
 };
@@ -133,6 +137,11 @@ int64_t name_find(const struct lane *self, const struct directory *directory, co
 void child_gone(struct lane *self, struct directory *directory);
 void inode_forget(struct lane *self, struct inode *inode, uint64_t count);
 void tables_close(struct lane *self);
+
+/* unopened.c */
+void data_close(struct lane *self, struct inode *inode);
+void unopened_add(struct lane *self, const struct inode *inode);
+void unopened_read(struct lane *self, struct inode *inode, const struct fuse_read_in *read, size_t done, int64_t began);
 
 /* answer.c */
 bool lane_answer(struct lane *self, size_t size);

@@ -109,6 +109,7 @@ void inode_forget(struct lane *self, struct inode *inode, uint64_t count) {
     inode->lookups = count < inode->lookups ? inode->lookups - (uint32_t)count : 0;
     if (inode->lookups || inode->opens) return;
     struct directory *directory = inode->directory;
+    data_close(self, inode);
     number_remove(self, inode);
     child_gone(self, directory);
 }
@@ -117,6 +118,7 @@ int lane_take(lane *self, uint64_t number, lane_taken *taken) {
     struct inode *inode = number_find(self, number);
     uint64_t device;
     if (!inode || !lane_device(self, number, &device)) return 0;
+    if (!inode->opens) data_close(self, inode); /* it is opened again when it is read again */
     struct directory *directory = inode->directory;
     const char *name = directory->text + directory->names[inode->name].at;
     *taken = (lane_taken){

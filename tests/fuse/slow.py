@@ -15,7 +15,7 @@ from layerfs.fuse import serve, session_import
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.mount import attach
 from layerfs.spec.attach import AttachOptions
-from layerfs.sys.mounts import unmount
+from layerfs.sys.mounts import MountFlag, unmount
 from layerfs.value import replace
 from tests.union.box import Box
 
@@ -47,7 +47,9 @@ class Slow:
         self.target, self._imported = target, imported
         monkeypatch.setenv("LAYERFS_TEST_IMPORTED", os.fspath(imported))
         monkeypatch.setattr(session_import, "SERVER", server)
-        self._device = attach(os.fsencode(target), AttachOptions())
+        self._device = attach(
+            os.fsencode(target), AttachOptions(flags=MountFlag.RDONLY if config.read_only else MountFlag(0))
+        )
         self.pid = os.fork()
         if self.pid == 0:
             self._serve(box)

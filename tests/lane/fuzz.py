@@ -58,7 +58,14 @@ class Fuzz:
             2: struct.pack("=Q", self.dice.choice((0, 1, 2, 2**64 - 1))),
             14: struct.pack("=II", self.dice.choice((0, 0, 0, 1, 2, os.O_TRUNC)), 0),
             15: struct.pack(
-                "=QQIIQII", word[0], word[1], self.dice.choice((0, 10, 4096, 70000, 2**32 - 1)), 0, 0, 0, 0
+                "=QQIIQII",
+                self.dice.choice((word[0], 0)),
+                word[1],
+                self.dice.choice((0, 10, 4096, 70000, 2**32 - 1)),
+                0,
+                0,
+                0,
+                0,
             ),
             16: struct.pack("=QQIIQII", word[0], word[1], self.dice.choice((4, 4, 4, 0, 5, 2**32 - 1)), 0, 0, 0, 0)
             + b"data",
@@ -173,9 +180,13 @@ def main() -> None:
         with suppress(FileExistsError):
             (options.place / f"l{number}").symlink_to("target")
     before = len(os.listdir("/proc/self/fd"))
-    with Rig(files=4) as rig:
-        Fuzz(rig, options.place, random.Random(options.seed)).run(options.count)
-        met = rig.lane.met
+    met = 0
+    for unopened in (False, True):
+        with Rig(files=4) as rig:
+            if unopened:
+                rig.lane.no_open()
+            Fuzz(rig, options.place, random.Random(options.seed)).run(options.count // 2)
+            met += rig.lane.met
     assert len(os.listdir("/proc/self/fd")) == before, "descriptors are left"
     print(f"{met} requests")
 
