@@ -71,7 +71,7 @@ def _stack(path: bytes, lowers: tuple[bytes, ...]) -> tuple[bytes, Stack]:
     return record.stack.upper, Stack(lowers) if lowers else record.stack
 
 
-def _refuse_mountpoint(path: bytes, recorded: list[registry.Record]) -> None:
+def _refuse_mountpoint(path: bytes, recorded: list[registry.MountRecord]) -> None:
     """Raise NotFound for a mountpoint without its mount, which must not look like an upper that changes nothing."""
     shown = os.fsdecode(path)
     if recorded:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
     from layerfs.daemon.config import Config
-    from layerfs.daemon.node import Node
+    from layerfs.daemon.served_store import ServedStore
 
 _DESCRIPTION = """\
 Serve the store's snapshots to containerd as a proxy plugin (and a diff plugin) at a unix socket that only you can
@@ -55,15 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise Unsupported(f"layerfs serve needs {', '.join(lacking)}", "pip install 'layerfs[daemon]'")
     config = _config(arguments)
     import layerfs
-    from layerfs.daemon.node import Node
+    from layerfs.daemon.served_store import ServedStore
 
     with layerfs.open_store(config.root) as store:
-        node = Node(store, config.snapshotter)
+        served = ServedStore(store, config.snapshotter)
         if arguments.print_config:
-            return _print_config(arguments.print_config, config, node)
+            return _print_config(arguments.print_config, config, served)
         if arguments.check:
-            return _check(config, node)
-        return _serve(arguments, config, node)
+            return _check(config, served)
+        return _serve(arguments, config, served)
 
 
 def _config(arguments: argparse.Namespace) -> "Config":
@@ -75,34 +75,34 @@ def _config(arguments: argparse.Namespace) -> "Config":
     return Config.read(path, overrides)
 
 
-def _print_config(program: str, config: "Config", node: "Node") -> int:
+def _print_config(program: str, config: "Config", served: "ServedStore") -> int:
     from layerfs.daemon.client_config import configuration
 
-    usable = [name for name, why_not in node.store.drivers().items() if not why_not]
-    drivers = [(name, node.store.snapshotter(name).capabilities) for name in usable]
+    usable = [name for name, why_not in served.store.drivers().items() if not why_not]
+    drivers = [(name, served.store.snapshotter(name).capabilities) for name in usable]
     sys.stdout.write(configuration(program, config.address, drivers))
     return 0
 
 
-def _check(config: "Config", node: "Node") -> int:
+def _check(config: "Config", served: "ServedStore") -> int:
     """Say what would be served; 1 if nothing could be."""
     from layerfs.daemon.address import Address
     from layerfs.daemon.metrics import bind
     from layerfs.sys.terminal import one_line as plain
 
     Address(os.fsencode(config.address)).close()
-    best = node.snapshotter("").name
+    best = served.snapshotter("").name
     print(f"address      {plain(config.address)}: free")
     print(f"store        {plain(config.root)}: opens")
     if config.metrics:
         bind(config.metrics).server_close()
         print(f"metrics      {config.metrics}: free")
-    for name, why_not in node.store.drivers().items():
+    for name, why_not in served.store.drivers().items():
         print(f"{'layerfs-' + name:<12} {plain(why_not) or 'can be served'}{', the default' if name == best else ''}")
     return 0
 
 
-def _serve(arguments: argparse.Namespace, config: "Config", node: "Node") -> int:
+def _serve(arguments: argparse.Namespace, config: "Config", served: "ServedStore") -> int:
     import asyncio
     import gc
 
@@ -113,5 +113,5 @@ def _serve(arguments: argparse.Namespace, config: "Config", node: "Node") -> int
 
     start_logging(config.log_level)
     passed = inherited()
-    asyncio.run(Daemon(config, node, lambda: _config(arguments), passed).run())
+    asyncio.run(Daemon(config, served, lambda: _config(arguments), passed).run())
     return 0

@@ -9,7 +9,7 @@ from layerfs.cli.table import lay_out, screen_width
 from layerfs.errors import NotFound
 from layerfs.model import Driver
 from layerfs.mounts.health import MEANINGS, Health, MountState, survey
-from layerfs.mounts.registry import Record
+from layerfs.mounts.registry import MountRecord
 from layerfs.mounts.removal import locate
 from layerfs.sys.terminal import json_text, one_line
 
@@ -121,7 +121,7 @@ def _cells(state: MountState) -> list[str]:
     return [*cells, record.driver.value, _layers(record), str(record.pid or "-"), _span(_uptime(state))]
 
 
-def _layers(record: Record) -> str:
+def _layers(record: MountRecord) -> str:
     """Return how many layers there are; those of an image by its file's name."""
     count, image = len(record.stack.lowers), record.image
     if image is None:

@@ -13,8 +13,8 @@ from layerfs.daemon.calls import Call
 from layerfs.daemon.content import ContentStore
 from layerfs.daemon.convert import mounts_from
 from layerfs.daemon.messages import DIFF, TYPES, message
-from layerfs.daemon.node import Node
 from layerfs.daemon.requests import key_of, labels_of
+from layerfs.daemon.served_store import ServedStore
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots.driver import PARENT_CHAIN, Form
@@ -40,14 +40,14 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Diffs:
     """The methods have containerd's names; see `layerfs.daemon.snapshots.Snapshots`."""
 
-    def __init__(self, node: Node, content: ContentStore) -> None:
-        self._node = node
+    def __init__(self, served: ServedStore, content: ContentStore) -> None:
+        self._served = served
         self._content = content
 
     def Apply(self, request: Any, call: Call) -> Any:
         from layerfs.oci.digest import parse_digest
 
-        snapshotter, key = self._node.shown_by(mounts_from(request.mounts))
+        snapshotter, key = self._served.shown_by(mounts_from(request.mounts))
         info = snapshotter.stat(key)
         if info.kind is not Kind.ACTIVE:
             raise InvalidArgument(f"snapshot {key} is not active", "layers are applied to active snapshots")
@@ -102,7 +102,7 @@ class Diffs:
         from layerfs.oci.produce import Difference
         from layerfs.oci.target import TargetForm
 
-        snapshotter, key = self._node.shown_by(right)
+        snapshotter, key = self._served.shown_by(right)
         own, *below = snapshotter.stack(key).lowers
         before = self._below(snapshotter, left) if left else ()
         if snapshotter.layer(key).form is Form.WHOLE:
@@ -112,7 +112,7 @@ class Diffs:
         return Difference(own, TargetForm.OVERLAY, before)
 
     def _below(self, snapshotter: Snapshotter, left: tuple[Mount, ...]) -> tuple[bytes, ...]:
-        other, key = self._node.shown_by(left)
+        other, key = self._served.shown_by(left)
         if other.name != snapshotter.name:
             raise Unsupported("the snapshots are of two drivers", "containerd's own differ can compare them")
         return other.stack(key).lowers

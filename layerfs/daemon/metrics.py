@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from layerfs.daemon.config import host_and_port
-from layerfs.daemon.node import Node
+from layerfs.daemon.served_store import ServedStore
 from layerfs.errors import NotReady
 
 MOST: Final = 16  # connections at once: any user of the host may make them
@@ -46,26 +46,26 @@ class Metrics:
         self._seconds.labels(method).observe(seconds)
         self._answers.labels(method, status).inc()
 
-    def watch(self, node: Node) -> None:
+    def watch(self, served: ServedStore) -> None:
         """Have the numbers of a store among the others; they are counted when somebody asks for them."""
-        self.registry.register(_StoreNumbers(node))
+        self.registry.register(_StoreNumbers(served))
 
 
 class _StoreNumbers:
     """Snapshots by driver and kind, their bytes, and what is being packed; a collector of prometheus_client."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, served: ServedStore) -> None:
+        self._served = served
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         snapshots = GaugeMetricFamily("layerfs_snapshots", "Snapshots", labels=["driver", "kind"])
         size = GaugeMetricFamily("layerfs_committed_bytes", "Bytes of committed snapshots", labels=["driver"])
         packing = GaugeMetricFamily("layerfs_packing", "Committed snapshots still to be packed", labels=["driver"])
-        for name, numbers in self._node.numbers().items():
-            for kind, count in numbers.kinds.items():
+        for name, counts in self._served.counts().items():
+            for kind, count in counts.kinds.items():
                 snapshots.add_metric([name, kind], count)
-            size.add_metric([name], numbers.size)
-            packing.add_metric([name], numbers.packing)
+            size.add_metric([name], counts.size)
+            packing.add_metric([name], counts.packing)
         return [snapshots, size, packing, *_servers()]
 
 
@@ -154,7 +154,7 @@ def bind(address: str) -> WSGIServer:
         raise NotReady(f"no numbers can be served at {address}: {error.strerror}", "give another --metrics") from None
 
 
-class Page:
+class MetricsServer:
     """The HTTP server of the numbers, in a thread of its own."""
 
     def __init__(self, address: str, metrics: Metrics) -> None:

@@ -20,7 +20,7 @@ from layerfs.value import replace
 APART: Final = "@layerfs "
 
 
-class Named(NamedTuple):
+class NamedSnapshotter(NamedTuple):
     """A snapshotter as it is known by one name; its keys in the store begin with `prefix`, which is APART or empty."""
 
     snapshotter: Snapshotter

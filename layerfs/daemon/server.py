@@ -27,8 +27,8 @@ from layerfs.daemon.config import ANY, PREFIX, Config
 from layerfs.daemon.content import ContentStore
 from layerfs.daemon.diffs import Diffs
 from layerfs.daemon.messages import DIFF, POOL, SERVICES, SNAPSHOTS
-from layerfs.daemon.metrics import Metrics, Page
-from layerfs.daemon.node import Node
+from layerfs.daemon.metrics import Metrics, MetricsServer
+from layerfs.daemon.served_store import ServedStore
 from layerfs.daemon.snapshots import Snapshots
 from layerfs.errors import LayerfsError
 from layerfs.sys.notify import notify
@@ -46,13 +46,15 @@ _log = logging.getLogger("layerfs.daemon")
 class Daemon:
     """A daemon that has not begun: `run` serves until it is told to end."""
 
-    def __init__(self, config: Config, node: Node, reread: Callable[[], Config], passed: socket.socket | None) -> None:
+    def __init__(
+        self, config: Config, served: ServedStore, reread: Callable[[], Config], passed: socket.socket | None
+    ) -> None:
         self._config = config
-        self._node = node
+        self._served = served
         self._reread = reread
         self._passed = passed
         self._metrics = Metrics()
-        self._pools = Pools(frozenset(["diff", ANY, *(f"{PREFIX}{name}" for name in node.drivers)]))
+        self._pools = Pools(frozenset(["diff", ANY, *(f"{PREFIX}{name}" for name in served.drivers)]))
         self._content = ContentStore(config.containerd)
         self._end = asyncio.Event()
 
@@ -65,9 +67,9 @@ class Daemon:
         with ExitStack() as held:
             address = Address(os.fsencode(self._config.address) + (b".inner" if self._passed else b""))
             held.callback(address.close)
-            self._metrics.watch(self._node)
+            self._metrics.watch(self._served)
             if self._config.metrics:
-                held.callback(Page(self._config.metrics, self._metrics).close)
+                held.callback(MetricsServer(self._config.metrics, self._metrics).close)
             held.callback(self._content.close)
             held.callback(self._pools.close)
             server = self._server()
@@ -82,9 +84,9 @@ class Daemon:
     def _server(self) -> Any:
         server = grpc.aio.server(options=_OPTIONS)
         calls = Calls(self._pools, self._metrics)
-        services = {f"{SNAPSHOTS}.Snapshots": Snapshots(self._node)}
+        services = {f"{SNAPSHOTS}.Snapshots": Snapshots(self._served)}
         handlers = [calls.handlers(name, methods) for name, methods in services.items()]
-        handlers.append(calls.handlers(f"{DIFF}.Diff", Diffs(self._node, self._content)))
+        handlers.append(calls.handlers(f"{DIFF}.Diff", Diffs(self._served, self._content)))
         server.add_generic_rpc_handlers(tuple(handlers))
         _describe(health_pb2)
         names = [name for name in SERVICES if name in (f"{SNAPSHOTS}.Snapshots", f"{DIFF}.Diff")]  # others we only call
@@ -124,10 +126,10 @@ class Daemon:
                     break
 
     def _clean_once(self) -> None:
-        for name, why_not in self._node.store.drivers().items():
+        for name, why_not in self._served.store.drivers().items():
             try:
                 if not why_not:
-                    self._node.store.snapshotter(name).cleanup()
+                    self._served.store.snapshotter(name).cleanup()
             except (LayerfsError, OSError) as error:
                 _log.warning("cleanup of %s: %s", name, error)
 
@@ -140,7 +142,7 @@ class Daemon:
             _log.error("the configuration stays as it was: %s", error)
         else:
             self._config = self._config.reread(fresh)
-            self._node.default = self._config.snapshotter
+            self._served.default = self._config.snapshotter
             logging.getLogger().setLevel(self._config.log_level.upper())
             _log.info("the configuration was read again")
         notify("READY=1")

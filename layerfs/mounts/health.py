@@ -9,7 +9,7 @@ from typing import Final
 
 from layerfs.model import Driver
 from layerfs.mounts import registry
-from layerfs.mounts.registry import Record
+from layerfs.mounts.registry import MountRecord
 from layerfs.sys.ask import ask
 from layerfs.sys.mountinfo import DEAD, MountInfo, mountinfo
 
@@ -47,7 +47,7 @@ class MountState:
 
     mountpoint: bytes
     health: Health
-    record: Record | None = None
+    record: MountRecord | None = None
     owner: int | None = None
 
 
@@ -77,25 +77,25 @@ def owner_of(info: MountInfo) -> int | None:
     return next((int(word[8:]) for word in words if word[8:].isdigit()), None)
 
 
-def _mount_of(record: Record, mounted: dict[int, MountInfo]) -> MountInfo | None:
+def _mount_of(record: MountRecord, mounted: dict[int, MountInfo]) -> MountInfo | None:
     """Return a recorded mount, if it is in our mount namespace."""
     info = mounted.get(record.mount_id)
     return info if info is not None and _matches(record, info) else None
 
 
-def _recorded(record: Record, info: MountInfo | None, heard: dict[int, Health]) -> MountState:
+def _recorded(record: MountRecord, info: MountInfo | None, heard: dict[int, Health]) -> MountState:
     health = _absent(record) if info is None else heard.get(info.id, Health.DEAD)
     return MountState(record.mountpoint, health, record)
 
 
-def _matches(record: Record, info: MountInfo | None) -> bool:
+def _matches(record: MountRecord, info: MountInfo | None) -> bool:
     """Tell whether a mount is the recorded one: ids are used again after an unmount."""
     if info is None or info.target != record.mountpoint:
         return False
     return (info.type == b"overlay") == (record.driver is Driver.KERNEL)
 
 
-def _absent(record: Record) -> Health:
+def _absent(record: MountRecord) -> Health:
     """Return the health of a mount that is not in our mount namespace."""
     if record.driver is Driver.KERNEL and record.alive and record.namespace != registry.namespace():
         return Health.ELSEWHERE

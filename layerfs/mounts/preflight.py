@@ -7,7 +7,7 @@ from layerfs.errors import AlreadyExists, InvalidArgument, NotFound, NotReady
 from layerfs.fuse.mount import check_mountpoint
 from layerfs.model import Stack
 from layerfs.mounts import registry
-from layerfs.mounts.registry import Record
+from layerfs.mounts.registry import MountRecord
 from layerfs.spec.options import MountRequest
 from layerfs.sys.mountinfo import DEAD
 from layerfs.sys.mounts import mountinfo, overlay_upon, unmount
@@ -54,7 +54,7 @@ def see_that_it_answers(mountpoint: bytes) -> None:
         )
 
 
-def record_at(mountpoint: bytes) -> Record | None:
+def record_at(mountpoint: bytes) -> MountRecord | None:
     """Return the record of what is mounted at a path, topmost, if it is ours."""
     if _mount_of(mountpoint) == _mount_of(os.path.dirname(mountpoint)):
         return None  # nothing is mounted there, as nearly always

@@ -166,7 +166,7 @@ class Server:
         return replace(idle, leave=lambda unused: idle.leave(lambda: self._is_there() and unused()))
 
     @contextmanager
-    def _recorded(self, process: Process) -> Iterator[registry.Record]:
+    def _recorded(self, process: Process) -> Iterator[registry.MountRecord]:
         """Have the mount in the registry while it lasts, and leave neither mount nor record."""
         hold_signals()
         request = self._request
@@ -181,7 +181,7 @@ class Server:
             self.unmount()
             registry.remove(record)
 
-    def _serve(self, process: Process, record: registry.Record) -> None:
+    def _serve(self, process: Process, record: registry.MountRecord) -> None:
         """Import what is heavy and serve until the end; whatever goes wrong is logged."""
         os.umask(0)  # the caller's umask was applied by the kernel; ours must not be
         try:
@@ -256,7 +256,7 @@ def redirect_stdio(log: int | None) -> None:
     os.close(null)
 
 
-def _default_log(record: registry.Record) -> bytes | None:
+def _default_log(record: registry.MountRecord) -> bytes | None:
     """Return a file for warnings: that of a mount that is gone and had the same id, else there would be ever more."""
     path = _beside_records(b"%d.log" % record.mount_id)
     if path is None or not os.path.exists(path):
@@ -274,7 +274,7 @@ def _beside_records(name: bytes) -> bytes | None:
         return None
 
 
-def _answered(process: Process, record: registry.Record) -> None:
+def _answered(process: Process, record: registry.MountRecord) -> None:
     """Do what is to be done once requests are answered. A log that was asked for tells of the start, too."""
     logs.begin_now()
     if process.log is not None:
@@ -286,7 +286,7 @@ def _answered(process: Process, record: registry.Record) -> None:
         notify("READY=1")
 
 
-def _orphaned(process: Process, record: registry.Record) -> None:
+def _orphaned(process: Process, record: registry.MountRecord) -> None:
     """Do in a child what a server would have done at its end, had it not been killed as it started."""
     registry.remove(record)
     _tell_end(process)

@@ -26,7 +26,7 @@ MICROSECONDS: Final = 1_000_000  # in a second
 
 
 @value
-class Record:
+class MountRecord:
     """One recorded mount. `pid` and `born` [clock ticks after boot] identify the server; both are 0 without one.
 
     FUSE has a server always, the kernel where it serves images below the overlay (`layerfs.mounts.underlay`).
@@ -63,11 +63,11 @@ class Record:
         return self.pids in (0, pid_namespace())
 
 
-def new_record(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options: str, server: int = 0) -> Record:
+def new_record(mountpoint: bytes, driver: Driver, why: str, stack: Stack, options: str, server: int = 0) -> MountRecord:
     """Return the record of a mount that was just made; for FUSE this process is the server."""
     pid = os.getpid() if driver is Driver.FUSE else server
     born = birth(pid) if pid else 0
-    return Record(
+    return MountRecord(
         mountpoint,
         mount_id(mountpoint),
         namespace(),
@@ -107,14 +107,14 @@ def mount_id(mountpoint: bytes) -> int:
         os.close(fd)
 
 
-def save(record: Record) -> None:
+def save(record: MountRecord) -> None:
     """Write a record, whole or not at all."""
     from json import dumps  # not needed by those who only ask
 
     write_whole(_path(runtime_directory(), record), dumps(_to_json(record)).encode())
 
 
-def remove(record: Record) -> None:
+def remove(record: MountRecord) -> None:
     """Remove a record."""
     for directory in runtime_directories():
         path = _path(directory, record)
@@ -131,12 +131,12 @@ def remove_own() -> None:
             remove(record)
 
 
-def records() -> list[Record]:
+def records() -> list[MountRecord]:
     """Return all recorded mounts of this user, oldest first; files that are no records are passed over."""
     return sorted(_records(), key=lambda record: record.started)
 
 
-def current() -> dict[int, Record]:
+def current() -> dict[int, MountRecord]:
     """Return the recorded mounts of this user by their ids, whoever had those before."""
     return {record.mount_id: record for record in records()}
 
@@ -149,7 +149,7 @@ def prune() -> None:
     recorded = records()  # first: a mount is made before its record
     mounted = mount_ids()
     newest = {record.mount_id: record for record in recorded}
-    here, elsewhere = namespace(), list[Record]()
+    here, elsewhere = namespace(), list[MountRecord]()
     for record in recorded:
         if record.pid != 0 and record.alive:
             continue
@@ -178,7 +178,7 @@ def _is_record(name: bytes) -> bool:
     return name.endswith(SUFFIX)
 
 
-def _records() -> Iterator[Record]:
+def _records() -> Iterator[MountRecord]:
     for directory in runtime_directories():
         for name in _names(directory):
             if _is_record(name) and (record := _load(os.path.join(directory, name))):
@@ -192,16 +192,16 @@ def _names(directory: bytes) -> list[bytes]:
         return []
 
 
-def key(record: Record) -> bytes:
+def key(record: MountRecord) -> bytes:
     """Return a name that no other mount's record ever has."""
     return b"%d-%d" % (record.mount_id, record.started * MICROSECONDS)
 
 
-def _path(directory: bytes, record: Record) -> bytes:
+def _path(directory: bytes, record: MountRecord) -> bytes:
     return os.path.join(directory, key(record) + SUFFIX)
 
 
-def _load(path: bytes) -> Record | None:
+def _load(path: bytes) -> MountRecord | None:
     """Read a record; None where there is none, or none of ours."""
     from json import loads
 
@@ -215,7 +215,7 @@ def _load(path: bytes) -> Record | None:
 def _to_json(value: Any) -> Any:
     """Return a record in JSON's types; bytes as file names are decoded everywhere (os.fsdecode)."""
     match value:
-        case Record():
+        case MountRecord():
             return {name: _to_json(getattr(value, name)) for name in fields_of(value)}
         case Stack():
             return {name: _to_json(getattr(value, name)) for name in fields_of(value)}
@@ -228,12 +228,12 @@ def _to_json(value: Any) -> Any:
     return value
 
 
-def _from_json(raw: dict[str, Any]) -> Record:
+def _from_json(raw: dict[str, Any]) -> MountRecord:
     """Return what _to_json was given; raises KeyError, TypeError or ValueError for anything else."""
     stack = raw.pop("stack")
     log = raw.pop("log")
     image = raw.pop("image", None)
-    return Record(
+    return MountRecord(
         mountpoint=os.fsencode(raw.pop("mountpoint")),
         driver=Driver(raw.pop("driver")),
         stack=Stack(

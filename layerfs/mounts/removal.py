@@ -10,7 +10,7 @@ from typing import Final
 from layerfs.errors import InvalidArgument, NotFound, NotReady, empty_path
 from layerfs.mounts import registry
 from layerfs.mounts.health import FUSE_TYPE, TIMEOUT, owner_of
-from layerfs.mounts.registry import Record
+from layerfs.mounts.registry import MountRecord
 from layerfs.sys.ask import ask
 from layerfs.sys.mounts import MountInfo, Real, mountinfo, unmount
 from layerfs.sys.overlay import SOURCE
@@ -74,7 +74,7 @@ def _name_of(uid: int) -> str:
         return "somebody"
 
 
-def _see_that_it_answers(info: MountInfo, record: Record | None) -> None:
+def _see_that_it_answers(info: MountInfo, record: MountRecord | None) -> None:
     """Raise NotReady if a mount's server does not answer: to unmount it would hang us, too."""
     if not info.type.startswith(b"fuse"):
         return
@@ -83,7 +83,7 @@ def _see_that_it_answers(info: MountInfo, record: Record | None) -> None:
         raise _silent(info, record, "is mounted", f"layerfs umount -l {shell_word(info.target)}")
 
 
-def _silent(info: MountInfo, record: Record | None, state: str, otherwise: str) -> NotReady:
+def _silent(info: MountInfo, record: MountRecord | None, state: str, otherwise: str) -> NotReady:
     """Return what is said of a server that does not answer, with what can be done."""
     where = os.fsdecode(info.target)
     alive = record is not None and record.pid and record.alive
@@ -92,7 +92,7 @@ def _silent(info: MountInfo, record: Record | None, state: str, otherwise: str) 
     return NotReady(f"{where} {state}, but {who} does not answer", f"{kill}{otherwise}")
 
 
-def _detach(info: MountInfo, record: Record | None) -> None:
+def _detach(info: MountInfo, record: MountRecord | None) -> None:
     """Write back what is dirty and unmount lazily; a server that hangs does not keep us."""
     answers = ask([partial(os.statvfs, info.target)], TIMEOUT)
     if answers == [0]:
@@ -123,7 +123,7 @@ def locate(path: bytes) -> tuple[bytes, MountInfo | None]:
     return candidate, mounted.get(candidate)
 
 
-def _open_server(record: Record | None) -> int | None:
+def _open_server(record: MountRecord | None) -> int | None:
     """Return a pidfd of a living server."""
     if record is None or not record.pid or not record.is_of_these_pids:
         return None
@@ -190,7 +190,7 @@ def _holder(gone: MountInfo) -> int | None:
     return None
 
 
-def _forget(mountpoint: bytes, recorded: list[Record]) -> None:
+def _forget(mountpoint: bytes, recorded: list[MountRecord]) -> None:
     """Remove the records of a mount that is gone; NotFound if there are none, NotReady if one is served elsewhere."""
     where = os.fsdecode(mountpoint)
     if not recorded:

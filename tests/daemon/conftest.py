@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 import layerfs
-from layerfs.daemon.node import Node
+from layerfs.daemon.served_store import ServedStore
 from tests.daemon.client import Client, Served, serving
 
 
 @pytest.fixture
-def node(scratch: Path) -> Iterator[Node]:
-    """A node over an empty store."""
+def served_store(scratch: Path) -> Iterator[ServedStore]:
+    """An empty store, as the daemon serves it."""
     with layerfs.open_store(scratch / "store") as store:
-        yield Node(store)
+        yield ServedStore(store)
 
 
 @pytest.fixture

@@ -16,18 +16,18 @@ from layerfs.daemon.content import ContentStore
 from layerfs.daemon.convert import mounts_of
 from layerfs.daemon.diffs import GZIPPED, UNCOMPRESSED, Diffs
 from layerfs.daemon.messages import DIFF, message
-from layerfs.daemon.node import Node
+from layerfs.daemon.served_store import ServedStore
 from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Mount
 from tests.daemon.test_content import Store, serving
 
 
 class Scene:
-    """A node, a content store, and the diff service between them."""
+    """A served store, a content store, and the diff service between them."""
 
-    def __init__(self, node: Node, store: Store, content: ContentStore) -> None:
-        self.node, self.store = node, store
-        self.diffs = Diffs(node, content)
+    def __init__(self, served_store: ServedStore, store: Store, content: ContentStore) -> None:
+        self.served_store, self.store = served_store, store
+        self.diffs = Diffs(served_store, content)
 
     def apply(self, blob: bytes, mounts: tuple[Mount, ...]) -> Any:
         digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
@@ -42,11 +42,11 @@ class Scene:
 
 
 @pytest.fixture
-def scene(node: Node, scratch: Path) -> Iterator[Scene]:
+def scene(served_store: ServedStore, scratch: Path) -> Iterator[Scene]:
     store = Store()
     with serving(store, scratch / "c.sock"):
         content = ContentStore(str(scratch / "c.sock"))
-        yield Scene(node, store, content)
+        yield Scene(served_store, store, content)
         content.close()
 
 
@@ -67,7 +67,7 @@ def layer(before: int = 0, **files: str) -> bytes:
 
 @pytest.mark.parametrize("driver", ["layerfs-overlay", "layerfs-fuse"])
 def test_a_layer_goes_in_and_comes_out(scene: Scene, driver: str) -> None:
-    snapshotter = scene.node.snapshotter(driver)
+    snapshotter = scene.served_store.snapshotter(driver)
     tar = layer(a="1", b="2")
     applied = scene.apply(gzip.compress(tar), snapshotter.prepare("x"))
     assert (applied.digest, applied.size) == (f"sha256:{hashlib.sha256(tar).hexdigest()}", len(tar))
@@ -83,7 +83,7 @@ def test_a_layer_goes_in_and_comes_out(scene: Scene, driver: str) -> None:
 
 
 def test_a_layer_becomes_an_image_where_the_driver_takes_one(scene: Scene) -> None:
-    snapshotter = scene.node.snapshotter("layerfs-xar")
+    snapshotter = scene.served_store.snapshotter("layerfs-xar")
     scene.apply(gzip.compress(layer(a="1")), snapshotter.prepare("x"))
     snapshotter.commit("base", "x")
     place = Path(os.fsdecode(snapshotter.layer("base").path))
@@ -99,14 +99,14 @@ def test_a_layer_becomes_an_image_where_the_driver_takes_one(scene: Scene) -> No
 
 
 def test_a_layer_that_no_image_holds_is_written_as_files(scene: Scene) -> None:
-    snapshotter = scene.node.snapshotter("layerfs-xar")
+    snapshotter = scene.served_store.snapshotter("layerfs-xar")
     scene.apply(gzip.compress(layer(before=-1, a="1")), snapshotter.prepare("x"))
     shown = Path(os.fsdecode(snapshotter.layer("x").path))
     assert {path.name: path.stat().st_mtime for path in shown.iterdir()} == {"a": 0, "before": -1}
 
 
 def test_an_image_hides_no_files_that_a_client_wrote(scene: Scene) -> None:
-    mounts = scene.node.snapshotter("layerfs-xar").prepare("x")
+    mounts = scene.served_store.snapshotter("layerfs-xar").prepare("x")
     (Path(mounts[0].source) / "mine").write_text("kept")
     with pytest.raises(InvalidArgument, match="not empty"):
         scene.apply(layer(a="1"), mounts)
@@ -114,7 +114,7 @@ def test_an_image_hides_no_files_that_a_client_wrote(scene: Scene) -> None:
 
 
 def test_a_layer_that_is_not_what_it_says_leaves_nothing(scene: Scene) -> None:
-    snapshotter = scene.node.snapshotter("layerfs-overlay")
+    snapshotter = scene.served_store.snapshotter("layerfs-overlay")
     mounts = snapshotter.prepare("x")
     blob = layer(a="1")
     digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
@@ -130,7 +130,7 @@ def test_what_is_not_ours_is_left_to_the_next_differ(scene: Scene, scratch: Path
     elsewhere = (Mount("bind", str(scratch), ("rw",)),)
     with pytest.raises(Unsupported):
         scene.apply(layer(a="1"), elsewhere)
-    ours = scene.node.snapshotter("layerfs-overlay").prepare("x")
+    ours = scene.served_store.snapshotter("layerfs-overlay").prepare("x")
     for left, right in ((elsewhere, ours), (ours, elsewhere)):
         with pytest.raises(Unsupported):
             scene.diff(left, right)
@@ -139,7 +139,7 @@ def test_what_is_not_ours_is_left_to_the_next_differ(scene: Scene, scratch: Path
 
 
 def test_a_call_that_nobody_waits_for_stops(scene: Scene) -> None:
-    mounts = scene.node.snapshotter("layerfs-overlay").prepare("x")
+    mounts = scene.served_store.snapshotter("layerfs-overlay").prepare("x")
     request = message(DIFF, "ApplyRequest")(mounts=mounts_of(mounts))
     blob = layer(a="1")
     request.diff.digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"

@@ -6,17 +6,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from layerfs.daemon.metrics import MOST, Metrics, Page
-from layerfs.daemon.node import Node
+from layerfs.daemon.metrics import MOST, Metrics, MetricsServer
+from layerfs.daemon.served_store import ServedStore
 from layerfs.errors import NotReady
 
 
-def test_numbers_are_served(node: Node) -> None:
-    node.snapshotter("layerfs-overlay").prepare("a")
+def test_numbers_are_served(served_store: ServedStore) -> None:
+    served_store.snapshotter("layerfs-overlay").prepare("a")
     metrics = Metrics()
-    metrics.watch(node)
+    metrics.watch(served_store)
     metrics.answered("Prepare", "OK", 0.003)
-    page = Page("127.0.0.1:0", metrics)
+    page = MetricsServer("127.0.0.1:0", metrics)
     try:
         base = f"http://127.0.0.1:{page.port}"
         numbers = urllib.request.urlopen(f"{base}/metrics").read().decode()
@@ -30,7 +30,7 @@ def test_numbers_are_served(node: Node) -> None:
 
 
 def test_numbers_are_served_by_ipv6() -> None:
-    page = Page("[::1]:0", Metrics())
+    page = MetricsServer("[::1]:0", Metrics())
     try:
         assert b"layerfs_up" in urllib.request.urlopen(f"http://[::1]:{page.port}/metrics").read()
     finally:
@@ -38,7 +38,7 @@ def test_numbers_are_served_by_ipv6() -> None:
 
 
 def test_clients_that_say_nothing_keep_nobody_out() -> None:
-    page = Page("127.0.0.1:0", Metrics())
+    page = MetricsServer("127.0.0.1:0", Metrics())
     try:
         with ExitStack() as held:
             silent = [held.enter_context(socket.create_connection(("127.0.0.1", page.port))) for _ in range(4 * MOST)]
@@ -52,4 +52,4 @@ def test_an_address_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(NotReady, match=f"no numbers can be served at {address}"):
-            Page(address, Metrics())
+            MetricsServer(address, Metrics())

@@ -2,8 +2,8 @@
 
 import pytest
 
-from layerfs.daemon.names import APART, Named
-from layerfs.daemon.node import Node
+from layerfs.daemon.names import APART, NamedSnapshotter
+from layerfs.daemon.served_store import ServedStore
 from layerfs.errors import InvalidArgument
 from tests.daemon.client import Client, Served, code_of
 
@@ -46,8 +46,8 @@ def test_both_names_that_mean_the_best_are_one(served: Served) -> None:
     assert names(served, "layerfs") == ["a"]
 
 
-def test_filters_that_are_none_are_told_at_once(node: Node) -> None:
-    for named in (node.named("layerfs"), node.named("layerfs-overlay")):
-        assert isinstance(named, Named)
+def test_filters_that_are_none_are_told_at_once(served_store: ServedStore) -> None:
+    for named in (served_store.named("layerfs"), served_store.named("layerfs-overlay")):
+        assert isinstance(named, NamedSnapshotter)
         with pytest.raises(InvalidArgument):
             named.walk("name=?")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.daemon.node import Node
 from layerfs.daemon.remote import is_hidden, prepare_or_adopt
+from layerfs.daemon.served_store import ServedStore
 from layerfs.errors import AlreadyExists
 from layerfs.oci.cached import keep
 from layerfs.snapshots.driver import PARENT_CHAIN
@@ -18,8 +18,8 @@ from layerfs.store.info import Info, Kind
 CHAIN = "sha256:" + "c" * 64
 
 
-def test_an_imported_layer_is_found_by_its_chain_id(node: Node) -> None:
-    snapshotter = node.snapshotter("layerfs-overlay")
+def test_an_imported_layer_is_found_by_its_chain_id(served_store: ServedStore) -> None:
+    snapshotter = served_store.snapshotter("layerfs-overlay")
     snapshotter.prepare("making")
     snapshotter.commit("sha256:aa", "making")
     with pytest.raises(AlreadyExists):
@@ -28,15 +28,15 @@ def test_an_imported_layer_is_found_by_its_chain_id(node: Node) -> None:
     assert found.kind.word == "committed"
 
 
-def test_an_unknown_layer_is_prepared(node: Node) -> None:
-    snapshotter = node.snapshotter("layerfs-overlay")
+def test_an_unknown_layer_is_prepared(served_store: ServedStore) -> None:
+    snapshotter = served_store.snapshotter("layerfs-overlay")
     assert prepare_or_adopt(snapshotter, "k", "", {REF: "sha256:bb"})
     assert snapshotter.stat("k").labels[REF] == "sha256:bb"
 
 
-def test_a_layer_that_is_there_is_staged_for_who_asks_without_its_parent(node: Node) -> None:
+def test_a_layer_that_is_there_is_staged_for_who_asks_without_its_parent(served_store: ServedStore) -> None:
     """containerd 2 asks so for all layers of an image at once; a read-only mount says "nothing to unpack"."""
-    snapshotter = node.snapshotter("layerfs-overlay")
+    snapshotter = served_store.snapshotter("layerfs-overlay")
     for name, parent in (("base", ""), ("sha256:aa", "base")):
         snapshotter.prepare("making", parent)
         snapshotter.commit(name, "making")
@@ -48,20 +48,20 @@ def test_a_layer_that_is_there_is_staged_for_who_asks_without_its_parent(node: N
 
 
 @pytest.fixture
-def kept(node: Node, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """A node whose package cache has a layer that its store has not."""
+def kept(served_store: ServedStore, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> ServedStore:
+    """A served store whose package cache has a layer that its store has not."""
     monkeypatch.setenv("LAYERFS_CACHE", str(scratch / "cache"))
-    overlay = node.snapshotter("layerfs-overlay")
+    overlay = served_store.snapshotter("layerfs-overlay")
     overlay.prepare("making")
     Path(os.fsdecode(overlay.writable_layer("making").path), "file").write_text("kept")
     overlay.commit(CHAIN, "making")
     os.close(keep(Cache.own(), overlay, CHAIN).held)
     overlay.remove(CHAIN)
-    return node
+    return served_store
 
 
 @pytest.mark.parametrize("name", ["layerfs-overlay", "layerfs-fuse", "layerfs-xar"])
-def test_a_layer_of_the_package_cache_is_found_by_its_chain_id(kept: Node, name: str) -> None:
+def test_a_layer_of_the_package_cache_is_found_by_its_chain_id(kept: ServedStore, name: str) -> None:
     snapshotter = kept.snapshotter(name)
     with pytest.raises(AlreadyExists):
         prepare_or_adopt(snapshotter, f"default/1/extract {CHAIN}", "", {REF: CHAIN})
@@ -71,7 +71,7 @@ def test_a_layer_of_the_package_cache_is_found_by_its_chain_id(kept: Node, name:
 
 
 @pytest.mark.parametrize("name", ["layerfs-overlay", "layerfs-fuse", "layerfs-xar"])
-def test_a_layer_of_the_package_cache_is_staged(kept: Node, name: str) -> None:
+def test_a_layer_of_the_package_cache_is_staged(kept: ServedStore, name: str) -> None:
     snapshotter = kept.snapshotter(name)
     snapshotter.prepare("making")
     snapshotter.commit("base", "making")
@@ -82,7 +82,7 @@ def test_a_layer_of_the_package_cache_is_staged(kept: Node, name: str) -> None:
     assert snapshotter.usage("top").inodes > 0
 
 
-def test_a_package_that_is_damaged_is_not_taken(kept: Node, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_package_that_is_damaged_is_not_taken(kept: ServedStore, caplog: pytest.LogCaptureFixture) -> None:
     (package,) = Path(os.fsdecode(Cache.own().root)).glob("packages/*/*/*.xar")
     data = package.read_bytes()
     package.chmod(0o644)

@@ -10,13 +10,13 @@ import pytest
 
 from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
-from layerfs.mounts.registry import Record, birth, mount_id
+from layerfs.mounts.registry import MountRecord, birth, mount_id
 from layerfs.sys import private, process_id
 from layerfs.sys.mounts import mountinfo
 from layerfs.value import replace
 from tests.host import require
 
-RECORD = Record(
+RECORD = MountRecord(
     mountpoint=b"/mnt/\xff name",
     mount_id=4242,
     namespace=registry.namespace(),

@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 from layerfs.daemon.config import ANY, PREFIX, driver_of
-from layerfs.daemon.names import APART, Named
+from layerfs.daemon.names import APART, NamedSnapshotter
 from layerfs.errors import LayerfsError, NotFound, Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots import registry
@@ -14,15 +14,15 @@ from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store import rows
 
 
-class Numbers(NamedTuple):
-    """Of one driver: snapshots by kind, bytes of the committed ones, and how many are not finished (packed) yet."""
+class DriverCounts(NamedTuple):
+    """What one driver holds: snapshots by kind, bytes of the committed ones, and how many are not packed yet."""
 
     kinds: dict[str, int]
     size: int
     packing: int
 
 
-class Node:
+class ServedStore:
     """A store, and the names under which containerd knows its snapshotters: `layerfs`, `layerfs-overlay`, ..."""
 
     def __init__(self, store: Store, default: str = "auto") -> None:
@@ -44,9 +44,9 @@ class Node:
             raise NotFound(f"there is no snapshotter {name[:64]!r} here", f"there are: {known}")
         return self.store.snapshotter(driver)
 
-    def named(self, name: str) -> Named:
+    def named(self, name: str) -> NamedSnapshotter:
         """Return the snapshotter of a request with its own keys. Raises as `snapshotter`."""
-        return Named(self.snapshotter(name), APART if name in ("", ANY) else "")
+        return NamedSnapshotter(self.snapshotter(name), APART if name in ("", ANY) else "")
 
     def _default(self) -> Snapshotter:
         default = self.default
@@ -90,12 +90,12 @@ class Node:
         words = ((mount.type, mount.target, mount.source, *mount.options) for mount in mounts)
         return [tuple(self._inner.sub(r"\1", word) for word in mount) for mount in words]
 
-    def numbers(self) -> dict[str, Numbers]:
-        """Return the numbers of each driver that has snapshots."""
+    def counts(self) -> dict[str, DriverCounts]:
+        """Count what each driver that has snapshots holds."""
         found = {}
         with self.store.ledger.read() as db:
             for name in rows.drivers(db):
                 counts, usage = rows.total(db, name)
                 kinds = {kind.word: count for kind, count in counts.items()}
-                found[name] = Numbers(kinds, usage.size, len(rows.unsealed(db, name)))
+                found[name] = DriverCounts(kinds, usage.size, len(rows.unsealed(db, name)))
         return found
