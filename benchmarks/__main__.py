@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from benchmarks import options, questions, rows, subjects
 from benchmarks.model import BenchError
-from benchmarks.place import ROOT
+from benchmarks.mounted_site import ROOT
 from benchmarks.records import Results, Writer
 from benchmarks.runner import Plan, Run
 

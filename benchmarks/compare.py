@@ -23,7 +23,7 @@ LEAST = {"us": 0.3, "ms": 1.0, "MB": 1.0, "B": 50.0, "1": 4.0, "per mille": 0.2,
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MeasureChange:
     """One measure of one of our subjects. `factor` above 1 is worse, drift of the machine divided out."""
 
     key: Key
@@ -61,7 +61,7 @@ def file(path: Path) -> Path:
     return path / "results.jsonl" if path.is_dir() else path
 
 
-def line(change: Change) -> str:
+def line(change: MeasureChange) -> str:
     """Say one change in one line."""
     key = change.key
     return (
@@ -70,7 +70,7 @@ def line(change: Change) -> str:
     )
 
 
-def compare(old: Results, new: Results) -> list[Change]:
+def compare(old: Results, new: Results) -> list[MeasureChange]:
     """Return the change of every measure of our subjects that both results hold."""
     found = []
     for key, by_subject in new.values.items():
@@ -84,7 +84,7 @@ def compare(old: Results, new: Results) -> list[Change]:
 
 def change_of(
     key: Key, subject: str, before: Mapping[int, float], after: Mapping[int, float], new: Results, machine: float
-) -> Change:
+) -> MeasureChange:
     """Compare two sets of samples of one measure."""
     was, now = spread(list(before.values())), spread(list(after.values()))
     noise = SIGMAS * MAD_TO_SIGMA * (relative(was.mad, was.median) ** 2 + relative(now.mad, now.median) ** 2) ** 0.5
@@ -92,7 +92,7 @@ def change_of(
     factor /= machine
     if new.better_more[key]:
         factor = 1 / factor if factor else float("inf")
-    return Change(key, subject, was.median, now.median, new.units[key], factor, noise, machine)
+    return MeasureChange(key, subject, was.median, now.median, new.units[key], factor, noise, machine)
 
 
 def relative(part: float, whole: float) -> float:

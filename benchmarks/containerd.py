@@ -59,7 +59,7 @@ address = ""
 """
 
 
-class Node:
+class ContainerdNode:
     """A containerd, and a daemon that is its snapshotter, below one directory."""
 
     def __init__(self, place: Path, peers: Path | None) -> None:
@@ -151,7 +151,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(member, io.BytesIO(data))
 
 
-def containers(node: Node, rounds: int) -> Iterator[Row]:
+def containers(node: ContainerdNode, rounds: int) -> Iterator[Row]:
     """Run containers one by one, then many at once; snapshotters take turns."""
     names = (THEIRS, *OURS)
     single: dict[str, list[float]] = {name: [] for name in names}
@@ -169,7 +169,7 @@ def containers(node: Node, rounds: int) -> Iterator[Row]:
     yield from compared(f"{TOGETHER} at once", {name: times for name, times in many.items() if times})
 
 
-def unpacking(node: Node, archive: Path, rounds: int) -> Iterator[Row]:
+def unpacking(node: ContainerdNode, archive: Path, rounds: int) -> Iterator[Row]:
     """Import a root filesystem and remove it."""
     times: dict[str, list[float]] = {name: [] for name in (THEIRS, *OURS)}
     for turn in range(rounds):
@@ -188,7 +188,7 @@ def compared(what: str, times: dict[str, list[float]]) -> Iterator[Row]:
         yield row | spread | {"of_overlayfs": round(statistics.median(found) / theirs, 2)}
 
 
-class Client:
+class SnapshotClient:
     """Requests through the daemon's socket."""
 
     def __init__(self, address: Path) -> None:
@@ -210,9 +210,9 @@ class Client:
         return time.monotonic() - start
 
 
-def requests(node: Node) -> Iterator[Row]:
+def requests(node: ContainerdNode) -> Iterator[Row]:
     """Ask the daemon itself."""
-    client = Client(node.place / "l.sock")
+    client = SnapshotClient(node.place / "l.sock")
     client.ask("Prepare", key="making")
     client.ask("Commit", key="making", name="base")
     for number in range(SNAPSHOTS_OF_RPC):
@@ -241,14 +241,14 @@ def main(words: list[str] | None = None) -> int:
         place = Path(text)
         small = archive_of(place, ten_layers(place), SMALL).rename(place / "small.tar")
         large = archive_of(place, [args.rootfs], LARGE) if args.rootfs else None
-        node = Node(place, args.peers)
+        node = ContainerdNode(place, args.peers)
         with node.running():
             for row in measured(node, small, large, args):
                 print(json.dumps(row) if args.json else "  ".join(f"{key} {value}" for key, value in row.items()))
     return 0
 
 
-def measured(node: Node, small: Path, large: Path | None, args: argparse.Namespace) -> Iterator[Row]:
+def measured(node: ContainerdNode, small: Path, large: Path | None, args: argparse.Namespace) -> Iterator[Row]:
     """Yield all numbers that are asked for."""
     if args.only in (None, "run"):
         for name in (THEIRS, *OURS):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import caches
-from benchmarks.probe import Probe
+from benchmarks.probe import SubjectProbe
 
 
 def facts(cache: Path) -> dict[str, Any]:
@@ -54,4 +54,4 @@ def loop_cost(cache: Path) -> float:
     """Return what the probe's loop itself costs for each operation [ns]: the clock read twice, the time kept."""
     names = cache / "nothing"
     names.write_bytes(b"x\0" * 100_000)
-    return Probe(cache).run("nothing", cache, names).us_each * 1000
+    return SubjectProbe(cache).run("nothing", cache, names).us_each * 1000

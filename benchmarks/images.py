@@ -27,7 +27,7 @@ from pathlib import Path
 
 import layerfs
 import snapshotters
-from layerfs.oci.commit import Recipe, commit
+from layerfs.oci.commit import NewImage, commit
 from layerfs.oci.export import export
 from layerfs.oci.images import Images
 from layerfs.oci.layer import Destination, apply_layer
@@ -173,8 +173,8 @@ def archive_of(place: Path, layers: Sequence[Path], name: str = NAME, compressio
             apply_layer(reader_of(source), Destination(own))
             os.close(own)
             os.close(source)
-            recipe = Recipe(created="2026-01-01T00:00:00Z", compression=compression)
-            done = commit(images, snapshots, "work", name, recipe)
+            wanted = NewImage(created="2026-01-01T00:00:00Z", compression=compression)
+            done = commit(images, snapshots, "work", name, wanted)
             diff_ids.append(done.layer.diff_id)
             parent = chain_ids(diff_ids)[-1]
             snapshots.commit(parent, "work")

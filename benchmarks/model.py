@@ -71,7 +71,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
+class BuiltTree:
     """A built tree: its layers top first, and the name lists the probe works through."""
 
     tree: str
@@ -81,7 +81,7 @@ class Layers:
     absent: Path
     count: int
 
-    def brief(self, count: int) -> Layers:
+    def brief(self, count: int) -> BuiltTree:
         """Return the same tree with name lists that end after `count` names."""
         if count >= self.count:
             return self
@@ -142,13 +142,13 @@ class Subject(Protocol):
     def refuses(self, case: Case) -> str | None:
         """Return why this case makes no sense for the subject, or None."""
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Do what must not be timed: convert images (kept in the cache), copy a private tree."""
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Return the argv, with an absolute program, that mounts and returns once the mountpoint answers."""
 
-    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
+    def unmount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Return the argv that takes down what mount_command put up."""
 
     def finish(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import questions, rows, subjects
 from benchmarks.model import Scale
-from benchmarks.place import ROOT
+from benchmarks.mounted_site import ROOT
 from benchmarks.runner import Plan
 from benchmarks.subjects.named import HELP
 

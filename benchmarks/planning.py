@@ -87,30 +87,30 @@ def read_history(root: str) -> History:
 
 
 @dataclass(frozen=True)
-class Build:
+class Month:
     """One month: the units as they are thought of, and which of them changed in it."""
 
     units: Units
     changed: Sequence[bool]
 
 
-Plan = Callable[[Build, Assignment | None, int], Assignment]
+Plan = Callable[[Month, Assignment | None, int], Assignment]
 
 
-def ours(build: Build, before: Assignment | None, k: int, price: float = 0) -> Assignment:
+def ours(build: Month, before: Assignment | None, k: int, price: float = 0) -> Assignment:
     """Plan as `layerfs plan --previous` does; without a price for layers all have K."""
     dirty = {layer for layer, changed in zip(before or (), build.changed, strict=False) if changed}
     clean = frozenset(before or ()) - dirty
     return make_plan(build.units, k, Prices(price, before=tuple(before or ()), clean=clean))
 
 
-def baseline(name: str, build: Build, before: Assignment | None, k: int) -> Assignment:
+def baseline(name: str, build: Month, before: Assignment | None, k: int) -> Assignment:
     """Plan as others do."""
     plan = BASELINES[name](build.units, build.units.weights(), k)
     return align(build.units, plan, before or (), max(k, len(build.units)))
 
 
-def by_source(build: Build, before: Assignment | None, k: int) -> Assignment:
+def by_source(build: Month, before: Assignment | None, k: int) -> Assignment:
     """Plan greedily with source packages in place of packages."""
     small, members = contract(build.units, range(len(build.units)), build.units.weights())
     plan = [0] * len(build.units)
@@ -120,7 +120,7 @@ def by_source(build: Build, before: Assignment | None, k: int) -> Assignment:
     return align(build.units, plan, before or (), k)
 
 
-def kept(build: Build, before: Assignment | None, k: int) -> Assignment:
+def kept(build: Month, before: Assignment | None, k: int) -> Assignment:
     """Keep the first plan."""
     return before or by_source(build, None, k)
 
@@ -149,7 +149,7 @@ def replay(history: History, name: str, k: int, since: int) -> dict[str, Any]:
     for month in range(since - 1, history.last + 1):
         units = history.units(month, getattr(history, rates))
         changed = [month in history.months[units.graph.modules[group[0]].source] for group in units.members]
-        before = plan(Build(units, changed), before, k)
+        before = plan(Month(units, changed), before, k)
         plans.append(before)
         least += sum(size for size, new in zip(units.sizes, changed, strict=True) if new) if len(plans) > 1 else 0
         if len(plans) > 1:

@@ -88,7 +88,7 @@ def program(cache: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class SubjectProbe:
     """The probe as run for one subject: `prefix` enters the namespace in which its mount exists."""
 
     cache: Path

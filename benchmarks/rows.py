@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import questions, subjects
 from benchmarks.model import Case, Scale
-from benchmarks.place import ROOT
+from benchmarks.mounted_site import ROOT
 from benchmarks.questions.question import Question
 from benchmarks.records import Key, Results
 from benchmarks.runner import Plan
@@ -28,7 +28,7 @@ ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Requirement:
     """An operation, and at most which share of the peer's and of the kernel's time it may take; 0: not asked."""
 
     title: str
@@ -39,23 +39,23 @@ class Row:
 
 _OWN, _SHARED, _BIG = "own/10", "shared/40", "big/10"
 ROWS = (
-    Row("warm open+read+close", Key("open", _OWN, "open.warm"), 0.15, 0.9),
-    Row("warm stat", Key("lookup", _OWN, "stat.warm"), 1.0, 1.0),
-    Row("warm absent name", Key("lookup", _OWN, "absent.warm"), 0.1, 1.0),
-    Row("warm walk", Key("walk", _OWN, "walk.warm"), 0.5, 1.2),
-    Row("cold stat", Key("lookup", _OWN, "stat.cold"), 0.65),
-    Row("cold absent name", Key("lookup", _OWN, "absent.cold"), 0.65),
-    Row("cold walk", Key("walk", _OWN, "walk.cold"), 0.85),
-    Row("cold open+read+close", Key("open", _OWN, "open.cold"), 0.95),
-    Row("256 MiB read, cold", Key("read", _BIG, "sequential.cold"), 1 / 0.9, 1 / 0.6),
-    Row("256 MiB read, warm", Key("read", _BIG, "sequential.warm"), 1 / 0.9, 1 / 0.6),
-    Row("create 4 KiB", Key("create", _OWN, "create.cold"), 0.8),
-    Row("unlink lower file", Key("unlink", _OWN, "unlink.cold"), 0.8),
-    Row("rename lower file", Key("rename", _OWN, "rename.cold"), 0.8),
-    Row("copy-up 4 KiB", Key("copyup", _OWN, "append.cold"), 1.0),
-    Row("40 layers: cold stat", Key("lookup", _SHARED, "stat.cold"), 0.65, 0.95),
-    Row("40 layers: cold absent", Key("lookup", _SHARED, "absent.cold"), 0.65, 0.2),
-    Row("40 layers: cold walk", Key("walk", _SHARED, "walk.cold"), 0.95, 0.7),
+    Requirement("warm open+read+close", Key("open", _OWN, "open.warm"), 0.15, 0.9),
+    Requirement("warm stat", Key("lookup", _OWN, "stat.warm"), 1.0, 1.0),
+    Requirement("warm absent name", Key("lookup", _OWN, "absent.warm"), 0.1, 1.0),
+    Requirement("warm walk", Key("walk", _OWN, "walk.warm"), 0.5, 1.2),
+    Requirement("cold stat", Key("lookup", _OWN, "stat.cold"), 0.65),
+    Requirement("cold absent name", Key("lookup", _OWN, "absent.cold"), 0.65),
+    Requirement("cold walk", Key("walk", _OWN, "walk.cold"), 0.85),
+    Requirement("cold open+read+close", Key("open", _OWN, "open.cold"), 0.95),
+    Requirement("256 MiB read, cold", Key("read", _BIG, "sequential.cold"), 1 / 0.9, 1 / 0.6),
+    Requirement("256 MiB read, warm", Key("read", _BIG, "sequential.warm"), 1 / 0.9, 1 / 0.6),
+    Requirement("create 4 KiB", Key("create", _OWN, "create.cold"), 0.8),
+    Requirement("unlink lower file", Key("unlink", _OWN, "unlink.cold"), 0.8),
+    Requirement("rename lower file", Key("rename", _OWN, "rename.cold"), 0.8),
+    Requirement("copy-up 4 KiB", Key("copyup", _OWN, "append.cold"), 1.0),
+    Requirement("40 layers: cold stat", Key("lookup", _SHARED, "stat.cold"), 0.65, 0.95),
+    Requirement("40 layers: cold absent", Key("lookup", _SHARED, "absent.cold"), 0.65, 0.2),
+    Requirement("40 layers: cold walk", Key("walk", _SHARED, "walk.cold"), 0.95, 0.7),
 )
 
 
@@ -119,7 +119,7 @@ def _lines(results: Results) -> Iterator[str]:
         yield f"{row.title:24}{medians}{shares}{len(ours):8}"
 
 
-def _share(results: Results, row: Row, subject: str, bound: float) -> str:
+def _share(results: Results, row: Requirement, subject: str, bound: float) -> str:
     """Return our share of a subject's time, its bound, and whether that is missed."""
     found = ratio(results.of_subject(row.key, OURS), results.of_subject(row.key, subject))
     if found is None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import caches, host, trees
-from benchmarks.model import BenchError, Case, Layers, Scale, Subject, Value
-from benchmarks.place import Place
+from benchmarks.model import BenchError, BuiltTree, Case, Scale, Subject, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.questions import text
 from benchmarks.questions.question import Question
 from benchmarks.records import Writer
@@ -191,18 +191,18 @@ class Run:
         self.keep(index, question, case, subject, best)
         self.verify(case, subject, layers)
 
-    def attempt(self, question: Question, case: Case, subject: Subject) -> tuple[list[Value], Layers]:
-        """Build or find the tree and ask the question in a fresh place."""
+    def attempt(self, question: Question, case: Case, subject: Subject) -> tuple[list[Value], BuiltTree]:
+        """Build or find the tree and ask the question in a fresh site."""
         layers = trees.build(case.tree, case.layers, self.plan.cache, subject.owner)
         layers = layers.brief(self.plan.names) if self.plan.names else layers
-        place = Place(subject, self.plan.cache / "run" / f"{os.getpid()}-{self.samples}", self.plan.cache)
+        site = MountedSite(subject, self.plan.cache / "run" / f"{os.getpid()}-{self.samples}", self.plan.cache)
         self.samples += 1
-        place.make(subject.owner)
+        site.make(subject.owner)
         try:
-            subject.prepare(layers, place, case)
-            return list(question.sample(place, layers, case)), layers
+            subject.prepare(layers, site, case)
+            return list(question.sample(site, layers, case)), layers
         finally:
-            place.clear()
+            site.clear()
 
     def keep(self, index: int, question: Question, case: Case, subject: Subject, values: Sequence[Value]) -> None:
         """Record the values of one sample."""
@@ -229,24 +229,24 @@ class Run:
                 **extra,
             )
 
-    def verify(self, case: Case, subject: Subject, layers: Layers) -> None:
+    def verify(self, case: Case, subject: Subject, layers: BuiltTree) -> None:
         """Once for each tree and subject (--quick: for one tree): does it show what the merged tree holds?"""
         key = (case.tree, case.layers, subject.name)
         enough = self.plan.scale is Scale.QUICK and any(subject.name == name for _, _, name in self.checked)
         if not self.plan.digests or enough or key in self.checked or self.late(("", "", "")):
             return
         self.checked.add(key)
-        place = Place(subject, self.plan.cache / "run" / f"{os.getpid()}-digest", self.plan.cache)
-        place.make(subject.owner)
+        site = MountedSite(subject, self.plan.cache / "run" / f"{os.getpid()}-digest", self.plan.cache)
+        site.make(subject.owner)
         try:
-            subject.prepare(layers, place, Case(case.tree, case.layers))
-            with place.mounted(layers):
-                seen = place.run("digest", layers.present)
+            subject.prepare(layers, site, Case(case.tree, case.layers))
+            with site.mounted(layers):
+                seen = site.run("digest", layers.present)
         finally:
-            place.clear()
+            site.clear()
         want = f"{layers.flat} {subject.prefix}"
         if want not in self.expected:
-            self.expected[want] = place.probe.run("digest", layers.flat, layers.present).digest
+            self.expected[want] = site.probe.run("digest", layers.flat, layers.present).digest
         self.writer.write(
             "digest",
             tree=case.tree,

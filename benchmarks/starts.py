@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.place import pss
+from benchmarks.mounted_site import pss
 from benchmarks.stats import spread
 from benchmarks.subjects.layerfs_mount import compile_package
 

@@ -23,7 +23,7 @@ def peer_of(key: Key) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Goal:
     """A bound on a ratio to another subject (or to the same one at another case), or on a value of our own.
 
     `subject` is whom it binds.
@@ -44,7 +44,7 @@ class Verdict:
     `best` is the ratio of the two best rounds, or our best round: what is left when other work of the host disturbs.
     """
 
-    target: Target
+    target: Goal
     found: Spread | None
     met: bool | None
     ours: float | None
@@ -53,12 +53,12 @@ class Verdict:
     best: float | None = None
 
 
-def targets() -> list[Target]:
+def targets() -> list[Goal]:
     """Return all targets, those of directories first."""
     return [*of_directories(), *of_images()]
 
 
-def of_images() -> list[Target]:
+def of_images() -> list[Goal]:
     """Return what layerfs has to reach on ten images, without root, against the pipeline of today."""
     asked = [
         ("mount and first ls", "mount", "answered", 0.5),
@@ -82,10 +82,10 @@ def of_images() -> list[Target]:
         for title, measure in (("resident", "read"), ("proportional", "read.pss"))
         for tree in ("mixed", "shared")
     ]
-    return [Target(title, key, bound, PIPELINE, subject=TWIN) for title, key, bound in found]
+    return [Goal(title, key, bound, PIPELINE, subject=TWIN) for title, key, bound in found]
 
 
-def of_directories() -> list[Target]:
+def of_directories() -> list[Goal]:
     """Return what layerfs has to reach on directories."""
     own, shared = "own/10", "shared/40"
     asked: list[tuple[str, str, str, float, str]] = [
@@ -101,16 +101,16 @@ def of_directories() -> list[Target]:
         ("warm absent name", "lookup", "absent.warm", 1.1, KERNEL),
     ]
     found = [
-        Target(f"{title}, own, 10 layers", Key(question, own, measure), bound, other)
+        Goal(f"{title}, own, 10 layers", Key(question, own, measure), bound, other)
         for title, question, measure, bound, other in asked
     ]
     found += [
-        Target(f"256 MiB read, {state}", Key("read", "big/10", f"sequential.{state}"), 1.0, DEBIAN)
+        Goal(f"256 MiB read, {state}", Key("read", "big/10", f"sequential.{state}"), 1.0, DEBIAN)
         for state in ("cold", "warm")
     ]
-    found.append(Target("idle mount, per mille of a CPU", Key("idle", own, "cpu"), 0.0))
+    found.append(Goal("idle mount, per mille of a CPU", Key("idle", own, "cpu"), 0.0))
     found += [
-        Target(f"{title}, shared, 40 layers", Key(question, shared, measure), bound, KERNEL)
+        Goal(f"{title}, shared, 40 layers", Key(question, shared, measure), bound, KERNEL)
         for title, question, measure, bound in (
             ("cold stat", "lookup", "stat.cold", 1.25),
             ("cold absent name", "lookup", "absent.cold", 0.5),
@@ -118,19 +118,19 @@ def of_directories() -> list[Target]:
         )
     ]
     found += [
-        Target(f"{title}, own, 40 layers against 1", Key(question, "own/40", measure), 1.3, OURS, "own/1")
+        Goal(f"{title}, own, 40 layers against 1", Key(question, "own/40", measure), 1.3, OURS, "own/1")
         for title, question, measure, _, _ in asked
     ]
     return [
         *found,
-        Target("resident after mount [MB]", Key("memory", own, "mounted"), 60.0),
-        Target("resident for each inode held [B]", Key("memory", own, "per-inode"), 600.0),
-        Target("of that, kept after FORGET [B]", Key("memory", own, "kept"), 100.0),
-        Target("mount command [ms]", Key("mount", own, "returned"), 60.0),
+        Goal("resident after mount [MB]", Key("memory", own, "mounted"), 60.0),
+        Goal("resident for each inode held [B]", Key("memory", own, "per-inode"), 600.0),
+        Goal("of that, kept after FORGET [B]", Key("memory", own, "kept"), 100.0),
+        Goal("mount command [ms]", Key("mount", own, "returned"), 60.0),
     ]
 
 
-def judge(results: Results, target: Target) -> Verdict:
+def judge(results: Results, target: Goal) -> Verdict:
     """Measure one target. A rate's ratio is turned round, so that below the bound is always good."""
     mine = results.of_subject(target.key, target.subject)
     unit = results.units.get(target.key, "")

@@ -31,7 +31,7 @@ http: {addr: "127.0.0.1:PORT"}
 """
 
 
-class Registry:
+class RegistryServer:
     """docker-registry, as often as it is wanted."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def main(words: Sequence[str] | None = None) -> int:
             sys.exit(f"benchmarks: {program} is not installed")
     as_installed()
     place = Path(tempfile.mkdtemp(prefix="layerfs-transfers-", dir=args.directory))
-    full, new = Registry(), Registry()
+    full, new = RegistryServer(), RegistryServer()
     try:
         archive = archive_of(place, [_layer(place, args.size)])
         (place / "layout").mkdir()
@@ -119,7 +119,7 @@ def _importing(archive: Path, *options: str) -> Callable[[Path], None]:
     return before
 
 
-def _network(layout: Path, archive: Path, full: Registry, new: Registry) -> list[Peer]:
+def _network(layout: Path, archive: Path, full: RegistryServer, new: RegistryServer) -> list[Peer]:
     """Pushes into a new registry, pulls from a full one."""
     imported = _importing(archive, "--no-unpack")
 

@@ -10,7 +10,7 @@ import os
 
 from layerfs.errors import Unsupported
 from layerfs.model import Mount
-from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Snapshot, Usage
+from layerfs.snapshots.driver import Capability, Form, LayerPlace, Snapshot, SnapshotKind, Usage
 from layerfs.snapshots.idmaps import maps_of
 from layerfs.snapshots.quotas import size_of
 from layerfs.spec.overlay import bind_mount
@@ -47,7 +47,7 @@ class BtrfsDriver:
         size = size_of(snapshot)
         if snapshot.parents:
             source = os.path.join(snapshot.parents[0], FS)
-            btrfs.snapshot(source, snapshot.directory, FS, read_only=snapshot.kind is Kind.VIEW)
+            btrfs.snapshot(source, snapshot.directory, FS, read_only=snapshot.kind is SnapshotKind.VIEW)
         else:
             btrfs.create(snapshot.directory, FS)
             os.chmod(os.path.join(snapshot.directory, FS), 0o755)
@@ -56,7 +56,7 @@ class BtrfsDriver:
 
     def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """Return a bind mount of the subvolume, shifted where labels ask for it."""
-        bound = bind_mount(os.path.join(snapshot.directory, FS), read_only=snapshot.kind is Kind.VIEW)
+        bound = bind_mount(os.path.join(snapshot.directory, FS), read_only=snapshot.kind is SnapshotKind.VIEW)
         maps = maps_of(snapshot.labels)
         shift = () if maps is None else (f"uidmap={maps.uid_text}", f"gidmap={maps.gid_text}")
         return (Mount(bound.type, bound.source, (*shift, *bound.options)),)

@@ -16,7 +16,7 @@ import os
 from layerfs.errors import Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots import quotas
-from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
+from layerfs.snapshots.driver import Capability, Form, LayerPlace, Nesting, Snapshot, SnapshotKind, Usage, usage_of
 from layerfs.snapshots.idmaps import maps_of
 from layerfs.snapshots.rebase import is_alone, upper_only
 from layerfs.snapshots.root import make_root
@@ -60,12 +60,12 @@ class FuseDriver:
         make_root(snapshot.directory + FS, snapshot.parents[0] + FS if snapshot.parents else None)
         if self._needs_union(snapshot) and not snapshot.parents:
             os.mkdir(snapshot.directory + EMPTY, 0o755)
-        if snapshot.kind is Kind.ACTIVE:
+        if snapshot.kind is SnapshotKind.ACTIVE:
             os.mkdir(snapshot.directory + WORK, 0o700)
 
     def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """Return one mount: a bind mount of the only layer where that shows the same, else a union."""
-        writable = snapshot.kind is Kind.ACTIVE
+        writable = snapshot.kind is SnapshotKind.ACTIVE
         if is_alone(snapshot):
             return (upper_only(snapshot.directory + FS, snapshot.directory + WORK),)
         if not self._needs_union(snapshot):

@@ -17,7 +17,17 @@ import os
 from layerfs.errors import FULL, Unsupported
 from layerfs.model import Mount, Stack
 from layerfs.snapshots import quotas
-from layerfs.snapshots.driver import LOCAL, Capability, Form, Kind, LayerPlace, Nesting, Snapshot, Usage, usage_of
+from layerfs.snapshots.driver import (
+    LOCAL,
+    Capability,
+    Form,
+    LayerPlace,
+    Nesting,
+    Snapshot,
+    SnapshotKind,
+    Usage,
+    usage_of,
+)
 from layerfs.snapshots.idmaps import IdMaps, maps_of
 from layerfs.snapshots.rebase import is_alone, upper_only
 from layerfs.snapshots.root import make_root
@@ -70,7 +80,7 @@ class OverlayDriver:
         make_root(snapshot.directory + FS, snapshot.parents[0] + FS if snapshot.parents else None)
         if owner is not None:
             os.chown(snapshot.directory + FS, *owner)
-        if snapshot.kind is Kind.ACTIVE:
+        if snapshot.kind is SnapshotKind.ACTIVE:
             os.mkdir(snapshot.directory + WORK, 0o700)
 
     def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
@@ -80,7 +90,7 @@ class OverlayDriver:
         right names; containerd expects of one layer what its own snapshotter gives.
         """
         own = snapshot.directory + FS
-        writable = snapshot.kind is Kind.ACTIVE
+        writable = snapshot.kind is SnapshotKind.ACTIVE
         parents = tuple(parent + FS for parent in snapshot.parents)
         maps = maps_of(snapshot.labels)
         if not parents:

@@ -27,10 +27,10 @@ from layerfs.snapshots.driver import (
     UIDS,
     Capability,
     Form,
-    Kind,
     LayerPlace,
     Nesting,
     Snapshot,
+    SnapshotKind,
     Usage,
     usage_of,
 )
@@ -87,13 +87,13 @@ class XarDriver:
         make_root(snapshot.directory + FS, below)
         if not snapshot.parents:
             os.mkdir(snapshot.directory + EMPTY, 0o755)
-        if snapshot.kind is Kind.ACTIVE:
+        if snapshot.kind is SnapshotKind.ACTIVE:
             os.mkdir(snapshot.directory + WORK, 0o700)
 
     def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """Return one mount: a bind mount of the only layer where root may make it, else a union."""
         own, packed = snapshot.directory + FS, os.path.exists(snapshot.directory + IMAGE)
-        writable = snapshot.kind is Kind.ACTIVE and not packed
+        writable = snapshot.kind is SnapshotKind.ACTIVE and not packed
         if is_alone(snapshot) and writable:
             return (upper_only(own, snapshot.directory + WORK),)
         if not snapshot.parents and self._privileged and not packed:

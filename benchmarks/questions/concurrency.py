@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.model import BenchError, Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BenchError, BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.stats import spread
 
 COUNTS = {Scale.QUICK: (), Scale.NORMAL: (1, 16, 64), Scale.FULL: (1, 16, 64)}
@@ -23,19 +23,20 @@ class Concurrency:
     def cases(self, scale: Scale) -> list[Case]:
         return [Case("own", 10, (("concurrency", count),)) for count in COUNTS[scale]]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        places = [
-            Place(place.subject, place.home / f"c{index}", place.cache) for index in range(int(case.get("concurrency")))
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        sites = [
+            MountedSite(site.subject, site.home / f"c{index}", site.cache)
+            for index in range(int(case.get("concurrency")))
         ]
-        for one in places:
-            one.make(place.subject.owner)
-            place.subject.prepare(layers, one, case)
-        up = [(place.subject.mount_command(layers, one), one.mnt) for one in places]
-        down = [(place.subject.unmount_command(layers, one), None) for one in places]
+        for one in sites:
+            one.make(site.subject.owner)
+            site.subject.prepare(layers, one, case)
+        up = [(site.subject.mount_command(layers, one), one.mnt) for one in sites]
+        down = [(site.subject.unmount_command(layers, one), None) for one in sites]
         try:
-            total, started = place.probe.start(up)
+            total, started = site.probe.start(up)
         finally:
-            place.probe.start(down)
+            site.probe.start(down)
         if any(one.status for one in started):
             raise BenchError(f"{sum(one.status != 0 for one in started)} of {len(started)} mounts failed")
         yield Value("all", total / 1e6, "ms")

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.questions.passes import changed, one_pass, standard_cases
 
 
@@ -29,16 +29,16 @@ class CopyUp:
             cases.append(Case("huge", 10, (("size", "1g"),), writes=True))
         return cases
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
         if not case.vary:
-            yield from changed(place, layers, "append", layers.present)
+            yield from changed(site, layers, "append", layers.present)
             return
         names = [name for name in layers.present.read_bytes().split(b"\0") if name.startswith(b"%s/" % size(case))]
-        with tempfile.NamedTemporaryFile() as listing, place.mounted(layers):
+        with tempfile.NamedTemporaryFile() as listing, site.mounted(layers):
             listing.write(b"".join(name + b"\0" for name in names))
             listing.flush()
             Path(listing.name).chmod(0o644)
-            yield from one_pass(place, "append", Path(listing.name), f"append.{place.cold()}")
+            yield from one_pass(site, "append", Path(listing.name), f"append.{site.cold()}")
 
 
 def size(case: Case) -> bytes:

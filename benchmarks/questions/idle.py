@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 
 from benchmarks import caches
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place, task_sum
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite, task_sum
 
 WATCHED = 3.0  # seconds
 PAUSE = 1.0  # seconds after the last request
@@ -26,14 +26,14 @@ class Idle:
     def cases(self, scale: Scale) -> list[Case]:
         return [Case("own", 10)]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        with place.mounted(layers):
-            place.run("walk", layers.present)
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        with site.mounted(layers):
+            site.run("walk", layers.present)
             time.sleep(PAUSE)
-            cpu, woken = caches.cpu_time(place.pids), task_sum(place.pids, "voluntary_ctxt_switches:")
+            cpu, woken = caches.cpu_time(site.pids), task_sum(site.pids, "voluntary_ctxt_switches:")
             time.sleep(WATCHED)
-            yield Value("cpu", (caches.cpu_time(place.pids) - cpu) / 1e6 / WATCHED, "per mille")
-            wakes = task_sum(place.pids, "voluntary_ctxt_switches:") - woken
+            yield Value("cpu", (caches.cpu_time(site.pids) - cpu) / 1e6 / WATCHED, "per mille")
+            wakes = task_sum(site.pids, "voluntary_ctxt_switches:") - woken
             yield Value("wake-ups", wakes / WATCHED, "per second")
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases
 
 CURVE = {Scale.QUICK: (10, 40), Scale.NORMAL: (1, 10, 40), Scale.FULL: (1, 2, 10, 40, 128)}
@@ -25,9 +25,9 @@ class Lookup:
         curve = [Case(tree, count) for tree in ("own", "shared") for count in CURVE[scale]]
         return list(dict.fromkeys([*standard_cases(scale), *packed_cases(scale), *curve]))
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        yield from cold_warm(place, layers, "stat", layers.present, again=True)
-        yield from cold_warm(place, layers, "absent", layers.absent, again=True)
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        yield from cold_warm(site, layers, "stat", layers.present, again=True)
+        yield from cold_warm(site, layers, "absent", layers.absent, again=True)
 
 
 QUESTION = Lookup()

@@ -12,8 +12,8 @@ import os
 from collections.abc import Iterator
 
 from benchmarks import caches
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place, pss, rss
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite, pss, rss
 
 
 class Memory:
@@ -26,35 +26,35 @@ class Memory:
         packed = [] if scale is Scale.QUICK else [Case("mixed.sqfs", 10), Case("shared.sqfs", 10)]
         return [Case("own", 10), *packed]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        with place.mounted(layers):
-            if place.pids:
-                caches.settle(place.pids)
-                yield from used(place, layers) if case.images else held(place, layers)
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        with site.mounted(layers):
+            if site.pids:
+                caches.settle(site.pids)
+                yield from used(site, layers) if case.images else held(site, layers)
 
 
-def held(place: Place, layers: Layers) -> Iterator[Value]:
+def held(site: MountedSite, layers: BuiltTree) -> Iterator[Value]:
     """Yield what inodes cost."""
-    before = rss(place.pids)
+    before = rss(site.pids)
     yield Value("mounted", before / 1e6, "MB")
-    inodes = place.run("walk", layers.present).count
-    holding = rss(place.pids)
+    inodes = site.run("walk", layers.present).count
+    holding = rss(site.pids)
     yield Value("per-inode", (holding - before) / inodes, "B")
-    yield Value("descriptors", descriptors(place.pids), "1")
-    if place.cold() == "cold":
-        yield Value("kept", (rss(place.pids) - before) / inodes, "B")
+    yield Value("descriptors", descriptors(site.pids), "1")
+    if site.cold() == "cold":
+        yield Value("kept", (rss(site.pids) - before) / inodes, "B")
 
 
-def used(place: Place, layers: Layers) -> Iterator[Value]:
+def used(site: MountedSite, layers: BuiltTree) -> Iterator[Value]:
     """Yield what the servers of images hold after work."""
-    yield Value("mounted", rss(place.pids) / 1e6, "MB")
-    place.cold()
+    yield Value("mounted", rss(site.pids) / 1e6, "MB")
+    site.cold()
     for op, measure in (("walk", "walked"), ("open", "read")):
-        place.run(op, layers.present)
-        place.find_servers()  # one that was started meanwhile counts
-        caches.settle(place.pids)
-        yield Value(measure, rss(place.pids) / 1e6, "MB")
-    yield Value("read.pss", pss(place.pids) / 1e6, "MB")
+        site.run(op, layers.present)
+        site.find_servers()  # one that was started meanwhile counts
+        caches.settle(site.pids)
+        yield Value(measure, rss(site.pids) / 1e6, "MB")
+    yield Value("read.pss", pss(site.pids) / 1e6, "MB")
 
 
 def descriptors(pids: list[int]) -> int:

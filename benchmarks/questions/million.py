@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks import caches
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place, rss
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite, rss
 from benchmarks.questions.memory import descriptors
 
 
@@ -24,18 +24,18 @@ class Million:
     def cases(self, scale: Scale) -> list[Case]:
         return [Case("million", 10)] if scale is Scale.FULL else []
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        with place.mounted(layers):
-            state = place.cold()
-            done = place.run("walk", layers.present)
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        with site.mounted(layers):
+            state = site.cold()
+            done = site.run("walk", layers.present)
             yield Value(f"walk.{state}", done.us_each, times=done.times)
-            if not place.pids:
+            if not site.pids:
                 return
-            caches.settle(place.pids)
-            yield Value("after", rss(place.pids) / 1e6, "MB")
-            yield Value("descriptors", descriptors(place.pids), "1")
-            if place.cold() == "cold":
-                yield Value("forgotten", rss(place.pids) / 1e6, "MB")
+            caches.settle(site.pids)
+            yield Value("after", rss(site.pids) / 1e6, "MB")
+            yield Value("descriptors", descriptors(site.pids), "1")
+            if site.cold() == "cold":
+                yield Value("forgotten", rss(site.pids) / 1e6, "MB")
 
 
 QUESTION = Million()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.questions.passes import packed_cases
 
 COUNTS = {Scale.QUICK: (10,), Scale.NORMAL: (10, 1, 40), Scale.FULL: (10, 1, 2, 40, 128)}
@@ -30,14 +30,14 @@ class Mount:
         deep = [] if scale is Scale.QUICK else [Case("deep.sqfs", 10)]
         return [*plain, *packed_cases(scale), *deep, *(Case("own.sqfs", count) for count in PACKED[scale])]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        with place.mounted(layers):
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        with site.mounted(layers):
             pass  # warm-up: programs and directories are in the page cache now
-        started = place.mount(layers)
+        started = site.mount(layers)
         yield Value("returned", started.returned / 1e6, "ms")
         yield Value("answered", started.answered / 1e6, "ms")
         begun = time.perf_counter()
-        place.unmount(layers)
+        site.unmount(layers)
         yield Value("unmount", (time.perf_counter() - begun) * 1000, "ms")
 
 

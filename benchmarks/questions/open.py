@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases
 
 
@@ -21,8 +21,8 @@ class Open:
     def cases(self, scale: Scale) -> list[Case]:
         return [*standard_cases(scale), *packed_cases(scale)]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        yield from cold_warm(place, layers, "open", layers.present)
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        yield from cold_warm(site, layers, "open", layers.present)
 
 
 QUESTION = Open()

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import caches
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 
 PACKED = (("own.sqfs", 10), ("shared.sqfs", 10))
 TARGETED = (("own", 10), ("shared", 40), ("own", 1), ("own", 40))
@@ -28,27 +28,27 @@ def packed_cases(scale: Scale) -> list[Case]:
     return [Case(tree, layers) for tree, layers in (PACKED[:1] if scale is Scale.QUICK else PACKED)]
 
 
-def one_pass(place: Place, op: str, names: Path, measure: str) -> Iterator[Value]:
+def one_pass(site: MountedSite, op: str, names: Path, measure: str) -> Iterator[Value]:
     """Run the loop once: time for each operation, and what the servers' CPUs did for it."""
-    before = caches.cpu_time(place.pids)
-    done = place.run(op, names)
-    yield Value(measure, done.us_each, times=done.times, others=done.others(caches.cpu_time(place.pids) - before))
-    if place.pids:
-        yield Value(f"{measure}.server-cpu", (caches.cpu_time(place.pids) - before) / max(done.count, 1) / 1000)
+    before = caches.cpu_time(site.pids)
+    done = site.run(op, names)
+    yield Value(measure, done.us_each, times=done.times, others=done.others(caches.cpu_time(site.pids) - before))
+    if site.pids:
+        yield Value(f"{measure}.server-cpu", (caches.cpu_time(site.pids) - before) / max(done.count, 1) / 1000)
 
 
-def cold_warm(place: Place, layers: Layers, op: str, names: Path, again: bool = False) -> Iterator[Value]:
+def cold_warm(site: MountedSite, layers: BuiltTree, op: str, names: Path, again: bool = False) -> Iterator[Value]:
     """Yield op.cold of a fresh mount, op.warm right after it, and op.again: caches dropped under the used mount."""
-    with place.mounted(layers):
-        state = place.cold()
-        yield from one_pass(place, op, names, f"{op}.{state}")
-        yield from one_pass(place, op, names, f"{op}.warm")
-        if again and place.cold() == "cold":
-            yield from one_pass(place, op, names, f"{op}.again")
+    with site.mounted(layers):
+        state = site.cold()
+        yield from one_pass(site, op, names, f"{op}.{state}")
+        yield from one_pass(site, op, names, f"{op}.warm")
+        if again and site.cold() == "cold":
+            yield from one_pass(site, op, names, f"{op}.again")
 
 
-def changed(place: Place, layers: Layers, op: str, names: Path) -> Iterator[Value]:
+def changed(site: MountedSite, layers: BuiltTree, op: str, names: Path) -> Iterator[Value]:
     """Yield op.cold of an operation that can be done only once to each name."""
-    with place.mounted(layers):
-        state = place.cold()
-        yield from one_pass(place, op, names, f"{op}.{state}")
+    with site.mounted(layers):
+        state = site.cold()
+        yield from one_pass(site, op, names, f"{op}.{state}")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.model import BenchError, Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BenchError, BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 
 LAYERS = {Scale.QUICK: (), Scale.NORMAL: (40,), Scale.FULL: (40, 10, 1)}
 ENVIRONMENT = (
@@ -42,20 +42,20 @@ class Program:
         return [*ENVIRONMENT, "/bin/sh", "-c", f"{{ {self.command.format(mnt=shlex.quote(str(mnt)))}\n}} >/dev/null"]
 
 
-def run(place: Place, program: Program) -> float:
+def run(site: MountedSite, program: Program) -> float:
     """Run a program to its end; return the time [ms]."""
-    _, [done] = place.probe.start([(program.argv(place.mnt), None)])
+    _, [done] = site.probe.start([(program.argv(site.mnt), None)])
     if done.status:
         raise BenchError(f"{program.measure} ended with status {done.status}: {done.complaints}")
     return done.returned / 1e6
 
 
 @contextlib.contextmanager
-def furnished(place: Place, inside: bool, writes: bool) -> Iterator[None]:
+def furnished(site: MountedSite, inside: bool, writes: bool) -> Iterator[None]:
     """Give a chroot the host's /dev (some subjects mount nodev), and a case that only reads a /tmp of its own."""
-    wanted = [["--bind", "/dev", str(place.mnt / "dev")]] if inside else []
+    wanted = [["--bind", "/dev", str(site.mnt / "dev")]] if inside else []
     if inside and not writes:
-        wanted.append(["-t", "tmpfs", "tmpfs", str(place.mnt / "tmp")])
+        wanted.append(["-t", "tmpfs", "tmpfs", str(site.mnt / "tmp")])
     with contextlib.ExitStack() as stack:
         for words in wanted:
             subprocess.run(["mount", *words], check=True)
@@ -63,7 +63,7 @@ def furnished(place: Place, inside: bool, writes: bool) -> Iterator[None]:
         yield
 
 
-class Work:
+class ProgramQuestion:
     """A question answered by running programs; a subclass names them. Each program has a mount of its own."""
 
     name = ""
@@ -76,10 +76,10 @@ class Work:
         """Ask at 40 layers first."""
         return [Case(self.tree, count, writes=self.writes) for count in LAYERS[scale]]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
         """Time each program cold, and warm if it can be repeated."""
         for program in self.programs:
-            with place.mounted(layers), furnished(place, program.inside, case.writes):
-                yield Value(f"{program.measure}.{place.cold()}", run(place, program), "ms")
+            with site.mounted(layers), furnished(site, program.inside, case.writes):
+                yield Value(f"{program.measure}.{site.cold()}", run(site, program), "ms")
                 if not program.once:
-                    yield Value(f"{program.measure}.warm", run(place, program), "ms")
+                    yield Value(f"{program.measure}.warm", run(site, program), "ms")

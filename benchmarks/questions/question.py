@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 
 
 class Question(Protocol):
@@ -19,5 +19,5 @@ class Question(Protocol):
     def cases(self, scale: Scale) -> list[Case]:
         """Return the settings asked at this scale, the most telling first."""
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterable[Value]:
-        """Mount through `place`, measure, yield values; each call starts with nothing mounted."""
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterable[Value]:
+        """Mount through `site`, measure, yield values; each call starts with nothing mounted."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import caches
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 
 FILE = b"256m/f000000\0"
 
@@ -28,18 +28,18 @@ class Read:
         packed = [Case("mixed.sqfs", 10, (("data", kind),)) for kind in ("random", "text")]
         return [Case("big", 10), *([] if scale is Scale.QUICK else packed)]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        with tempfile.NamedTemporaryFile() as name, place.mounted(layers):
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        with tempfile.NamedTemporaryFile() as name, site.mounted(layers):
             name.write(b"%s/f000000\0" % str(case.get("data")).encode() if case.images else FILE)
             name.flush()
             Path(name.name).chmod(0o644)
-            state = place.cold()
+            state = site.cold()
             for measure in (f"sequential.{state}", "sequential.warm"):
-                before = caches.cpu_time(place.pids)
-                done = place.run("sequential", Path(name.name))
-                used = caches.cpu_time(place.pids) - before
+                before = caches.cpu_time(site.pids)
+                done = site.run("sequential", Path(name.name))
+                used = caches.cpu_time(site.pids) - before
                 yield Value(measure, done.rate, "MB/s", done.times, done.others(used))
-                if place.pids:
+                if site.pids:
                     yield Value(f"{measure}.server-cpu", used / max(len(done.times), 1) / 1000)
 
 

@@ -7,12 +7,12 @@ dropped before.
 from __future__ import annotations
 
 from benchmarks.model import Case, Scale
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 SETTINGS = "-o Dpkg::Use-Pty=0 -o APT::Sandbox::User="  # no /dev/pts and no user _apt beside the archives
 
 
-class Apt(Work):
+class Apt(ProgramQuestion):
     """dpkg: unpack, fsync, rename, hard links, diversions; scripts of the packages."""
 
     name = "real_apt"

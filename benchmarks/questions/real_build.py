@@ -6,10 +6,10 @@ make -j2 with the host's compiler; sources, objects and the archive are on the m
 from __future__ import annotations
 
 from benchmarks.model import Case, Scale
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 
-class Build(Work):
+class Build(ProgramQuestion):
     """Reads headers again and again, writes many small files."""
 
     name = "real_build"

@@ -5,14 +5,14 @@ gcc and g++ in a chroot of the mount, preprocessor to linker. cold: a fresh moun
 
 from __future__ import annotations
 
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 C = "printf '#include <stdio.h>\\nint main(void) { puts(\"hello\"); }\\n' | gcc -O1 -x c - -o /tmp/c && /tmp/c"
 CXX = """printf '#include <iostream>\\n#include <vector>\\n#include <algorithm>\\n#include <regex>\\n
 int main() { std::cout << std::vector<int>{1,2}.size(); }\\n' | g++ -O1 -x c++ - -o /tmp/cc && /tmp/cc"""
 
 
-class Compile(Work):
+class Compile(ProgramQuestion):
     """The headers of the program are the work, not its code."""
 
     name = "real_compile"

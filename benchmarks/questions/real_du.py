@@ -5,10 +5,10 @@ The host's du, 54,000 entries. cold: a fresh mount, all caches dropped; warm: on
 
 from __future__ import annotations
 
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 
-class Du(Work):
+class Du(ProgramQuestion):
     """One walk that looks at blocks and hard links."""
 
     name = "real_du"

@@ -5,10 +5,10 @@ The host's find, 54,000 entries. cold: a fresh mount, all caches dropped; warm: 
 
 from __future__ import annotations
 
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 
-class Find(Work):
+class Find(ProgramQuestion):
     """One walk by a program that everybody has."""
 
     name = "real_find"

@@ -5,12 +5,12 @@ The host's git; nothing has changed. cold: a fresh mount, all caches dropped; wa
 
 from __future__ import annotations
 
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 SETTINGS = ("-c core.checkStat=minimal", "-c core.trustctime=false", "-c safe.directory='*'")
 
 
-class Git(Work):
+class Git(ProgramQuestion):
     """Stats every file, lists every directory, looks for .gitignore in each."""
 
     name = "real_git"

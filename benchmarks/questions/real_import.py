@@ -6,10 +6,10 @@ mount, all caches dropped; warm: once more.
 
 from __future__ import annotations
 
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 
-class Import(Work):
+class Import(ProgramQuestion):
     """Some 2,000 files opened, thousands of names that do not exist."""
 
     name = "real_import"

@@ -5,10 +5,10 @@ sh -c : and bash -c : in a chroot of the mount. cold: a fresh mount, all caches 
 
 from __future__ import annotations
 
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 
-class Shell(Work):
+class Shell(ProgramQuestion):
     """The first thing that most containers do."""
 
     name = "real_shell"

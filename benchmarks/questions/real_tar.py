@@ -5,10 +5,10 @@ The host's tar reads the mount and writes to a pipe. cold: a fresh mount, all ca
 
 from __future__ import annotations
 
-from benchmarks.questions.programs import Program, Work
+from benchmarks.questions.programs import Program, ProgramQuestion
 
 
-class Tar(Work):
+class Tar(ProgramQuestion):
     """Many small files, each read whole."""
 
     name = "real_tar"

@@ -8,13 +8,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
-from benchmarks.questions.programs import Program, Work, run
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
+from benchmarks.questions.programs import Program, ProgramQuestion, run
 from benchmarks.trees.debian import archive
 
 
-class Untar(Work):
+class Untar(ProgramQuestion):
     """Create, write, chmod, chown, utimens, link, symlink: all of it into the upper."""
 
     name = "real_untar"
@@ -25,11 +25,11 @@ class Untar(Work):
     def cases(self, scale: Scale) -> list[Case]:
         return [] if scale is Scale.QUICK else [Case(self.tree, 10, writes=True)]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        tar = shlex.quote(str(archive(place.cache)))
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        tar = shlex.quote(str(archive(site.cache)))
         command = f"mkdir {{mnt}}/rootfs && tar -x -p -f {tar} -C {{mnt}}/rootfs"
-        with place.mounted(layers):
-            yield Value(f"untar.{place.cold()}", run(place, Program("untar", command)), "ms")
+        with site.mounted(layers):
+            yield Value(f"untar.{site.cold()}", run(site, Program("untar", command)), "ms")
 
 
 QUESTION = Untar()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.questions.passes import changed, standard_cases
 
 
@@ -21,8 +21,8 @@ class Rename:
     def cases(self, scale: Scale) -> list[Case]:
         return [] if scale is Scale.QUICK else standard_cases(scale, writes=True)[:2]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        yield from changed(place, layers, "rename", layers.present)
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        yield from changed(site, layers, "rename", layers.present)
 
 
 QUESTION = Rename()

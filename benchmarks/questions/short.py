@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import caches
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place, pss
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite, pss
 
 FILES = 20
 
@@ -26,16 +26,16 @@ class Short:
     def cases(self, scale: Scale) -> list[Case]:
         return [Case("own", 10, writes=True)]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        with place.mounted(layers):
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        with site.mounted(layers):
             pass  # warm-up: programs and directories are in the page cache now
-        started = place.mount(layers)
-        made = place.run("create", few(layers.absent, place.home / "absent"))
-        read = place.run("open", few(layers.present, place.home / "present"))
-        if place.pids:
-            yield Value("cpu", caches.cpu_time(place.pids) / 1e6, "ms")
-            yield Value("pss", pss(place.pids) / 1e6, "MB")
-        ended = place.unmount(layers)
+        started = site.mount(layers)
+        made = site.run("create", few(layers.absent, site.home / "absent"))
+        read = site.run("open", few(layers.present, site.home / "present"))
+        if site.pids:
+            yield Value("cpu", caches.cpu_time(site.pids) / 1e6, "ms")
+            yield Value("pss", pss(site.pids) / 1e6, "MB")
+        ended = site.unmount(layers)
         whole = started.answered + made.total_ns + read.total_ns + ended.returned
         yield Value("whole", whole / 1e6, "ms")
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases
 
 
@@ -22,8 +22,8 @@ class Walk:
         more = [Case("shared", 40)] if scale is Scale.QUICK else []
         return [*standard_cases(scale), *packed_cases(scale), *more]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        yield from cold_warm(place, layers, "walk", layers.present, again=True)
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        yield from cold_warm(site, layers, "walk", layers.present, again=True)
 
 
 QUESTION = Walk()

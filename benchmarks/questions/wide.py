@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.model import Case, Layers, Scale, Value
-from benchmarks.place import Place
+from benchmarks.model import BuiltTree, Case, Scale, Value
+from benchmarks.mounted_site import MountedSite
 from benchmarks.questions.passes import one_pass
 
 SIZES = {Scale.QUICK: (), Scale.NORMAL: (100, 10_000), Scale.FULL: (100, 10_000, 100_000)}
@@ -27,14 +27,14 @@ class Wide:
     def cases(self, scale: Scale) -> list[Case]:
         return [Case(f"wide-{size}", 10) for size in SIZES[scale]]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
         for op, names in (("list", [b"d0000"]), ("stat", drawn(layers.present)), ("absent", drawn(layers.absent))):
-            with tempfile.NamedTemporaryFile() as listing, place.mounted(layers):
+            with tempfile.NamedTemporaryFile() as listing, site.mounted(layers):
                 listing.write(b"".join(name + b"\0" for name in names))
                 listing.flush()
                 Path(listing.name).chmod(0o644)
-                yield from one_pass(place, op, Path(listing.name), f"{op}.{place.cold()}")
-                yield from one_pass(place, op, Path(listing.name), f"{op}.warm")
+                yield from one_pass(site, op, Path(listing.name), f"{op}.{site.cold()}")
+                yield from one_pass(site, op, Path(listing.name), f"{op}.warm")
 
 
 def drawn(names: Path) -> Sequence[bytes]:

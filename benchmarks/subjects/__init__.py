@@ -14,7 +14,7 @@ from benchmarks.subjects.layerfs_mount import LayerfsMount
 from benchmarks.subjects.library import Library
 from benchmarks.subjects.named import NamedPeer
 from benchmarks.subjects.rootless import Rootless
-from benchmarks.subjects.snapshots import DRIVERS, Containerd, Snapshots
+from benchmarks.subjects.snapshots import DRIVERS, ContainerdSubject, SnapshotSubject
 from benchmarks.subjects.squashfs import LoopSquashfs, SquashFuse
 
 EXTRA = ("squashfuse", "loop-squashfs", "btrfs")
@@ -37,9 +37,9 @@ def all_subjects(cache: Path, peers: Sequence[str] = ()) -> list[Subject]:
         *(SquashFuse(cache, one) for one in fuse),
         LoopSquashfs(cache),
         Btrfs(cache),
-        *(Snapshots(driver, cache) for driver in DRIVERS),
+        *(SnapshotSubject(driver, cache) for driver in DRIVERS),
         *(Library(driver, cache) for driver in ("overlay", "btrfs")),
-        *(Containerd(snapshotter, cache) for snapshotter in ("overlayfs", "btrfs")),
+        *(ContainerdSubject(snapshotter, cache) for snapshotter in ("overlayfs", "btrfs")),
     ]
     rooted += [NamedPeer(peer) for peer in peers]
     plain: list[Subject] = [KernelOverlay(rootless=True), *fuse, LayerfsMount("fuse"), LayerfsMount("kernel")]

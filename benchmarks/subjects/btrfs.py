@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from benchmarks.model import Case, Layers, Site
+from benchmarks.model import BuiltTree, Case, Site
 from benchmarks.subjects.plain import UMOUNT, Plain, need_program
 
 SIZE = 12 << 30  # bytes of the sparse image file
@@ -30,7 +30,7 @@ class Btrfs(Plain):
         """Decline the largest trees: the image file is bounded."""
         return "the loop file is too small for it" if case.tree in ("million", "huge") else None
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Make the filesystem and the tree's subvolume if they are not there."""
         if not self.root.is_mount():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -52,13 +52,13 @@ class Btrfs(Plain):
         """Return where this place's snapshot lives."""
         return self.root / f"run-{site.home.name}"
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Snapshot, then bind it."""
         snapshot = shlex.quote(str(self.snapshot(site)))
         base = shlex.quote(str(self.root / layers.tree))
         return ["/bin/sh", "-ec", f"btrfs -q subvolume snapshot {base} {snapshot}\nmount --bind {snapshot} {site.mnt}"]
 
-    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
+    def unmount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Unbind and delete the snapshot."""
         snapshot = shlex.quote(str(self.snapshot(site)))
         return ["/bin/sh", "-ec", f"{UMOUNT} {site.mnt}\nbtrfs -q subvolume delete {snapshot}"]

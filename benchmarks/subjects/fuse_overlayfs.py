@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.model import Layers, Site
+from benchmarks.model import BuiltTree, Site
 from benchmarks.subjects.plain import Plain, overlay_options
 
 PLACES = (Path("/usr/bin"), Path(__file__).parents[2] / ".peers/bin", Path.home() / ".cargo/bin")
@@ -32,7 +32,7 @@ class FuseOverlayfs(Plain):
         """Return the number it prints."""
         return self.number
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Mount as podman does."""
         return [str(self.program), "-o", overlay_options(layers, site), str(site.mnt)]
 

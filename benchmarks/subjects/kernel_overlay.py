@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.model import Layers, Site
+from benchmarks.model import BuiltTree, Site
 from benchmarks.subjects.plain import Plain, overlay_options
 
 PAGE = 3800  # bytes; mount(2) takes one page of options
@@ -24,7 +24,7 @@ class KernelOverlay(Plain):
                 return "this kernel has no overlay filesystem"
         return None if self.extra else super().missing()
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Mount with the kernel's defaults."""
         options = overlay_options(layers, site) + self.extra
         start: list[str] = []

@@ -10,7 +10,7 @@ import sys
 from functools import cache as once
 from pathlib import Path
 
-from benchmarks.model import Case, Layers, Site
+from benchmarks.model import BuiltTree, Case, Site
 from benchmarks.subjects.plain import Plain
 
 
@@ -37,11 +37,11 @@ class LayerfsMount(Plain):
         )
         return f"{layerfs.__version__} {commit.stdout.strip()}".strip()
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Compile the package, as every installer does; a work tree whose files were edited may not be."""
         compile_package()
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Mount as a person would type it."""
         return [
             program(),

@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.model import Case, Layers, Site
-from benchmarks.subjects.snapshots import Snapshots, top_of, until
+from benchmarks.model import BuiltTree, Case, Site
+from benchmarks.subjects.snapshots import SnapshotSubject, top_of, until
 
 PROGRAM = """
 import sys
@@ -43,7 +43,7 @@ with layerfs.open_store(root) as store:
 """
 
 
-class Library(Snapshots):
+class Library(SnapshotSubject):
     """`layerfs.open_store()` with one driver, in a program that stays."""
 
     def __init__(self, driver: str, cache: Path) -> None:
@@ -54,7 +54,7 @@ class Library(Snapshots):
         self.root = self.home / "store"
         self.program: subprocess.Popen[bytes] | None = None
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Commit the layers of a tree, and start the program, once."""
         super().prepare(layers, site, case)
         if self.program is None:
@@ -74,11 +74,11 @@ class Library(Snapshots):
         ]
         return ["/bin/sh", "-c", "\n".join(lines)]
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Prepare and mount."""
         return self._ask("mount", site.home.name, top_of(layers), str(site.mnt))
 
-    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
+    def unmount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Unmount, and remove the snapshot."""
         return self._ask("unmount", site.home.name, "-", str(site.mnt))
 

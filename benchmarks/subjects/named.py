@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 
-from benchmarks.model import BenchError, Layers, Site
+from benchmarks.model import BenchError, BuiltTree, Site
 from benchmarks.subjects.plain import Plain
 
 HELP = "NAME=COMMAND, where COMMAND holds {lowers} (colon-separated, top first), {upper}, {work} and {mountpoint}"
@@ -31,7 +31,7 @@ class NamedPeer(Plain):
         """Nobody knows."""
         return "given by hand"
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Fill in the command; it is started without a shell."""
         paths = {
             "lowers": ":".join(map(str, layers.lowers)),

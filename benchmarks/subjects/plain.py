@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from benchmarks.model import Case, Layers, Site
+from benchmarks.model import BuiltTree, Case, Site
 
 UMOUNT = "/usr/bin/umount"
 
@@ -31,10 +31,10 @@ class Plain:
         """Accept every case."""
         return None
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Need no preparation."""
 
-    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
+    def unmount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Unmount the one mountpoint."""
         return [UMOUNT, str(site.mnt)]
 
@@ -42,7 +42,7 @@ class Plain:
         """Hold nothing."""
 
 
-def overlay_options(layers: Layers, site: Site) -> str:
+def overlay_options(layers: BuiltTree, site: Site) -> str:
     """Return lowerdir=, upperdir= and workdir= as every overlay knows them."""
     lowers = ":".join(map(str, layers.lowers))
     return f"lowerdir={lowers},upperdir={site.upper},workdir={site.work}"

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from benchmarks.model import BenchError, Case, Layers, Site, Subject
+from benchmarks.model import BenchError, BuiltTree, Case, Site, Subject
 from benchmarks.subjects.plain import need_program
 from benchmarks.trees import ROOTS
 
@@ -56,15 +56,15 @@ class Rootless:
             return "this tree belongs to root"
         return self.inner.refuses(case)
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Prepare as the inner subject does."""
         self.inner.prepare(layers, site, case)
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Mount as the inner subject does, inside."""
         return self.inner.mount_command(layers, site)
 
-    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
+    def unmount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Unmount as the inner subject does, inside."""
         return self.inner.unmount_command(layers, site)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.model import BenchError, Case, Layers, Site
+from benchmarks.model import BenchError, BuiltTree, Case, Site
 from benchmarks.subjects.btrfs import SIZE
 from benchmarks.subjects.layerfs_mount import compile_package, program
 from benchmarks.subjects.plain import Plain, need_program
@@ -33,12 +33,12 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 """
 
 
-def top_of(layers: Layers, index: int = 0) -> str:
+def top_of(layers: BuiltTree, index: int = 0) -> str:
     """Return what a layer of a tree is called, and all below it; 0 is the top."""
     return f"{layers.tree}-{len(layers.lowers)}-{len(layers.lowers) - index}"
 
 
-class Snapshots(Plain):
+class SnapshotSubject(Plain):
     """`layerfs snapshot` with one driver."""
 
     def __init__(self, driver: str, cache: Path) -> None:
@@ -59,7 +59,7 @@ class Snapshots(Plain):
         """Decline the largest trees, which would be copied."""
         return "the tree would be copied" if case.tree in ("million", "huge") else None
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Commit the layers of a tree, once."""
         compile_package()
         if not self.made:
@@ -74,7 +74,7 @@ class Snapshots(Plain):
         if self.driver == "btrfs":
             self.root = a_btrfs(self.home) / "store"
 
-    def _commit(self, layers: Layers) -> None:
+    def _commit(self, layers: BuiltTree) -> None:
         import layerfs
 
         with layerfs.open_store(self.root) as store:
@@ -93,13 +93,13 @@ class Snapshots(Plain):
         options = ["--root", self.root, "--snapshotter", self.driver]
         return shlex.join([program(), "snapshot", str(words[0]), *map(str, [*options, *words[1:]])])
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Prepare, then mount, as two commands."""
         key = site.home.name
         lines = [self._words("prepare", key, top_of(layers)) + " >/dev/null", self._words("mount", key, site.mnt)]
         return ["/bin/sh", "-ec", "\n".join(lines)]
 
-    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
+    def unmount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Unmount, and remove the snapshot."""
         return ["/bin/sh", "-ec", f"{self._words('umount', site.mnt)}\n{self._words('rm', site.home.name)}"]
 
@@ -109,7 +109,7 @@ class Snapshots(Plain):
         self.made.clear()
 
 
-class Containerd(Plain):
+class ContainerdSubject(Plain):
     """`ctr snapshots` with one of containerd's own snapshotters; the daemon is started for the run."""
 
     def __init__(self, snapshotter: str, cache: Path) -> None:
@@ -136,7 +136,7 @@ class Containerd(Plain):
             return "the tree would be copied"
         return "mount(2) takes no more layers" if case.layers > 60 and self.snapshotter == "overlayfs" else None
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Start the daemon and commit the layers of a tree, once."""
         if self.daemon is None:
             self._start()
@@ -190,13 +190,13 @@ class Containerd(Plain):
         finally:
             subprocess.run(["umount", str(target)], check=True)
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Prepare, then execute the mount that ctr prints."""
         ctr, key = shlex.join(self._command), site.home.name
         lines = [f"{ctr} prepare {key} {top_of(layers)}", f"{ctr} mounts {site.mnt} {key} | /bin/sh -e"]
         return ["/bin/sh", "-ec", "\n".join(lines)]
 
-    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
+    def unmount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Unmount, and remove the snapshot."""
         return ["/bin/sh", "-ec", f"umount {site.mnt}\n{shlex.join(self._command)} rm {site.home.name}"]
 

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from benchmarks.model import Case, Layers, Site
+from benchmarks.model import BuiltTree, Case, Site
 from benchmarks.subjects.fuse_overlayfs import FuseOverlayfs
 from benchmarks.subjects.plain import UMOUNT, Plain, need_program
 from benchmarks.trees import images
@@ -40,12 +40,12 @@ class LoopSquashfs(Plain):
         concurrency = dict(case.vary).get("concurrency", 1)
         return "too many loop devices" if case.layers * int(concurrency) > LOOPS else None
 
-    def prepare(self, layers: Layers, site: Site, case: Case) -> None:
+    def prepare(self, layers: BuiltTree, site: Site, case: Case) -> None:
         """Make the images that are missing, and the directories they are mounted on."""
         for index, _ in enumerate(self.images_of(layers)):
             self.point(site, index).mkdir(parents=True, exist_ok=True)
 
-    def images_of(self, layers: Layers) -> list[Path]:
+    def images_of(self, layers: BuiltTree) -> list[Path]:
         """Return the images of all layers, made now where they are missing."""
         return [lower if lower.is_file() else images.image(layers, lower, self.cache) for lower in layers.lowers]
 
@@ -53,7 +53,7 @@ class LoopSquashfs(Plain):
         """Return where the image of a layer is mounted."""
         return site.home / "l" / f"{index:03d}"
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Mount all images, then the overlay, in one shell."""
         lines = [
             self.single.format(image=shlex.quote(str(image)), point=self.point(site, index))
@@ -67,7 +67,7 @@ class LoopSquashfs(Plain):
         """Return the command that stacks the mounted images."""
         return f"/usr/bin/mount -t overlay overlay -o {options} {mnt}"
 
-    def unmount_command(self, layers: Layers, site: Site) -> list[str]:
+    def unmount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         """Unmount the overlay, then the images."""
         points = " ".join(str(self.point(site, index)) for index in range(len(layers.lowers)))
         return ["/bin/sh", "-ec", f"{UMOUNT} {site.mnt}\n{self.release} {points}"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.model import IMAGES, BenchError, Layers
+from benchmarks.model import IMAGES, BenchError, BuiltTree
 from benchmarks.trees import debian, images, real, synthetic, work
 
 ROOTS = ("real", "repo", "csrc", "debian")
 """Trees that belong to root and exist for no other owner."""
 
 
-def build(name: str, layers: int, cache: Path, owner: int = 0) -> Layers:
+def build(name: str, layers: int, cache: Path, owner: int = 0) -> BuiltTree:
     """Return the tree called `name` over `layers` layers, made now if the cache lacks it.
 
     `own.sqfs` is the tree `own` with each layer packed into a squashfs image.

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.model import BenchError, Layers
+from benchmarks.model import BenchError, BuiltTree
 from benchmarks.trees.synthetic import VERSION, lists_of
 
 SUITE = "bookworm"
@@ -18,7 +18,7 @@ INSTALLED = ("python3", "make", "less", "file")
 """What `apt-get install` is to install in the chroot; downloaded beforehand with what it depends on."""
 
 
-def build(layers: int, cache: Path) -> Layers:
+def build(layers: int, cache: Path) -> BuiltTree:
     """Build or find the tree."""
     home = cache / "trees" / VERSION / "debian"
     final = home / str(layers)
@@ -31,7 +31,7 @@ def build(layers: int, cache: Path) -> Layers:
         for index in range(layers - 1):
             (final / f"{index:03d}").mkdir()
     lowers = (*(final / f"{index:03d}" for index in range(layers - 1)), base)
-    return Layers("debian", lowers, base, present, absent, present.read_bytes().count(b"\0"))
+    return BuiltTree("debian", lowers, base, present, absent, present.read_bytes().count(b"\0"))
 
 
 def archive(cache: Path) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache as once
 from pathlib import Path
 
-from benchmarks.model import IMAGES, BenchError, Layers
+from benchmarks.model import IMAGES, BenchError, BuiltTree
 from benchmarks.trees import synthetic
 
 OPTIONS = ("-comp", "zstd", "-Xcompression-level", "3", "-b", "131072")
@@ -20,13 +20,13 @@ OURS = "-all-root"
 """Synthetic trees belong to uid 0 in the image, which a rootless mount shows as the user, as the flat tree does."""
 
 
-def of_layers(layers: Layers, cache: Path) -> Layers:
+def of_layers(layers: BuiltTree, cache: Path) -> BuiltTree:
     """Return the same layers as images; those that are missing are made."""
     lowers = tuple(image(layers, lower, cache) for lower in layers.lowers)
     return replace(layers, tree=layers.tree + IMAGES, lowers=lowers)
 
 
-def image(layers: Layers, lower: Path, cache: Path) -> Path:
+def image(layers: BuiltTree, lower: Path, cache: Path) -> Path:
     """Return the image of one layer, made now if the cache lacks it."""
     options = (*OPTIONS, OURS) if layers.tree in synthetic.SHAPES else OPTIONS
     recipe = repr((synthetic.recipe(layers.tree), len(layers.lowers), options, version()))

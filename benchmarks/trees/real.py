@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.model import BenchError, Layers
+from benchmarks.model import BenchError, BuiltTree
 from benchmarks.trees.synthetic import lists_of
 
 VERSION = "v1"
@@ -60,7 +60,7 @@ CHROOT_PATH = {"PATH": "/usr/bin:/usr/sbin:/bin:/sbin", "HOME": "/tmp", "LANG": 
 FONT_CACHE = "import matplotlib.pyplot"
 
 
-def build(layers: int, cache: Path) -> Layers:
+def build(layers: int, cache: Path) -> BuiltTree:
     """Build or find the tree. Its name lists hold every regular file, and one absent name for each."""
     home = cache / "trees" / VERSION / "real"
     flat = home / "1" / "000"
@@ -70,7 +70,7 @@ def build(layers: int, cache: Path) -> Layers:
         spread(packages(cache), layers, home, cache)
     lowers = tuple(home / str(layers) / f"{index:03d}" for index in range(layers))
     present = home / "1" / "present"
-    return Layers("real", lowers, flat, present, home / "1" / "absent", present.read_bytes().count(b"\0"))
+    return BuiltTree("real", lowers, flat, present, home / "1" / "absent", present.read_bytes().count(b"\0"))
 
 
 def packages(cache: Path) -> list[Path]:

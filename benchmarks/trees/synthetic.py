@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
 
-from benchmarks.model import BenchError, Layers
+from benchmarks.model import BenchError, BuiltTree
 
 VERSION = "v1"
 WHEN = 1_700_000_000  # every file's and directory's mtime
@@ -60,7 +60,7 @@ LARGE = {
 BLOCK = 1 << 16  # bytes made at a time; does not repeat within a file
 
 
-def build(name: str, layers: int, cache: Path, owner: int = 0) -> Layers:
+def build(name: str, layers: int, cache: Path, owner: int = 0) -> BuiltTree:
     """Build or find a tree; complete ones are recognised by their final name, which is given last."""
     home = cache / "trees" / VERSION / (f"{name}-{owner}" if owner else name)
     final = home / str(layers)
@@ -76,7 +76,7 @@ def build(name: str, layers: int, cache: Path, owner: int = 0) -> Layers:
     flat = final if layers == 1 else build(name, 1, cache, owner).lowers[0].parent
     lowers = tuple(final / f"{index:03d}" for index in range(layers))
     count = sum(1 for _ in names(name))
-    return Layers(name, lowers, flat / "000", final / "present", final / "absent", count)
+    return BuiltTree(name, lowers, flat / "000", final / "present", final / "absent", count)
 
 
 def names(name: str) -> Iterator[tuple[str, int, int, int]]:

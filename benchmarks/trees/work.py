@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.model import BenchError, Layers
+from benchmarks.model import BenchError, BuiltTree
 from benchmarks.trees.synthetic import VERSION, lists_of
 
 REPO = (400, 50)
@@ -34,7 +34,7 @@ GIT = (
 """minimal: the index then compares sizes and times, not inode numbers, which differ between copies of the tree."""
 
 
-def build(name: str, layers: int, cache: Path) -> Layers:
+def build(name: str, layers: int, cache: Path) -> BuiltTree:
     """Build or find the tree; above one layer it is a copy of the flat one, directory by directory."""
     home = cache / "trees" / VERSION / name
     final = home / str(layers)
@@ -54,7 +54,7 @@ def build(name: str, layers: int, cache: Path) -> Layers:
             raise BenchError(f"cannot build the tree {name}: {error}") from error
     present, absent = lists_of(home / "1", home / "1/000")
     lowers = tuple(final / f"{index:03d}" for index in range(layers))
-    return Layers(name, lowers, home / "1/000", present, absent, present.read_bytes().count(b"\0"))
+    return BuiltTree(name, lowers, home / "1/000", present, absent, present.read_bytes().count(b"\0"))
 
 
 def write(name: str, root: Path) -> None:

@@ -32,11 +32,11 @@ def add_parser(parts: "argparse._SubParsersAction[argparse.ArgumentParser]", par
 
 def run(arguments: argparse.Namespace) -> int:
     """Commit."""
-    from layerfs.oci.commit import Recipe, commit
+    from layerfs.oci.commit import NewImage, commit
     from layerfs.oci.images import Images
     from layerfs.oci.write import Style
 
-    recipe = Recipe(
+    wanted = NewImage(
         "" if arguments.compression == "none" else arguments.compression,
         dict(map(_change, arguments.change)),
         arguments.message,
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         style=Style(exact=not arguments.whole_seconds),
     )
     with opened(arguments) as store:
-        done = commit(Images(store), store.snapshotter(arguments.snapshotter), arguments.key, arguments.name, recipe)
+        done = commit(Images(store), store.snapshotter(arguments.snapshotter), arguments.key, arguments.name, wanted)
     complain([f"left out: /{os.fsdecode(path)} {why}" for path, why in done.layer.left_out])
     print(one_line(f"{done.image.name} {done.image.top.digest}"))
     return 0

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from layerfs.cli.layers import Layers
+from layerfs.cli.layer_progress import LayerProgress
 from layerfs.cli.screen import bar, complain
 from layerfs.cli.store_options import add_max_size, add_store_options, limits_of, opened
 from layerfs.errors import InvalidArgument
@@ -54,7 +54,11 @@ def _import(arguments: argparse.Namespace) -> int:
     path = os.fsencode(arguments.path)
     platform = parse_platform(arguments.platform) if arguments.platform else None
     limits = limits_of(arguments)
-    with opened(arguments) as store, open_source(path, store.root, most=limits.size) as source, Layers() as layers:
+    with (
+        opened(arguments) as store,
+        open_source(path, store.root, most=limits.size) as source,
+        LayerProgress() as layers,
+    ):
         snapshotter = None if arguments.no_unpack else store.snapshotter(arguments.snapshotter)
         wishes = IntakeOptions(platform, arguments.all_platforms, snapshotter, limits)
         for names, top in name_roots(source.roots(), path, arguments.name):

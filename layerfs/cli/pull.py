@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from layerfs.cli.layers import Layers
+from layerfs.cli.layer_progress import LayerProgress
 from layerfs.cli.screen import complain
 from layerfs.cli.store_options import add_max_size, add_store_options, limits_of, opened
 
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from layerfs.oci.transfer import pull
 
     platform = parse_platform(arguments.platform) if arguments.platform else None
-    with opened(arguments) as store, Layers() as layers:
+    with opened(arguments) as store, LayerProgress() as layers:
         snapshotter = None if arguments.no_unpack else store.snapshotter(arguments.snapshotter)
         wishes = IntakeOptions(platform, arguments.all_platforms, snapshotter, limits_of(arguments))
         done = pull(

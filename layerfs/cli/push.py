@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from layerfs.cli.layers import Layers
+from layerfs.cli.layer_progress import LayerProgress
 from layerfs.cli.store_options import add_store_options, opened
 from layerfs.errors import WrongUsage
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from layerfs.oci.images import Images
     from layerfs.oci.transfer import push
 
-    with opened(arguments) as store, Layers() as layers:
+    with opened(arguments) as store, LayerProgress() as layers:
         images = Images(store)
         name = _packed(images, arguments) if os.path.isfile(arguments.image) else arguments.image
         pushed = push(

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from layerfs.plan.sources import Source, SourceSpec
+from layerfs.plan.sources import GraphSource, SourceSpec
 from layerfs.plan.sources import opened as opened_source
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from layerfs.xar.search import Search
 
 
-def opened(words: SourceSpec) -> AbstractContextManager[Source]:
+def opened(words: SourceSpec) -> AbstractContextManager[GraphSource]:
     """Open a source. Images come from the store that LAYERFS_ROOT names, and are pulled if it does not have them."""
     return opened_source(words, image_layers, _search)
 

@@ -52,11 +52,11 @@ def find(images: "Images", text: str, *, insecure: bool = False) -> "Image":
     except NotFound:
         if not parse_reference(text).host and not os.environ.get("LAYERFS_REGISTRY"):
             raise
-    from layerfs.cli.layers import Layers
+    from layerfs.cli.layer_progress import LayerProgress
     from layerfs.oci.intake import IntakeOptions
     from layerfs.oci.transfer import pull
 
-    with Layers() as layers:
+    with LayerProgress() as layers:
         return pull(images, text, IntakeOptions(), insecure=insecure, progress=layers.progress).images[0]
 
 

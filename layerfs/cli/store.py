@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from layerfs.cli.screen import bar, size
 from layerfs.snapshots.library import Store, open_store
-from layerfs.store.info import Kind
+from layerfs.store.info import SnapshotKind
 from layerfs.sys.terminal import json_text, one_line
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _usage(store: Store, arguments: argparse.Namespace) -> int:
         print(json_text({"drivers": drivers, "content": {"blobs": len(blobs), "bytes": total}}))
         return 0
     for name, one in found.items():
-        counts = ", ".join(f"{one.counts[kind]} {kind.word}" for kind in reversed(Kind))
+        counts = ", ".join(f"{one.counts[kind]} {kind.word}" for kind in reversed(SnapshotKind))
         print(f"{name}: {counts}; {size(one.committed.size)} committed, {size(one.active.size)} active")
     if blobs:
         print(f"content: {len(blobs)} blobs, {size(total)}")
@@ -119,7 +119,7 @@ def _usage(store: Store, arguments: argparse.Namespace) -> int:
 
 def _as_json(one: "Tally") -> dict[str, Any]:
     return {
-        "snapshots": {kind.word: one.counts[kind] for kind in Kind},
+        "snapshots": {kind.word: one.counts[kind] for kind in SnapshotKind},
         "committed": {"bytes": one.committed.size, "inodes": one.committed.inodes},
         "active": {"bytes": one.active.size, "inodes": one.active.inodes},
     }

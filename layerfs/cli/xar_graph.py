@@ -14,7 +14,7 @@ from layerfs.spec.options import absolute
 from layerfs.store.cache import Cache
 from layerfs.sys.terminal import json_text, one_line
 from layerfs.xar.conflicts import ASKED, Conflict, find_conflicts
-from layerfs.xar.graph import Member, Resolution, resolve
+from layerfs.xar.graph import GraphMember, Resolution, resolve
 from layerfs.xar.search import Search
 
 DESCRIPTION: Final = """\
@@ -123,7 +123,7 @@ def _tree(resolution: Resolution) -> Iterator[str]:
                 stack.append((lower, deeper, "├─ " if number else "└─ ", os.fsdecode(called)))
 
 
-def _label(member: Member, called: str = "") -> str:
+def _label(member: GraphMember, called: str = "") -> str:
     """Return a package's name and version, and by which name it is meant if that is another one."""
     name = os.fsdecode(member.name)
     version = f" {member.header.version}" if member.header and member.header.version else ""
@@ -139,7 +139,7 @@ def _json(resolution: Resolution, conflicts: _Conflicts) -> str:
     return json_text(shown) + "\n"
 
 
-def _package(member: Member, depends: Mapping[bytes, int]) -> dict[str, Any]:
+def _package(member: GraphMember, depends: Mapping[bytes, int]) -> dict[str, Any]:
     from layerfs.xar.digest import trusted
 
     digest = None

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from layerfs.cli.xar import add_file
 from layerfs.errors import NotFound
-from layerfs.pysquashfs import Image, Inode, SquashfsError
+from layerfs.pysquashfs import Inode, SquashfsError, SquashfsImage
 from layerfs.pysquashfs.trail import Trail
 from layerfs.sys.terminal import json_text, one_line
 from layerfs.xar.package import opened, reason
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(damaged))
 
 
-def _listing(image: Image, path: bytes, *, recursive: bool) -> Iterator[_Listed]:
+def _listing(image: SquashfsImage, path: bytes, *, recursive: bool) -> Iterator[_Listed]:
     """Yield what a path names: the content of a directory, or the one file under the given name."""
     try:
         top = image.lookup(path)
@@ -84,7 +84,7 @@ def _listing(image: Image, path: bytes, *, recursive: bool) -> Iterator[_Listed]
         yield from ((Trail(root, name), inode) for name, inode in image.scan(top.ref))
 
 
-def _long(image: Image, trail: Trail, inode: Inode) -> str:
+def _long(image: SquashfsImage, trail: Trail, inode: Inode) -> str:
     name = os.fsdecode(trail.shown)
     if not inode.number:
         return f"{stat.filemode(inode.mode)[0]}?????????  {name}"
@@ -94,14 +94,14 @@ def _long(image: Image, trail: Trail, inode: Inode) -> str:
     return f"{line} -> {_target(image, inode)}" if stat.S_ISLNK(inode.mode) else line
 
 
-def _target(image: Image, inode: Inode) -> str:
+def _target(image: SquashfsImage, inode: Inode) -> str:
     try:
         return os.fsdecode(image.readlink(inode.ref))
     except SquashfsError as error:
         return f"({reason(error)})"
 
 
-def _facts(image: Image, trail: Trail, inode: Inode) -> dict[str, Any]:
+def _facts(image: SquashfsImage, trail: Trail, inode: Inode) -> dict[str, Any]:
     facts: dict[str, Any] = {"path": os.fsdecode(trail.shown), "type": TYPES[stat.S_IFMT(inode.mode)]}
     if not inode.number:
         return facts | {"damaged": True}

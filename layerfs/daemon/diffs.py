@@ -19,7 +19,7 @@ from layerfs.errors import InvalidArgument, LayerfsError, Unsupported
 from layerfs.model import Mount
 from layerfs.snapshots.driver import PARENT_CHAIN, Form
 from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.store.info import Info, Kind
+from layerfs.store.info import Info, SnapshotKind
 
 if TYPE_CHECKING:
     from layerfs.oci.digest import Digest
@@ -49,7 +49,7 @@ class Diffs:
 
         snapshotter, key = self._served.shown_by(mounts_from(request.mounts))
         info = snapshotter.stat(key)
-        if info.kind is not Kind.ACTIVE:
+        if info.kind is not SnapshotKind.ACTIVE:
             raise InvalidArgument(f"snapshot {key} is not active", "layers are applied to active snapshots")
         digest = parse_digest(request.diff.digest)
         found = self._apply(snapshotter, info, digest, call)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from layerfs.errors import InvalidArgument
-from layerfs.snapshots.driver import Kind
+from layerfs.snapshots.driver import SnapshotKind
 from layerfs.store.info import Info
 
 KEY: Final = 4096  # bytes of a key, a name or a parent
@@ -58,5 +58,7 @@ def update_of(request: Any) -> tuple[Info, tuple[str, ...]]:
     paths = tuple(request.update_mask.paths)
     if len(paths) > LABELS or any(len(path) > LABEL + len("labels.") for path in paths):
         raise InvalidArgument("the update mask is too long", f"at most {LABELS} paths")
-    info = Info(name=key_of(request.info.name, "name"), kind=Kind.COMMITTED, labels=labels_of(request.info.labels))
+    info = Info(
+        name=key_of(request.info.name, "name"), kind=SnapshotKind.COMMITTED, labels=labels_of(request.info.labels)
+    )
     return info, paths

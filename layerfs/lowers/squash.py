@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, NoReturn, TypeVar
 
 from layerfs.lowers.file import CACHE, ImageFile, ImageStat
-from layerfs.pysquashfs import NO_XATTRS, Compressor, Image, Inode, SquashfsError
+from layerfs.pysquashfs import NO_XATTRS, Compressor, Inode, SquashfsError, SquashfsImage
 from layerfs.pysquashfs.recent import Recent
 from layerfs.sys.locks import use_beside
 from layerfs.sys.logs import logger
@@ -46,7 +46,7 @@ class SquashLower:
         self._fd, self._offset = os.dup(fd), offset
         self._lock = use_beside(path)
         try:
-            self.image = Image(self._fd, offset=self._offset, name=path)
+            self.image = SquashfsImage(self._fd, offset=self._offset, name=path)
             try:
                 root = self.image.root
             except BaseException:

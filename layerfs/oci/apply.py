@@ -19,14 +19,14 @@ from typing import Final, Protocol
 from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.oci.batches import Runs
 from layerfs.oci.below import Below, resolve
-from layerfs.oci.links import HardLinks
-from layerfs.oci.marks import Marks, opaque
+from layerfs.oci.links import PendingLinks
+from layerfs.oci.marks import LayerMarks, opaque
 from layerfs.oci.paths import LINKS, WH, clamp, split
 from layerfs.oci.resolve import Resolver
 from layerfs.oci.streams import MORE
 from layerfs.oci.sweep import Sweep
 from layerfs.oci.tar import HARD_LINK, Member, TarReader
-from layerfs.oci.target import USUAL, Data, Handle, Kind, Limits, Outcome, Target, TargetForm
+from layerfs.oci.target import USUAL, Data, EntryKind, Handle, Limits, Outcome, Target, TargetForm
 
 _PARENT: Final = Member(b"", stat.S_IFDIR, 0o755, 0, 0, 0)  # without an entry anywhere
 
@@ -85,7 +85,7 @@ class Application:
         self.outcome = outcome
         self.rules = rules
         self.plain = target.form is TargetForm.PLAIN
-        self.links = HardLinks()
+        self.links = PendingLinks()
         self.implicit: dict[bytes, None] = {}  # directories without an entry: the upper's root, parents
         self.placed: set[int] = set()  # hashes of paths with an entry, in a PLAIN target
         self.holding: set[int] = set()  # those and all above them
@@ -93,7 +93,7 @@ class Application:
         self.dates = _Dates()
         self.inherited: dict[bytes, Member] = {}  # directories whose default ACL would go on to what is made in them
         self.resolver = Resolver(target, self.is_ours, self.made)
-        self.marks = Marks(target, self.resolver, rules.below)
+        self.marks = LayerMarks(target, self.resolver, rules.below)
         self.stash = False
         if rules.whole and not self.plain and rules.below is not None:
             self.implicit[b""] = None
@@ -168,10 +168,10 @@ class Application:
             self.target.mkdir(at, name)
         except FileExistsError:
             kind = self.target.kind(at, name)
-            if kind is not Kind.DIRECTORY:
+            if kind is not EntryKind.DIRECTORY:
                 self.replace(at, name, kind)
                 self.target.mkdir(at, name)
-                if kind is Kind.WHITEOUT:
+                if kind is EntryKind.WHITEOUT:
                     opaque(self.target, at, name)
         found = self.resolver.directory(path, make=False)
         assert found is not None
@@ -194,7 +194,7 @@ class Application:
             self.target.add(at, name, member, data)
         except FileExistsError:
             kind = self.target.kind(at, name)
-            if kind is Kind.DIRECTORY:
+            if kind is EntryKind.DIRECTORY:
                 self.demand_nothing_below(path)
             self.replace(at, name, kind)
             self.target.add(at, name, member, data)
@@ -204,10 +204,10 @@ class Application:
         if path in self.implicit or (hash(path) in self.holding and hash(path) not in self.placed):
             raise Corrupt(f"the layer has an entry below {path!r}, which is no directory")
 
-    def replace(self, at: Handle, name: bytes, kind: Kind) -> None:
+    def replace(self, at: Handle, name: bytes, kind: EntryKind) -> None:
         """Remove what is at a name, and forget the open directories: paths through it lead elsewhere now."""
         self.target.remove(at, name)
-        if kind in (Kind.DIRECTORY, Kind.SYMLINK):
+        if kind in (EntryKind.DIRECTORY, EntryKind.SYMLINK):
             self.resolver.forget()
 
     def is_stash(self, path: bytes) -> bool:
@@ -277,9 +277,9 @@ class Application:
         if found is None or not name:
             return None
         kind = self.target.kind(found[0], name)
-        if kind is Kind.DIRECTORY:
+        if kind is EntryKind.DIRECTORY:
             raise Corrupt(f"the layer has a hard link to the directory {path!r}")
-        return None if kind in (Kind.ABSENT, Kind.WHITEOUT) else self.target.hold(found[0], name)
+        return None if kind in (EntryKind.ABSENT, EntryKind.WHITEOUT) else self.target.hold(found[0], name)
 
     def held_from_below(self, target: bytes, names: list[bytes]) -> Handle:
         """Copy a file of the layers below up, as the first of the names if its own is hidden."""
@@ -312,7 +312,7 @@ class Application:
         found = self.resolver.directory(above, make=False, follow=False)
         if found is None:
             return not self.marks.is_hidable(above)
-        return self.target.kind(found[0], name) is Kind.WHITEOUT or self.marks.is_covered(above)
+        return self.target.kind(found[0], name) is EntryKind.WHITEOUT or self.marks.is_covered(above)
 
     def link(self, held: Handle, path: bytes) -> None:
         above, name = split(path)

@@ -7,7 +7,7 @@ there, under names that are free and no marks, of which all bytes are at hand. W
 
 from typing import Protocol
 
-from layerfs.oci.links import HardLinks
+from layerfs.oci.links import PendingLinks
 from layerfs.oci.paths import WH, clamp
 from layerfs.oci.resolve import Resolver
 from layerfs.oci.tar import TarReader
@@ -29,7 +29,13 @@ class Runs:
     """The runs of one layer, between the entries that need rules."""
 
     def __init__(
-        self, reader: TarReader, write: WriteRun, resolver: Resolver, links: HardLinks, outcome: Outcome, rules: Rules
+        self,
+        reader: TarReader,
+        write: WriteRun,
+        resolver: Resolver,
+        links: PendingLinks,
+        outcome: Outcome,
+        rules: Rules,
     ) -> None:
         self._reader = reader
         self._write = write

@@ -11,8 +11,8 @@ from layerfs.oci import documents, platforms
 from layerfs.oci.digest import Digest, digest_of
 from layerfs.oci.documents import (
     DOCUMENT_MAX,
-    Config,
     Descriptor,
+    ImageConfig,
     Index,
     Manifest,
     Platform,
@@ -42,7 +42,7 @@ class Chosen:
 
     descriptor: Descriptor
     manifest: Manifest
-    config: Config | None
+    config: ImageConfig | None
 
 
 def read_document(read: Read, wanted: Descriptor) -> bytes:

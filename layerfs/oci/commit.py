@@ -25,7 +25,7 @@ KEYS: Final = ("Cmd", "Entrypoint", "Env", "WorkingDir", "User", "Labels", "Expo
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class NewImage:
     """What the new image is to be. config: keys of the image's config to set; None takes one away.
 
     created: RFC 3339; None is SOURCE_DATE_EPOCH or now.
@@ -63,7 +63,7 @@ def commit(
     snapshotter: Snapshotter,
     key: str,
     name: str,
-    recipe: Recipe,
+    wanted: NewImage,
     check: Callable[[], None] = lambda: None,
 ) -> Committed:
     """Make an image of a snapshot that is not being written to. Raises NotFound, InvalidArgument, OSError."""
@@ -74,11 +74,11 @@ def commit(
     with ExitStack() as held:
         with content.ingest() as taking:
             layer = produce_layer(
-                difference_of(snapshotter, key), taking.write, recipe.compression, style=recipe.style, check=check
+                difference_of(snapshotter, key), taking.write, wanted.compression, style=wanted.style, check=check
             )
             held.callback(os.close, taking.commit().held)
-        config = _config(images, base, layer, recipe)
-        kind = MEDIA_TYPES[recipe.compression]
+        config = _config(images, base, layer, wanted)
+        kind = MEDIA_TYPES[wanted.compression]
         manifest = _manifest(
             images, base, config, {"mediaType": kind, "digest": layer.packed, "size": layer.packed_size}
         )
@@ -107,7 +107,7 @@ def _base(images: Images, parent: str) -> Image:
     )
 
 
-def _config(images: Images, base: Image | None, layer: Produced, recipe: Recipe) -> bytes:
+def _config(images: Images, base: Image | None, layer: Produced, wanted: NewImage) -> bytes:
     here = host_platform()
     raw: dict[str, Any] = {
         "architecture": here.architecture,
@@ -118,24 +118,24 @@ def _config(images: Images, base: Image | None, layer: Produced, recipe: Recipe)
         loaded = images.load(base).config
         assert loaded is not None
         raw = dict(loaded.raw)
-    created = recipe.created or _now()
+    created = wanted.created or _now()
     run = dict(raw.get("config") or {})
-    for key, value in recipe.config.items():
+    for key, value in wanted.config.items():
         if key not in KEYS:
             raise InvalidArgument(f"an image's config has no {key!r} to change", f"such as {', '.join(KEYS)}")
         run.pop(key, None)
         if value is not None:
             run[key] = value
     diff_ids: list[Digest] = [*(raw.get("rootfs") or {}).get("diff_ids", []), layer.diff_id]
-    step = {"created": created, "created_by": "layerfs image commit", "comment": recipe.comment or None}
+    step = {"created": created, "created_by": "layerfs image commit", "comment": wanted.comment or None}
     raw |= {
         "created": created,
         "config": run,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": [*(raw.get("history") or []), {key: value for key, value in step.items() if value}],
     }
-    if recipe.author:
-        raw["author"] = recipe.author
+    if wanted.author:
+        raw["author"] = wanted.author
     return dump_json(raw)
 
 

@@ -21,7 +21,7 @@ from layerfs.oci.tar import Member
 from layerfs.oci.target import CopySource, Data, Outcome, TargetForm
 from layerfs.oci.unpack import FORMS
 from layerfs.oci.view import RawView, Seen
-from layerfs.snapshots.driver import Kind
+from layerfs.snapshots.driver import SnapshotKind
 from layerfs.snapshots.snapshotter import Snapshotter
 
 Shown = UnionBelow | RawView
@@ -50,7 +50,7 @@ def copy(
     A directory that is there gets the copy into it; `path` ending in `/.` means what is in a directory.
     Raises NotFound, InvalidArgument, NotReady, OSError; what was copied until then stays.
     """
-    if snapshotter.stat(target).kind is not Kind.ACTIVE:
+    if snapshotter.stat(target).kind is not SnapshotKind.ACTIVE:
         raise NotReady(f"snapshot {target} is not active", "prepare one on top of it")
     own = snapshotter.writable_layer(target)
     stack = snapshotter.stack(target).lowers

@@ -37,7 +37,7 @@ class Hashed(Protocol):
         """The digest of all pieces."""
 
 
-class Known:
+class KnownDigest:
     """The length of bytes that come in pieces, and the digest that they are known to have."""
 
     __slots__ = ("digest", "size")

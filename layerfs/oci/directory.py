@@ -13,7 +13,7 @@ from typing import Final
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
 from layerfs.oci.metadata import OVERRIDE, MetadataSetter, Ownership, override_value
 from layerfs.oci.tar import Member
-from layerfs.oci.target import CopySource, Data, Kind, Outcome, TargetForm, WriteRun, as_stored
+from layerfs.oci.target import CopySource, Data, EntryKind, Outcome, TargetForm, WriteRun, as_stored
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys import dirs
 from layerfs.sys.copy import write_all
@@ -59,15 +59,15 @@ class DirectoryTarget:
     def root(self) -> int:
         return self._root
 
-    def kind(self, at: int, name: bytes) -> Kind:
+    def kind(self, at: int, name: bytes) -> EntryKind:
         st = dirs.lstat_or_none(at, name)
         if st is None:
-            return Kind.ABSENT
+            return EntryKind.ABSENT
         if stat.S_ISDIR(st.st_mode):
-            return Kind.DIRECTORY
+            return EntryKind.DIRECTORY
         if stat.S_ISLNK(st.st_mode):
-            return Kind.SYMLINK
-        return Kind.WHITEOUT if self._is_whiteout(at, name, st) else Kind.OTHER
+            return EntryKind.SYMLINK
+        return EntryKind.WHITEOUT if self._is_whiteout(at, name, st) else EntryKind.OTHER
 
     def _is_whiteout(self, at: int, name: bytes, st: os.stat_result) -> bool:
         """Tell whether a status is a whiteout's. No entry can have made one: `add` refuses them."""
@@ -219,7 +219,7 @@ class DirectoryTarget:
     def set_opaque(self, handle: int) -> None:
         if self._opaque(handle) == b"x":  # what is marked there would become files
             for name in self.names(handle):
-                if self.kind(handle, name) is Kind.WHITEOUT:
+                if self.kind(handle, name) is EntryKind.WHITEOUT:
                     os.unlink(name, dir_fd=handle)
         self._mark(handle, b"opaque", b"y")
 

@@ -80,7 +80,7 @@ class Manifest:
 
 
 @value
-class Config:
+class ImageConfig:
     """An image's config: what its layers are, and how it is run (`run`, the spec's "config")."""
 
     platform: Platform
@@ -182,7 +182,7 @@ def _list(raw: Json, key: str) -> Sequence[Any]:
     return found
 
 
-def parse_config(data: bytes, layers: int) -> Config:
+def parse_config(data: bytes, layers: int) -> ImageConfig:
     """Return an image's config, which must name a DiffID for each layer. Raises Corrupt."""
     raw = parse_json(data)
     rootfs = raw.get("rootfs")
@@ -194,4 +194,4 @@ def parse_config(data: bytes, layers: int) -> Config:
     run = raw.get("config") or {}
     if not isinstance(run, dict):
         raise Corrupt("the image's config has a config that is no object")
-    return Config(_platform(raw), diff_ids, run, raw)
+    return ImageConfig(_platform(raw), diff_ids, run, raw)

@@ -18,7 +18,7 @@ _ADLER: Final = 65521
 _OCTAL: Final = b"01234567"
 
 
-class Header(NamedTuple):
+class TarHeader(NamedTuple):
     """What one header says, as bytes or numbers; `size` and the rest may be overruled by records before it."""
 
     name: bytes
@@ -33,7 +33,7 @@ class Header(NamedTuple):
     minor: bytes
 
 
-def parse_header(block: bytes) -> Header:
+def parse_header(block: bytes) -> TarHeader:
     """Parse a header that is no block of zeros. Raises Corrupt."""
     fields = _FIELDS.unpack(block)
     name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, _, major, minor, prefix = fields
@@ -47,7 +47,7 @@ def parse_header(block: bytes) -> Header:
     length = number(size)
     if not 0 <= length <= SIZE_MAX:
         raise Corrupt(f"a tar header has size {length}")
-    return Header(
+    return TarHeader(
         name, small(mode) & 0o7777, uid, gid, length, number(mtime), kind, link.partition(b"\0")[0], major, minor
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from layerfs.errors import Corrupt
 
 
-class HardLinks:
+class PendingLinks:
     """New names and the paths that they are to be links to; of several links for one name the last counts."""
 
     def __init__(self) -> None:

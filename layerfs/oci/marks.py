@@ -6,10 +6,10 @@ from layerfs.errors import Corrupt, InvalidArgument
 from layerfs.oci.below import Below
 from layerfs.oci.paths import AUFS, OPAQUE, WH, hidden_name, split
 from layerfs.oci.resolve import Resolver
-from layerfs.oci.target import Handle, Kind, Target
+from layerfs.oci.target import EntryKind, Handle, Target
 
 
-class Marks:
+class LayerMarks:
     """The marks of one layer on their way into one target.
 
     They wait in `pending` (paths, and whether only what is in the directory goes) until all entries are there. In an
@@ -58,9 +58,9 @@ class Marks:
         if found is None:
             return
         kind = self._target.kind(found[0], name)
-        if kind is Kind.ABSENT:
+        if kind is EntryKind.ABSENT:
             self._target.whiteout(found[0], name)
-        elif kind is Kind.DIRECTORY:
+        elif kind is EntryKind.DIRECTORY:
             self.deleted.add(path)
             opaque(self._target, found[0], name)
 
@@ -87,8 +87,8 @@ class Marks:
             found = self._resolver.directory(at, make=False, follow=False)
             assert found is not None
             kind = self._target.kind(found[0], part)
-            if kind is not Kind.DIRECTORY:
-                return kind is Kind.ABSENT
+            if kind is not EntryKind.DIRECTORY:
+                return kind is EntryKind.ABSENT
             at = at + b"/" + part if at else part
         return True
 

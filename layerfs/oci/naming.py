@@ -8,10 +8,12 @@ from contextlib import suppress
 from layerfs.errors import InvalidArgument
 from layerfs.oci.documents import Descriptor
 from layerfs.oci.reference import parse_reference
-from layerfs.oci.sources import Root
+from layerfs.oci.sources import SourceImage
 
 
-def name_roots(roots: Sequence[Root], path: bytes, wanted: str | None) -> Iterator[tuple[tuple[str, ...], Descriptor]]:
+def name_roots(
+    roots: Sequence[SourceImage], path: bytes, wanted: str | None
+) -> Iterator[tuple[tuple[str, ...], Descriptor]]:
     """Yield the images to take with their names. Raises InvalidArgument where it is not clear what is meant.
 
     wanted: one of the source's own names, or a new one if the source has one image only. An image that says only a tag
@@ -29,13 +31,13 @@ def name_roots(roots: Sequence[Root], path: bytes, wanted: str | None) -> Iterat
         yield _full(root.names, path), root.top
 
 
-def _one(roots: Sequence[Root], path: bytes, wanted: str, twice: list[str]) -> tuple[str, ...]:
+def _one(roots: Sequence[SourceImage], path: bytes, wanted: str, twice: list[str]) -> tuple[str, ...]:
     if wanted in twice:
         raise InvalidArgument(f"{os.fsdecode(path)} has several images called {wanted}")
     return (str(parse_reference(wanted)),)
 
 
-def _top(roots: Sequence[Root], wanted: str) -> Descriptor:
+def _top(roots: Sequence[SourceImage], wanted: str) -> Descriptor:
     for root in roots:
         if wanted in root.names:
             return root.top

@@ -20,7 +20,7 @@ from layerfs.oci.credentials import Credentials, find_credentials
 from layerfs.oci.digest import Digest, digest_of, parse_digest
 from layerfs.oci.documents import DOCUMENT_MAX, INDEXES, MANIFESTS, Descriptor, parse_json
 from layerfs.oci.reference import Reference
-from layerfs.oci.transport import ERROR_MAX, Origin, Request, Response, Transport, is_link_local, origin_of
+from layerfs.oci.transport import ERROR_MAX, HttpRequest, Origin, Response, Transport, is_link_local, origin_of
 
 ACCEPT: Final = ", ".join((*INDEXES, *MANIFESTS))
 _SCHEME: Final = re.compile(
@@ -68,7 +68,7 @@ class Registry:
         retry: bool = True,
     ) -> Iterator[Response]:
         """Send a request and yield the answer, whatever its status; logs in if the registry asks for that."""
-        request = Request(method, urljoin(self._base, path), headers, body, retry)
+        request = HttpRequest(method, urljoin(self._base, path), headers, body, retry)
         for attempt in range(2):
             used = self._authorization
             with self._transport.send(request, self._secret) as response:
@@ -119,9 +119,9 @@ class Registry:
             form = {"grant_type": "refresh_token", "refresh_token": known.secret, "client_id": "layerfs"}
             body = urlencode(form | fields | {"scope": " ".join(scopes)}).encode()
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            request = Request("POST", realm, headers, lambda: body)
+            request = HttpRequest("POST", realm, headers, lambda: body)
         else:
-            request = Request("GET", realm + ("&" if "?" in realm else "?") + query, {})
+            request = HttpRequest("GET", realm + ("&" if "?" in realm else "?") + query, {})
         basic = known.basic if known is not None and not known.identity else None
         place = origin_of(realm)
         with self._transport.send(request, lambda origin: basic if origin == place else None) as response:

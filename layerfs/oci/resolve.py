@@ -10,7 +10,7 @@ from typing import Final, Literal, overload
 
 from layerfs.errors import Corrupt
 from layerfs.oci.paths import split
-from layerfs.oci.target import Handle, Kind, Target, TargetForm
+from layerfs.oci.target import EntryKind, Handle, Target, TargetForm
 
 OPEN: Final = 128  # directories that are kept open
 LINKS: Final = 40  # symlinks that one path may lead through (path_resolution(7))
@@ -112,14 +112,14 @@ class Resolver:
         except NotADirectoryError:
             kind = self._target.kind(at[0], name)
             ours = self._ours(path)
-            if kind is Kind.SYMLINK and (ours or self._all):
+            if kind is EntryKind.SYMLINK and (ours or self._all):
                 return self._target.readlink(at[0], name)
             if not make:
                 return None
-            if kind is Kind.OTHER and ours:
+            if kind is EntryKind.OTHER and ours:
                 raise Corrupt(f"the layer has an entry below a file: {path!r}") from None
             self._target.remove(at[0], name)
-            return self._fresh(at, name, path, opaque=kind is Kind.WHITEOUT)
+            return self._fresh(at, name, path, opaque=kind is EntryKind.WHITEOUT)
         return self._fresh(at, name, path, opaque=False)
 
     def _fresh(self, at: _Found, name: bytes, path: bytes, *, opaque: bool) -> Handle:

@@ -24,7 +24,7 @@ EMPTY_TAR: Final = bytes(1024)
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
+class SourceImage:
     """One image of a source: what it calls itself, and its index or manifest."""
 
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Root:
 class Source(Protocol):
     """Blobs by digest, and the images that are made of them."""
 
-    def roots(self) -> list[Root]:
+    def roots(self) -> list[SourceImage]:
         """Return the images; those of one name are an error of whoever wants that name."""
 
     def has(self, digest: Digest) -> bool:
@@ -56,10 +56,10 @@ class Layout:
         with open_file(b"index.json") as read:
             self._index = documents.parse_document(_all(read), documents.INDEX)
 
-    def roots(self) -> list[Root]:
+    def roots(self) -> list[SourceImage]:
         if not isinstance(self._index, documents.Index):
             raise Corrupt("the layout's index.json is no index")
-        return [Root(_names(entry.annotations), entry) for entry in self._index.manifests]
+        return [SourceImage(_names(entry.annotations), entry) for entry in self._index.manifests]
 
     def has(self, digest: Digest) -> bool:
         try:
@@ -95,13 +95,13 @@ class DockerArchive:
     documents: dict[Digest, bytes] = field(default_factory=dict)
     spans: dict[Digest, Span] = field(default_factory=dict)
 
-    def roots(self) -> list[Root]:
+    def roots(self) -> list[SourceImage]:
         listed = parse_any(self.archive.read(b"manifest.json", DOCUMENT_MAX))
         if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
             raise Corrupt("the archive's manifest.json is no list of images")
         return [self._root(each) for each in listed]
 
-    def _root(self, listed: Mapping[str, Any]) -> Root:
+    def _root(self, listed: Mapping[str, Any]) -> SourceImage:
         tags, layers = listed.get("RepoTags") or [], listed.get("Layers") or []
         words = (
             [listed.get("Config"), *tags, *layers] if isinstance(tags, list) and isinstance(layers, list) else [None]
@@ -119,7 +119,7 @@ class DockerArchive:
             "config": self._document(config, documents.CONFIG),
             "layers": [self._layer(layer, parse_digest(diff)) for layer, diff in zip(layers, diff_ids, strict=True)],
         }
-        return Root(tuple(tags), descriptor(self._document(dump_json(raw), MANIFEST)))
+        return SourceImage(tuple(tags), descriptor(self._document(dump_json(raw), MANIFEST)))
 
     def _document(self, data: bytes, media_type: str) -> dict[str, Any]:
         digest = digest_of(data)

@@ -14,7 +14,7 @@ from typing import Final
 
 from layerfs.errors import Unsupported
 from layerfs.oci.tar import Member
-from layerfs.oci.target import Data, Kind, Outcome, TargetForm, WriteRun, as_stored, own_prefix
+from layerfs.oci.target import Data, EntryKind, Outcome, TargetForm, WriteRun, as_stored, own_prefix
 from layerfs.pysquashfs import FileSpec, ImageWriter, SquashfsError, WriteOptions
 from layerfs.pysquashfs.options import LATEST
 from layerfs.pysquashfs.target import replacing
@@ -30,14 +30,14 @@ _UUID: Final = "00000000"  # until the image's digest is known
 _NEW: Final = Member(b"", stat.S_IFDIR, 0o700, 0, 0, 0)
 
 
-class Node:
+class SquashNode:
     """A file of the image; a directory has children, a regular file its content's index."""
 
     __slots__ = ("children", "content", "member", "opaque")
 
     def __init__(self, member: Member) -> None:
         self.member = member
-        self.children: dict[bytes, Node] | None = {} if member.kind == stat.S_IFDIR else None
+        self.children: dict[bytes, SquashNode] | None = {} if member.kind == stat.S_IFDIR else None
         self.content = 0
         self.opaque = False
 
@@ -52,52 +52,52 @@ class SquashTarget:
         """`spare`: a directory for the one sparse file at a time that takes a detour."""
         self._writer = writer
         self._spare = spare
-        self._root = Node(replace(_NEW, mode=0o755))
+        self._root = SquashNode(replace(_NEW, mode=0o755))
         self._opaque = own_prefix() + b"opaque"
         self._nesting = nesting
 
-    def root(self) -> Node:
+    def root(self) -> SquashNode:
         return self._root
 
-    def kind(self, at: Node, name: bytes) -> Kind:
+    def kind(self, at: SquashNode, name: bytes) -> EntryKind:
         node = _children(at).get(name)
         if node is None:
-            return Kind.ABSENT
+            return EntryKind.ABSENT
         if node.children is not None:
-            return Kind.DIRECTORY
+            return EntryKind.DIRECTORY
         if node.member.kind == stat.S_IFLNK:
-            return Kind.SYMLINK
-        return Kind.WHITEOUT if node.member.kind == stat.S_IFCHR and not _device(node.member) else Kind.OTHER
+            return EntryKind.SYMLINK
+        return EntryKind.WHITEOUT if node.member.kind == stat.S_IFCHR and not _device(node.member) else EntryKind.OTHER
 
-    def enter(self, at: Node, name: bytes) -> Node:
+    def enter(self, at: SquashNode, name: bytes) -> SquashNode:
         node = _children(at).get(name)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         _children(node)
         return node
 
-    def leave(self, handle: Node) -> None:
+    def leave(self, handle: SquashNode) -> None:
         pass
 
-    def names(self, at: Node) -> list[bytes]:
+    def names(self, at: SquashNode) -> list[bytes]:
         return list(_children(at))
 
-    def readlink(self, at: Node, name: bytes) -> bytes:
+    def readlink(self, at: SquashNode, name: bytes) -> bytes:
         return _children(at)[name].member.target
 
-    def mkdir(self, at: Node, name: bytes) -> None:
-        self._put(at, name, Node(_NEW))
+    def mkdir(self, at: SquashNode, name: bytes) -> None:
+        self._put(at, name, SquashNode(_NEW))
 
-    def _put(self, at: Node, name: bytes, node: Node) -> None:
+    def _put(self, at: SquashNode, name: bytes, node: SquashNode) -> None:
         if name in _children(at):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         if len(name) > _NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
         _children(at)[name] = node
 
-    def add(self, at: Node, name: bytes, member: Member, data: Data) -> None:
+    def add(self, at: SquashNode, name: bytes, member: Member, data: Data) -> None:
         member = as_stored(member, self._nesting)
-        node = Node(member)
+        node = SquashNode(member)
         self._put(at, name, node)
         if member.kind == stat.S_IFREG:
             node.content = self._store(member, data)
@@ -120,37 +120,37 @@ class SquashTarget:
         finally:
             os.close(fd)
 
-    def set_metadata(self, handle: Node, member: Member) -> None:
+    def set_metadata(self, handle: SquashNode, member: Member) -> None:
         handle.member = as_stored(member, self._nesting)
 
-    def time(self, handle: Node) -> int:
+    def time(self, handle: SquashNode) -> int:
         return handle.member.mtime_ns
 
-    def set_time(self, handle: Node, mtime_ns: int) -> None:
+    def set_time(self, handle: SquashNode, mtime_ns: int) -> None:
         handle.member = replace(handle.member, mtime_ns=mtime_ns)
 
-    def remove(self, at: Node, name: bytes) -> None:
+    def remove(self, at: SquashNode, name: bytes) -> None:
         _children(at).pop(name, None)
 
-    def hold(self, at: Node, name: bytes) -> Node | None:
+    def hold(self, at: SquashNode, name: bytes) -> SquashNode | None:
         return _children(at).get(name)
 
-    def drop(self, held: Node) -> None:
+    def drop(self, held: SquashNode) -> None:
         pass
 
-    def link(self, held: Node, at: Node, name: bytes) -> None:
+    def link(self, held: SquashNode, at: SquashNode, name: bytes) -> None:
         self._put(at, name, held)
 
-    def same(self, held: Node, at: Node, name: bytes) -> bool:
+    def same(self, held: SquashNode, at: SquashNode, name: bytes) -> bool:
         return _children(at).get(name) is held
 
-    def whiteout(self, at: Node, name: bytes) -> None:
-        self._put(at, name, Node(Member(name, stat.S_IFCHR, 0, 0, 0, 0)))
+    def whiteout(self, at: SquashNode, name: bytes) -> None:
+        self._put(at, name, SquashNode(Member(name, stat.S_IFCHR, 0, 0, 0, 0)))
 
-    def set_opaque(self, handle: Node) -> None:
+    def set_opaque(self, handle: SquashNode) -> None:
         handle.opaque = True
 
-    def is_opaque(self, handle: Node) -> bool:
+    def is_opaque(self, handle: SquashNode) -> bool:
         return handle.opaque
 
     def finish(self, outcome: Outcome) -> None:
@@ -158,7 +158,7 @@ class SquashTarget:
 
     def entries(self) -> Iterator[FileSpec]:
         """Yield the whole tree, each directory before what is in it, names sorted."""
-        first: dict[Node, bytes] = {}
+        first: dict[SquashNode, bytes] = {}
         waiting = [(b"", self._root)]
         while waiting:
             path, node = waiting.pop()
@@ -171,7 +171,7 @@ class SquashTarget:
             inner = sorted((node.children or {}).items(), reverse=True)
             waiting += [(path + b"/" + name if path else name, child) for name, child in inner]
 
-    def _entry(self, path: bytes, node: Node) -> FileSpec:
+    def _entry(self, path: bytes, node: SquashNode) -> FileSpec:
         member = node.member
         mtime = member.mtime_ns // 10**9
         if not 0 <= mtime <= LATEST:
@@ -190,7 +190,7 @@ class SquashTarget:
         )
 
 
-def _children(node: Node) -> dict[bytes, Node]:
+def _children(node: SquashNode) -> dict[bytes, SquashNode]:
     if node.children is None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     return node.children

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from layerfs.errors import Corrupt, InvalidArgument, Unsupported
-from layerfs.oci.digest import Digest, Hashed, Hasher, Known
+from layerfs.oci.digest import Digest, Hashed, Hasher, KnownDigest
 
 PIECE: Final = 256 << 10  # bytes; larger ones keep the interpreter from other threads (measured: 1 s for 384 MB)
 UNPACKED_MAX: Final = 256 << 30  # bytes that a layer may have, unless somebody says otherwise
@@ -49,7 +49,7 @@ class LayerStream:
         self._read = read
         self._check = check
         self._most = most
-        self.packed: Hashed = Hasher() if known is None else Known(known)
+        self.packed: Hashed = Hasher() if known is None else KnownDigest(known)
         self.unpacked = Hasher()
         self.compression = ""
 

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from layerfs.oci.paths import split
 from layerfs.oci.resolve import Resolver
-from layerfs.oci.target import Handle, Kind, Target
+from layerfs.oci.target import EntryKind, Handle, Target
 
 _KEPT: Final = True  # in `made`: the directory stands where one was deleted
 
@@ -43,7 +43,7 @@ class Sweep:
             found = self._resolver.directory(above, make=False, follow=False)
             if found is None:
                 continue
-            if not path or self._target.kind(found[0], name) is Kind.DIRECTORY:
+            if not path or self._target.kind(found[0], name) is EntryKind.DIRECTORY:
                 self._directory(path, only_inside)
             elif not only_inside:
                 self._name(path)
@@ -64,7 +64,7 @@ class Sweep:
             for name in self._target.names(found[0]) if found is not None else ():
                 below = path + b"/" + name if path else name
                 assert found is not None
-                if self._target.kind(found[0], name) is Kind.DIRECTORY:
+                if self._target.kind(found[0], name) is EntryKind.DIRECTORY:
                     waiting.append((below, False))
                 elif not self._ours(below):
                     self._target.remove(found[0], name)
@@ -72,7 +72,7 @@ class Sweep:
     def _name(self, path: bytes) -> None:
         above, name = split(path)
         found = self._resolver.directory(above, make=False, follow=False)
-        if found is not None and not self._ours(path) and self._target.kind(found[0], name) is not Kind.ABSENT:
+        if found is not None and not self._ours(path) and self._target.kind(found[0], name) is not EntryKind.ABSENT:
             self._touch(found)
             self._target.remove(found[0], name)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from layerfs.errors import Corrupt
 from layerfs.oci import sparse
-from layerfs.oci.header import BLOCK, SIZE_MAX, ZERO, Header, parse_header, small
+from layerfs.oci.header import BLOCK, SIZE_MAX, ZERO, TarHeader, parse_header, small
 from layerfs.oci.pax import RECORDS_MAX, SPARSE, XATTR, bounded_time, decimal, nanoseconds, parse_records
 
 HARD_LINK: Final = 0  # in place of a type of file
@@ -184,14 +184,14 @@ class TarReader:
                 raise Corrupt("the tar ends behind an extended header")
             block = following
 
-    def _extended(self, header: Header) -> bytes:
+    def _extended(self, header: TarHeader) -> bytes:
         if header.size > RECORDS_MAX:
             raise Corrupt(f"a tar has an extended header of {header.size} bytes")
         self._expect_data(header.size)
         return self._take(header.size)
 
     def _finish(
-        self, block: bytes, header: Header, records: list[tuple[bytes, bytes]], names: dict[bytes, bytes]
+        self, block: bytes, header: TarHeader, records: list[tuple[bytes, bytes]], names: dict[bytes, bytes]
     ) -> Member:
         kind = _KINDS.get(header.type)
         if kind is None:
@@ -230,7 +230,12 @@ class TarReader:
                 member.xattrs[key[len(XATTR) :]] = value
 
     def _content(
-        self, member: Member, block: bytes, header: Header, records: list[tuple[bytes, bytes]], said: dict[bytes, bytes]
+        self,
+        member: Member,
+        block: bytes,
+        header: TarHeader,
+        records: list[tuple[bytes, bytes]],
+        said: dict[bytes, bytes],
     ) -> None:
         """Set size and map, and get ready for the data."""
         stored = decimal(said[b"size"]) if said.get(b"size") else header.size

@@ -44,7 +44,7 @@ OVERLAYS: Final = (
 WHITEOUTS: Final = (b"trusted.overlay.whiteout", b"user.overlay.whiteout")
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     """What stands at a name."""
 
     ABSENT = 0
@@ -92,7 +92,7 @@ class Outcome:
             self.waived.append((path, why))
 
 
-class Run(Protocol):
+class WrittenEntries(Protocol):
     """Entries that were written at once: where their headers are in the data, where the next one is, their bytes."""
 
     @property
@@ -106,7 +106,7 @@ class Run(Protocol):
 
 
 # Write plain entries: into a directory, from bytes at a place, names that begin so, at most so many bytes and entries.
-WriteRun = Callable[[Handle, bytes, int, bytes, int, int], Run]
+WriteRun = Callable[[Handle, bytes, int, bytes, int, int], WrittenEntries]
 
 
 class Target(Protocol):
@@ -121,7 +121,7 @@ class Target(Protocol):
     def root(self) -> Handle:
         """Return the root directory, open as long as the target."""
 
-    def kind(self, at: Handle, name: bytes) -> Kind:
+    def kind(self, at: Handle, name: bytes) -> EntryKind:
         """Tell what stands at a name."""
 
     def enter(self, at: Handle, name: bytes) -> Handle:

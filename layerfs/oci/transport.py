@@ -40,7 +40,7 @@ def origin_of(url: str) -> Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """One request; `body` is called for each try, since a stream can be read only once."""
 
     method: str
@@ -66,7 +66,7 @@ class Transport:
             pool.clear()
 
     @contextmanager
-    def send(self, request: Request, authorization: Callable[[Origin], str | None]) -> Iterator[Response]:
+    def send(self, request: HttpRequest, authorization: Callable[[Origin], str | None]) -> Iterator[Response]:
         """Send a request and give the answer, whose body is still to be read.
 
         authorization: returns the Authorization for an origin, None for all but the registry's.
@@ -81,7 +81,7 @@ class Transport:
         finally:
             response.close()
 
-    def _send(self, request: Request, authorization: Callable[[Origin], str | None]) -> Response:
+    def _send(self, request: HttpRequest, authorization: Callable[[Origin], str | None]) -> Response:
         for attempt in range(TRIES):
             self._stop()
             try:
@@ -102,7 +102,7 @@ class Transport:
             self._stop.wait(min(float(asked), WAIT_MAX) if asked.isdigit() else backoff(attempt))
         raise AssertionError("unreachable")
 
-    def _follow(self, request: Request, authorization: Callable[[Origin], str | None]) -> Response:
+    def _follow(self, request: HttpRequest, authorization: Callable[[Origin], str | None]) -> Response:
         url = request.url
         for _ in range(REDIRECTS + 1):
             response = self._once(request, url, authorization)
@@ -128,7 +128,7 @@ class Transport:
             )
         return url
 
-    def _once(self, request: Request, url: str, authorization: Callable[[Origin], str | None]) -> Response:
+    def _once(self, request: HttpRequest, url: str, authorization: Callable[[Origin], str | None]) -> Response:
         headers = {"User-Agent": f"layerfs/{__version__}"} | dict(request.headers)
         if (secret := authorization(origin_of(url))) is not None:
             headers["Authorization"] = secret

@@ -93,7 +93,7 @@ class Unpacking:
 
     def _is_there(self, name: Digest) -> bool:
         try:
-            return self.snapshotter.stat(name).kind is driver.Kind.COMMITTED
+            return self.snapshotter.stat(name).kind is driver.SnapshotKind.COMMITTED
         except NotFound:
             return False
 

@@ -16,7 +16,7 @@ from layerfs.oci.paths import split
 from layerfs.oci.tar import HARD_LINK, Member
 from layerfs.oci.view import Seen
 from layerfs.oci.write import Item
-from layerfs.plan.tree import Tree
+from layerfs.plan.tree import ModuleTree
 
 _OVERLAY: Final = (b"trusted.overlay.", b"user.overlay.")
 _LABEL: Final = b"security.selinux"  # of the host, not of the file
@@ -31,7 +31,7 @@ class Slice:
     topmost: bool
 
 
-def slices(tree: Tree, layers: Sequence[tuple[int, Sequence[str]]]) -> list[Slice]:
+def slices(tree: ModuleTree, layers: Sequence[tuple[int, Sequence[str]]]) -> list[Slice]:
     """Return what layers hold, bottom first, each given by its id and the names of its modules."""
     layer_of = {name: place for place, (_, names) in enumerate(layers) for name in names}
     paths: list[set[bytes]] = [{b""} for _ in layers]
@@ -48,10 +48,10 @@ def slices(tree: Tree, layers: Sequence[tuple[int, Sequence[str]]]) -> list[Slic
     ]
 
 
-class Contents:
+class LayerContents:
     """The entries of a layer, given once; `digest` is of all that was given and read when the last one was."""
 
-    def __init__(self, tree: Tree, piece: Slice, recipe: bytes, latest: int | None = None) -> None:
+    def __init__(self, tree: ModuleTree, piece: Slice, recipe: bytes, latest: int | None = None) -> None:
         """`recipe`: what else the layer's bytes depend on; latest [s]: the time of files that are newer."""
         self._tree, self._piece, self._latest = tree, piece, latest
         self._hash = hashlib.sha256(b"layerfs layer 1\n%d\n%b" % (len(recipe), recipe))

@@ -13,7 +13,7 @@ from typing import Final
 from layerfs.errors import FULL, Unsupported
 from layerfs.oci.tar import HARD_LINK, Member
 from layerfs.oci.write import Item
-from layerfs.plan.contents import Contents
+from layerfs.plan.contents import LayerContents
 from layerfs.pysquashfs import FileSpec, SquashfsError, WriteOptions, write_image
 from layerfs.pysquashfs.filespec import XATTR_PREFIXES
 from layerfs.pysquashfs.target import replacing
@@ -47,7 +47,7 @@ def version_of(digest: str) -> str:
     return str(int(digest[:_DIGITS], 16))
 
 
-def write_layer(path: bytes, contents: Contents, form: ImageForm, digest: str, dropped: Dropped) -> None:
+def write_layer(path: bytes, contents: LayerContents, form: ImageForm, digest: str, dropped: Dropped) -> None:
     """Write a layer to a file, on disk when this returns; `digest` is that of the contents.
 
     `dropped` is told of xattrs that squashfs cannot hold. Raises NotReady, Unsupported, OSError.

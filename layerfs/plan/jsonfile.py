@@ -52,7 +52,7 @@ def read_json(path: bytes) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenGraph:
     """A graph as written in a file, with the root of its files and their owners if the file names them."""
 
     name: str
@@ -61,7 +61,7 @@ class Written:
     claims: Claims
 
 
-def read_graph(path: bytes) -> Written:
+def read_graph(path: bytes) -> WrittenGraph:
     """Return the graph in a JSON file, as docs/plan.md describes it."""
     shown = os.fsdecode(path)
     document = read_json(path)
@@ -71,7 +71,7 @@ def read_graph(path: bytes) -> Written:
     name, root = document.get("name", shown), document.get("root")
     if root is not None and (not isinstance(root, str) or not root or "\0" in root):
         raise InvalidArgument(f"{shown} has a root that is no path", "it is where the files of the modules are")
-    return Written(
+    return WrittenGraph(
         name if isinstance(name, str) else shown,
         tuple(_module(shown, entry) for entry in listed),
         None if root is None else os.path.join(os.path.dirname(os.path.abspath(path)), os.fsencode(root)),

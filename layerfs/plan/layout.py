@@ -13,7 +13,7 @@ from layerfs.oci.pack import MEDIA_TYPES, Packer
 from layerfs.oci.paths import WH
 from layerfs.oci.platforms import host_platform
 from layerfs.oci.write import Item, write_tar
-from layerfs.plan.contents import Contents
+from layerfs.plan.contents import LayerContents
 from layerfs.pysquashfs.target import replacing
 
 COMPRESSION: Final = "gzip"
@@ -42,7 +42,7 @@ def place(directory: bytes, digest: Digest) -> bytes:
     return os.path.join(directory, BLOBS, digest[7:].encode())
 
 
-def write_blob(directory: bytes, contents: Contents) -> LayerBlob:
+def write_blob(directory: bytes, contents: LayerContents) -> LayerBlob:
     """Write a layer's tar, compressed, under its digest. Raises NotReady, Corrupt, OSError."""
     draft = os.path.join(directory, b".layer")
     with replacing(draft) as fd:

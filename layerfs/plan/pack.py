@@ -12,10 +12,10 @@ from layerfs.errors import AlreadyExists, InvalidArgument, NotReady
 from layerfs.oci.digest import Digest, parse_digest
 from layerfs.oci.documents import Json
 from layerfs.plan import images, layout
-from layerfs.plan.contents import Contents, Slice, slices
+from layerfs.plan.contents import LayerContents, Slice, slices
 from layerfs.plan.record import NAME, LayerRecord, PackRecord, PlanRead, compare, read_record, write_record
-from layerfs.plan.sources import Source
-from layerfs.plan.tree import Tree
+from layerfs.plan.sources import GraphSource
+from layerfs.plan.tree import ModuleTree
 from layerfs.pysquashfs import WriteOptions
 from layerfs.pysquashfs.target import replacing
 from layerfs.store.cache import Cache
@@ -67,7 +67,7 @@ class Packed:
     dropped: tuple[tuple[bytes, bytes], ...]
 
 
-def pack(plan: PlanRead, source: Source, options: PackOptions, told: Told = lambda done, total: None) -> Packed:
+def pack(plan: PlanRead, source: GraphSource, options: PackOptions, told: Told = lambda done, total: None) -> Packed:
     """Build the layers of a plan. Raises InvalidArgument, AlreadyExists, NotReady, Unsupported, OSError.
 
     What was made of the output is removed again if anything is wrong.
@@ -134,7 +134,7 @@ class _Packing:
     """One pack on its way: layers that exist already are taken over, the others are built."""
 
     def __init__(
-        self, plan: PlanRead, tree: Tree, options: PackOptions, directory: bytes, before: PackRecord | None
+        self, plan: PlanRead, tree: ModuleTree, options: PackOptions, directory: bytes, before: PackRecord | None
     ) -> None:
         self._plan, self._tree, self._options, self._directory, self._before = plan, tree, options, directory, before
         self._old: dict[tuple[str, str], LayerRecord] = {}
@@ -174,8 +174,8 @@ class _Packing:
             write_record(self._directory, PackRecord(self._options.format, self._name, records))
         return Packed(tuple(layers), top, self._name, tuple(self._dropped))
 
-    def _contents(self, piece: Slice, recipe: bytes) -> Contents:
-        return Contents(self._tree, piece, recipe, self._latest)
+    def _contents(self, piece: Slice, recipe: bytes) -> LayerContents:
+        return LayerContents(self._tree, piece, recipe, self._latest)
 
     def _layer(self, piece: Slice, name: str, form: images.ImageForm) -> Layer:
         recipe = layout.RECIPE if self._options.format == "oci" else form.recipe
@@ -202,7 +202,7 @@ class _Packing:
         record = LayerRecord(piece.id, digest, file, blob.digest[7:], blob.size, blob.diff_id[7:])
         return Layer(record, "built", False)
 
-    def _check(self, contents: Contents, digest: str) -> None:
+    def _check(self, contents: LayerContents, digest: str) -> None:
         """Raise NotReady if what was packed is not what was digested before."""
         if contents.digest != digest:
             raise NotReady("a file changed while it was packed", "pack a tree that nobody writes to")

@@ -15,7 +15,7 @@ from layerfs.plan.dpkg import read_dpkg
 from layerfs.plan.graph import Graph, Module, make_graph
 from layerfs.plan.jsonfile import read_graph
 from layerfs.plan.python import read_python
-from layerfs.plan.tree import ALWAYS, UNOWNED, Tree, make_tree
+from layerfs.plan.tree import ALWAYS, UNOWNED, ModuleTree, make_tree
 from layerfs.spec.options import absolute
 from layerfs.xar.search import Search
 
@@ -43,12 +43,12 @@ class SourceSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class GraphSource:
     """A graph and its files; the tree is None where nobody said where the files are."""
 
     words: SourceSpec
     graph: Graph
-    tree: Tree | None
+    tree: ModuleTree | None
 
 
 def parse_words(words: Sequence[str], sizes: str | None, cwd: bytes) -> SourceSpec:
@@ -76,13 +76,13 @@ def parse_words(words: Sequence[str], sizes: str | None, cwd: bytes) -> SourceSp
 
 
 @contextmanager
-def opened(words: SourceSpec, layers_of: Layers, search: Callable[[], Search]) -> Iterator[Source]:
+def opened(words: SourceSpec, layers_of: Layers, search: Callable[[], Search]) -> Iterator[GraphSource]:
     """Read a source; its tree can be read while the context lasts. Raises InvalidArgument, NotFound, OSError."""
     path = os.fsencode(words.what)
     if words.kind == "json":
         written = read_graph(path)
         if written.root is None:
-            yield Source(words, make_graph(written.name, written.modules), None)
+            yield GraphSource(words, make_graph(written.name, written.modules), None)
             return
         with RawView(open_tree(_directory(written.root), 0)) as view:
             yield _sized(words, written.name, written.modules, make_tree(view, written.claims))
@@ -99,13 +99,13 @@ def opened(words: SourceSpec, layers_of: Layers, search: Callable[[], Search]) -
             yield _sized(words, words.shown, modules, make_tree(view, claims))
 
 
-def _xars(words: SourceSpec, search: Search) -> Iterator[Source]:
+def _xars(words: SourceSpec, search: Search) -> Iterator[GraphSource]:
     from layerfs.plan.xars import claims_of, read_xars
 
     modules, lowers = read_xars([os.fsencode(path) for path in (words.what, *words.more)], search)
     with UnionBelow(lowers) as view:
         tree = make_tree(view, claims_of(lowers))
-        yield Source(words, make_graph("xar", [*modules, _unowned(tree)]), tree)
+        yield GraphSource(words, make_graph("xar", [*modules, _unowned(tree)]), tree)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _directory(path: bytes) -> bytes:
     return path
 
 
-def _sized(words: SourceSpec, name: str, modules: Sequence[Module], tree: Tree) -> Source:
+def _sized(words: SourceSpec, name: str, modules: Sequence[Module], tree: ModuleTree) -> GraphSource:
     """Return a source with the sizes of the files in its tree; files that no module owns become a module of their own.
 
     A module without a file keeps the size that was said of it.
@@ -136,9 +136,9 @@ def _sized(words: SourceSpec, name: str, modules: Sequence[Module], tree: Tree) 
         replace(module, size=sizes[module.name][0], files=sizes[module.name][1]) if module.name in sizes else module
         for module in modules
     ]
-    return Source(words, make_graph(name, [*found, _unowned(tree)]), tree)
+    return GraphSource(words, make_graph(name, [*found, _unowned(tree)]), tree)
 
 
-def _unowned(tree: Tree) -> Module:
+def _unowned(tree: ModuleTree) -> Module:
     size, files = tree.sizes[UNOWNED]
     return Module(UNOWNED, size, files=files, chance=ALWAYS, rebuilds=False)

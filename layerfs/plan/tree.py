@@ -29,7 +29,7 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class ModuleTree:
     """What is packed: the owner of each path that is no directory; all directories; bytes and files of each module."""
 
     view: View
@@ -58,7 +58,7 @@ def walk(view: View) -> Iterator[Seen]:
             waiting += [prefix + name for name in sorted(view.names(path), reverse=True)]
 
 
-def make_tree(view: View, claims: Claims, *, collect: bool = True) -> Tree:
+def make_tree(view: View, claims: Claims, *, collect: bool = True) -> ModuleTree:
     """Return the tree of what modules claim; files that no module claims are UNOWNED, or left out.
 
     All names of one file belong to one module: that of the first name which a module claims. Without `collect` only
@@ -94,7 +94,7 @@ def make_tree(view: View, claims: Claims, *, collect: bool = True) -> Tree:
         owners = {path: owner for path, owner in owners.items() if owner}
         wanted = {b"", *claims.below, *_above(owners)}
         directories = [path for path in directories if path in wanted or inherited[path]]
-    return Tree(view, owners, tuple(directories), _sizes(owners, bodies, len(directories)))
+    return ModuleTree(view, owners, tuple(directories), _sizes(owners, bodies, len(directories)))
 
 
 def _above(paths: Mapping[bytes, str]) -> set[bytes]:

@@ -3,7 +3,7 @@
 The reader is C of ours (read*.c), which believes nothing an image says; libsquashfs uncompresses blocks for it. The
 writer (write*.c) has libsquashfs 1.2 compress and lay out. Both are one extension module (cffi, API mode).
 
-    with Image("app.squashfs") as image:
+    with SquashfsImage("app.squashfs") as image:
         for path, inode in image.walk():
             ...
 
@@ -14,7 +14,7 @@ is first asked for.
 from typing import TYPE_CHECKING
 
 from layerfs.pysquashfs.errors import SquashfsError
-from layerfs.pysquashfs.image import Image
+from layerfs.pysquashfs.image import SquashfsImage
 from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, Piece, Superblock
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ __all__ = [
     "Compressor",
     "DirEntry",
     "FileSpec",
-    "Image",
     "ImageWriter",
     "Inode",
     "Piece",
     "SquashfsError",
+    "SquashfsImage",
     "Superblock",
     "WriteOptions",
     "entries_of",

@@ -15,7 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final, Self
 
-from layerfs.pysquashfs.image import Image
+from layerfs.pysquashfs.image import SquashfsImage
 from layerfs.pysquashfs.recent import Recent
 from layerfs.pysquashfs.values import Piece
 
@@ -28,7 +28,7 @@ Load = Callable[[], bytes]
 Job = tuple[Key, Load]
 
 
-def job_of(image: Image, piece: Piece) -> Job:
+def job_of(image: SquashfsImage, piece: Piece) -> Job:
     """Return the key of a stored piece's block, and the call that loads it."""
     key = image.number, piece.position, piece.stored
     return key, partial(image.load, piece.position, piece.stored, image.superblock.block_size)
@@ -137,7 +137,7 @@ class BlockCache:
                     pass  # a corrupt block, or an image that was closed meanwhile; `take` tells of it
             del wanted, load
 
-    def in_order(self, image: Image, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, bytes]]:
+    def in_order(self, image: SquashfsImage, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, bytes]]:
         """Yield stored pieces with the blocks that they are in; threads load the next ones meanwhile.
 
         A single block is loaded here. Raises SquashfsError.

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from layerfs.pysquashfs.blockcache import BlockCache
 from layerfs.pysquashfs.errors import SquashfsError
-from layerfs.pysquashfs.image import Image
+from layerfs.pysquashfs.image import SquashfsImage
 from layerfs.pysquashfs.values import Inode, Piece
 
 
 def copy_file(
-    image: Image,
+    image: SquashfsImage,
     inode: Inode,
     fd: int,
     blocks: BlockCache,
@@ -36,7 +36,7 @@ def copy_file(
         progress(piece.offset + piece.length)
 
 
-def part_of(image: Image, piece: Piece, block: bytes) -> memoryview:
+def part_of(image: SquashfsImage, piece: Piece, block: bytes) -> memoryview:
     """Return a piece's bytes in its block. Raises SquashfsError if the block is too short."""
     data = memoryview(block)[piece.start : piece.start + piece.length]
     if len(data) < piece.length:

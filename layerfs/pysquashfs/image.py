@@ -34,7 +34,7 @@ _new_record = partial(_new_listing, "unsigned char[60]")
 _numbers = counting()
 
 
-class Image:
+class SquashfsImage:
     """A squashfs image in a file, from `offset` on, `size` bytes or all that follow.
 
     An int is a descriptor, of which a duplicate is used; it and the file's own offset stay the caller's. `name` is what
@@ -95,7 +95,7 @@ class Image:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Image {os.fsdecode(self.name)!r}{'' if self._handle else ', closed'}>"
+        return f"<SquashfsImage {os.fsdecode(self.name)!r}{'' if self._handle else ', closed'}>"
 
     @property
     def root(self) -> Inode:

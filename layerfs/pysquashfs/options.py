@@ -33,7 +33,7 @@ class WriteOptions:
     mtime [s]: the image's time, and the latest that a file may have; newer ones are set to it. Without it the
         environment's SOURCE_DATE_EPOCH is that; without both the image's time is its newest file's.
     own_times: files keep their times as they are, whatever SOURCE_DATE_EPOCH says.
-    export: the table that NFS needs, and Image.by_number.
+    export: the table that NFS needs, and `SquashfsImage.by_number`.
     xattr_table: also where nothing has xattrs; without one Linux answers listxattr(2) with EOPNOTSUPP, not with none.
     """
 

@@ -15,7 +15,7 @@ ID_MAX = 0xFFFFFFFF
 MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF  # the 32 bits of new_encode_dev (linux/kdev_t.h)
 
 
-class Node:
+class ImageNode:
     """A file of the image: what its inode will hold. An entry's content is not kept, only the writer's index of it."""
 
     __slots__ = (
@@ -23,9 +23,9 @@ class Node:
         "parent", "rdev", "ref", "target", "uid", "xattrs",
     )  # fmt: skip
 
-    def __init__(self, entry: FileSpec, parent: "Node | None") -> None:
+    def __init__(self, entry: FileSpec, parent: "ImageNode | None") -> None:
         self.parent = parent
-        self.children: dict[bytes, Node] = {}
+        self.children: dict[bytes, ImageNode] = {}
         self.links = 2 if stat.S_ISDIR(entry.mode) else 1
         self.index = 0  # the writer's, of content or listing
         self.number = 0  # known when the whole tree is
@@ -43,15 +43,15 @@ class Node:
         return stat.S_ISDIR(self.mode)
 
 
-class Tree:
+class ImageTree:
     """Names are added parents first; then the order in which everything is written can be asked for."""
 
     def __init__(self) -> None:
-        self.root = Node(FileSpec(b"", stat.S_IFDIR | 0o755), None)  # until an entry describes it
+        self.root = ImageNode(FileSpec(b"", stat.S_IFDIR | 0o755), None)  # until an entry describes it
         self.rooted = False
         self._directories = {b"": self.root}
 
-    def add(self, entry: FileSpec) -> Node | None:
+    def add(self, entry: FileSpec) -> ImageNode | None:
         """Put an entry into the tree; returns its node, or None for a further name of a node that is there.
 
         Raises SquashfsError naming the path: EINVAL, ENAMETOOLONG, ENOENT (parent, or what a link is to), ENOTDIR,
@@ -70,20 +70,20 @@ class Tree:
             node.links += 1
             parent.children[name] = node
             return None
-        node = parent.children[name] = Node(entry, parent)
+        node = parent.children[name] = ImageNode(entry, parent)
         if stat.S_ISDIR(entry.mode):
             self._directories[entry.path] = node
             parent.links += 1
         return node
 
-    def _add_root(self, entry: FileSpec) -> Node:
+    def _add_root(self, entry: FileSpec) -> ImageNode:
         if self.rooted or entry.link is not None or not stat.S_ISDIR(entry.mode):
             raise refused(errno.EINVAL, b"", "is one directory, given once")
         self.rooted = True
         self.root.describe(entry)
         return self.root
 
-    def _place(self, path: bytes) -> tuple[Node, bytes]:
+    def _place(self, path: bytes) -> tuple[ImageNode, bytes]:
         """The directory that a path is in, and its name there."""
         above, _, name = path.rpartition(b"/")
         parent = self._directories.get(above)
@@ -105,12 +105,12 @@ class Tree:
                 return refused(errno.ENOTDIR, path, "is below what is no directory")
         raise AssertionError(path)
 
-    def _find(self, path: bytes) -> Node | None:
+    def _find(self, path: bytes) -> ImageNode | None:
         above, _, name = path.rpartition(b"/")
         parent = self._directories.get(above)
         return parent.children.get(name) if parent else None
 
-    def _linked(self, entry: FileSpec) -> Node:
+    def _linked(self, entry: FileSpec) -> ImageNode:
         node = self._find(entry.link or b"")
         if node is None:
             raise refused(errno.ENOENT, entry.path, f"is a link to {os.fsdecode(entry.link or b'')!r}, not there yet")
@@ -118,7 +118,7 @@ class Tree:
             raise refused(errno.EINVAL, entry.path, "is a link to a directory")
         return node
 
-    def number(self) -> list[Node]:
+    def number(self) -> list[ImageNode]:
         """Number all nodes in the order of their inodes on disk; returns the directories in the order of listings.
 
         A directory's children have neighbouring inodes, sorted by name, so that a listing with attributes reads few
@@ -134,7 +134,7 @@ class Tree:
         self.root.number = last + 1
         return listings
 
-    def _listings(self) -> Iterator[Node]:
+    def _listings(self) -> Iterator[ImageNode]:
         """Directories, children before parents, names sorted."""
         waiting = [self.root]
         found = []

@@ -39,7 +39,7 @@ class Superblock(NamedTuple):
 
 
 class Inode(NamedTuple):
-    """A file of any kind. Its data, names, target and xattrs are asked of the Image by `ref`."""
+    """A file of any kind. Its data, names, target and xattrs are asked of the `SquashfsImage` by `ref`."""
 
     ref: int  # where it is stored: 48 bits
     number: int  # from 1; hard links share it
@@ -65,7 +65,7 @@ class DirEntry(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A run of a file's bytes within one stored block. Image.load() gives the block; ours begin at `start` in it."""
+    """Bytes of a file within one stored block, from `start` in it; `SquashfsImage.load` gives the block."""
 
     offset: int  # in the file
     length: int

@@ -12,7 +12,7 @@ from layerfs.pysquashfs.filespec import Changed, Dropped, FileSpec, Source, entr
 from layerfs.pysquashfs.options import LATEST, WriteOptions
 from layerfs.pysquashfs.session import Common, Session
 from layerfs.pysquashfs.target import replacing, within
-from layerfs.pysquashfs.tree import Node, Tree, device_on_disk
+from layerfs.pysquashfs.tree import ImageNode, ImageTree, device_on_disk
 
 Progress = Callable[[int], object]  # bytes of content so far
 
@@ -80,7 +80,7 @@ def _write(
 
 
 def _finish(session: Session, entries: Iterable[FileSpec], feeder: Feeder, options: WriteOptions) -> int:
-    tree, times = Tree(), _Times(options.latest())
+    tree, times = ImageTree(), _Times(options.latest())
     for entry in entries:
         node = tree.add(entry)
         if node is not None:
@@ -146,7 +146,7 @@ class _Times:
         return self._newest if self._latest is None else self._latest
 
 
-def _write_inodes(session: Session, tree: Tree, options: WriteOptions) -> None:
+def _write_inodes(session: Session, tree: ImageTree, options: WriteOptions) -> None:
     for directory in tree.number():
         for node in directory.children.values():
             if node.ref < 0:  # else it has another name, and that came first
@@ -158,7 +158,7 @@ def _write_inodes(session: Session, tree: Tree, options: WriteOptions) -> None:
     _write_inode(session, tree.root, options)
 
 
-def _write_inode(session: Session, node: Node, options: WriteOptions) -> None:
+def _write_inode(session: Session, node: ImageNode, options: WriteOptions) -> None:
     uid = node.uid if options.force_uid is None else options.force_uid
     gid = node.gid if options.force_gid is None else options.force_gid
     xattrs = session.xattrs(node.xattrs if options.xattrs else {})

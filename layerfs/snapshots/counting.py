@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from layerfs.errors import NotFound
 from layerfs.store import rows
-from layerfs.store.info import UNCOUNTED, Kind, Usage
+from layerfs.store.info import UNCOUNTED, SnapshotKind, Usage
 from layerfs.sys.sync import sync_filesystem
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def usage(snapshotter: "Snapshotter", key: str) -> Usage:
     """Return what a snapshot itself takes. Raises NotFound."""
     with snapshotter.ledger.read() as db:
         row = snapshotter.require(db, key)
-        is_active = row.kind is Kind.ACTIVE and not row.is_staged
+        is_active = row.kind is SnapshotKind.ACTIVE and not row.is_staged
         if not is_active and row.usage != UNCOUNTED:
             return row.usage
         snapshot = snapshotter.seen(db, row)

@@ -3,7 +3,7 @@
 What a driver is
     A driver turns a snapshot's directory into mounts. It comes by name through the entry-point group
     `layerfs.snapshotters`; what is registered there is called with one argument, a directory that is the driver's
-    alone, and returns a `Driver`. The call does nothing yet: it neither reads nor makes anything.
+    alone, and returns a `SnapshotDriver`. The call does nothing yet: it neither reads nor makes anything.
 
     Names, kinds, labels, parents, transactions, times and the order of steps are not its affair: the `Snapshotter`
     has them in the store's ledger, for all drivers alike.
@@ -55,14 +55,14 @@ from enum import Enum
 from typing import Protocol
 
 from layerfs.model import Mount
-from layerfs.store.info import NOTHING, Info, Kind, Usage
+from layerfs.store.info import NOTHING, Info, SnapshotKind, Usage
 from layerfs.sys.scan import count_tree
 from layerfs.value import value
 
 # fmt: off
 __all__ = [
-    "GIDS", "LOCAL", "NOTHING", "PARENT_CHAIN", "UIDS", "Capability", "Driver", "Form", "Info", "Kind", "LayerPlace",
-    "Mount", "Nesting", "Snapshot", "Usage", "usage_of",
+    "GIDS", "LOCAL", "NOTHING", "PARENT_CHAIN", "UIDS", "Capability", "Form", "Info", "LayerPlace", "Mount", "Nesting",
+    "Snapshot", "SnapshotDriver", "SnapshotKind", "Usage", "usage_of",
 ]
 # fmt: on
 
@@ -102,7 +102,7 @@ class Snapshot:
     """One snapshot as a driver sees it. `parents` are directories of committed snapshots, nearest first."""
 
     id: int
-    kind: Kind
+    kind: SnapshotKind
     directory: bytes
     parents: tuple[bytes, ...] = ()
     labels: Mapping[str, str] = NOTHING
@@ -128,7 +128,7 @@ def usage_of(path: bytes) -> Usage:
     return Usage(*count_tree(path))
 
 
-class Driver(Protocol):
+class SnapshotDriver(Protocol):
     """What every driver has; see the top of this file."""
 
     @property

@@ -17,7 +17,7 @@ from typing import Final
 
 from layerfs.errors import InvalidArgument
 from layerfs.snapshots.pattern import Pattern
-from layerfs.store.info import Info, Kind
+from layerfs.store.info import Info, SnapshotKind
 from layerfs.store.rows import Where
 from layerfs.value import value
 
@@ -73,7 +73,7 @@ class Filter:
         if len(self.alternatives) != 1:
             return Where()
         equal = {part.path: part.wanted for part in self.alternatives[0] if part.operator == "=="}
-        kinds = {kind.word: kind for kind in Kind}
+        kinds = {kind.word: kind for kind in SnapshotKind}
         return Where(
             key=equal.get(("name",)),
             parent=equal.get(("parent",)) or None,  # no parent is no name in the ledger

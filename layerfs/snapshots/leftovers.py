@@ -15,7 +15,7 @@ from layerfs.snapshots.driver import LOCAL as LOCAL
 from layerfs.snapshots.library import Store
 from layerfs.snapshots.sharing import REF
 from layerfs.snapshots.snapshotter import Snapshotter
-from layerfs.store.info import Info, Kind
+from layerfs.store.info import Info, SnapshotKind
 from layerfs.sys.locks import held_alone, held_by_many
 
 UNPACKED: Final = "layerfs.image.unpacked"
@@ -56,4 +56,4 @@ def is_unpacked(info: Info) -> bool:
     if UNPACKED not in info.labels:
         return False
     name = info.labels.get(REF, "")
-    return info.name == name if info.kind is Kind.COMMITTED else info.name.endswith(f" {name}")
+    return info.name == name if info.kind is SnapshotKind.COMMITTED else info.name.endswith(f" {name}")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.errors import FULL, InvalidArgument, LayerfsError, Unsupported
 from layerfs.snapshots import registry
-from layerfs.snapshots.driver import Driver
+from layerfs.snapshots.driver import SnapshotDriver
 from layerfs.snapshots.recovery import recover
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store.ledger import Ledger
@@ -129,7 +129,7 @@ class Store:
         return snapshotter
 
 
-def _try(driver: Driver) -> None:
+def _try(driver: SnapshotDriver) -> None:
     """Raise Unsupported if this host cannot run a driver.
 
     A full filesystem says nothing about the driver: its snapshots can still be looked at and removed, and whoever makes

@@ -13,7 +13,7 @@ from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store import rows
 from layerfs.store.content import NAME
 from layerfs.store.eviction import Swept, sweep
-from layerfs.store.info import Kind, Usage
+from layerfs.store.info import SnapshotKind, Usage
 from layerfs.value import value
 
 Progress = Callable[[int, int], None]
@@ -43,7 +43,7 @@ class Tally:
     Committed ones are counted as they were at commit, active ones as they are.
     """
 
-    counts: dict[Kind, int]
+    counts: dict[SnapshotKind, int]
     committed: Usage
     active: Usage
 
@@ -116,7 +116,8 @@ def _check_ledger(store: Store) -> list[Fault]:
         said = [line for (line,) in db.all("PRAGMA integrity_check") if line != "ok"]
         lost = db.all("PRAGMA foreign_key_check")
         uncommitted = db.all(
-            "SELECT s.key FROM snapshots s JOIN snapshots p ON p.id = s.parent WHERE p.kind != ?", Kind.COMMITTED.value
+            "SELECT s.key FROM snapshots s JOIN snapshots p ON p.id = s.parent WHERE p.kind != ?",
+            SnapshotKind.COMMITTED.value,
         )
     faults = [Fault("ledger", line) for line in said]
     faults += [Fault("ledger", f"row {row} of {table} needs one of {to} that is missing") for table, row, to, _ in lost]

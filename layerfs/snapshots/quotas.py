@@ -3,7 +3,7 @@
 from typing import Final
 
 from layerfs.errors import InvalidArgument
-from layerfs.snapshots.driver import Kind, Snapshot
+from layerfs.snapshots.driver import Snapshot, SnapshotKind
 from layerfs.sys import quota
 
 MAX_SIZE: Final = "containerd.io/snapshot/max-size"  # bytes
@@ -12,7 +12,7 @@ MAX_SIZE: Final = "containerd.io/snapshot/max-size"  # bytes
 def size_of(snapshot: Snapshot) -> int:
     """Return how much an active snapshot may take [bytes], 0 for no limit. Raises InvalidArgument for no number."""
     text = snapshot.labels.get(MAX_SIZE, "")
-    if not text or snapshot.kind is not Kind.ACTIVE:
+    if not text or snapshot.kind is not SnapshotKind.ACTIVE:
         return 0
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) < 2**63:
         raise InvalidArgument(f'label {MAX_SIZE}: "{text[:64]}" is no number of bytes', "such as 1073741824")

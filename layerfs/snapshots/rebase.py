@@ -8,14 +8,14 @@ lower and nobody could mount it.
 import os
 
 from layerfs.model import Mount
-from layerfs.snapshots.driver import PARENT_CHAIN, Kind, Snapshot
+from layerfs.snapshots.driver import PARENT_CHAIN, Snapshot, SnapshotKind
 from layerfs.spec.overlay import OVERLAY
 from layerfs.sys.overlay import escape
 
 
 def is_alone(snapshot: Snapshot) -> bool:
     """Tell whether a snapshot without a parent is to get one at commit."""
-    return snapshot.kind is Kind.ACTIVE and not snapshot.parents and PARENT_CHAIN in snapshot.labels
+    return snapshot.kind is SnapshotKind.ACTIVE and not snapshot.parents and PARENT_CHAIN in snapshot.labels
 
 
 def upper_only(upper: bytes, work: bytes) -> Mount:

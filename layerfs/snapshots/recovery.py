@@ -12,7 +12,7 @@ directory was never written to by anybody who made sure of it, and is made again
 import os
 from typing import TYPE_CHECKING
 
-from layerfs.snapshots.driver import Kind, Snapshot
+from layerfs.snapshots.driver import Snapshot, SnapshotKind
 from layerfs.store import rows
 from layerfs.store.ledger import Transaction
 from layerfs.store.rows import Row
@@ -127,7 +127,7 @@ def _survey(snapshotter: "Snapshotter", db: Transaction) -> Survey:
     found = [rows.by_id(db, owners[place]) for place in sorted(owners.keys() - there)]
     missing = [row for row in found if row is not None]
     return Survey(
-        again=tuple(row for row in missing if row.kind is not Kind.COMMITTED and not row.is_staged),
-        lost=tuple(row for row in missing if row.kind is Kind.COMMITTED or row.is_staged),
+        again=tuple(row for row in missing if row.kind is not SnapshotKind.COMMITTED and not row.is_staged),
+        lost=tuple(row for row in missing if row.kind is SnapshotKind.COMMITTED or row.is_staged),
         strays=tuple(sorted(there - owners.keys() - making)),
     )

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Final
 
 from layerfs.errors import InvalidArgument, LayerfsError, NotFound
-from layerfs.snapshots.driver import Driver
+from layerfs.snapshots.driver import SnapshotDriver
 
 GROUP: Final = "layerfs.snapshotters"
 BEST: Final = ("overlay", "fuse", "btrfs", "xar")  # what `auto` tries in this order before all others
@@ -25,7 +25,7 @@ def names() -> list[str]:
     return [*(name for name in BEST if name in found), *sorted(found.difference(BEST))]
 
 
-def load(name: str, root: bytes) -> Driver:
+def load(name: str, root: bytes) -> SnapshotDriver:
     """Return the driver of a name for a directory. Raises NotFound, and LayerfsError if it cannot be loaded."""
     if not _NAME.fullmatch(name):
         raise InvalidArgument(f'"{name}" is no name of a snapshotter', f"there are: {', '.join(names())}")
@@ -34,7 +34,7 @@ def load(name: str, root: bytes) -> Driver:
         raise NotFound(f"there is no snapshotter {name}", f"there are: {', '.join(names())}")
     module, _, attribute = value.partition(":")
     try:
-        driver: Driver = getattr(import_module(module), attribute)(root)
+        driver: SnapshotDriver = getattr(import_module(module), attribute)(root)
     except (ImportError, AttributeError, ValueError) as error:
         raise LayerfsError(f"the snapshotter {name} ({value}) cannot be loaded: {error}") from error
     return driver

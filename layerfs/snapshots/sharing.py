@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from layerfs.model import Mount
-from layerfs.snapshots.driver import NOTHING, PARENT_CHAIN, Capability, Kind
+from layerfs.snapshots.driver import NOTHING, PARENT_CHAIN, Capability, SnapshotKind
 from layerfs.snapshots.validate import checked_key, checked_labels
 from layerfs.store import rows
 from layerfs.store.info import Info
@@ -38,7 +38,7 @@ def adopt(snapshotter: "Snapshotter", name: str, ref: str, parent: str, labels: 
     AlreadyExists, InvalidArgument, as `Snapshotter.prepare`.
     """
     now = time.time_ns()
-    info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels), now, now)
+    info = Info(checked_key(name), SnapshotKind.COMMITTED, parent, checked_labels(labels), now, now)
     number = snapshotter.ledger.take_id()
 
     def share(db: Transaction) -> bool:
@@ -63,7 +63,7 @@ def stage(snapshotter: "Snapshotter", key: str, labels: Mapping[str, str]) -> tu
     if Capability.REBASE not in snapshotter.capabilities or PARENT_CHAIN not in labels:
         return ()
     now = time.time_ns()
-    info = Info(checked_key(key), Kind.ACTIVE, "", checked_labels(labels), now, now)
+    info = Info(checked_key(key), SnapshotKind.ACTIVE, "", checked_labels(labels), now, now)
     number = snapshotter.ledger.take_id()
 
     def share(db: Transaction) -> bool:

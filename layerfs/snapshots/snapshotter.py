@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 from layerfs.errors import FULL, AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
 from layerfs.snapshots import counting, sharing
-from layerfs.snapshots.driver import NOTHING, Capability, Driver, Form, Kind, LayerPlace, Snapshot
+from layerfs.snapshots.driver import NOTHING, Capability, Form, LayerPlace, Snapshot, SnapshotDriver, SnapshotKind
 from layerfs.snapshots.sharing import labels_alone
 from layerfs.snapshots.validate import checked_key, checked_labels, updated_labels
 from layerfs.store import rows
@@ -52,7 +52,7 @@ class Snapshotter:
     committed snapshot, commit of what is not active, removal of what has children), Unsupported (the host lacks it).
     """
 
-    def __init__(self, name: str, driver: Driver, ledger: Ledger, places: Places) -> None:
+    def __init__(self, name: str, driver: SnapshotDriver, ledger: Ledger, places: Places) -> None:
         self.name, self.driver, self.ledger, self.places = name, driver, ledger, places
         self.steps = ledger.steps
         self._sealed: set[int] = set()  # not noted in the ledger yet, which would take as long as all the rest
@@ -64,17 +64,17 @@ class Snapshotter:
 
     def prepare(self, key: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> tuple[Mount, ...]:
         """Make an active snapshot on top of a committed one, or of nothing, and return its mounts."""
-        return self._make(Kind.ACTIVE, key, parent, labels)
+        return self._make(SnapshotKind.ACTIVE, key, parent, labels)
 
     def view(self, key: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> tuple[Mount, ...]:
         """Make a read-only view of a committed snapshot, and return its mounts."""
-        return self._make(Kind.VIEW, key, parent, labels)
+        return self._make(SnapshotKind.VIEW, key, parent, labels)
 
     @in_turn_to_read
     def mounts(self, key: str) -> tuple[Mount, ...]:
         """Return the mounts of an active snapshot or a view."""
         snapshot = self._snapshot(key)
-        if snapshot.kind is Kind.COMMITTED:
+        if snapshot.kind is SnapshotKind.COMMITTED:
             raise NotReady(f"snapshot {key} is committed, and has no mounts", "prepare or view one on top of it")
         return self._mounts(snapshot)
 
@@ -87,7 +87,7 @@ class Snapshotter:
         What it holds is on disk before it counts as committed; `volatile` leaves that to the caller. `parent` puts a
         snapshot that was prepared without a parent on top of one (containerd's "rebase").
         """
-        info = Info(checked_key(name), Kind.COMMITTED, parent, checked_labels(labels))
+        info = Info(checked_key(name), SnapshotKind.COMMITTED, parent, checked_labels(labels))
         with self.ledger.look() as db:
             row, _ = self._to_commit(db, info, key)
             snapshot = self.seen(db, row)
@@ -97,7 +97,7 @@ class Snapshotter:
             if not volatile:
                 self.ledger.sync()
             if not row.is_staged:
-                now = replace(snapshot, kind=Kind.COMMITTED, labels=info.labels)
+                now = replace(snapshot, kind=SnapshotKind.COMMITTED, labels=info.labels)
                 self.seal(row.id, now if base == row.parent else None)
 
     def _commit(self, db: Transaction, info: Info, key: str, row: Row, usage: Usage) -> int:
@@ -232,7 +232,7 @@ class Snapshotter:
         """Return where an active snapshot has its own content, for who fills it without mounting. Raises NotReady."""
         with self.ledger.read() as db:
             row = self.require(db, key)
-        if row.kind is not Kind.ACTIVE or row.is_staged:
+        if row.kind is not SnapshotKind.ACTIVE or row.is_staged:
             raise NotReady(f"snapshot {key} is not active, or holds its layer already", "prepare one on top of it")
         return self.driver.layer(self.places.place(row.place))
 
@@ -242,7 +242,7 @@ class Snapshotter:
         own = self.driver.layer(snapshot.directory)
         if own.form is Form.WHOLE:
             return Stack((own.path,))
-        mine = [] if snapshot.kind is Kind.VIEW and snapshot.parents else [own.path]
+        mine = [] if snapshot.kind is SnapshotKind.VIEW and snapshot.parents else [own.path]
         return Stack((*mine, *(self.driver.layer(parent).path for parent in snapshot.parents)))
 
     def seal(self, number: int, snapshot: Snapshot | None = None) -> None:
@@ -287,7 +287,7 @@ class Snapshotter:
         return done
 
     @in_turn
-    def _make(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
+    def _make(self, kind: SnapshotKind, key: str, parent: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
         """Make a snapshot and return its mounts."""
         now = time.time_ns()
         info = Info(checked_key(key), kind, parent, checked_labels(labels), now, now)
@@ -346,7 +346,7 @@ class Snapshotter:
         row = self.require(db, key)
         if rows.exists(db, self.name, info.name):
             raise AlreadyExists(f"snapshot {info.name} exists", "remove it, or take another name")
-        if row.kind is not Kind.ACTIVE:
+        if row.kind is not SnapshotKind.ACTIVE:
             raise NotReady(f"snapshot {key} is not active, but {row.kind.word}", "only active ones are committed")
         if not info.parent or info.parent == row.info.parent:
             return row, row.parent
@@ -362,7 +362,7 @@ class Snapshotter:
         row = rows.find(db, self.name, name)
         if row is None:
             raise NotFound(f"there is no parent {name}", "`layerfs snapshot ls` shows what there is")
-        if row.kind is not Kind.COMMITTED:
+        if row.kind is not SnapshotKind.COMMITTED:
             raise uncommitted(f"parent {name} is not committed, but {row.kind.word}", "commit it first")
         return row.id
 
@@ -387,7 +387,7 @@ class Snapshotter:
         return self._shown(row, self._above(db, row.parent))
 
     def _shown(self, row: Row, parents: tuple[bytes, ...]) -> Snapshot:
-        kind = Kind.VIEW if row.is_staged else row.kind  # its directory is also another's
+        kind = SnapshotKind.VIEW if row.is_staged else row.kind  # its directory is also another's
         return Snapshot(row.place, kind, self.places.place(row.place), parents, row.info.labels)
 
     def _above(self, db: Transaction, number: int) -> tuple[bytes, ...]:

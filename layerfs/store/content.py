@@ -46,7 +46,7 @@ class Blob:
     path: bytes
 
 
-class Held(NamedTuple):
+class HeldBlob(NamedTuple):
     """A blob, and a descriptor, the caller's, that keeps it from being collected while it is open."""
 
     blob: Blob
@@ -117,7 +117,7 @@ class Content:
                 return os.open(self.cache.checked(entry), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         raise NotFound(f"there is no blob {digest}", "import or pull the image that needs it")
 
-    def hold(self, digest: str) -> Held:
+    def hold(self, digest: str) -> HeldBlob:
         """Keep a blob from being collected. Raises NotFound, Corrupt."""
         entry = self._entry(digest)
         if entry is None:
@@ -128,7 +128,7 @@ class Content:
         except BaseException:
             os.close(held)
             raise
-        return Held(_blob(entry), held)
+        return HeldBlob(_blob(entry), held)
 
     @contextmanager
     def ingest(self, digest: str | None = None, size: int | None = None) -> Iterator["Taking"]:
@@ -147,7 +147,7 @@ class Content:
             finally:
                 taking.close()
 
-    def adopt(self, path: bytes, digest: str | None = None) -> Held:
+    def adopt(self, path: bytes, digest: str | None = None) -> HeldBlob:
         """Take in a file, reflinked where the filesystem can; what is there already is only held."""
         source = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
@@ -201,7 +201,7 @@ class Taking(Ingest):
         while piece := os.pread(self._fd, PIECE, self.offset):
             self._digest(piece)
 
-    def commit(self) -> Held:
+    def commit(self) -> HeldBlob:
         """Check digest and size, sync the blob and publish it. Raises Corrupt, and keeps nothing, if they differ."""
         if self._wanted not in (None, self.digest) or self._size not in (None, self.offset):
             said = f"a blob of {self.offset} bytes is {self.digest}"
@@ -225,25 +225,25 @@ class Taking(Ingest):
         if self._wanted is None:
             dirs.remove(self._incoming, os.fsencode(self._token))
 
-    def _publish_late(self) -> Held:
+    def _publish_late(self) -> HeldBlob:
         """Publish a blob whose digest was not known in advance, unless it is there by now."""
         with claim(self._incoming, _hex(self.digest)):
             entry = self._cache.get(NAME, _hex(self.digest))
             if entry is not None:
                 with suppress(NotFound):
-                    return Held(_blob(entry), self._cache.hold(entry, wait=True))
+                    return HeldBlob(_blob(entry), self._cache.hold(entry, wait=True))
             name = os.fsencode(_hex(self.digest))
             dirs.remove(self._incoming, name)
             os.rename(os.fsencode(self._token), name, src_dir_fd=self._incoming, dst_dir_fd=self._incoming)
             return self._publish()
 
-    def _publish(self) -> Held:
+    def _publish(self) -> HeldBlob:
         digits = _hex(self.digest)
         path = self._cache.place(PACKAGES, NAME, os.fsencode(digits), NAME)
         entry = CacheEntry(path, "", "", self.offset, self.quick, digits, time.time())
         held = finish(self._cache, self._incoming, entry)
         self._cache.remember(entry)
-        return Held(_blob(entry), held)
+        return HeldBlob(_blob(entry), held)
 
 
 def _hex(digest: str) -> str:

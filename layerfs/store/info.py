@@ -10,7 +10,7 @@ from layerfs.value import value
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class Kind(Enum):
+class SnapshotKind(Enum):
     """What a snapshot is; the numbers are those of containerd's protocol."""
 
     VIEW = 1
@@ -42,7 +42,7 @@ class Info:
     """
 
     name: str
-    kind: Kind
+    kind: SnapshotKind
     parent: str = ""
     labels: Mapping[str, str] = NOTHING
     created: int = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from layerfs.store.info import UNCOUNTED, Info, Kind, Usage
+from layerfs.store.info import UNCOUNTED, Info, SnapshotKind, Usage
 from layerfs.store.ledger import Transaction
 from layerfs.store.schema import TAIL
 from layerfs.value import value
@@ -22,7 +22,7 @@ class Row:
 
     id: int
     place: int
-    kind: Kind
+    kind: SnapshotKind
     parent: int
     info: Info
     usage: Usage
@@ -30,7 +30,7 @@ class Row:
     @property
     def is_staged(self) -> bool:
         """Tell whether it is active and its directory is another's, so that nobody may write to it."""
-        return self.kind is Kind.ACTIVE and self.place != self.id
+        return self.kind is SnapshotKind.ACTIVE and self.place != self.id
 
 
 @value
@@ -39,7 +39,7 @@ class Where:
 
     key: str | None = None
     parent: str | None = None
-    kind: Kind | None = None
+    kind: SnapshotKind | None = None
     labels: tuple[tuple[str, str], ...] = ()
 
 
@@ -136,7 +136,7 @@ def labelled(db: Transaction, driver: str, label: str, content: str, below: int 
 
 def _first(db: Transaction, source: str, condition: str, below: int | None, *values: str) -> Row | None:
     """Return one of the committed snapshots of a condition, however many there are."""
-    where = f"{condition} AND s.kind = {Kind.COMMITTED.value}"
+    where = f"{condition} AND s.kind = {SnapshotKind.COMMITTED.value}"
     more: tuple[int, ...] = ()
     if below is not None:
         where, more = f"{where} AND coalesce(p.place, 0) = ?", (below,)
@@ -153,7 +153,7 @@ def showing(db: Transaction, driver: str, place: int) -> list[str]:
     views = db.all(
         "SELECT v.key FROM snapshots p JOIN snapshots v ON v.parent = p.id"
         " WHERE p.driver = ? AND p.place = ? AND v.kind = ? LIMIT 64",
-        *(driver, place, Kind.VIEW.value),
+        *(driver, place, SnapshotKind.VIEW.value),
     )
     return [key for (key,) in (*own, *views)]
 
@@ -191,7 +191,15 @@ def commit(db: Transaction, number: int, info: Info, parent: int, usage: Usage) 
     db.run(
         "UPDATE snapshots SET key = ?, kind = ?, parent = ?, created = ?, updated = ?, size = ?, inodes = ?, sealed = 0"
         " WHERE id = ?",
-        *(info.name, Kind.COMMITTED.value, parent or None, info.created, info.updated, usage.size, usage.inodes),
+        *(
+            info.name,
+            SnapshotKind.COMMITTED.value,
+            parent or None,
+            info.created,
+            info.updated,
+            usage.size,
+            usage.inodes,
+        ),
         number,
     )
     replace_labels(db, number, info.labels)
@@ -265,11 +273,11 @@ def uncounted(db: Transaction, driver: str) -> list[str]:
     return [key for (key,) in found]
 
 
-def total(db: Transaction, driver: str) -> tuple[dict[Kind, int], Usage]:
+def total(db: Transaction, driver: str) -> tuple[dict[SnapshotKind, int], Usage]:
     """Return how many snapshots of each kind a driver has, and what its committed ones take."""
-    counts = dict.fromkeys(Kind, 0)
+    counts = dict.fromkeys(SnapshotKind, 0)
     for kind, count in db.all("SELECT kind, count(*) FROM snapshots WHERE driver = ? GROUP BY kind", driver):
-        counts[Kind(kind)] = count
+        counts[SnapshotKind(kind)] = count
     sums = db.one(
         "SELECT coalesce(sum(size), 0), coalesce(sum(inodes), 0)"
         " FROM (SELECT DISTINCT place, size, inodes FROM snapshots WHERE driver = ? AND size != ?)",
@@ -320,5 +328,5 @@ def _rows(lines: Iterable[Any]) -> Iterator[Row]:
 
 def _row(columns: Any, labels: Mapping[str, str]) -> Row:
     number, place, key, kind, parent, parent_key, created, updated, size, inodes = columns
-    info = Info(key, Kind(kind), parent_key, labels, created, updated)
+    info = Info(key, SnapshotKind(kind), parent_key, labels, created, updated)
     return Row(number, place, info.kind, parent, info, Usage(size, inodes))

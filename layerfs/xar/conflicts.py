@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from layerfs.pysquashfs import Image, Inode, Piece, SquashfsError
+from layerfs.pysquashfs import Inode, Piece, SquashfsError, SquashfsImage
 from layerfs.pysquashfs.trail import Trail
 from layerfs.xar.package import opened
 
@@ -93,7 +93,7 @@ def find_conflicts(files: Sequence[bytes], limit: Limit, now: Callable[[], float
     return Conflicts(tuple(sorted(found, key=lambda conflict: (conflict.equal, conflict.path))), ended)
 
 
-def _provided(images: Sequence[Image], meter: _Meter) -> Iterator[tuple[Trail, list[_Place]]]:
+def _provided(images: Sequence[SquashfsImage], meter: _Meter) -> Iterator[tuple[Trail, list[_Place]]]:
     """Yield who provides each path that more than one provides, top first, unless all have a directory there."""
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[Trail, list[_Place]]] = [(Trail(None, b""), [(n, i.root) for n, i in enumerate(images)])]
@@ -114,7 +114,7 @@ def _provided(images: Sequence[Image], meter: _Meter) -> Iterator[tuple[Trail, l
                 waiting.append((Trail(above, name), inner))
 
 
-def _see_once(image: Image, directory: tuple[int, int], trail: Trail, seen: set[tuple[int, int]]) -> None:
+def _see_once(image: SquashfsImage, directory: tuple[int, int], trail: Trail, seen: set[tuple[int, int]]) -> None:
     if directory in seen:
         what = trail.shown.decode("utf-8", "backslashreplace")
         raise SquashfsError(
@@ -129,12 +129,12 @@ def _is_whiteout(name: bytes, inode: Inode) -> bool:
     return name.startswith(_WHITEOUT)
 
 
-def _are_equal(images: Sequence[Image], places: Sequence[_Place], meter: _Meter) -> bool:
+def _are_equal(images: Sequence[SquashfsImage], places: Sequence[_Place], meter: _Meter) -> bool:
     (seen, first), *others = places
     return all(_is_equal(images[seen], first, images[index], inode, meter) for index, inode in others)
 
 
-def _is_equal(image: Image, one: Inode, another: Image, other: Inode, meter: _Meter) -> bool:
+def _is_equal(image: SquashfsImage, one: Inode, another: SquashfsImage, other: Inode, meter: _Meter) -> bool:
     if not (one.number and other.number):  # it cannot be read
         return False
     if one.mode != other.mode or one.size != other.size or one.rdev != other.rdev:
@@ -148,7 +148,7 @@ def _is_equal(image: Image, one: Inode, another: Image, other: Inode, meter: _Me
     return True
 
 
-def _shared(image: Image, inode: Inode, another: Image, other: Inode, meter: _Meter) -> int:
+def _shared(image: SquashfsImage, inode: Inode, another: SquashfsImage, other: Inode, meter: _Meter) -> int:
     """Return how many bytes of a file are stored, or -1 if another file does not have the same ones there."""
     stored = 0
     for piece in image.stored_pieces(inode.ref):
@@ -160,7 +160,7 @@ def _shared(image: Image, inode: Inode, another: Image, other: Inode, meter: _Me
     return stored
 
 
-def _bytes_of(image: Image, piece: Piece) -> bytes | None:
+def _bytes_of(image: SquashfsImage, piece: Piece) -> bytes | None:
     block = image.load(piece.position, piece.stored, image.superblock.block_size)
     data = block[piece.start : piece.start + piece.length]
     return data if len(data) == piece.length else None

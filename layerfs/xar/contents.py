@@ -14,7 +14,7 @@ LINKS: Final = 40  # symlinks on the way to a target, as the kernel's MAXSYMLINK
 
 
 @dataclass(slots=True)
-class Contents:
+class PackageContents:
     """The entries of a package, its root first, the xattrs that squashfs cannot hold, and what changed meanwhile."""
 
     entries: list[FileSpec] = field(default_factory=list)
@@ -32,12 +32,12 @@ class Contents:
         return max([0, *(entry.mtime for entry in self.entries)])
 
 
-def gather(inputs: Sequence[bytes], *, keep_root: bool = False) -> Contents:
+def gather(inputs: Sequence[bytes], *, keep_root: bool = False) -> PackageContents:
     """Return the entries of one directory, or of several inputs under their names.
 
     The root directory is open to everybody (0755) unless `keep_root` says that it stays as the one input is.
     """
-    contents = Contents()
+    contents = PackageContents()
     if len(inputs) == 1 and os.path.isdir(inputs[0]):
         contents.entries += entries_of(
             inputs[0],
@@ -60,7 +60,7 @@ def gather(inputs: Sequence[bytes], *, keep_root: bool = False) -> Contents:
     return contents
 
 
-def _add(contents: Contents, path: bytes, name: bytes) -> None:
+def _add(contents: PackageContents, path: bytes, name: bytes) -> None:
     """Add one of several inputs, and what is below it, under its name."""
     st = os.lstat(path)
     if stat.S_ISDIR(st.st_mode):
@@ -89,7 +89,7 @@ def is_closed(entry: FileSpec) -> bool:
     return stat.S_ISREG(entry.mode) and not entry.mode & stat.S_IROTH
 
 
-def target_in(contents: Contents, target: str) -> str:
+def target_in(contents: PackageContents, target: str) -> str:
     """Return a target as the header holds it; InvalidArgument unless it is an executable file in the tree."""
     entries = {entry.path: entry for entry in contents.entries}
     entries |= {entry.path: entries[entry.link] for entry in contents.entries if entry.link is not None}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.pysquashfs import DirEntry, Image, Inode
+from layerfs.pysquashfs import DirEntry, Inode, SquashfsImage
 from layerfs.pysquashfs.blockcache import BlockCache
 from layerfs.pysquashfs.copying import copy_file
 from layerfs.pysquashfs.trail import Trail
@@ -33,7 +33,7 @@ _UNLINKABLE: Final = (errno.EACCES, errno.EPERM, errno.EXDEV, errno.EMLINK)
 
 
 @dataclass(slots=True)
-class Outcome:
+class Extraction:
     """What was written, what was left out and why, and what an unprivileged user cannot have (no failure)."""
 
     entries: int = 0
@@ -51,11 +51,11 @@ class ExtractOptions:
 
 
 def extract(
-    image: Image,
+    image: SquashfsImage,
     target: bytes,
     options: ExtractOptions,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> Extraction:
     """Write an image's tree into a directory, made if it is missing.
 
     Raises NotFound for paths that are not in the image, InvalidArgument for a directory that is in use, OSError if
@@ -75,7 +75,7 @@ def extract(
             raise
 
 
-def _chosen(image: Image, paths: Collection[bytes]) -> dict[bytes, bool] | None:
+def _chosen(image: SquashfsImage, paths: Collection[bytes]) -> dict[bytes, bool] | None:
     """Return the paths that are asked for (True) and the directories above them (False); None for everything."""
     chosen: dict[bytes, bool] = {}
     for path in paths:
@@ -123,7 +123,7 @@ class _Extraction:
     """One image being written; `at` is the one directory that is open, the last of `stack`."""
 
     def __init__(
-        self, image: Image, options: ExtractOptions, chosen: dict[bytes, bool] | None, blocks: BlockCache,
+        self, image: SquashfsImage, options: ExtractOptions, chosen: dict[bytes, bool] | None, blocks: BlockCache,
         progress: Callable[[int, int], None],
     ) -> None:  # fmt: skip
         self.image = image
@@ -132,7 +132,7 @@ class _Extraction:
         self.chosen = chosen
         self.blocks = blocks
         self.progress = progress
-        self.outcome = Outcome()
+        self.outcome = Extraction()
         self.metadata = Metadata(image, options.owners, self.leave_out, self.waive)
         self.stack: list[_Open] = []
         self.directories = {image.root.number}
@@ -144,7 +144,7 @@ class _Extraction:
     def waive(self, path: Trail, why: str) -> None:
         self.outcome.waived.append((path, why))
 
-    def run(self, fd: int, entries: list[DirEntry], fresh: bool) -> Outcome:
+    def run(self, fd: int, entries: list[DirEntry], fresh: bool) -> Extraction:
         """Fill the open directory, which is then closed, with the root's entries."""
         self.at = fd
         try:

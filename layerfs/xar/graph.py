@@ -30,7 +30,7 @@ from layerfs.xar.search import Candidate, MissingPackage, Search, ambiguous
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GraphMember:
     """One layer: `path` is absolute, `name` its last part, `given` says that the user named it.
 
     `header` is None for a directory and for a bare squashfs image. `identity` is (st_dev, st_ino), `size` in bytes.
@@ -57,7 +57,7 @@ class Resolution:
     These are indexes into `members`, in the order of DEPENDENCIES.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[GraphMember, ...]
     depends: tuple[Mapping[bytes, int], ...]
 
     @property
@@ -66,12 +66,12 @@ class Resolution:
         return tuple(member.path for member in self.members)
 
     @property
-    def pulled(self) -> tuple[Member, ...]:
+    def pulled(self) -> tuple[GraphMember, ...]:
         """The packages that nobody named: they are here because something depends on them."""
         return tuple(member for member in self.members if not member.given)
 
     @property
-    def connected(self) -> tuple[Member, ...]:
+    def connected(self) -> tuple[GraphMember, ...]:
         """The packages that depend on another one, or that another one depends on."""
         inner = {index for depends in self.depends for index in depends.values()}
         return tuple(m for index, m in enumerate(self.members) if index in inner or self.depends[index])
@@ -93,7 +93,7 @@ def resolve(lowers: Sequence[bytes], search: Search) -> Resolution:
     return Resolution(tuple(walk.members[index] for index in order), depends)
 
 
-def read_member(path: bytes, *, given: bool) -> Member:
+def read_member(path: bytes, *, given: bool) -> GraphMember:
     """Return the package at a path. Raises NotFound, NotImage, Corrupt (a bad XAR header), OSError."""
     try:
         st = os.stat(path)
@@ -101,7 +101,7 @@ def read_member(path: bytes, *, given: bool) -> Member:
         raise NotFound(f"layer {os.fsdecode(path)} is not there", "check the path") from None
     header = None if stat.S_ISDIR(st.st_mode) else _header(path)
     identity = (st.st_dev, st.st_ino)
-    return Member(os.path.basename(path), path, given, header, identity, st.st_size, stat.S_ISDIR(st.st_mode))
+    return GraphMember(os.path.basename(path), path, given, header, identity, st.st_size, stat.S_ISDIR(st.st_mode))
 
 
 def _header(path: bytes) -> Header | None:
@@ -117,7 +117,7 @@ class _Walk:
     """Packages as they are met, by number, and what each means by the names it depends on."""
 
     def __init__(self, search: Search) -> None:
-        self.members: list[Member] = []
+        self.members: list[GraphMember] = []
         self.depends: dict[int, dict[bytes, int]] = {}  # in the order of the walk
         self._search = search
         self._missing: list[MissingPackage] = []
@@ -176,7 +176,7 @@ class _Walk:
             raise ambiguous(f"{os.fsdecode(name)}, which is given twice,", [first, *others])
         return self._given[name][0]
 
-    def _known(self, package: Member) -> int:
+    def _known(self, package: GraphMember) -> int:
         """Return the number of a package's content, new or not."""
         index = self._identities.get(package.identity)
         if index is None:
@@ -185,7 +185,7 @@ class _Walk:
             index = next((i for i in twins if self._search.equal(mine, _candidate(self.members[i]))), None)
         return self._add(package) if index is None else index
 
-    def _add(self, package: Member) -> int:
+    def _add(self, package: GraphMember) -> int:
         self.members.append(package)
         index = len(self.members) - 1
         self._identities[package.identity] = index
@@ -194,5 +194,5 @@ class _Walk:
         return index
 
 
-def _candidate(package: Member) -> Candidate:
+def _candidate(package: GraphMember) -> Candidate:
     return Candidate(package.path, package.identity, package.size)

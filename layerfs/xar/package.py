@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from layerfs.pysquashfs import Image, SquashfsError
+from layerfs.pysquashfs import SquashfsError, SquashfsImage
 from layerfs.xar.header import Header, is_xar, offset_of, open_image, read_header
 
 
@@ -21,7 +21,7 @@ class Package:
     path: bytes
     name: bytes
     header: Header | None
-    image: Image
+    image: SquashfsImage
     size: int
     offset: int
 
@@ -37,7 +37,7 @@ def opened(path: bytes, asked: int = 0) -> Iterator[Package]:
         offset = offset_of(fd, path, asked)
         header = read_header(fd, path) if is_xar(fd) else None
         size = os.lseek(fd, 0, os.SEEK_END)  # that of a block device, too
-        with Image(fd, offset=offset, name=path) as image:
+        with SquashfsImage(fd, offset=offset, name=path) as image:
             yield Package(path, os.path.basename(path), header, image, size, offset)
     finally:
         os.close(fd)

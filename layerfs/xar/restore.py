@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-from layerfs.pysquashfs import NO_XATTRS, Image, Inode
+from layerfs.pysquashfs import NO_XATTRS, Inode, SquashfsImage
 from layerfs.pysquashfs.trail import Trail
 from layerfs.sys import dirs
 
@@ -23,7 +23,7 @@ class Metadata:
     for files whose owner was set by root: on a file of somebody else's they would lend out the wrong rights.
     """
 
-    def __init__(self, image: Image, owners: bool, failed: Note, waived: Note) -> None:
+    def __init__(self, image: SquashfsImage, owners: bool, failed: Note, waived: Note) -> None:
         self._image = image
         self._insists = owners
         self._privileged = os.geteuid() == 0

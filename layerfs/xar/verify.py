@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from layerfs.errors import Corrupt
-from layerfs.pysquashfs import NO_XATTRS, DirEntry, Image, Inode, Piece, SquashfsError
+from layerfs.pysquashfs import NO_XATTRS, DirEntry, Inode, Piece, SquashfsError, SquashfsImage
 from layerfs.pysquashfs.blockcache import AHEAD, BlockCache, job_of
 from layerfs.pysquashfs.trail import Trail
 from layerfs.xar.header import Remark
@@ -65,7 +65,7 @@ class _Inspection:
     def __init__(
         self, package: Package, report: Findings, cache: BlockCache, progress: Callable[[int, int], None]
     ) -> None:
-        self.image: Image = package.image
+        self.image: SquashfsImage = package.image
         self.file_size = package.size - package.offset
         self.report = report
         self.cache = cache

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.compare import Change, compare
+from benchmarks.compare import MeasureChange, compare
 from benchmarks.records import Results, Writer
 from tests.benchmarks.samples import results
 
@@ -15,7 +15,7 @@ CALM = (10.0, 10.1, 9.9, 10.0, 10.05)
 
 def change(
     old: Sequence[float], new: Sequence[float], peer: tuple[float, float] = (1.0, 1.0), unit: str = "us"
-) -> Change:
+) -> MeasureChange:
     before = results({"layerfs-fuse": old, "kernel-overlay": [peer[0]] * 5}, unit=unit)
     after = results({"layerfs-fuse": new, "kernel-overlay": [peer[1]] * 5}, unit=unit)
     [found] = compare(before, after)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import planning
-from benchmarks.planning import STRATEGIES, Build, History, _same, ours, read_history, replay, table
+from benchmarks.planning import STRATEGIES, History, Month, _same, ours, read_history, replay, table
 from layerfs.plan.cost import Prices
 from layerfs.plan.dpkg import rate
 from layerfs.plan.graph import Module
@@ -73,7 +73,7 @@ def test_our_way_is_told_which_layers_are_as_they_were(history: History, monkeyp
 
     monkeypatch.setattr(planning, "make_plan", make_plan)
     units = history.units(12, history.recent)
-    ours(Build(units, [False, False, True, False]), [0, 0, 1, 2], 3, price=7)
+    ours(Month(units, [False, False, True, False]), [0, 0, 1, 2], 3, price=7)
     assert (seen[0].layer, seen[0].before, seen[0].clean) == (7, (0, 0, 1, 2), frozenset({0, 2}))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.model import BenchError, Case, Layers, Scale, Site, Value
-from benchmarks.place import Place, servers
+from benchmarks.model import BenchError, BuiltTree, Case, Scale, Site, Value
+from benchmarks.mounted_site import MountedSite, servers
 from benchmarks.questions.passes import cold_warm, one_pass
 from benchmarks.records import Results, Writer
 from benchmarks.runner import Plan, Run
@@ -34,8 +34,8 @@ class Tiny:
     def cases(self, scale: Scale) -> list[Case]:
         return [Case("tiny", 3)]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        yield from cold_warm(place, layers, "stat", layers.present)
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        yield from cold_warm(site, layers, "stat", layers.present)
 
 
 class Packed(Tiny):
@@ -53,9 +53,9 @@ class Writing(Tiny):
     def cases(self, scale: Scale) -> list[Case]:
         return [Case("tiny", 3, writes=True)]
 
-    def sample(self, place: Place, layers: Layers, case: Case) -> Iterator[Value]:
-        with place.mounted(layers):
-            yield from one_pass(place, "unlink", layers.present, "unlink")
+    def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
+        with site.mounted(layers):
+            yield from one_pass(site, "unlink", layers.present, "unlink")
 
 
 class Wrong(Bind):
@@ -63,7 +63,7 @@ class Wrong(Bind):
 
     name = "wrong"
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         return ["/usr/bin/mount", "--bind", str(layers.flat / "d0000"), str(site.mnt)]
 
 
@@ -72,7 +72,7 @@ class Broken(Bind):
 
     name = "broken"
 
-    def mount_command(self, layers: Layers, site: Site) -> list[str]:
+    def mount_command(self, layers: BuiltTree, site: Site) -> list[str]:
         return ["/bin/false"]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.records import Key
-from benchmarks.targets import OURS, PIPELINE, TWIN, Target, judge, targets, verdicts
+from benchmarks.targets import OURS, PIPELINE, TWIN, Goal, judge, targets, verdicts
 from tests.benchmarks.samples import results
 
 STAT = Key("lookup", "own/10", "stat.cold")
@@ -11,19 +11,19 @@ STAT = Key("lookup", "own/10", "stat.cold")
 
 @pytest.mark.parametrize(("ours", "met"), [(79.0, True), (81.0, False)])
 def test_a_ratio_is_met_up_to_its_bound(ours: float, met: bool) -> None:
-    found = judge(results({OURS: [ours], "peer": [100.0]}), Target("stat", STAT, 0.8, "peer"))
+    found = judge(results({OURS: [ours], "peer": [100.0]}), Goal("stat", STAT, 0.8, "peer"))
     assert found.met is met
     assert (found.ours, found.theirs) == (ours, 100.0)
 
 
 def test_a_rate_is_turned_round_so_that_half_the_rate_is_two() -> None:
-    found = judge(results({OURS: [50.0], "peer": [100.0]}, unit="MB/s"), Target("read", STAT, 1.0, "peer"))
+    found = judge(results({OURS: [50.0], "peer": [100.0]}, unit="MB/s"), Goal("read", STAT, 1.0, "peer"))
     assert found.found is not None and found.found.median == 2.0
     assert found.met is False
 
 
 def test_a_bound_without_a_peer_is_on_the_value() -> None:
-    assert judge(results({OURS: [0.0]}), Target("idle", STAT, 0.0)).met is True
+    assert judge(results({OURS: [0.0]}), Goal("idle", STAT, 0.0)).met is True
 
 
 def test_what_nobody_measured_has_no_verdict() -> None:
@@ -43,5 +43,5 @@ def test_on_images_the_rootless_mount_is_judged_by_the_pipeline_of_today() -> No
 
 @pytest.mark.parametrize(("unit", "best"), [("us", 0.5), ("MB/s", 2.0)])
 def test_the_best_rounds_are_the_fastest_of_each_side(unit: str, best: float) -> None:
-    found = judge(results({OURS: [10.0, 90.0], "peer": [20.0, 180.0]}, unit=unit), Target("x", STAT, 1.0, "peer"))
+    found = judge(results({OURS: [10.0, 90.0], "peer": [20.0, 180.0]}, unit=unit), Goal("x", STAT, 1.0, "peer"))
     assert found.best == best

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from layerfs.errors import AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
-from layerfs.snapshots.driver import Info, Kind
+from layerfs.snapshots.driver import Info, SnapshotKind
 from layerfs.snapshots.maintenance import tally
 from layerfs.snapshots.snapshotter import Snapshotter
 from layerfs.store import rows
@@ -58,14 +58,14 @@ def test_stat_tells_kind_parent_labels_and_times(subject: Subject) -> None:
     before = time.time_ns()
     subject.snapshots.prepare("base-key", labels={"a.b/c": "1", "empty": ""})
     active = subject.snapshots.stat("base-key")
-    assert active == Info("base-key", Kind.ACTIVE, "", {"a.b/c": "1"}, active.created, active.created)
+    assert active == Info("base-key", SnapshotKind.ACTIVE, "", {"a.b/c": "1"}, active.created, active.created)
     assert before <= active.created <= time.time_ns()
     subject.snapshots.commit("base", "base-key", {"other": "2"})
     committed = subject.snapshots.stat("base")
-    assert committed == Info("base", Kind.COMMITTED, "", {"other": "2"}, committed.created, committed.created)
+    assert committed == Info("base", SnapshotKind.COMMITTED, "", {"other": "2"}, committed.created, committed.created)
     assert committed.created > active.created
     subject.snapshots.view("look", "base")
-    assert subject.snapshots.stat("look").kind is Kind.VIEW
+    assert subject.snapshots.stat("look").kind is SnapshotKind.VIEW
     assert subject.snapshots.stat("look").parent == "base"
 
 
@@ -267,7 +267,7 @@ def test_adopted_snapshot_shares_the_content_until_the_last_is_removed(subject: 
     assert snapshots.adopt("b/1/base", "sha256:base", labels={"x": "y"})
     assert snapshots.adopt("b/2/top", "sha256:top", "b/1/base")
     adopted = snapshots.stat("b/2/top")
-    assert (adopted.kind, adopted.parent, adopted.labels) == (Kind.COMMITTED, "b/1/base", {})
+    assert (adopted.kind, adopted.parent, adopted.labels) == (SnapshotKind.COMMITTED, "b/1/base", {})
     assert snapshots.usage("b/1/base") == snapshots.usage("a/1/sha256:base")
     for name in ("a/2/top", "a/1/sha256:base"):
         snapshots.remove(name)

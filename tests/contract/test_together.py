@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from layerfs.errors import AlreadyExists, LayerfsError, NotFound, NotReady
-from layerfs.snapshots.driver import Kind
+from layerfs.snapshots.driver import SnapshotKind
 from layerfs.snapshots.library import open_store
 from layerfs.snapshots.maintenance import check
 from layerfs.snapshots.snapshotter import Snapshotter
@@ -122,5 +122,5 @@ def test_several_processes_share_one_store(subject: Subject) -> None:
         life(subject.snapshots, number)
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
     assert len(list(subject.snapshots.walk("name~=^name"))) == 20
-    assert all(info.kind is Kind.COMMITTED for info in subject.snapshots.walk("name~=^name"))
+    assert all(info.kind is SnapshotKind.COMMITTED for info in subject.snapshots.walk("name~=^name"))
     assert check(subject.store, repair=False) == []

@@ -2,11 +2,11 @@
 
 from layerfs.daemon.convert import info_of, mounts_from, mounts_of
 from layerfs.model import Mount
-from layerfs.store.info import Info, Kind
+from layerfs.store.info import Info, SnapshotKind
 
 
 def test_times_are_exact() -> None:
-    made = info_of(Info("n", Kind.COMMITTED, "p", {"a": "b"}, 1_700_000_000_123_456_789, 5))
+    made = info_of(Info("n", SnapshotKind.COMMITTED, "p", {"a": "b"}, 1_700_000_000_123_456_789, 5))
     assert (made.created_at.seconds, made.created_at.nanos) == (1_700_000_000, 123_456_789)
     assert (made.updated_at.seconds, made.updated_at.nanos, made.kind) == (0, 5, 3)
 

@@ -13,7 +13,7 @@ from layerfs.snapshots.driver import PARENT_CHAIN
 from layerfs.snapshots.leftovers import LOCAL
 from layerfs.snapshots.sharing import REF
 from layerfs.store.cache import Cache
-from layerfs.store.info import Info, Kind
+from layerfs.store.info import Info, SnapshotKind
 
 CHAIN = "sha256:" + "c" * 64
 
@@ -66,7 +66,7 @@ def test_a_layer_of_the_package_cache_is_found_by_its_chain_id(kept: ServedStore
     with pytest.raises(AlreadyExists):
         prepare_or_adopt(snapshotter, f"default/1/extract {CHAIN}", "", {REF: CHAIN})
     (found,) = snapshotter.walk(f'labels."{REF}"=={CHAIN}')
-    assert (found.kind, found.parent) == (Kind.COMMITTED, "")
+    assert (found.kind, found.parent) == (SnapshotKind.COMMITTED, "")
     assert [info.name for info in snapshotter.walk()] == [found.name]
 
 
@@ -89,7 +89,7 @@ def test_a_package_that_is_damaged_is_not_taken(kept: ServedStore, caplog: pytes
     package.write_bytes(data[:-8] + b"damaged!")
     overlay = kept.snapshotter("layerfs-overlay")
     assert prepare_or_adopt(overlay, "key", "", {REF: CHAIN})
-    assert overlay.stat("key").kind is Kind.ACTIVE
+    assert overlay.stat("key").kind is SnapshotKind.ACTIVE
     assert "corrupt" in caplog.text
     caplog.clear()
 
@@ -108,5 +108,5 @@ def test_a_package_that_is_damaged_is_not_taken(kept: ServedStore, caplog: pytes
 )
 def test_containerd_is_not_shown_what_its_collector_would_take_from_an_image(name: str, ref: str, hidden: bool) -> None:
     labels = {REF: ref} if ref else {}
-    assert is_hidden(Info(name=name, kind=Kind.ACTIVE, labels={LOCAL: "1"}))
-    assert is_hidden(Info(name=name, kind=Kind.COMMITTED, labels=labels)) is hidden
+    assert is_hidden(Info(name=name, kind=SnapshotKind.ACTIVE, labels={LOCAL: "1"}))
+    assert is_hidden(Info(name=name, kind=SnapshotKind.COMMITTED, labels=labels)) is hidden

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.lowers.squash import SquashLower
-from layerfs.pysquashfs import Image
+from layerfs.pysquashfs import SquashfsImage
 from layerfs.union import opened
 from tests.lowers.packing import BLOCK, lower_of, pack
 
@@ -71,7 +71,7 @@ def test_a_corrupt_block_is_eio_and_a_line_in_the_log(tree: Path, caplog: pytest
     (tree / "broken").write_bytes(random.Random(2).randbytes(BLOCK // 2) * 8)
     (tree / "well").write_bytes(b"w" * 9000)
     image = pack(tree, "-comp", "gzip")
-    with Image(image) as opened_image:
+    with SquashfsImage(image) as opened_image:
         position = opened_image.pieces(opened_image.lookup(b"broken").ref)[0].position
     with open(image, "r+b") as damaged:
         damaged.seek(position + 10)

@@ -12,7 +12,7 @@ import pytest
 
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
-from layerfs.pysquashfs import FileSpec, Image, write_image
+from layerfs.pysquashfs import FileSpec, SquashfsImage, write_image
 from layerfs.union.attrs import Change
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
@@ -120,7 +120,7 @@ def test_large_directories_are_not_read_for_each_name_in_turn(tree: Path, monkey
 def test_directories_in_a_circle_are_refused(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tree / "above/circular").mkdir(parents=True)
     image = pack(tree, *PLAIN)
-    with Image(image) as intact:
+    with SquashfsImage(image) as intact:
         above = intact.lookup(b"above").ref
     data = bytearray(Path(os.fsdecode(image)).read_bytes())
     at = data.index(b"circular") - 8  # squashfs_dir_entry: where its inode is in the metadata block, then its kin
@@ -142,7 +142,7 @@ def test_directories_that_share_one_listing_are_refused(tree: Path, caplog: pyte
     for number in range(60):
         (tree / f"crowd/{'long' * 20}{number}").touch()
     image = Path(os.fsdecode(pack(tree, *PLAIN)))
-    with Image(image) as intact:
+    with SquashfsImage(image) as intact:
         data, table = bytearray(image.read_bytes()), intact.superblock.inode_table + 2
         crowd = table + (intact.lookup(b"crowd").ref & 0xFFFF) + 16  # start, links, size, offset
         for number in range(6):

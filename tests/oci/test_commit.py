@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import LayerfsError
-from layerfs.oci.commit import Recipe, commit
+from layerfs.oci.commit import NewImage, commit
 from layerfs.oci.images import Images
 from layerfs.snapshots.library import Store
 from tests.oci.image import Made
 from tests.oci.test_intake import take, tops_name
 
-RECIPE = Recipe(created="2026-01-01T00:00:00Z")
+RECIPE = NewImage(created="2026-01-01T00:00:00Z")
 
 
 def test_same_snapshot_gives_the_same_image(store: Store, scratch: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import FULL
-from layerfs.oci.commit import Recipe, commit
+from layerfs.oci.commit import NewImage, commit
 from layerfs.oci.digest import digest_of
 from layerfs.oci.export import export
 from layerfs.oci.images import Images
@@ -99,7 +99,7 @@ def exporting(store: Store, layout: Path, name: str, driver: str, disk: Path) ->
 
 def committing(store: Store, layout: Path, name: str, driver: str, disk: Path) -> Callable[[], object]:
     return lambda: commit(
-        Images(store), store.snapshotter(driver), "work", "new:1", Recipe(created="2026-01-01T00:00:00Z")
+        Images(store), store.snapshotter(driver), "work", "new:1", NewImage(created="2026-01-01T00:00:00Z")
     )
 
 

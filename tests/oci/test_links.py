@@ -3,14 +3,14 @@
 import pytest
 
 from layerfs.errors import Corrupt
-from layerfs.oci.links import HardLinks
+from layerfs.oci.links import PendingLinks
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
 
 def test_long_chains_take_each_step_once() -> None:
     """Following each of these from its start would take 10^10 steps."""
-    links = HardLinks()
+    links = PendingLinks()
     for number in range(100_000):
         links.add(b"%d" % number, b"%d" % (number + 1))
     ((target, names),) = links.groups()
@@ -18,7 +18,7 @@ def test_long_chains_take_each_step_once() -> None:
 
 
 def test_last_word_counts() -> None:
-    links = HardLinks()
+    links = PendingLinks()
     links.add(b"a", b"a")
     links.add(b"b", b"x")
     links.add(b"b", b"y")
@@ -31,7 +31,7 @@ def test_last_word_counts() -> None:
     "pairs", [[(b"a", b"b"), (b"b", b"a")], [(b"x", b"a"), (b"a", b"b"), (b"b", b"c"), (b"c", b"a")]]
 )
 def test_circle_is_refused(pairs: list[tuple[bytes, bytes]]) -> None:
-    links = HardLinks()
+    links = PendingLinks()
     for pair in pairs:
         links.add(*pair)
     with pytest.raises(Corrupt):

@@ -6,7 +6,7 @@ from layerfs.errors import InvalidArgument
 from layerfs.oci.digest import EMPTY
 from layerfs.oci.documents import Descriptor
 from layerfs.oci.naming import name_roots
-from layerfs.oci.sources import Root
+from layerfs.oci.sources import SourceImage
 
 TOP = Descriptor("x", EMPTY, 0)
 
@@ -14,7 +14,7 @@ TOP = Descriptor("x", EMPTY, 0)
 def names(
     roots: list[tuple[str, ...]], path: bytes = b"/d/Pic.tar", wanted: str | None = None
 ) -> list[tuple[str, ...]]:
-    return [found for found, _ in name_roots([Root(each, TOP) for each in roots], path, wanted)]
+    return [found for found, _ in name_roots([SourceImage(each, TOP) for each in roots], path, wanted)]
 
 
 def test_full_names_tags_and_none() -> None:

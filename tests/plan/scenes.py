@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 
-from layerfs.plan.sources import Source, SourceSpec, opened
+from layerfs.plan.sources import GraphSource, SourceSpec, opened
 from layerfs.xar.search import Search
 
 
@@ -10,5 +10,5 @@ def no_images(reference: str) -> list[bytes]:
     raise AssertionError(f"nobody asks for {reference}")
 
 
-def opened_source(words: SourceSpec) -> AbstractContextManager[Source]:
+def opened_source(words: SourceSpec) -> AbstractContextManager[GraphSource]:
     return opened(words, no_images, lambda: Search([]))

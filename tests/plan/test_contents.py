@@ -10,8 +10,8 @@ import pytest
 
 from layerfs.errors import NotReady, Unsupported
 from layerfs.oci.tar import HARD_LINK
-from layerfs.plan.contents import Contents, slices
-from layerfs.plan.tree import UNOWNED, Tree
+from layerfs.plan.contents import LayerContents, slices
+from layerfs.plan.tree import UNOWNED, ModuleTree
 from tests.host import require
 from tests.plan.scenes import opened_source
 from tests.plan.trees import make_house, words_of
@@ -20,7 +20,7 @@ LAYERS = [(5, ["lib"]), (2, ["app", "words"]), (0, [UNOWNED])]
 
 
 @contextmanager
-def tree_of(graph: Path) -> Iterator[Tree]:
+def tree_of(graph: Path) -> Iterator[ModuleTree]:
     with opened_source(words_of(graph)) as source:
         assert source.tree is not None
         yield source.tree
@@ -28,14 +28,14 @@ def tree_of(graph: Path) -> Iterator[Tree]:
 
 def digests(graph: Path, recipe: bytes = b"") -> list[str]:
     with tree_of(graph) as tree:
-        return [Contents(tree, piece, recipe).drain() for piece in slices(tree, LAYERS)]
+        return [LayerContents(tree, piece, recipe).drain() for piece in slices(tree, LAYERS)]
 
 
 def test_each_file_is_in_one_layer_and_directories_are_plain_below_the_topmost(scratch: Path) -> None:
     with tree_of(make_house(scratch)) as tree:
         pieces = slices(tree, LAYERS)
         assert [piece.id for piece in pieces] == [5, 2, 0]
-        members = [{item.member.path: item.member for item in Contents(tree, p, b"").items()} for p in pieces]
+        members = [{item.member.path: item.member for item in LayerContents(tree, p, b"").items()} for p in pieces]
     files = [path for layer in members for path, member in layer.items() if path in tree.owners]
     assert sorted(files) == sorted(tree.owners)
     assert members[0][b"lib/one"].target == b"lib/deep/two"
@@ -66,7 +66,7 @@ def test_a_change_of_one_file_changes_the_digest_of_its_layer_alone(scratch: Pat
 def test_times_after_the_latest_are_the_latest(scratch: Path) -> None:
     with tree_of(make_house(scratch)) as tree:
         piece = slices(tree, LAYERS)[0]
-        times = {item.member.mtime_ns for item in Contents(tree, piece, b"", 1_000_000_001).items() if item.data}
+        times = {item.member.mtime_ns for item in LayerContents(tree, piece, b"", 1_000_000_001).items() if item.data}
     assert times == {1_000_000_001 * 10**9}
 
 
@@ -76,18 +76,18 @@ def test_what_changes_while_it_is_read_is_told(scratch: Path) -> None:
         piece = slices(tree, LAYERS)[1]
         (scratch / "src/share/words").unlink()
         with pytest.raises(NotReady, match="/share/words changed while it was packed"):
-            Contents(tree, piece, b"").drain()
+            LayerContents(tree, piece, b"").drain()
 
 
 def test_marks_of_overlays_are_refused_or_left_out(scratch: Path) -> None:
     graph = make_house(scratch)
     os.setxattr(scratch / "src/lib", "user.overlay.opaque", b"y")
     with tree_of(graph) as tree:
-        top = {item.member.path: item.member for item in Contents(tree, slices(tree, LAYERS)[2], b"").items()}
+        top = {item.member.path: item.member for item in LayerContents(tree, slices(tree, LAYERS)[2], b"").items()}
         assert top[b"lib"].xattrs == {}
         os.setxattr(scratch / "src/lib/deep/er/none", "user.overlay.whiteout", b"y")
         with pytest.raises(Unsupported, match="mark of a deletion"):
-            Contents(tree, slices(tree, LAYERS)[0], b"").drain()
+            LayerContents(tree, slices(tree, LAYERS)[0], b"").drain()
 
 
 def test_a_device_that_hides_is_refused(scratch: Path) -> None:
@@ -95,4 +95,4 @@ def test_a_device_that_hides_is_refused(scratch: Path) -> None:
     graph = make_house(scratch)
     os.mknod(scratch / "src/etc/hole", stat.S_IFCHR, 0)
     with tree_of(graph) as tree, pytest.raises(Unsupported, match="/etc/hole would hide"):
-        Contents(tree, slices(tree, LAYERS)[2], b"").drain()
+        LayerContents(tree, slices(tree, LAYERS)[2], b"").drain()

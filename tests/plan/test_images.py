@@ -4,10 +4,10 @@ import os
 import struct
 from pathlib import Path
 
-from layerfs.plan.contents import Contents, slices
+from layerfs.plan.contents import LayerContents, slices
 from layerfs.plan.images import ImageForm, names_of, version_of, write_layer
 from layerfs.plan.tree import UNOWNED
-from layerfs.pysquashfs import Image
+from layerfs.pysquashfs import SquashfsImage
 from layerfs.xar.package import opened
 from tests.plan.scenes import opened_source
 from tests.plan.trees import make_house, words_of
@@ -21,8 +21,8 @@ def written(graph: Path, path: Path, form: ImageForm) -> list[tuple[bytes, bytes
     with opened_source(words_of(graph)) as source:
         assert source.tree is not None
         piece = slices(source.tree, LAYERS)[0]
-        digest = Contents(source.tree, piece, form.recipe).drain()
-        contents = Contents(source.tree, piece, form.recipe)
+        digest = LayerContents(source.tree, piece, form.recipe).drain()
+        contents = LayerContents(source.tree, piece, form.recipe)
         write_layer(os.fsencode(path), contents, form, digest, lambda *what: dropped.append(what))
         assert contents.digest == digest
     return dropped
@@ -56,7 +56,7 @@ def test_a_mode_without_its_acl_permits_nobody_more(scratch: Path) -> None:
         b"lib/deep/two",
         b"system.posix_acl_access",
     ) in dropped
-    with Image(scratch / "x.sqfs") as image:
+    with SquashfsImage(scratch / "x.sqfs") as image:
         assert dict(image.walk())[b"lib/one"].mode & 0o7777 == 0o600
 
 

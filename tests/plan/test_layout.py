@@ -9,7 +9,7 @@ import pytest
 
 from layerfs.errors import Unsupported
 from layerfs.oci.digest import digest_of
-from layerfs.plan.contents import Contents, slices
+from layerfs.plan.contents import LayerContents, slices
 from layerfs.plan.layout import begin, finish, place, write_blob
 from layerfs.plan.tree import UNOWNED
 from tests.plan.scenes import opened_source
@@ -23,7 +23,7 @@ def test_a_layout_names_blobs_that_are_there_bottom_first(scratch: Path) -> None
     begin(out)
     with opened_source(words_of(make_house(scratch))) as source:
         assert source.tree is not None
-        blobs = [write_blob(out, Contents(source.tree, piece, b"")) for piece in slices(source.tree, LAYERS)]
+        blobs = [write_blob(out, LayerContents(source.tree, piece, b"")) for piece in slices(source.tree, LAYERS)]
     top = finish(out, blobs, ["calm", "wild"], "house:1", {"config": {"Cmd": ["sh"]}, "variant": "v8", "history": []})
     index = json.loads((scratch / "out/index.json").read_text())
     assert index["manifests"][0]["digest"] == top
@@ -38,7 +38,7 @@ def test_a_layout_names_blobs_that_are_there_bottom_first(scratch: Path) -> None
     with opened_source(words_of(scratch / "graph.json")) as source:
         assert source.tree is not None
         with pytest.raises(Unsupported, match=r"/etc/\.wh\.x has a name that means a deletion"):
-            write_blob(out, Contents(source.tree, slices(source.tree, LAYERS)[1], b""))
+            write_blob(out, LayerContents(source.tree, slices(source.tree, LAYERS)[1], b""))
     with tarfile.open(os.fsdecode(place(out, blobs[0].digest))) as tar:
         assert tar.getnames() == [".", "lib", "lib/deep", "lib/deep/er", "lib/deep/er/none", "lib/deep/two", "lib/one"]
         assert tar.getmember("lib/one").linkname == "lib/deep/two"

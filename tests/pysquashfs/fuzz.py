@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from layerfs.pysquashfs import Image, Inode, Piece, SquashfsError
+from layerfs.pysquashfs import Inode, Piece, SquashfsError, SquashfsImage
 from layerfs.pysquashfs.blockcache import BlockCache
 from layerfs.pysquashfs.copying import copy_file
 
@@ -86,7 +86,7 @@ def _truncate(image: bytearray, dice: random.Random) -> None:
     del image[dice.randrange(len(image) + 1) :]
 
 
-def examine(image: Image) -> None:
+def examine(image: SquashfsImage) -> None:
     """Ask everything of an image that can be asked; each answer may be a SquashfsError, and nothing else."""
     _try(lambda: list(islice(image.walk(), 100_000)))
     _try(lambda: list(islice(image.visit(b"a"), 100_000)))
@@ -101,7 +101,7 @@ def examine(image: Image) -> None:
             waiting += _try(partial(_look, image, ref)) or []
 
 
-def _look(image: Image, ref: int) -> list[int]:
+def _look(image: SquashfsImage, ref: int) -> list[int]:
     inode = image.inode(ref)
     _try(lambda: image.xattrs(inode.ref))
     if stat.S_ISLNK(inode.mode):
@@ -118,7 +118,7 @@ def _look(image: Image, ref: int) -> list[int]:
     return []
 
 
-def _look_at_data(image: Image, inode: Inode) -> None:
+def _look_at_data(image: SquashfsImage, inode: Inode) -> None:
     pieces = image.pieces(inode.ref)
     count = len(pieces)
     for index in {0, 1, 2, 511, 512, count // 2, count - 1}:
@@ -130,7 +130,7 @@ def _look_at_data(image: Image, inode: Inode) -> None:
     _try(partial(_copy, image, inode))
 
 
-def _copy(image: Image, inode: Inode) -> None:
+def _copy(image: SquashfsImage, inode: Inode) -> None:
     target = os.memfd_create("copy")
     try:
         with BlockCache() as blocks:
@@ -139,7 +139,7 @@ def _copy(image: Image, inode: Inode) -> None:
         os.close(target)
 
 
-def _load(image: Image, pieces: Sequence[Piece], index: int) -> None:
+def _load(image: SquashfsImage, pieces: Sequence[Piece], index: int) -> None:
     piece = pieces[index]
     image.load(piece.position, piece.stored, image.superblock.block_size)
     image.load(piece.position, piece.stored, min(piece.length, image.superblock.block_size))
@@ -167,7 +167,7 @@ def campaign(images: Sequence[bytes], seed: int, numbers: Iterable[int], at: int
         signal.setitimer(signal.ITIMER_PROF, CASE_TIME)
         begin = time.process_time()
         try:
-            with Image(file) as opened:
+            with SquashfsImage(file) as opened:
                 examine(opened)
         except SquashfsError:
             pass

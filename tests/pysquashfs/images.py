@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from layerfs.pysquashfs import NO_XATTRS, Image, Inode
+from layerfs.pysquashfs import NO_XATTRS, Inode, SquashfsImage
 
 BLOCK = 131072  # bytes; mksquashfs's own choice
 TOOL_TIMEOUT = 120  # s
@@ -243,7 +243,7 @@ def seen_in_directory(place: Path) -> Tree:
     }  # fmt: skip
 
 
-def seen_in_image(image: Image) -> Tree:
+def seen_in_image(image: SquashfsImage) -> Tree:
     """Look at all that an image holds, through walk(), read(), readlink() and xattrs()."""
     found = dict(image.walk())
     twins = _twins((path, inode.number, inode.mode) for path, inode in found.items())
@@ -254,7 +254,7 @@ def seen_in_image(image: Image) -> Tree:
     }  # fmt: skip
 
 
-def content_in(image: Image, inode: Inode) -> bytes:
+def content_in(image: SquashfsImage, inode: Inode) -> bytes:
     """What Seen.content holds, of an inode."""
     if stat.S_ISLNK(inode.mode):
         return image.readlink(inode.ref)

@@ -7,7 +7,7 @@ import pytest
 
 from layerfs.pysquashfs import (
     FileSpec,
-    Image,
+    SquashfsImage,
     entries_of,
     write_image,
 )
@@ -42,7 +42,7 @@ def test_a_file_that_changes_while_it_is_read_is_packed_and_told(scratch: Path, 
         on_changed=lambda *what: told.append(what),
     )
     assert told == [(b"x", "changed while it was read")]
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         inode = image.lookup(b"x")
         assert inode.size <= size
         assert image.read(inode.ref, 0, size) == before[: inode.size]
@@ -59,7 +59,7 @@ def test_a_file_that_is_another_one_when_its_turn_comes_is_packed_as_what_it_is(
     def packed() -> tuple[bytes, list[tuple[bytes, str]]]:
         told: list[tuple[bytes, str]] = []
         write_image(scratch / "image", entries, on_changed=lambda *what: told.append(what))
-        with Image(scratch / "image") as image:
+        with SquashfsImage(scratch / "image") as image:
             return image.read(image.lookup(b"file").ref, 0, 100), told
 
     (tree / "file").write_bytes(b"22")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import FileSpec, Image, SquashfsError, WriteOptions, write_image, write_tree
+from layerfs.pysquashfs import FileSpec, SquashfsError, SquashfsImage, WriteOptions, write_image, write_tree
 from layerfs.pysquashfs.blockcache import BlockCache
 from layerfs.pysquashfs.copying import copy_file
 from tests.pysquashfs.images import noise, prose
@@ -17,7 +17,7 @@ OPTIONS = WriteOptions(block_size=BLOCK)
 
 def copied(image: Path, name: bytes, target: Path, size: int | None = None) -> bytes:
     """The bytes of a copy."""
-    with Image(image) as opened, BlockCache() as blocks, target.open("w+b") as file:
+    with SquashfsImage(image) as opened, BlockCache() as blocks, target.open("w+b") as file:
         copy_file(opened, opened.lookup(name), file.fileno(), blocks, size)
         return target.read_bytes() if target.stat().st_size < 1 << 30 else b""
 
@@ -51,7 +51,7 @@ def test_a_hole_of_terabytes_costs_nothing_and_stays_one(tmp_path: Path) -> None
 def test_a_block_that_is_too_short_is_an_error(tmp_path: Path) -> None:
     entries = [FileSpec(b"f", stat.S_IFREG, data=noise(BLOCK)), FileSpec(b"g", stat.S_IFREG, data=noise(BLOCK // 2, 1))]
     write_image(tmp_path / "image", entries, WriteOptions(block_size=BLOCK, fragments=False, compress_inodes=False))
-    with Image(tmp_path / "image") as image:
+    with SquashfsImage(tmp_path / "image") as image:
         data = bytearray((tmp_path / "image").read_bytes())
         short = next(iter(image.stored_pieces(image.lookup(b"g").ref)))
         at = image.superblock.inode_table + 2 + (image.lookup(b"f").ref & 0xFFFF)

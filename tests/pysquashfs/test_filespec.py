@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from layerfs.pysquashfs import (
-    Image,
+    SquashfsImage,
     entries_of,
     write_image,
     write_tree,
@@ -44,7 +44,7 @@ def test_attributes_that_squashfs_cannot_hold_are_left_out_and_told(scratch: Pat
     dropped: list[tuple[bytes, bytes]] = []
     write_tree(tree, scratch / "image", on_dropped=lambda path, name: dropped.append((path, name)))
     assert dropped == [(b"file", b"system.posix_acl_access")]
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         ((_, inode),) = image.scan(image.root.ref)
         assert image.xattrs(inode.ref) == {b"user.kept": b"1"}
 
@@ -71,5 +71,5 @@ def test_directories_that_become_symlinks_are_left_out_and_their_files_empty(scr
     assert [entry.path for entry in found] == [b"", b"early", b"early/inner", early, b"late"]
     left_out, empty = "was gone when it was to be read: it is left out", "was gone when it was to be read: it is empty"
     assert told == [(b"late", left_out), (early, empty)]
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         assert image.lookup(early).size == 0

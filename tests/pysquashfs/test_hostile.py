@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Image, SquashfsError
+from layerfs.pysquashfs import SquashfsError, SquashfsImage
 from tests.host import require
 from tests.pysquashfs.images import make_image, noise, prose
 
@@ -21,7 +21,7 @@ class Forger:
 
     def __init__(self, image: Path) -> None:
         self.data = bytearray(image.read_bytes())
-        self.true = Image(image)
+        self.true = SquashfsImage(image)
         self.block = self.true.superblock
 
     def inode(self, path: bytes) -> int:
@@ -119,32 +119,32 @@ def block_sizes(forger: Forger, word: int) -> None:
     forger.put(forger.inode(b"blocks") + 32, "I", word)
 
 
-def walk(image: Image) -> object:
+def walk(image: SquashfsImage) -> object:
     return list(image.walk())
 
 
-def pieces(path: bytes) -> Callable[[Image], object]:
+def pieces(path: bytes) -> Callable[[SquashfsImage], object]:
     return lambda image: list(image.pieces(image.lookup(path).ref))
 
 
-def scan(path: bytes) -> Callable[[Image], object]:
+def scan(path: bytes) -> Callable[[SquashfsImage], object]:
     return lambda image: image.scan(image.lookup(path).ref)
 
 
-def look(path: bytes) -> Callable[[Image], object]:
+def look(path: bytes) -> Callable[[SquashfsImage], object]:
     return lambda image: image.lookup(path)
 
 
-def find(path: bytes, name: bytes) -> Callable[[Image], object]:
+def find(path: bytes, name: bytes) -> Callable[[SquashfsImage], object]:
     return lambda image: image.find(image.lookup(path).ref, name)
 
 
-def marks(image: Image) -> object:
+def marks(image: SquashfsImage) -> object:
     return image.xattrs(image.lookup(b"marked").ref)
 
 
 Lie = Callable[[Forger], object]
-LIES: dict[str, tuple[Lie, Callable[[Image], object], str]] = {
+LIES: dict[str, tuple[Lie, Callable[[SquashfsImage], object], str]] = {
     "a directory is in itself": (loop, walk, "appears twice"),
     "directories share one listing": (brothers_share_a_listing, walk, "overlap"),
     "a name is a path": (lambda f: f.put(f.entry(b"slashed") + 8, "7s", b"sl/shed"), scan(b"names"), "name"),
@@ -214,7 +214,7 @@ def test_lie_is_named(lie: str, honest: Path, tmp_path: Path) -> None:
     tell(forger)
     forger.true.close()
     (tmp_path / "forged").write_bytes(forger.data)
-    with pytest.raises(SquashfsError, match=words) as caught, Image(tmp_path / "forged") as image:
+    with pytest.raises(SquashfsError, match=words) as caught, SquashfsImage(tmp_path / "forged") as image:
         question(image)
     assert caught.value.errno == (errno.E2BIG if lie == "a file has 2**60 bytes" else errno.EIO)
     assert str(caught.value).startswith(f"{tmp_path / 'forged'}: ")
@@ -225,15 +225,15 @@ def test_path_through_a_loop_ends(honest: Path, tmp_path: Path) -> None:
     forger = Forger(honest)
     loop(forger)
     (tmp_path / "forged").write_bytes(forger.data)
-    with Image(tmp_path / "forged") as image:
+    with SquashfsImage(tmp_path / "forged") as image:
         assert image.lookup(b"outer/inner/core/inner/core/inner").ref == image.lookup(b"outer/inner").ref
 
 
-def forged(forger: Forger, place: Path) -> Image:
+def forged(forger: Forger, place: Path) -> SquashfsImage:
     """The image as it is now."""
     forger.true.close()
     (place / "forged").write_bytes(forger.data)
-    return Image(place / "forged")
+    return SquashfsImage(place / "forged")
 
 
 def test_names_out_of_order_are_read_as_the_kernel_reads_them(honest: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Image, SquashfsError
+from layerfs.pysquashfs import SquashfsError, SquashfsImage
 from tests.host import PROJECT, require
 from tests.pysquashfs.images import Tree, make_image, prose, seen_in_image
 from tests.waiting import PATIENCE
@@ -37,7 +37,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def content(packed: Path) -> Tree:
-    with Image(packed) as image:
+    with SquashfsImage(packed) as image:
         return seen_in_image(image)
 
 
@@ -47,7 +47,7 @@ def descriptors() -> int:
 
 def test_paths_of_every_kind_open_it(packed: Path, content: Tree) -> None:
     for source in (packed, str(packed), os.fsencode(packed)):
-        with Image(source) as image:
+        with SquashfsImage(source) as image:
             assert image.name == os.fsencode(packed)
             assert seen_in_image(image) == content
 
@@ -55,11 +55,11 @@ def test_paths_of_every_kind_open_it(packed: Path, content: Tree) -> None:
 def test_descriptor_stays_the_callers(packed: Path, content: Tree) -> None:
     with open(packed, "rb") as file:
         file.seek(7)
-        with Image(file.fileno()) as image:
+        with SquashfsImage(file.fileno()) as image:
             assert seen_in_image(image) == content
         assert file.tell() == 7
     fd = os.open(packed, os.O_RDONLY)
-    image = Image(fd)
+    image = SquashfsImage(fd)
     os.close(fd)
     assert seen_in_image(image) == content
     image.close()
@@ -70,24 +70,24 @@ def test_image_lies_at_an_offset(packed: Path, content: Tree, tmp_path: Path) ->
         path = tmp_path / f"at-{len(before)}"
         path.write_bytes(before + packed.read_bytes() + behind)
         for size in (None, packed.stat().st_size):
-            with Image(path, offset=len(before), size=size) as image:
+            with SquashfsImage(path, offset=len(before), size=size) as image:
                 assert seen_in_image(image) == content
         with pytest.raises(SquashfsError):
-            Image(path, offset=len(before), size=packed.stat().st_size - 4096)
+            SquashfsImage(path, offset=len(before), size=packed.stat().st_size - 4096)
 
 
 def test_descriptors_are_given_back(packed: Path, tmp_path: Path) -> None:
     (tmp_path / "none").write_bytes(b"hsqs" + bytes(200))
     before = descriptors()
     for _ in range(50):
-        with Image(packed) as image:
+        with SquashfsImage(packed) as image:
             image.root  # noqa: B018
         with pytest.raises(SquashfsError):
-            Image(tmp_path / "none")
+            SquashfsImage(tmp_path / "none")
     assert descriptors() == before
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = Image(packed)
+        image = SquashfsImage(packed)
         assert descriptors() == before + 1
         assert os.get_inheritable(max(int(fd) for fd in os.listdir("/proc/self/fd") if _is(fd, packed))) is False
         del image
@@ -103,7 +103,7 @@ def _is(fd: str, path: Path) -> bool:
 
 
 def test_closed_image_says_so(packed: Path) -> None:
-    image = Image(packed)
+    image = SquashfsImage(packed)
     ref = image.root.ref
     image.close()
     image.close()
@@ -112,15 +112,15 @@ def test_closed_image_says_so(packed: Path) -> None:
             question(ref)
         assert caught.value.errno == errno.EBADF
     assert image.superblock.inode_count > 0
-    assert repr(image) == f"<Image {str(packed)!r}, closed>"
+    assert repr(image) == f"<SquashfsImage {str(packed)!r}, closed>"
 
 
 def test_closing_while_others_read_harms_nobody(packed: Path) -> None:
     for _ in range(20):
-        image = Image(packed)
+        image = SquashfsImage(packed)
         pieces = image.pieces(image.lookup(b"text").ref)
 
-        def read(image: Image = image, pieces: object = pieces) -> int:
+        def read(image: SquashfsImage = image, pieces: object = pieces) -> int:
             done = 0
             try:
                 while True:
@@ -139,7 +139,7 @@ def test_closing_while_others_read_harms_nobody(packed: Path) -> None:
 
 
 def test_threads_see_what_one_sees(packed: Path, content: Tree) -> None:
-    with Image(packed) as image, ThreadPoolExecutor(6) as pool:
+    with SquashfsImage(packed) as image, ThreadPoolExecutor(6) as pool:
         for seen in pool.map(lambda _: seen_in_image(image), range(12)):
             assert seen == content
 
@@ -156,8 +156,8 @@ def test_child_goes_on_with_what_its_parent_opened(packed: Path) -> None:
     """The mount launcher opens an image, forks, and leaves it to the child."""
     program = (
         "import os, sys\n"
-        "from layerfs.pysquashfs import Image\n"
-        "image = Image(sys.argv[1]); count = len(list(image.walk()))\n"
+        "from layerfs.pysquashfs import SquashfsImage\n"
+        "image = SquashfsImage(sys.argv[1]); count = len(list(image.walk()))\n"
         "child = os.fork()\n"
         "assert len(list(image.walk())) == count and image.read(image.lookup(b'text').ref, 0, 10)\n"
         "if child: print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
@@ -177,7 +177,7 @@ def test_what_is_no_image_is_named(case: str, tmp_path: Path) -> None:
     data, number, reason = WRONG[case]
     (tmp_path / "file").write_bytes(data)
     with pytest.raises(SquashfsError) as caught:
-        Image(tmp_path / "file")
+        SquashfsImage(tmp_path / "file")
     assert (caught.value.errno, str(caught.value)) == (number, f"{tmp_path / 'file'}: {reason}")
     assert caught.value.filename == os.fsencode(tmp_path / "file")
 
@@ -185,14 +185,14 @@ def test_what_is_no_image_is_named(case: str, tmp_path: Path) -> None:
 def test_truncated_image_is_named_before_it_is_used(packed: Path, tmp_path: Path) -> None:
     (tmp_path / "half").write_bytes(packed.read_bytes()[:-5000])
     with pytest.raises(SquashfsError, match="the file ends before the image does") as caught:
-        Image(tmp_path / "half")
+        SquashfsImage(tmp_path / "half")
     assert (caught.value.errno, caught.value.code) == (errno.EIO, "SQFS_ERROR_OUT_OF_BOUNDS")
 
 
 def test_file_cut_while_open_is_an_error_and_no_signal(packed: Path, tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(packed.read_bytes())
-    with Image(path) as image:
+    with SquashfsImage(path) as image:
         ref = image.lookup(b"text").ref
         os.truncate(path, 96)
         with pytest.raises(SquashfsError, match="the file ends before the image does"):
@@ -203,27 +203,27 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", "/dev/null"):
         with pytest.raises(SquashfsError, match="neither a file nor a block device"):
-            Image(path)
+            SquashfsImage(path)
     with pytest.raises(FileNotFoundError):
-        Image(tmp_path / "absent")
+        SquashfsImage(tmp_path / "absent")
     with pytest.raises(OSError, match=re.escape(os.strerror(errno.EBADF))):
-        Image(10**6)
+        SquashfsImage(10**6)
 
 
 def test_what_cannot_be_read_says_why(packed: Path) -> None:
     fd = os.open(packed, os.O_WRONLY)
     with pytest.raises(SquashfsError, match="cannot be read"):
-        Image(fd)
+        SquashfsImage(fd)
     os.close(fd)
     for offset, size in ((-1, None), (0, -1), (2**63, None)):
         with pytest.raises(SquashfsError, match="no such range"):
-            Image(packed, offset=offset, size=size)
+            SquashfsImage(packed, offset=offset, size=size)
     with pytest.raises(SquashfsError, match="too small"):
-        Image(packed, offset=10**9)
+        SquashfsImage(packed, offset=10**9)
 
 
 def test_errors_survive_pickling(packed: Path) -> None:
-    with Image(packed) as image, pytest.raises(SquashfsError) as caught:
+    with SquashfsImage(packed) as image, pytest.raises(SquashfsError) as caught:
         image.lookup(b"link/x")
     error = pickle.loads(pickle.dumps(caught.value))
     assert (str(error), error.errno, error.code, error.what, error.filename) == (
@@ -233,21 +233,21 @@ def test_errors_survive_pickling(packed: Path) -> None:
 
 @pytest.mark.parametrize("ref", [-1, 2**48, 2**64, 2**47, 0xFFFF, 2**63])
 def test_wild_reference_is_an_error(ref: int, packed: Path) -> None:
-    with Image(packed) as image:
+    with SquashfsImage(packed) as image:
         for question in (image.inode, image.scan, image.readdir, image.pieces, image.readlink, image.xattrs):
             with pytest.raises(SquashfsError):
                 question(ref)
 
 
 def test_range_before_a_file_is_an_error(packed: Path) -> None:
-    with Image(packed) as image:
+    with SquashfsImage(packed) as image:
         for offset, size in ((-1, 5), (0, -1)):
             with pytest.raises(SquashfsError, match="no such range"):
                 image.read(image.lookup(b"text").ref, offset, size)
 
 
 def test_blocks_are_loaded_within_bounds(packed: Path) -> None:
-    with Image(packed) as image:
+    with SquashfsImage(packed) as image:
         piece = image.pieces(image.lookup(b"text").ref)[0]
         whole = image.load(piece.position, piece.stored, 32768)
         assert len(whole) == piece.length == 32768
@@ -279,7 +279,7 @@ def test_block_device_holds_an_image(packed: Path, content: Tree) -> None:
     device = done.stdout.strip()
     try:
         assert stat.S_ISBLK(os.stat(device).st_mode)
-        with Image(device) as image:
+        with SquashfsImage(device) as image:
             assert seen_in_image(image) == content
     finally:
         subprocess.run(["losetup", "--detach", device], check=True, timeout=PATIENCE)

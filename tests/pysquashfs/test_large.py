@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Compressor, FileSpec, Image, Piece, WriteOptions, write_image, write_tree
+from layerfs.pysquashfs import Compressor, FileSpec, Piece, SquashfsImage, WriteOptions, write_image, write_tree
 from tests.host import require
 from tests.pysquashfs.images import make_image, mounted, noise, seen_in_directory, seen_in_image
 from tests.waiting import PATIENCE
@@ -35,7 +35,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_one_of_100000_names_is_listed_and_found(crowd: Path) -> None:
-    with Image(crowd) as image:
+    with SquashfsImage(crowd) as image:
         directory = image.lookup(b"crowd").ref
         expected = [b"entry-%06d" % number for number in range(NAMES)]
         assert [name for name, _ in image.scan(directory)] == expected
@@ -51,7 +51,7 @@ def test_every_one_of_100000_names_is_listed_and_found(crowd: Path) -> None:
 @pytest.mark.mounts
 def test_kernel_gives_100000_names_the_same_numbers(crowd: Path, scratch: Path) -> None:
     require("root")
-    with Image(crowd) as image, mounted(crowd, scratch / "mount") as place:
+    with SquashfsImage(crowd) as image, mounted(crowd, scratch / "mount") as place:
         with os.scandir(os.fsencode(place / "crowd")) as entries:
             theirs = {entry.name: entry.inode() for entry in entries}
         assert {name: inode.number for name, inode in image.scan(image.lookup(b"crowd").ref)} == theirs
@@ -75,7 +75,7 @@ def expected(offset: int, length: int, ring: bytes = LINE * (1 + (1 << 17) // le
 
 
 def test_file_of_2_gib_reads_back(large: Path) -> None:
-    with Image(large) as image:
+    with SquashfsImage(large) as image:
         inode = image.lookup(b"large")
         assert inode.size == HOLE + PATTERN > 1 << 31
         pieces = image.pieces(inode.ref)
@@ -93,7 +93,7 @@ def test_file_of_2_gib_reads_back(large: Path) -> None:
 
 
 def test_large_file_is_entered_anywhere(large: Path) -> None:
-    with Image(large) as image:
+    with SquashfsImage(large) as image:
         inode = image.lookup(b"large")
         places = image.pieces(inode.ref)
         for index in (len(places) - 1, 3, len(places) // 2, 511, 512, 513, -1, 0):
@@ -120,7 +120,7 @@ def test_islands_beyond_4_gib_are_found(scratch: Path) -> None:
         file.truncate(2**32 + 2**21 + 5)
     write_tree(scratch / "tree", scratch / "image")
     require("root")
-    with Image(scratch / "image") as image, mounted(scratch / "image", scratch / "mount") as place:
+    with SquashfsImage(scratch / "image") as image, mounted(scratch / "image", scratch / "mount") as place:
         inode = image.lookup(b"islands")
         assert inode.size == 2**32 + 2**21 + 5
         with open(place / "islands", "rb") as theirs:
@@ -143,7 +143,7 @@ def test_tables_of_many_blocks_are_read(scratch: Path) -> None:
         for number in range(count)
     ]  # fmt: skip
     write_image(scratch / "image", [root, *files], WriteOptions(block_size=4096, compressor=Compressor.LZ4))
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         assert image.superblock.fragment_count > 2 * 512
         assert image.superblock.id_count > 2 * 2048
         ours = seen_in_image(image)
@@ -159,7 +159,7 @@ def test_tables_of_many_blocks_are_read(scratch: Path) -> None:
 
 def test_pieces_are_shared_by_threads(large: Path) -> None:
     """Each thread walks the block list from another place, forgets batches that others look at, and sees the same."""
-    with Image(large) as image:
+    with SquashfsImage(large) as image:
         pieces = image.pieces(image.lookup(b"large").ref)
         alone = [image.pieces(image.lookup(b"large").ref)[index] for index in range(0, len(pieces), 100)]
 
@@ -186,7 +186,7 @@ def test_lists_of_blocks_of_any_length_are_written(compressed: bool, scratch: Pa
             file.write(b"island")
     options = WriteOptions(compressor=Compressor.LZ4, block_size=4096, compress_inodes=compressed)
     write_tree(scratch / "tree", scratch / "image", options)
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         assert image.read(image.lookup(b"long").ref, 0, len(data)) == data
         hole = image.lookup(b"hole")
         assert (hole.size, hole.sparse) == (9 << 30, (9 << 30) - 2 * 4096)

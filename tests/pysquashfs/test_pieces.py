@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Image, WriteOptions, write_tree
+from layerfs.pysquashfs import SquashfsImage, WriteOptions, write_tree
 from layerfs.pysquashfs.pieces import BATCH, Pieces
 
 BLOCK = 4096  # bytes
@@ -28,7 +28,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_pieces_are_in_order_and_without_gaps_wherever_one_begins(image: Path) -> None:
-    with Image(image) as opened:
+    with SquashfsImage(image) as opened:
         pieces = opened.pieces(opened.lookup(b"f").ref)
         assert isinstance(pieces, Pieces) and len(pieces) == BLOCKS + 1
         for index in (BLOCKS, BLOCKS - 1, 7 * BATCH, 0, 13_000):
@@ -38,14 +38,14 @@ def test_pieces_are_in_order_and_without_gaps_wherever_one_begins(image: Path) -
 
 
 def test_the_stored_ones_are_those_that_are_no_holes(image: Path) -> None:
-    with Image(image) as opened:
+    with SquashfsImage(image) as opened:
         ref = opened.lookup(b"f").ref
         assert list(opened.stored_pieces(ref)) == [piece for piece in opened.pieces(ref) if piece.position >= 0]
         assert len(list(opened.stored_pieces(ref))) == -(-BLOCKS // 1000) + 1
 
 
 def test_places_of_a_file_are_remembered_until_the_image_is_closed(image: Path) -> None:
-    opened = Image(image)
+    opened = SquashfsImage(image)
     ref = opened.lookup(b"f").ref
     assert opened.pieces(ref) is opened.pieces(ref)
     opened.close()
@@ -54,7 +54,7 @@ def test_places_of_a_file_are_remembered_until_the_image_is_closed(image: Path) 
 
 
 def test_threads_may_share_the_places_of_a_file(image: Path) -> None:
-    with Image(image) as opened:
+    with SquashfsImage(image) as opened:
         pieces = opened.pieces(opened.lookup(b"f").ref)
         wrong: list[int] = []
 

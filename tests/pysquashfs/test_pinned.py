@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Image, entries_of, write_image
+from layerfs.pysquashfs import SquashfsImage, entries_of, write_image
 from layerfs.pysquashfs.pinned import PinnedTree
 from layerfs.sys import dirs
 
@@ -118,7 +118,7 @@ def test_a_tree_deeper_than_any_path_is_packed(scratch: Path) -> None:
         os.close(at)
     assert told == []
     assert len(entries) == 2 * DEPTH + 2
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         ref = image.root.ref
         for _ in range(DEPTH):
             ref = next(inode.ref for entry, inode in image.scan(ref) if entry == b"fathomed")

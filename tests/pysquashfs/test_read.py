@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Compressor, Image, SquashfsError
+from layerfs.pysquashfs import Compressor, SquashfsError, SquashfsImage
 from tests.host import require
 from tests.pysquashfs.images import (
     TOOL_TIMEOUT,
@@ -59,7 +59,7 @@ def image(tree: tuple[Path, Tree], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_image_reads_as_the_tree_it_was_made_of(how: str, tree: tuple[Path, Tree], tmp_path: Path) -> None:
     tool, *options = PACKED[how]
     require(tool)
-    with Image(make_image(tool, tree[0], tmp_path / "image", *options)) as packed:
+    with SquashfsImage(make_image(tool, tree[0], tmp_path / "image", *options)) as packed:
         if tool == "mksquashfs":
             assert seen_in_image(packed) == tree[1]
         else:
@@ -85,7 +85,7 @@ def as_squashfuse_shows_it(tree: Tree) -> Tree:
 @pytest.mark.parametrize("reader", ["kernel", "squashfuse"])
 def test_other_readers_see_the_same(reader: str, image: Path, tree: tuple[Path, Tree], scratch: Path) -> None:
     require("root", *(["squashfuse", "fuse"] if reader == "squashfuse" else []))
-    with mounted(image, scratch / "mount", with_=reader) as place, Image(image) as ours:
+    with mounted(image, scratch / "mount", with_=reader) as place, SquashfsImage(image) as ours:
         theirs = seen_in_directory(place)
         if reader == "squashfuse":
             assert as_squashfuse_shows_it(seen_in_image(ours)) == as_squashfuse_shows_it(theirs)
@@ -99,7 +99,7 @@ def test_unsquashfs_unpacks_the_same(image: Path, scratch: Path) -> None:
     require("root", "unsquashfs")
     command: list[str | Path] = ["unsquashfs", "-quiet", "-no-progress", "-d", scratch / "unpacked", image]
     subprocess.run(command, check=True, capture_output=True, timeout=TOOL_TIMEOUT)
-    with Image(image) as ours:
+    with SquashfsImage(image) as ours:
         assert seen_in_image(ours) == seen_in_directory(scratch / "unpacked")
 
 
@@ -107,7 +107,7 @@ def test_lzo_is_named_as_missing(tree: tuple[Path, Tree], tmp_path: Path) -> Non
     (tmp_path / "tree").mkdir()
     path = make_image("mksquashfs", tmp_path / "tree", tmp_path / "image", "-comp", "lzo")
     with pytest.raises(SquashfsError) as caught:
-        Image(path)
+        SquashfsImage(path)
     assert caught.value.errno == 95
     assert str(caught.value) == f"{path}: the installed libsquashfs has no such compressor"
     assert caught.value.code == "SQFS_ERROR_UNSUPPORTED"
@@ -115,7 +115,7 @@ def test_lzo_is_named_as_missing(tree: tuple[Path, Tree], tmp_path: Path) -> Non
 
 def test_superblock_says_what_mksquashfs_was_asked_for(tree: tuple[Path, Tree], tmp_path: Path) -> None:
     options = ("-comp", "zstd", "-b", "64K", "-mkfs-time", "1234567890", "-no-exports")
-    with Image(make_image("mksquashfs", tree[0], tmp_path / "image", *options)) as packed:
+    with SquashfsImage(make_image("mksquashfs", tree[0], tmp_path / "image", *options)) as packed:
         block = packed.superblock
         assert (block.compressor, block.block_size, block.modification_time) == (Compressor.ZSTD, 65536, 1234567890)
         assert block.version == (4, 0)
@@ -124,7 +124,7 @@ def test_superblock_says_what_mksquashfs_was_asked_for(tree: tuple[Path, Tree], 
 
 
 def test_directories_know_their_parents_and_links(image: Path) -> None:
-    with Image(image) as ours:
+    with SquashfsImage(image) as ours:
         found = dict(ours.walk())
         for path, inode in found.items():
             if path and stat.S_ISDIR(inode.mode):
@@ -134,7 +134,7 @@ def test_directories_know_their_parents_and_links(image: Path) -> None:
 
 def test_names_are_found_one_by_one(image: Path) -> None:
     """crowd has an index: its listing is longer than a metadata block."""
-    with Image(image) as ours:
+    with SquashfsImage(image) as ours:
         crowd = ours.lookup(b"crowd")
         assert crowd.size > 3 * 8192
         listed = ours.scan(crowd.ref)
@@ -151,33 +151,33 @@ def test_names_are_found_one_by_one(image: Path) -> None:
     [(b"nothing", 2), (b"a/nothing/x", 2), (b"files/prose-1/x", 20), (b"links/up/x", 20), (b"a/../files", 2)],
 )
 def test_absent_path_says_so(path: bytes, errno: int, image: Path) -> None:
-    with Image(image) as ours, pytest.raises(SquashfsError) as caught:
+    with SquashfsImage(image) as ours, pytest.raises(SquashfsError) as caught:
         ours.lookup(path)
     assert caught.value.errno == errno
 
 
 def test_export_table_leads_to_every_inode(image: Path, tree: tuple[Path, Tree], tmp_path: Path) -> None:
-    with Image(image) as ours:
+    with SquashfsImage(image) as ours:
         for _, inode in ours.walk():
             assert ours.by_number(inode.number) == inode
         for number in (0, -1, ours.superblock.inode_count + 1, 2**40):
             with pytest.raises(SquashfsError):
                 ours.by_number(number)
-    with Image(make_image("mksquashfs", tree[0] / "a", tmp_path / "image", "-no-exports")) as bare:
+    with SquashfsImage(make_image("mksquashfs", tree[0] / "a", tmp_path / "image", "-no-exports")) as bare:
         with pytest.raises(SquashfsError) as caught:
             bare.by_number(1)
         assert caught.value.errno == 95
 
 
 def test_walk_begins_where_it_is_told(image: Path) -> None:
-    with Image(image) as ours:
+    with SquashfsImage(image) as ours:
         assert [path for path, _ in ours.walk(b"a/b/c/d/e")] == [b"", b"f", b"f/g", b"f/g/leaf"]
         assert [path for path, _ in ours.walk(b"files/prose-1")] == [b""]
 
 
 def test_any_range_of_a_file_is_read(image: Path, tree: tuple[Path, Tree]) -> None:
     block = 131072
-    with Image(image) as ours:
+    with SquashfsImage(image) as ours:
         for name in ("hole-between", f"prose-{3 * block + 777}", "prose-1", "all-hole", "prose-0"):
             content = (tree[0] / "files" / name).read_bytes()
             ref = ours.lookup(b"files/" + name.encode()).ref
@@ -188,7 +188,7 @@ def test_any_range_of_a_file_is_read(image: Path, tree: tuple[Path, Tree]) -> No
 
 
 def test_pieces_cover_a_file_without_gaps(image: Path) -> None:
-    with Image(image) as ours:
+    with SquashfsImage(image) as ours:
         for name, inode in ours.scan(ours.lookup(b"files").ref):
             at = 0
             for piece in ours.pieces(inode.ref):
@@ -204,7 +204,7 @@ def test_pieces_cover_a_file_without_gaps(image: Path) -> None:
 @pytest.mark.parametrize("asked", ["directory", "link", "fifo"])
 def test_questions_to_the_wrong_kind_are_refused(asked: str, image: Path) -> None:
     path = {"directory": b"a", "link": b"links/up", "fifo": b"specials/fifo"}[asked]
-    with Image(image) as ours:
+    with SquashfsImage(image) as ours:
         ref = ours.lookup(path).ref
         refused = [ours.pieces] + ([ours.readlink] if asked != "link" else [])
         for question in refused:

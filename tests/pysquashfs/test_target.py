@@ -13,8 +13,8 @@ import pytest
 
 from layerfs.pysquashfs import (
     FileSpec,
-    Image,
     SquashfsError,
+    SquashfsImage,
     write_image,
 )
 from tests.host import require
@@ -119,7 +119,7 @@ def test_image_takes_the_place_of_what_a_link_leads_to(scratch: Path) -> None:
     (scratch / "link").symlink_to("real")
     write_image(scratch / "link", TREE)
     assert os.readlink(scratch / "link") == "real"
-    with Image(scratch / "real") as image:
+    with SquashfsImage(scratch / "real") as image:
         assert image.superblock.inode_count == 3
     assert sorted(os.listdir(scratch)) == ["link", "real"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Compressor, FileSpec, Image, WriteOptions, write_image, write_tree
+from layerfs.pysquashfs import Compressor, FileSpec, SquashfsImage, WriteOptions, write_image, write_tree
 from tests.pysquashfs.write_facts import DIRECTORY, FILE
 
 NEWEST = 1_700_000_000
@@ -95,7 +95,7 @@ def test_times(
     if epoch is not None:
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
     write_image(scratch / "image", [FileSpec(b"old", FILE, mtime=5), FileSpec(b"new", FILE, mtime=NEWEST)], options)
-    with Image(scratch / "image") as opened:
+    with SquashfsImage(scratch / "image") as opened:
         times = {name: inode.mtime for name, inode in opened.scan(opened.root.ref)}
         assert (opened.superblock.modification_time, opened.root.mtime) == (image, image)
     assert times == {b"old": old, b"new": file}
@@ -104,7 +104,7 @@ def test_times(
 def test_times_that_squashfs_cannot_hold_become_the_nearest(scratch: Path) -> None:
     times = {b"before": -5, b"after": 2**33, b"last": 2**32 - 1}
     write_image(scratch / "image", [FileSpec(name, FILE, mtime=mtime) for name, mtime in times.items()])
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         times = {name: inode.mtime for name, inode in image.scan(image.root.ref)}
     assert times == {b"before": 0, b"after": 2**32 - 1, b"last": 2**32 - 1}
 
@@ -146,7 +146,7 @@ def test_equal_runs_of_blocks_are_stored_once(scratch: Path) -> None:
         [FileSpec(name, FILE, data=data) for name, data in files.items()],
         WriteOptions(block_size=4096),
     )
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         places = {}
         for name, inode in image.scan(image.root.ref):
             assert image.read(inode.ref, 0, inode.size) == files[name]
@@ -176,7 +176,7 @@ def test_equal_runs_of_blocks_are_stored_once(scratch: Path) -> None:
 def test_superblock_says_what_is_in_the_image(options: WriteOptions, there: int, absent: int, scratch: Path) -> None:
     entries = [FileSpec(b"n" * 200, FILE, data=text(1, 9000), xattrs={b"user.x": b"v" * 5000})]
     write_image(scratch / "image", entries, options)
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         flags = image.superblock.flags
     assert (flags & there, flags & absent) == (there, 0)
     image_bytes = (scratch / "image").read_bytes()
@@ -196,7 +196,7 @@ def test_levels_trade_time_for_size(scratch: Path) -> None:
         sizes = []
         for level in (low, high):
             write_image(scratch / "image", [FileSpec(b"x", FILE, data=data)], WriteOptions(compressor, level=level))
-            with Image(scratch / "image") as image:
+            with SquashfsImage(scratch / "image") as image:
                 sizes.append(image.superblock.bytes_used)
                 assert image.superblock.compressor is compressor
         assert sizes[1] < sizes[0], compressor
@@ -208,7 +208,7 @@ def test_inodes_lie_in_the_order_of_names(scratch: Path) -> None:
     entries = [FileSpec(name, DIRECTORY if int(name) % 3 == 0 else FILE) for name in names]
     entries += [FileSpec(name + b"/below", stat.S_IFIFO) for name in names[::3]]
     write_image(scratch / "image", entries)
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         numbers = [inode.number for _, inode in image.scan(image.root.ref)]
         assert numbers == list(range(numbers[0], numbers[0] + 200))
         assert image.root.number == image.superblock.inode_count == 200 + 67 + 1

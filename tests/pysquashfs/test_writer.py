@@ -1,4 +1,4 @@
-"""What we write, everybody reads back equal: the kernel, squashfuse, unsquashfs and our own Image."""
+"""What we write, everybody reads back equal: the kernel, squashfuse, unsquashfs and our own reader."""
 
 import os
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.pysquashfs import Compressor, FileSpec, Image, WriteOptions, entries_of, write_image, write_tree
+from layerfs.pysquashfs import Compressor, FileSpec, SquashfsImage, WriteOptions, entries_of, write_image, write_tree
 from tests.host import require
 from tests.pysquashfs.images import mounted as mounted_image
 from tests.pysquashfs.write_facts import (
@@ -208,7 +208,7 @@ def test_content_comes_from_everywhere(scratch: Path) -> None:
     assert os.lseek(file, 0, os.SEEK_CUR) == 5
     os.close(file)
     os.close(behind)
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         read = {name: image.read(inode.ref, 0, inode.size) for name, inode in image.scan(image.root.ref)}
     wanted = {entry.path: whole for entry in entries}
     assert read == wanted | {b"views": whole + b"end", b"pipe": b"through a pipe"}
@@ -225,7 +225,7 @@ def test_hole_of_two_gigabytes_is_not_read(scratch: Path) -> None:
     before = bytes_read()
     write_image(image, [FileSpec(b"sparse", FILE, source=path)])
     assert bytes_read() - before < 10_000_000
-    with Image(image) as ours, mounted(image) as place, open(place / "sparse", "rb") as kernels:
+    with SquashfsImage(image) as ours, mounted(image) as place, open(place / "sparse", "rb") as kernels:
         ((_, inode),) = ours.scan(ours.root.ref)
         assert os.fstat(kernels.fileno()).st_size == inode.size == 2**32 + 2**30
         assert os.fstat(kernels.fileno()).st_blocks * 512 < 2_000_000
@@ -251,7 +251,7 @@ def test_file_of_more_than_two_gigabytes(scratch: Path) -> None:
         yield b"tail."
 
     assert write_image(image, [FileSpec(b"big", FILE, data=content())]) < 1_000_000
-    with Image(image) as ours, mounted(image) as place, open(place / "big", "rb") as kernels:
+    with SquashfsImage(image) as ours, mounted(image) as place, open(place / "big", "rb") as kernels:
         ((_, inode),) = ours.scan(ours.root.ref)
         assert os.fstat(kernels.fileno()).st_size == inode.size == size
         last = size - 5
@@ -262,10 +262,10 @@ def test_file_of_more_than_two_gigabytes(scratch: Path) -> None:
 
 @pytest.mark.mounts
 def test_hundred_thousand_names_in_a_directory(scratch: Path) -> None:
-    """Names are looked up through the directory's index: by the kernel, and by Image.find."""
+    """Names are looked up through the directory's index: by the kernel, and by `SquashfsImage.find`."""
     image, count = scratch / "image", 100_000
     write_image(image, (FileSpec(b"%06d" % (number * 7 % count), FILE, mtime=number) for number in range(count)))
-    with Image(image) as ours, mounted(image) as place:
+    with SquashfsImage(image) as ours, mounted(image) as place:
         assert [name for name, _ in ours.scan(ours.root.ref)] == [b"%06d" % number for number in range(count)]
         assert len(os.listdir(place)) == count
         for number in range(0, count, 997):
@@ -279,7 +279,7 @@ def test_hundred_thousand_names_in_a_directory(scratch: Path) -> None:
 def test_deep_directories(scratch: Path) -> None:
     paths = [b"/".join([b"d"] * depth) for depth in range(1, 1500)]
     write_image(scratch / "image", [FileSpec(path, DIRECTORY) for path in paths])
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         assert image.lookup(paths[-1]).nlink == 2
         assert image.superblock.inode_count == 1500
 
@@ -291,7 +291,7 @@ def test_listing_of_every_length_around_64_KiB(scratch: Path) -> None:
     for extra in range(20, 29):
         entries = [FileSpec(name, FILE) for name in [*names, b"z" * extra]]
         write_image(scratch / "image", entries)
-        with Image(scratch / "image") as image:
+        with SquashfsImage(scratch / "image") as image:
             assert [name for name, _ in image.scan(image.root.ref)] == [entry.path for entry in entries]
             sizes.add(image.root.size)
     assert {65532, 65533, 65534, 65535, 65536, 65537, 65538, 65539} <= sizes
@@ -299,7 +299,7 @@ def test_listing_of_every_length_around_64_KiB(scratch: Path) -> None:
 
 def test_export_table_finds_every_inode(scratch: Path) -> None:
     write_image(scratch / "image", bestiary())
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         inodes = {inode.number: inode for _, inode in image.walk()}
         assert sorted(inodes) == list(range(1, image.superblock.inode_count + 1))
         assert {number: image.by_number(number) for number in inodes} == inodes
@@ -336,7 +336,7 @@ def test_the_smallest_metadata_are_read_by_unsquashfs(compressor: Compressor, tm
 def test_a_table_of_xattrs_makes_their_absence_no_error(scratch: Path) -> None:
     """The kernel's squashfs answers listxattr with EOPNOTSUPP where an image has no table, and so does an overlay."""
     write_image(scratch / "image", [FileSpec(b"f", stat.S_IFREG)], WriteOptions(xattr_table=True))
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         assert image.superblock.xattr_table != 2**64 - 1
         assert image.xattrs(image.lookup(b"f").ref) == {}
     for reader in ("kernel", "squashfuse"):

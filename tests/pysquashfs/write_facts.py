@@ -1,4 +1,4 @@
-"""What a tree holds, as one value: as entries say, or as kernel, squashfuse, unsquashfs and our own Image read it."""
+"""What a tree holds, as one value: as entries say, or as kernel, squashfuse, unsquashfs and our own reader read it."""
 
 import errno
 import hashlib
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from layerfs.pysquashfs import FileSpec, Image
+from layerfs.pysquashfs import FileSpec, SquashfsImage
 from tests.waiting import PATIENCE
 
 FILE, DIRECTORY, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
@@ -83,7 +83,7 @@ def by_unsquashfs(image: Path) -> dict[bytes, Facts]:
 
 
 def by_us(image: Path, offset: int = 0) -> dict[bytes, Facts]:
-    with Image(image, offset=offset) as opened:
+    with SquashfsImage(image, offset=offset) as opened:
         return facts_in(opened)
 
 
@@ -133,7 +133,7 @@ def _xattr_names(name: bytes) -> list[bytes]:
         return []
 
 
-def facts_in(image: Image) -> dict[bytes, Facts]:
+def facts_in(image: SquashfsImage) -> dict[bytes, Facts]:
     """What our own reader finds in an image."""
     firsts, found = dict[int, bytes](), dict[bytes, Facts]()
     for path, inode in sorted(image.walk()):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from layerfs.snapshots.driver import Form, LayerPlace, Snapshot, usage_of
-from layerfs.store.info import Kind
+from layerfs.store.info import SnapshotKind
 
 
 def test_a_file_of_several_names_counts_once(scratch: Path) -> None:
@@ -17,6 +17,6 @@ def test_a_file_of_several_names_counts_once(scratch: Path) -> None:
 
 
 def test_a_snapshot_without_parents_and_labels_is_the_default() -> None:
-    snapshot = Snapshot(1, Kind.ACTIVE, b"/place")
+    snapshot = Snapshot(1, SnapshotKind.ACTIVE, b"/place")
     assert (snapshot.parents, dict(snapshot.labels)) == ((), {})
     assert LayerPlace(b"/place/fs", Form.CHANGES).image is None

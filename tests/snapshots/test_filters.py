@@ -4,10 +4,12 @@ import pytest
 
 from layerfs.errors import InvalidArgument
 from layerfs.snapshots.filters import LONGEST, MOST, parse_all
-from layerfs.store.info import Info, Kind
+from layerfs.store.info import Info, SnapshotKind
 from layerfs.store.rows import Where
 
-INFO = Info("default/1/a b", Kind.ACTIVE, "base", {"containerd.io/gc.root": "2024", "plain": "v1", "q": 'a"b,c'})
+INFO = Info(
+    "default/1/a b", SnapshotKind.ACTIVE, "base", {"containerd.io/gc.root": "2024", "plain": "v1", "q": 'a"b,c'}
+)
 
 MATCHES = [
     (),
@@ -91,6 +93,6 @@ def test_number_of_filters_is_bounded() -> None:
 
 def test_ledger_is_asked_for_what_one_filter_says_to_be_equal() -> None:
     text = 'name==x,parent==y,kind==committed,labels."a.b"==c,labels.d.e==f,labels.g'
-    assert parse_all([text]).where() == Where("x", "y", Kind.COMMITTED, (("a.b", "c"), ("d.e", "f")))
+    assert parse_all([text]).where() == Where("x", "y", SnapshotKind.COMMITTED, (("a.b", "c"), ("d.e", "f")))
     assert parse_all(["name==x", "name==y"]).where() == Where()
     assert parse_all(['parent==""']).where() == Where()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.snapshots.maintenance import Fault, check, collect, tally
-from layerfs.store.info import Kind
+from layerfs.store.info import SnapshotKind
 from tests.contract.subjects import Subject, a_subject
 
 
@@ -57,7 +57,7 @@ def test_tally_counts_shared_content_once(subject: Subject) -> None:
     subject.snapshots.prepare("work", "again")
     found = tally(subject.store)["overlay"]
     assert found.committed == one
-    assert found.counts == {Kind.VIEW: 0, Kind.ACTIVE: 1, Kind.COMMITTED: 2}
+    assert found.counts == {SnapshotKind.VIEW: 0, SnapshotKind.ACTIVE: 1, SnapshotKind.COMMITTED: 2}
     assert found.active.inodes == 1
 
 
@@ -66,7 +66,7 @@ def test_volatile_snapshot_that_a_power_cut_took_keeps_nobody_from_counting(subj
     subject.snapshots.prepare("work", "base")
     subject.snapshots.commit("top", "work", volatile=True)
     lose(subject, 2)
-    assert tally(subject.store)["overlay"].counts[Kind.COMMITTED] == 2
+    assert tally(subject.store)["overlay"].counts[SnapshotKind.COMMITTED] == 2
 
 
 def test_collection_goes_on_where_a_driver_fails(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument
-from layerfs.snapshots.driver import Kind, Snapshot
+from layerfs.snapshots.driver import Snapshot, SnapshotKind
 from layerfs.snapshots.quotas import MAX_SIZE, size_of
 from tests.contract.subjects import a_subject
 
 
 def test_it_is_a_number_of_bytes_for_active_snapshots() -> None:
-    assert size_of(Snapshot(1, Kind.ACTIVE, b"", (), {MAX_SIZE: "1048576"})) == 1 << 20
-    assert size_of(Snapshot(1, Kind.VIEW, b"", (), {MAX_SIZE: "1048576"})) == 0
-    assert size_of(Snapshot(1, Kind.ACTIVE, b"", (), {})) == 0
+    assert size_of(Snapshot(1, SnapshotKind.ACTIVE, b"", (), {MAX_SIZE: "1048576"})) == 1 << 20
+    assert size_of(Snapshot(1, SnapshotKind.VIEW, b"", (), {MAX_SIZE: "1048576"})) == 0
+    assert size_of(Snapshot(1, SnapshotKind.ACTIVE, b"", (), {})) == 0
 
 
 @pytest.mark.parametrize("driver", ["overlay", "fuse", "xar", "btrfs"])

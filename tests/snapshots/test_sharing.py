@@ -8,7 +8,7 @@ import pytest
 
 from layerfs.errors import NotReady
 from layerfs.oci.copying import copy
-from layerfs.snapshots.driver import PARENT_CHAIN, Kind
+from layerfs.snapshots.driver import PARENT_CHAIN, SnapshotKind
 from layerfs.snapshots.maintenance import check
 from layerfs.snapshots.sharing import ALONE, DIFF_ID, REF
 from tests.contract.subjects import Subject, a_subject
@@ -44,7 +44,7 @@ def test_a_layer_that_was_unpacked_alone_is_staged_for_another_image(subject: Su
     mounts = subject.snapshots.stage("key", labels)
     assert "ro" in mounts[-1].options
     assert mounts == subject.snapshots.mounts("key")
-    assert subject.snapshots.stat("key").kind is Kind.ACTIVE
+    assert subject.snapshots.stat("key").kind is SnapshotKind.ACTIVE
     subject.snapshots.commit("2/top", "key", labels, parent="2/base")
     assert subject.view("2/top") == {"b": "2", "new": "new"}
     assert subject.snapshots.usage("2/top") == subject.snapshots.usage("1/top")

@@ -6,7 +6,7 @@ import pytest
 
 import layerfs
 from layerfs.errors import AlreadyExists, NotFound, NotReady
-from layerfs.store.info import Kind
+from layerfs.store.info import SnapshotKind
 from tests.host import require
 
 
@@ -20,7 +20,7 @@ def test_a_snapshot_is_active_then_committed_then_gone(scratch: Path) -> None:
         snapshots.commit("base", "key")
         snapshots.prepare("child", "base")
         kinds = {info.name: (info.kind, info.parent) for info in snapshots.walk()}
-        assert kinds == {"base": (Kind.COMMITTED, ""), "child": (Kind.ACTIVE, "base")}
+        assert kinds == {"base": (SnapshotKind.COMMITTED, ""), "child": (SnapshotKind.ACTIVE, "base")}
         with pytest.raises(NotReady):
             snapshots.remove("base")
         snapshots.remove("child")

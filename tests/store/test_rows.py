@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from layerfs.store import rows
-from layerfs.store.info import Info, Kind
+from layerfs.store.info import Info, SnapshotKind
 from layerfs.store.ledger import Ledger, Transaction
 from layerfs.store.rows import Where
 
@@ -32,7 +32,7 @@ def test_no_question_reads_all_snapshots(scratch: Path, monkeypatch: object) -> 
     with ledger.write() as db:
         for number in range(1, 2001):
             parent = number - 1 if number < 4 else 0
-            rows.insert(db, "d", number, Info(f"k{number}", Kind.COMMITTED, labels={"a": str(number)}), parent)
+            rows.insert(db, "d", number, Info(f"k{number}", SnapshotKind.COMMITTED, labels={"a": str(number)}), parent)
         db.run("ANALYZE")
     with ledger.read() as db:
         plans = {name: plan_of(db, ask) for name, ask in QUESTIONS.items()}
@@ -57,10 +57,10 @@ def plan_of(db: Transaction, ask: object) -> list[str]:
 def test_taken_key_and_absent_parent_are_refused_and_change_nothing(scratch: Path) -> None:
     ledger = Ledger(os.fsencode(scratch))
     with ledger.write() as db:
-        assert rows.insert(db, "d", 1, Info("a", Kind.COMMITTED), 0)
-        assert not rows.insert(db, "d", 2, Info("a", Kind.ACTIVE, labels={"x": "1"}), 0)
-        assert not rows.insert(db, "d", 3, Info("b", Kind.ACTIVE, labels={"x": "1"}), 99)
-        assert rows.insert(db, "d", 4, Info("b", Kind.ACTIVE), 1)
+        assert rows.insert(db, "d", 1, Info("a", SnapshotKind.COMMITTED), 0)
+        assert not rows.insert(db, "d", 2, Info("a", SnapshotKind.ACTIVE, labels={"x": "1"}), 0)
+        assert not rows.insert(db, "d", 3, Info("b", SnapshotKind.ACTIVE, labels={"x": "1"}), 99)
+        assert rows.insert(db, "d", 4, Info("b", SnapshotKind.ACTIVE), 1)
         assert [row.id for row in rows.walk(db, "d", Where())] == [1, 4]
         assert rows.locate(db, "d", "b") == (4, 4)
         assert rows.locate(db, "d", "c") is None
@@ -70,10 +70,10 @@ def test_taken_key_and_absent_parent_are_refused_and_change_nothing(scratch: Pat
 def test_walk_is_by_key_and_has_the_labels_of_each(scratch: Path) -> None:
     ledger = Ledger(os.fsencode(scratch))
     with ledger.write() as db:
-        rows.insert(db, "d", 7, Info("b", Kind.COMMITTED, labels={"x": "1", "y": "2"}), 0)
-        rows.insert(db, "d", 8, Info("a", Kind.VIEW), 7)
-        rows.insert(db, "other", 9, Info("a", Kind.ACTIVE), 0)
+        rows.insert(db, "d", 7, Info("b", SnapshotKind.COMMITTED, labels={"x": "1", "y": "2"}), 0)
+        rows.insert(db, "d", 8, Info("a", SnapshotKind.VIEW), 7)
+        rows.insert(db, "other", 9, Info("a", SnapshotKind.ACTIVE), 0)
         found = [row.info for row in rows.walk(db, "d", Where())]
-        assert rows.total(db, "d")[0] == {Kind.VIEW: 1, Kind.ACTIVE: 0, Kind.COMMITTED: 1}
+        assert rows.total(db, "d")[0] == {SnapshotKind.VIEW: 1, SnapshotKind.ACTIVE: 0, SnapshotKind.COMMITTED: 1}
     ledger.close()
-    assert found == [Info("a", Kind.VIEW, "b", {}), Info("b", Kind.COMMITTED, "", {"x": "1", "y": "2"})]
+    assert found == [Info("a", SnapshotKind.VIEW, "b", {}), Info("b", SnapshotKind.COMMITTED, "", {"x": "1", "y": "2"})]

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from layerfs.pysquashfs import FileSpec, Image, WriteOptions, write_image
+from layerfs.pysquashfs import FileSpec, SquashfsImage, WriteOptions, write_image
 
 PLAIN = WriteOptions(block_size=16384, compress_inodes=False, compress_data=False, compress_xattrs=False, export=False)
 
@@ -32,13 +32,13 @@ class Forgery:
 
     def inode(self, path: bytes) -> int:
         """Where an inode is stored [bytes from the beginning]."""
-        with Image(self.path) as image:
+        with SquashfsImage(self.path) as image:
             ref = image.lookup(path).ref
             return image.superblock.inode_table + (ref >> 16) + 2 + (ref & 0xFFFF)
 
     def name(self, name: bytes) -> int:
         """Where a name in a directory is stored; before it 8 bytes: offset, number, type, length - 1 (2 bytes each)."""
-        with Image(self.path) as image:
+        with SquashfsImage(self.path) as image:
             return self.data.index(name, image.superblock.directory_table)
 
     def put(self, at: int, layout: str, *values: object) -> None:

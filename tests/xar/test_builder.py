@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.pysquashfs import Compressor, Image, SquashfsError
+from layerfs.pysquashfs import Compressor, SquashfsError, SquashfsImage
 from layerfs.xar.builder import Recipe, build
 from layerfs.xar.extract import ExtractOptions, extract
 from layerfs.xar.header import Header
@@ -51,7 +51,7 @@ def test_the_image_is_what_the_reference_builder_asks_mksquashfs_for(scratch: Pa
     ).stdout
     for line in ("Compression zstd", "Block size 262144", "Inodes are uncompressed", "Data is compressed"):
         assert line in said
-    with Image(scratch / "app.xar", offset=4096) as image:
+    with SquashfsImage(scratch / "app.xar", offset=4096) as image:
         assert {(inode.uid, inode.gid) for _, inode in image.walk()} == {(65534, 65534)}
         assert image.root.mode == stat.S_IFDIR | 0o755
         assert image.superblock.modification_time == EPOCH
@@ -105,7 +105,7 @@ def test_version_and_uuid_may_be_given_and_the_epoch_bounds_times(
     assert (given.version, given.uuid) == ("7", "ABCDEF01")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1400000000")
     assert make(tree)[0].header.version == "1400000000"
-    with Image(scratch / "app.xar", offset=4096) as image:
+    with SquashfsImage(scratch / "app.xar", offset=4096) as image:
         assert {inode.mtime for _, inode in image.walk()} == {1_400_000_000}
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(SquashfsError, match="SOURCE_DATE_EPOCH is 'yesterday'"):

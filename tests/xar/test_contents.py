@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument
-from layerfs.pysquashfs import Image, write_image
+from layerfs.pysquashfs import SquashfsImage, write_image
 from layerfs.xar.contents import gather
 from layerfs.xar.package import opened
 from tests.xar.application import application, make
@@ -87,7 +87,7 @@ def test_inputs_that_are_exchanged_for_symlinks_are_not_gone_through(scratch: Pa
     (scratch / "moved/tree/inner").symlink_to(scratch / "secret/tree/inner")
     write_image(scratch / "image", contents.entries, on_changed=lambda *what: contents.changed.append(what))
     assert contents.changed == [(b"tree/inner/file", "was gone when it was to be read: it is empty")]
-    with Image(scratch / "image") as image:
+    with SquashfsImage(scratch / "image") as image:
         single = image.lookup(b"single")
         assert image.read(single.ref, 0, 9) == b"own"
         assert image.lookup(b"tree/inner/file").size == 0

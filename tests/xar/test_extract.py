@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.pysquashfs import DirEntry, Image, write_image, write_tree
-from layerfs.xar.extract import ExtractOptions, Outcome, extract
+from layerfs.pysquashfs import DirEntry, SquashfsImage, write_image, write_tree
+from layerfs.xar.extract import Extraction, ExtractOptions, extract
 from tests.e2e.manifest import manifest
 from tests.host import BIN, Person, require
 from tests.images import make_image
@@ -27,7 +27,7 @@ def test_root_gets_what_unsquashfs_gets(compression: str, scratch: Path) -> None
     (scratch / "tree").mkdir()
     root_s_tree(scratch / "tree")
     image = make_image(scratch / "image", scratch / "tree", "-comp", compression)
-    assert take_out(image, scratch / "ours") == Outcome(entries=18)
+    assert take_out(image, scratch / "ours") == Extraction(entries=18)
     subprocess.run(
         ["unsquashfs", "-no-progress", "-d", scratch / "theirs", image],
         check=True,
@@ -44,7 +44,7 @@ def test_what_is_written_by_us_comes_out_as_it_went_in(scratch: Path) -> None:
     plain_tree(scratch / "tree")
     date(scratch / "tree")
     write_tree(scratch / "tree", scratch / "image")
-    assert take_out(scratch / "image", scratch / "out") == Outcome(entries=14)
+    assert take_out(scratch / "image", scratch / "out") == Extraction(entries=14)
     assert manifest(str(scratch / "out")) == manifest(str(scratch / "tree"))
 
 
@@ -77,7 +77,7 @@ def names(place: Path) -> set[str]:
 )
 def test_only_what_is_asked_for_is_taken_out(paths: list[str], expected: set[str], scratch: Path) -> None:
     write_image(scratch / "image", TREE)
-    assert take_out(scratch / "image", scratch / "out", *paths) == Outcome(entries=len(expected))
+    assert take_out(scratch / "image", scratch / "out", *paths) == Extraction(entries=len(expected))
     assert names(scratch / "out") == expected
 
 
@@ -98,7 +98,7 @@ def test_an_empty_directory_is_taken_as_it_is_and_a_used_one_only_by_force(scrat
     with pytest.raises(InvalidArgument, match="out is not empty"):
         take_out(scratch / "image", out)
     assert names(out) == {"g"}
-    assert take_out(scratch / "image", out, force=True) == Outcome(entries=7)
+    assert take_out(scratch / "image", out, force=True) == Extraction(entries=7)
 
 
 def test_force_replaces_what_is_in_the_way_and_follows_no_symlink(scratch: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_target_may_be_a_symlink_but_not_a_file(scratch: Path) -> None:
 def test_a_deep_tree_comes_out(scratch: Path) -> None:
     entries = [directory(b"/".join([b"d"] * depth)) for depth in range(1, 1100)]
     write_image(scratch / "image", [directory(b""), *entries, file(entries[-1].path + b"/f")])
-    assert take_out(scratch / "image", scratch / "out") == Outcome(entries=1100)
+    assert take_out(scratch / "image", scratch / "out") == Extraction(entries=1100)
     subprocess.run(["rm", "-r", scratch / "out"], check=True, timeout=PATIENCE)  # too deep for shutil
 
 
@@ -187,10 +187,10 @@ def test_directories_that_share_a_listing_do_not_fill_the_disk(scratch: Path) ->
 
 
 @contextmanager
-def believing(image: Path, listings: dict[bytes, list[bytes]]) -> Iterator[Image]:
+def believing(image: Path, listings: dict[bytes, list[bytes]]) -> Iterator[SquashfsImage]:
     """An image whose reader is taken in by hostile listings: its names, in order, are replaced."""
 
-    class Believing(Image):
+    class Believing(SquashfsImage):
         def readdir(self, ref: int) -> list[DirEntry]:
             entries = super().readdir(ref)
             told = listings.get(b" ".join(entry.name for entry in entries), [entry.name for entry in entries])

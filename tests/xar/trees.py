@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerfs.pysquashfs.trail import Trail
-from layerfs.xar.extract import ExtractOptions, Outcome, extract
+from layerfs.xar.extract import Extraction, ExtractOptions, extract
 from layerfs.xar.package import opened
 from tests.e2e.manifest import Facts
 
 NOISE = os.urandom(300_000)
 
 
-def take_out(image: Path, target: Path, *paths: str, **options: bool) -> Outcome:
+def take_out(image: Path, target: Path, *paths: str, **options: bool) -> Extraction:
     with opened(os.fsencode(image)) as package:
         return extract(package.image, os.fsencode(target), ExtractOptions(tuple(map(os.fsencode, paths)), **options))
 

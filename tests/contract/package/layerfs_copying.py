@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from layerfs.errors import Unsupported
-from layerfs.snapshots.driver import Capability, Form, Kind, LayerPlace, Mount, Snapshot, Usage, usage_of
+from layerfs.snapshots.driver import Capability, Form, LayerPlace, Mount, Snapshot, SnapshotKind, Usage, usage_of
 
 
 class CopyingDriver:
@@ -28,7 +28,7 @@ class CopyingDriver:
 
     def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         source = os.fsdecode(os.path.join(snapshot.directory, b"tree"))
-        return (Mount("bind", source, ("rbind", "rw" if snapshot.kind is Kind.ACTIVE else "ro")),)
+        return (Mount("bind", source, ("rbind", "rw" if snapshot.kind is SnapshotKind.ACTIVE else "ro")),)
 
     def layer(self, directory: bytes) -> LayerPlace:
         return LayerPlace(os.path.join(directory, b"tree"), Form.WHOLE)

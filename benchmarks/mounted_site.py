@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import caches
-from benchmarks.model import BenchError, Layers, Site, Subject
-from benchmarks.probe import Pass, Probe, Started
+from benchmarks.model import BenchError, BuiltTree, Site, Subject
+from benchmarks.probe import Pass, Started, SubjectProbe
 
 ROOT = Path("/var/tmp/layerfs-bench")
 PATIENCE = 20.0  # seconds for a server to end after its unmount
 
 
 @dataclass
-class Place(Site):
+class MountedSite(Site):
     """Where one subject is mounted for one sample. `home` holds mnt, upper and work, and is removed afterwards."""
 
     subject: Subject
@@ -31,8 +31,8 @@ class Place(Site):
     pids: list[int] = field(default_factory=list)
 
     @property
-    def probe(self) -> Probe:
-        return Probe(self.cache, self.subject.prefix)
+    def probe(self) -> SubjectProbe:
+        return SubjectProbe(self.cache, self.subject.prefix)
 
     def make(self, owner: int = 0) -> None:
         """Make the empty directories of one mount."""
@@ -42,7 +42,7 @@ class Place(Site):
             if owner and os.geteuid() == 0:
                 os.chown(path, owner, owner)
 
-    def mount(self, layers: Layers) -> Started:
+    def mount(self, layers: BuiltTree) -> Started:
         """Mount, wait for the first answer, and note the servers' pids."""
         _, [started] = self.probe.start([(self.subject.mount_command(layers, self), self.mnt)])
         if started.status:
@@ -55,7 +55,7 @@ class Place(Site):
         """Note the processes that serve the mount now."""
         self.pids = servers(self.home)
 
-    def unmount(self, layers: Layers) -> Started:
+    def unmount(self, layers: BuiltTree) -> Started:
         """Unmount and wait until the servers are gone."""
         try:
             _, [ended] = self.probe.start([(self.subject.unmount_command(layers, self), None)])
@@ -66,7 +66,7 @@ class Place(Site):
             self.pids = []
 
     @contextlib.contextmanager
-    def mounted(self, layers: Layers) -> Iterator[Path]:
+    def mounted(self, layers: BuiltTree) -> Iterator[Path]:
         """Mount for the length of a `with`; whatever happens inside, nothing stays mounted."""
         self.mount(layers)
         try:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from layerfs.cli.layers import Layers
+from layerfs.cli.layer_progress import LayerProgress
 
 
 def test_each_blob_that_is_done_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Layers() as layers:
+    with LayerProgress() as layers:
         for word in ("storing", "stored", "stored", "unpacking", "unpacked"):
             layers.progress(word, "sha256:" + "a" * 64, 1, 2)
         layers.say("name\nx")

@@ -12,7 +12,7 @@ from layerfs.sys.terminal import one_line
 _DONE = ("stored", "unpacked", "pushed", "there")
 
 
-class Layers:
+class LayerProgress:
     """Shows progress on stderr, and lines about what is done on stdout; any thread may tell it something."""
 
     def __init__(self) -> None:
