@@ -20,6 +20,7 @@ from layerfs.fuse.filedata import FileAnswer, FileData
 from layerfs.fuse.kept import Kept
 from layerfs.fuse.loading import Loading
 from layerfs.fuse.prefetch_attributes import CHUNK, COLD, PROBE, WINDOW
+from layerfs.fuse.prefetch_listings import sleeps
 from layerfs.sys.later import later
 from layerfs.union.acl import ACCESS_ACL
 from layerfs.union.inodes import Directory, Node
@@ -158,9 +159,9 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
         names = handle.since(start_id, listing)
         if start_id < 2 and not self._reply_dots(handle.ino, start_id, token):
             return
-        began = perf_counter()
+        began, slept = perf_counter(), sleeps()
         for count, (cookie, name) in enumerate(names):
-            if count == PROBE and perf_counter() - began > PROBE * COLD:
+            if count == PROBE and perf_counter() - began > PROBE * COLD and sleeps() > slept:
                 self._attribute_prefetch.fetch(node, listing.keep_order().after(cookie, WINDOW)[CHUNK:])
             if not self._reply_name(node, name, cookie, token):
                 return

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 from layerfs.fuse import mount_child
 from layerfs.fuse.config import ServeConfig, ending_signals
 from layerfs.sys import signals
+from layerfs.sys.files import content
 from layerfs.sys.logs import logger
 
 if TYPE_CHECKING:
@@ -258,8 +259,7 @@ class Attending:
 def _delayed() -> float:
     """Return for how long this thread has waited for a processor [s]; 0 where the kernel does not count it."""
     try:
-        with open("/proc/self/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
+        return int(content("/proc/self/schedstat").split()[1]) / 1e9
     except (FileNotFoundError, IndexError):
         return 0.0
 

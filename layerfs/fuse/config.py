@@ -1,6 +1,7 @@
 """The configuration of a FUSE server; light to import, because each mount waits for it."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from layerfs.value import value
@@ -16,10 +17,18 @@ def ending_signals() -> "frozenset[Signals | int]":
     """
     import signal  # half a millisecond, which a mount by the kernel need not wait for
 
+    return _ending_signals(signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)
+
+
+@cache
+def _ending_signals(hangup: bool) -> "frozenset[Signals | int]":
+    """Return the signals; to make them members of an enumeration takes longer than the rest."""
+    import signal
+
     others = {"KILL", "STOP", "ILL", "TRAP", "ABRT", "BUS", "FPE", "SEGV", "SYS"}  # cannot be held, or report a fault
     others |= {"CHLD", "CONT", "URG", "WINCH", "TSTP", "TTIN", "TTOU"}  # do not end a process
     others |= {"PIPE", "XFSZ"}  # ignored by Python: the call says EPIPE and EFBIG
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    if not hangup:
         others.add("HUP")
     return frozenset(signal.valid_signals() - {getattr(signal, f"SIG{name}") for name in others})
 

@@ -6,6 +6,7 @@ that is hardly asked has none: it begins after a number of requests.
 """
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from layerfs.fuse import wire
@@ -36,6 +37,7 @@ def pages_with_lane(config: ServeConfig) -> int:
     return pages if pages >= LEAST_PAGES else 0
 
 
+@cache
 def compiled_part() -> str | None:
     """Return where the compiled part is; None where it is missing."""
     from importlib.machinery import PathFinder  # importlib.util takes 4 ms

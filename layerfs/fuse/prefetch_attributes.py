@@ -3,7 +3,8 @@
 A disk answers three reads at once almost as soon as one, but a lookup waits for its own alone. Where the names of one
 directory lie in many layers, nearly each costs a read. Nothing that a thread finds is used: it only brings inodes into
 the host's caches, so a descriptor that was closed meanwhile, or belongs to something else by now, does no harm. Nothing
-is fetched while answers come from memory, or where a few reads bring in all.
+is fetched while answers come from memory, where a few reads bring in all, or for a few names: threads take a
+millisecond to begin.
 
 Tried and left out: reading the next directories of a walk, and a window that runs ahead of single lookups. Neither
 paid.
@@ -46,7 +47,7 @@ class AttributePrefetch:
 
     def fetch(self, parent: Directory, names: Sequence[bytes]) -> None:
         """Have threads stat names of a directory whose listing is loaded."""
-        if parent.parts is None or parent.listing is None:
+        if parent.parts is None or parent.listing is None or len(names) < CHUNK:
             return
         if not any(isinstance(part.tree, DirTree) for part in parent.parts.all()):
             return

@@ -44,11 +44,11 @@ class ListingPrefetch:
         """Run jobs, each of which reads one of `parts`, in order; helpers go ahead once one had to wait for a disk."""
         results = []
         told = len(parts) < MANY or len(self._roots) < MANY
-        slept = 0 if told else _sleeps()
+        slept = 0 if told else sleeps()
         for index, job in enumerate(jobs):
             begin = time.perf_counter()
             results.append(job())
-            if not told and time.perf_counter() - begin > COLD and _sleeps() > slept:
+            if not told and time.perf_counter() - begin > COLD and sleeps() > slept:
                 self._fetch(parts[index + 2 :])
                 told = True
         return results
@@ -113,7 +113,7 @@ class ListingPrefetch:
         self._children.append(child)
 
 
-def _sleeps() -> int:
+def sleeps() -> int:
     """Return how often this thread has slept: one that only had to share a processor has not."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 

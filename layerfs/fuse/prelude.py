@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from layerfs.fuse.raw_inodes import RawInodes
 
 Body = bytes | bytearray | memoryview
-Answer = Callable[[Request], Coroutine[Any, Any, Body | None]]
+Answer = Coroutine[Any, Any, Body | None]
 Entry = tuple[int, Attributes | None]
 _KEEP_CACHE, _DIRECT_IO, _CACHE_DIR = 1 << 1, 1 << 0, 1 << 3  # FOPEN_*
 _LOOKS: Final = frozenset({
@@ -113,8 +113,6 @@ class Prelude:
         self._lane_at = natively_pays() if natively else inf
         self._met = 0  # requests
         self.spent = 0.0  # seconds, on answers
-        plain = {name[1:].upper(): getattr(self, name) for name in dir(Prelude) if hasattr(Opcode, name[1:].upper())}
-        self._table: dict[int, Answer] = {Opcode[name]: answer for name, answer in plain.items()}
 
     def answer(self, device: Device, beside: Attending) -> None:
         """Answer requests until a session has been imported, and hold those that are not for us.
@@ -131,8 +129,8 @@ class Prelude:
             if not self._kept.has_written and _writes(request):
                 self._kept.has_written = True
                 self._writes()
-            answer = None if self._waits_for_disk(request, beside) else self._table.get(request.opcode)
-            if answer is None or not _serve(device, request, answer):
+            answer = None if self._waits_for_disk(request, beside) else _ANSWERS.get(request.opcode)
+            if answer is None or not _serve(device, request, answer(self, request)):
                 device.held.append(message)
                 if beside.is_leaving:
                     return
@@ -330,6 +328,11 @@ class Prelude:
         return b""
 
 
+_ANSWERS: Final[dict[int, Callable[[Prelude, Request], Answer]]] = {
+    Opcode[name[1:].upper()]: answer for name, answer in vars(Prelude).items() if name[1:].upper() in Opcode.__members__
+}
+
+
 def _client(request: Request) -> wire.ClientIds:
     return wire.ClientIds(request.uid, request.gid, request.pid)
 
@@ -345,7 +348,7 @@ def _writes(request: Request) -> bool:
 def _serve(device: Device, request: Request, answer: Answer) -> bool:
     """Answer one request; a failure is its client's alone. False if the session is to answer it."""
     try:
-        body = finish(answer(request))
+        body = finish(answer)
         if body is not None:
             device.answer(request.unique, body)
         return True

@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 from layerfs.mounts.asking import DECLINED, Decline, Run, is_asked_by, tell_end
 from layerfs.sys import peer
-from layerfs.sys.title import clear_environment, show_words
+from layerfs.sys.title import give_environment, show_words
 from layerfs.value import value
 
 _HEAD: Final = struct.Struct("=4I")  # umask, whether SIGHUP is ignored, bytes of words, bytes of environment
@@ -35,13 +35,13 @@ class Likeness:
     told: bytes
 
 
-def take_over(connection: int, own: Likeness, run: Run) -> NoReturn:
+def take_over(ear: socket.socket, own: Likeness, run: Run) -> NoReturn:
     """Do what is asked on a connection, if it is by somebody like us, and end."""
-    status = 1
+    status, connection = 1, ear.fileno()
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        words = _take(connection, own)
-        is_asked_by(connection)
+        words = _take(ear, own)
+        is_asked_by(ear.detach())
         sys.argv = words
         status = run(words)
         _flush()
@@ -63,24 +63,24 @@ def _flush() -> None:
             stream.flush()
 
 
-def _take(connection: int, own: Likeness) -> list[str]:
+def _take(ear: socket.socket, own: Likeness) -> list[str]:
     """Read a request and become like who sent it; return the words."""
-    with socket.socket(fileno=os.dup(connection)) as ear:
-        ear.settimeout(_PATIENCE)
-        pid, uid, _ = _PEER.unpack(ear.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-        if uid != os.geteuid() or pid <= 0 or peer.identity(pid) != own.inherited:
-            raise Decline
-        head, descriptors = _head(ear)
-        umask, ignores_hangup, size, more = _HEAD.unpack(head)
-        text = _exactly(ear, size + more)
+    ear.settimeout(_PATIENCE)
+    pid, uid, _ = _PEER.unpack(ear.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if uid != os.geteuid() or pid <= 0 or peer.identity(pid) != own.inherited:
+        raise Decline
+    head, descriptors = _head(ear)
+    umask, ignores_hangup, size, more = _HEAD.unpack(head)
+    text = _exactly(ear, size + more)
+    ear.settimeout(None)
     environment = text[size:].split(b"\0")[:-1]
     if peer.environment_lines(environment) != own.told:
         raise Decline
     _put_in_place(descriptors)
     os.umask(umask)
     signal.signal(signal.SIGHUP, signal.SIG_IGN if ignores_hangup else signal.SIG_DFL)
-    _set_environment(environment)
-    _end_with(connection)
+    give_environment(environment)
+    _end_with(ear.fileno())
     words = text[:size].split(b"\0")[:-1]
     _show(words)
     return [os.fsdecode(word) for word in words]
@@ -117,14 +117,6 @@ def _put_in_place(descriptors: list[int]) -> None:
     os.fchdir(cwd)
     for fd in descriptors:
         os.close(fd)
-
-
-def _set_environment(entries: list[bytes]) -> None:
-    clear_environment()
-    for entry in entries:
-        name, equals, value = entry.partition(b"=")
-        if name and equals:
-            os.environb[name] = value
 
 
 def _end_with(connection: int) -> None:

@@ -7,6 +7,7 @@ Of two records with one id the newer is the mount's. The older goes once its ser
 a crash left.
 """
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from layerfs.sys.mountinfo import mount_ids
 from layerfs.sys.private import runtime_directories, runtime_directory
 from layerfs.sys.process_id import FIRST_PIDS, ProcessId, boot, mount_namespaces, pid_namespace
 from layerfs.sys.process_id import birth as birth
+from layerfs.sys.trust import mount_of
 from layerfs.value import fields_of, value
 
 SUFFIX: Final = b".json"
@@ -101,8 +103,9 @@ def mount_id(mountpoint: bytes) -> int:
     """Return the id of the mount at a path without asking its server anything: O_PATH opens nothing."""
     fd = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
     try:
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-            return next(int(line[7:]) for line in file if line.startswith(b"mnt_id:"))
+        if not (number := mount_of(fd)):
+            raise FileNotFoundError(errno.ENOENT, "no /proc to say it", mountpoint)
+        return number
     finally:
         os.close(fd)
 

@@ -6,6 +6,7 @@ import struct
 from typing import Final
 
 from layerfs.sys import libc
+from layerfs.sys.files import content
 
 _VERSION: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h
 _SETS: Final = struct.Struct("=6I")  # effective, permitted, inheritable: the lower 32 of each, then the upper
@@ -36,8 +37,7 @@ def lift_limits() -> None:
     for limit in (getattr(resource, f"RLIMIT_{name}") for name in names):
         _lift(limit, resource.RLIM_INFINITY)
     try:
-        with open("/proc/sys/fs/nr_open", "rb") as file:
-            _lift(resource.RLIMIT_NOFILE, int(file.read()))
+        _lift(resource.RLIMIT_NOFILE, int(content("/proc/sys/fs/nr_open")))
     except FileNotFoundError:
         raise_open_files()
 

@@ -2,8 +2,10 @@
 
 import errno
 import re
+from functools import cache
 from typing import Final
 
+from layerfs.sys.files import content
 from layerfs.value import value
 
 # What a FUSE mount whose server is gone answers to statvfs(2), which is never answered from a cache: to those who come
@@ -37,8 +39,19 @@ def mountinfo(pid: int | None = None) -> list[MountInfo]:
 
 def mount_lines(pid: int | None = None) -> list[bytes]:
     """Return the lines of mountinfo as they are: to take one apart costs as much as some system calls."""
-    with open(f"/proc/{pid or 'self'}/mountinfo", "rb") as file:
-        return [line for line in file.read().split(b"\n") if line]
+    return [line for line in content(f"/proc/{pid or 'self'}/mountinfo").split(b"\n") if line]
+
+
+def lines_of(kinds: tuple[bytes, ...]) -> list[bytes]:
+    """Return the lines of the mounts in our mount namespace whose types begin with one of these words."""
+    found: list[bytes] = _search(kinds).findall(content("/proc/self/mountinfo"))
+    return [line for line in found if type_of(line).startswith(kinds)]
+
+
+@cache
+def _search(kinds: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    """Return what finds such lines, and perhaps others: there may be many mounts, and seldom one of these."""
+    return re.compile(rb"^.* - (?:%s).*$" % b"|".join(kinds), re.MULTILINE)
 
 
 def mount_ids() -> set[int]:

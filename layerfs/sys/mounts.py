@@ -13,7 +13,7 @@ from enum import IntFlag
 from layerfs.model import Mount
 from layerfs.sys.libc import call
 from layerfs.sys.mountinfo import MountInfo as MountInfo
-from layerfs.sys.mountinfo import mount_lines, type_of
+from layerfs.sys.mountinfo import lines_of
 from layerfs.sys.mountinfo import mountinfo as mountinfo
 from layerfs.sys.mountinfo import parse_mountinfo as parse_mountinfo
 
@@ -93,10 +93,9 @@ def overlay_upon(directory: bytes) -> MountInfo | None:
     The paths stand in mountinfo as they were given: one that was given through a symlink is not found, nor is one of
     over 255 bytes that a kernel before 6.13 was given as /proc/self/fd/N. Nothing is asked of another filesystem.
     """
-    lines = mount_lines()
-    if not any(type_of(line) == b"overlay" for line in lines):
+    if not lines_of((b"overlay",)):
         return None
-    entries = [parse_mountinfo(line) for line in lines]
+    entries = mountinfo()
     holds = _holding(entries, directory)
     for entry in entries:
         if entry.type == b"overlay":

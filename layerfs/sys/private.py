@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from layerfs.sys.ids import outside_id
 from layerfs.sys.trust import STEP, Untrusted, mount_of, walk, wrong
@@ -23,8 +24,56 @@ _SPARE = 64  # names of ours in /tmp that are looked at
 def own_directory(parent: bytes, name: bytes, *, make: bool) -> bytes:
     """Return the path [without symlinks] of a directory that is ours alone, made (0700) if need be and `make` says so.
 
+    One that was found before is not walked to again: nobody else could have given its names to another (sys/trust.py).
     Raises Untrusted, with the step that somebody else has a hand in; OSError: ENOENT, EACCES.
     """
+    root = os.stat(b"/")
+    key = (root.st_dev, root.st_ino, parent, name)
+    known = _known.get(key)
+    if known is not None and known.is_there:
+        return known.path
+    path = _walk_to(parent, name, make=make)
+    found = _identity(path)
+    if found.mode & stat.S_IRWXU == stat.S_IRWXU:
+        _known[key] = _Known(path, found)
+    return path
+
+
+class _Identity(NamedTuple):
+    """What tells a directory from another, and what it permits to whom."""
+
+    device: int
+    inode: int
+    mode: int
+    owner: int
+    user: int  # that we are
+
+
+def _identity(path: bytes) -> _Identity:
+    st = os.lstat(path)
+    return _Identity(st.st_dev, st.st_ino, st.st_mode, st.st_uid, os.geteuid())
+
+
+class _Known(NamedTuple):
+    """A directory that was seen to be ours alone."""
+
+    path: bytes
+    identity: _Identity
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is what was seen."""
+        try:
+            return _identity(self.path) == self.identity
+        except OSError:
+            return False
+
+
+_known: Final[dict[tuple[int, int, bytes, bytes], _Known]] = {}
+
+
+def _walk_to(parent: bytes, name: bytes, *, make: bool) -> bytes:
+    """Do what `own_directory` does for the first time."""
     at = walk(parent, sticky=True)
     try:
         path = os.path.join(at.path, name)
@@ -88,6 +137,8 @@ def runtime_directories() -> list[bytes]:
     """Return the runtime directories of this user that are there, the one to write first."""
     found = []
     for parent, name in _candidates():
+        if not os.path.lexists(os.path.join(parent, name)):
+            continue
         try:
             found.append(own_directory(parent, name, make=False))
         except OSError:  # absent, or not ours

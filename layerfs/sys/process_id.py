@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Final
 
+from layerfs.sys.files import content
 from layerfs.value import value
 
 STARTED_FIELD: Final = 19  # of /proc/PID/stat after the name: starttime, field 22 of proc_pid_stat(5)
@@ -20,8 +21,7 @@ _FIELDS: Final = 4
 def birth(pid: int) -> int:
     """Return when a process started [clock ticks after boot], 0 if there is none or it is a zombie."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            words = file.read().rpartition(b")")[2].split()
+        words = content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if words[0] in b"ZX" else int(words[STARTED_FIELD])
@@ -54,10 +54,10 @@ class ProcessId:
         if birth(pid) != self.born:
             return False
         try:
-            with open(f"/proc/{pid}/status", "rb") as status:
-                line = next((line for line in status if line.startswith(b"NSpid:")), b"")
+            status = content(f"/proc/{pid}/status")
         except (FileNotFoundError, ProcessLookupError):
             return False
+        line = next((line for line in status.splitlines() if line.startswith(b"NSpid:")), b"")
         return line.split()[-1:] == [b"%d" % self.pid]
 
 
@@ -89,8 +89,7 @@ def speak_for_children() -> None:
 @cache
 def boot() -> bytes:
     """Return the id of this boot."""
-    with open(_BOOT, "rb") as file:
-        return file.read().strip()
+    return content(_BOOT).strip()
 
 
 def pid_namespace() -> int:

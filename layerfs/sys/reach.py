@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from layerfs.errors import NotReady
-from layerfs.sys.mountinfo import MountInfo, mount_lines, parse_mountinfo, target_of, type_of
+from layerfs.sys.mountinfo import MountInfo, lines_of, parse_mountinfo, target_of
 from layerfs.sys.terminal import shell_word
 
 TIMEOUT: Final = 2.0  # s; guessed
@@ -52,7 +52,7 @@ def _absolute(paths: Iterable[bytes]) -> Iterator[bytes]:
 def _served() -> Iterator[bytes]:
     """Yield the lines of the mounts whose answers come from a server."""
     with suppress(FileNotFoundError):  # no /proc: others say so
-        yield from (line for line in mount_lines() if type_of(line).startswith(SERVED))
+        yield from lines_of(SERVED)
 
 
 def _silent(path: bytes, info: MountInfo) -> NotReady:

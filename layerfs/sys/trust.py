@@ -13,6 +13,8 @@ import os
 import stat
 from typing import NamedTuple
 
+from layerfs.sys.files import content
+
 LINKS = 40  # symlinks on the way, as the kernel's MAXSYMLINKS
 STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -142,16 +144,14 @@ class _Walker:
 def mount_of(fd: int) -> int:
     """Return the id of the mount that a descriptor is in; 0 where there is no /proc to say it."""
     try:
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-            return next(int(line[7:]) for line in file if line.startswith(b"mnt_id:"))
+        return int(content(f"/proc/self/fdinfo/{fd}").partition(b"mnt_id:")[2].split(maxsplit=1)[0])
     except FileNotFoundError:
         return 0
 
 
 def _why_not_served(mount: int, owners: set[int]) -> str:
     """Return what is wrong with a mounted filesystem, if another user serves it."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        line = next((line for line in file if line.startswith(b"%d " % mount)), b"")
+    line = next((line for line in content("/proc/self/mountinfo").splitlines() if line.startswith(b"%d " % mount)), b"")
     kind, _, rest = line.partition(b" - ")[2].partition(b" ")
     options = rest.rpartition(b" ")[2].split(b",")
     server = next((int(word[8:]) for word in options if word.startswith(b"user_id=")), None)

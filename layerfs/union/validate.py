@@ -130,17 +130,24 @@ class _Places:
 
     def __init__(self) -> None:
         self._real: dict[bytes, bytes] = {b"/": b"/"}
-        self._identities: dict[bytes, Identity] = {}
+        self._ways: dict[bytes, tuple[Identity, ...]] = {}
 
-    def above(self, path: bytes) -> Iterator[Identity]:
-        """Yield the identities of all directories above a path, as its real name leads."""
+    def above(self, path: bytes) -> tuple[Identity, ...]:
+        """Return the identities of all directories above a path, as its real name leads, the nearest one first."""
         place = self._real_name(path)
-        while place != b"/":
-            place = os.path.dirname(place)
-            if place not in self._identities:
-                st = os.stat(place)
-                self._identities[place] = st.st_dev, st.st_ino
-            yield self._identities[place]
+        return () if place == b"/" else self._way(os.path.dirname(place))
+
+    def _way(self, place: bytes) -> tuple[Identity, ...]:
+        unknown = []
+        at = place
+        while at not in self._ways and at != b"/":
+            unknown.append(at)
+            at = os.path.dirname(at)
+        if at not in self._ways:
+            self._ways[at] = (_identity(at),)
+        for further in reversed(unknown):
+            self._ways[further] = (_identity(further), *self._ways[os.path.dirname(further)])
+        return self._ways[place]
 
     def _real_name(self, path: bytes) -> bytes:
         """Return what os.path.realpath returns."""
@@ -157,6 +164,11 @@ class _Places:
             linked = os.path.islink(at)
             self._real[at] = os.path.realpath(at) if linked else os.path.join(self._real[above], name)
         return self._real[path]
+
+
+def _identity(path: bytes) -> Identity:
+    st = os.stat(path)
+    return st.st_dev, st.st_ino
 
 
 def _inside(path: bytes, places: _Places) -> Iterator[Identity]:

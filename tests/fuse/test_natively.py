@@ -34,7 +34,7 @@ def test_there_is_one_where_the_environment_says_so(monkeypatch: pytest.MonkeyPa
 
 
 def test_there_is_none_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(natively, "COMPILED", "layerfs.lane._no_such_module")
+    monkeypatch.setattr(natively, "compiled_part", lambda: None)
     assert pages_with_lane(CONFIG) == 0
 
 
@@ -44,7 +44,7 @@ def test_there_is_none_where_sockets_take_too_little(monkeypatch: pytest.MonkeyP
 
 
 def test_without_the_compiled_part_libfuse_answers_what_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(natively, "COMPILED", "layerfs.lane._no_such_module")
+    monkeypatch.setattr(natively, "compiled_part", lambda: None)
     monkeypatch.setattr(natively, "_set_aside", None)  # another test's server may have begun in this process
     natively.intercept()
     assert natively.intercepted() is None

@@ -45,7 +45,7 @@ def _descriptors() -> set[str]:
 
 def test_listing_is_the_same_with_helpers_and_they_end(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch_listings, "COLD", 0.0)
-    monkeypatch.setattr(prefetch_listings, "_sleeps", count().__next__)
+    monkeypatch.setattr(prefetch_listings, "sleeps", count().__next__)
     before = _descriptors()
     prefetch = ListingPrefetch(union.trees)
     union.read_with(prefetch.together)
@@ -69,7 +69,7 @@ def test_helper_holds_only_the_roots_and_its_pipe(union: Union) -> None:
 
 def test_helper_that_died_costs_nothing_but_its_advice(union: Union, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch_listings, "COLD", 0.0)
-    monkeypatch.setattr(prefetch_listings, "_sleeps", count().__next__)
+    monkeypatch.setattr(prefetch_listings, "sleeps", count().__next__)
     with closing(ListingPrefetch(union.trees)) as prefetch:
         union.read_with(prefetch.together)
         union.names(_directory(union, b"a").ino)
@@ -90,7 +90,7 @@ def test_a_directory_that_only_waited_for_a_processor_needs_no_helper(
     union: Union, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefetch_listings, "COLD", 0.0)
-    monkeypatch.setattr(prefetch_listings, "_sleeps", lambda: 7)
+    monkeypatch.setattr(prefetch_listings, "sleeps", lambda: 7)
     with closing(ListingPrefetch(union.trees)) as prefetch:
         union.read_with(prefetch.together)
         union.names(_directory(union, b"a").ino)

@@ -35,7 +35,7 @@ def ask(run: Callable[[Sequence[str]], int], sent: bytes, descriptors: list[int]
     child = os.fork()
     if child == 0:
         ours.close()
-        take_over(theirs.detach(), own, run)
+        take_over(theirs, own, run)
     _children.append(child)
     theirs.close()
     if sent:

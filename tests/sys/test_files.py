@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.sys.files import NotRegular, open_regular, write_whole
+from layerfs.sys.files import NotRegular, content, open_regular, write_whole
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -36,3 +36,10 @@ def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
     with pytest.raises(OSError) as followed:
         open_regular(bytes(tmp_path / "link"), os.O_RDONLY | os.O_NOFOLLOW)
     assert followed.value.errno == errno.ELOOP
+
+
+def test_a_file_of_many_pieces_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 300)
+    assert content(str(tmp_path / "file")) == bytes(range(256)) * 300
+    (tmp_path / "empty").touch()
+    assert content(bytes(tmp_path / "empty")) == b""

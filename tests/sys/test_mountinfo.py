@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from layerfs.sys.mountinfo import MountInfo, mountinfo, parse_mountinfo
+from layerfs.sys.mountinfo import MountInfo, lines_of, mount_lines, mountinfo, parse_mountinfo, type_of
 
 LINE = (
     rb"36 35 98:0 /mnt1\040a /mnt\0112\134x rw,noatime master:1 shared:2 - fuse.ext3 /dev/ro\043ot rw,errors=con\054t"
@@ -39,3 +39,12 @@ def test_reading_what_is_mounted_needs_no_ctypes() -> None:
     program = "import sys; from layerfs.sys import mountinfo; mountinfo.mountinfo(); print('ctypes' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_lines_of_a_type_are_found_among_all() -> None:
+    kinds = {type_of(line) for line in mount_lines()}
+    assert b"proc" in kinds
+    for kind in kinds:
+        assert lines_of((kind,)) == [line for line in mount_lines() if type_of(line).startswith(kind)]
+    assert lines_of((b"no-such", b"rw")) == []
+    assert lines_of((b"no-such", b"proc")) == lines_of((b"proc",)) != []

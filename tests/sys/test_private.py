@@ -114,3 +114,21 @@ def test_the_callers_umask_shuts_nobody_out(shared: Path, mask: int) -> None:
     os.chmod(found, 0)  # as an earlier version left it
     assert own_directory(bytes(shared), b"name", make=True) == found
     assert os.stat(found).st_mode & 0o7777 == 0o700
+
+
+def test_what_was_ours_is_looked_at_again(shared: Path) -> None:
+    """It is found again without a walk as long as it is the same, and only then."""
+    found = own_directory(bytes(shared), b"name", make=True)
+    assert own_directory(bytes(shared), b"name", make=True) == found
+    os.rmdir(found)
+    with pytest.raises(FileNotFoundError):
+        own_directory(bytes(shared), b"name", make=False)
+    linked(shared / "name")
+    for make in (False, True):
+        with pytest.raises(Untrusted):
+            own_directory(bytes(shared), b"name", make=make)
+    (shared / "name").unlink()
+    assert own_directory(bytes(shared), b"name", make=True) == found
+    (shared / "name").chmod(0o777)
+    with pytest.raises(Untrusted):
+        own_directory(bytes(shared), b"name", make=False)
