@@ -27,6 +27,7 @@ from layerfs.mounts.asked import Likeness, take_over
 from layerfs.mounts.asking import Run
 from layerfs.sys import peer
 from layerfs.sys.descriptors import STDIO, close_all_but
+from layerfs.sys.files import content
 from layerfs.sys.prctl import set_name
 from layerfs.sys.private import runtime_directory
 from layerfs.sys.title import clear_environment, show_words
@@ -58,8 +59,26 @@ def stand_by(program: bytes, run: Run) -> None:
         standby.wait()
 
 
+def _warm() -> None:
+    """Import what a mount needs, and find once what every mount would find again."""
+    for name in WARM:
+        import_module(name)
+    from layerfs.fuse.config import ending_signals
+    from layerfs.fuse.natively import compiled_part
+    from layerfs.spec.options import generic_words
+    from layerfs.sys import mountinfo, process_id, reach
+    from layerfs.sys.mounts import MountFlag
+
+    for find in (ending_signals, compiled_part, process_id.boot):
+        find()
+    generic_words(MountFlag.NONE)
+    for kinds in (reach.SERVED, (b"overlay",)):
+        mountinfo.lines_of(kinds)
+
+
 def _environment() -> list[bytes]:
-    return [b"%s=%s" % entry for entry in os.environb.items()]
+    """Return the environment that we were started with: in the locale C, Python has set LC_CTYPE since (PEP 538)."""
+    return content("/proc/self/environ").split(b"\0")
 
 
 def _forget_caller() -> None:
@@ -99,8 +118,7 @@ class Standby:
         with suppress(OSError):
             show_words([_NAME])
         clear_environment()
-        for name in WARM:
-            import_module(name)
+        _warm()
         self._seen = _versions()
         gc.freeze()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
@@ -126,7 +144,7 @@ class Standby:
                 if os.fork() == 0:
                     self._listener.close()
                     os.close(self._neighbour)
-                    take_over(connection.detach(), self._own, self._run)
+                    take_over(connection, self._own, self._run)
         except OSError:  # they have gone; or there is no memory: they will start by themselves
             pass
 

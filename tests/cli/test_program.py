@@ -73,6 +73,13 @@ def test_the_second_mount_is_made_by_a_process_that_stands_by(either: Place) -> 
     wait_until(lambda: either.status() == {})
 
 
+def test_who_has_no_locale_is_served_as_well(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python sets LC_CTYPE for itself there, and so nobody was found to be like who stood by: podman has no LANG."""
+    for unset in ("LANG", "LC_ALL", "LC_CTYPE"):
+        monkeypatch.delenv(unset, raising=False)
+    assert name(parent(mount_warm(place))) == STANDBY
+
+
 def test_a_server_shows_its_own_command_line_and_nobodys_environment(place: Place) -> None:
     pid = mount_warm(place)
     assert os.fsencode(place.mnt) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
