@@ -27,6 +27,7 @@ class Kept:
         self._union = union
         self.pages = pages
         self.has_written = False  # something that is to be synced when the mount ends
+        self._makes = False  # a lane may make files: the changes that are synced at once are not its affair
         self.space = Space(union, matters=False)
         self.implicit: ImplicitOpens | None = None  # where the kernel opens files by itself
         self.listings = Listings()
@@ -48,7 +49,16 @@ class Kept:
             lane.closing = self._answer_alone
             if self.implicit is not None:
                 lane.no_open()
+            if self._makes:
+                self.tables.make()
         return self.tables
+
+    def note_writing(self, *, natively: bool) -> None:
+        """Note that something is changed from now on; `natively` says that a lane may do so, too."""
+        self.has_written = True
+        self._makes = natively
+        if natively and self.tables is not None:
+            self.tables.make()
 
     def _answer_alone(self) -> None:
         tables, self.tables = self.tables, None

@@ -127,7 +127,7 @@ class Prelude:
             self._blocking.is_last = beside.is_leaving
             beside.met(began, shows_root=request.opcode == Opcode.GETATTR and request.node == wire.ROOT)
             if not self._kept.has_written and _writes(request):
-                self._kept.has_written = True
+                self._kept.note_writing(natively=not self._answers.is_eager)
                 self._writes()
             answer = None if self._waits_for_disk(request, beside) else _ANSWERS.get(request.opcode)
             if answer is None or not _serve(device, request, answer(self, request)):

@@ -49,12 +49,17 @@ class Tables:
         self._ranks = 0
         self._surrender = union.answer_with(self)
         lane.closing = self.close
+        lane.made = union.take_in
 
     def close(self) -> None:
         """Let nobody answer from the lane any more."""
         self._union.answer_with(None)
         for number in list(self._known):
             self._forget(number)
+
+    def make(self) -> None:
+        """Let the lane make new files."""
+        self.lane.make(writeback=self._union.options.writeback)
 
     def recall(self) -> None:
         """Have the union answer for all files again, and close the lane."""
@@ -77,7 +82,7 @@ class Tables:
         for index, part in enumerate(found.parts):
             part.handed = node.ino, index
         if found.top is not None and found.shown is not None:
-            self._show(node.ino, found.top, found.shown, single=found.single)
+            self._show(node.ino, found.top, found.shown, single=found.single, makes=found.makes)
         node.listing.watch = partial(self._edited, node.ino)
         if not node.listing.is_whole:
             known.relisted = True
@@ -136,12 +141,12 @@ class Tables:
     def children(self, number: int) -> int:
         return self.lane.children(number)
 
-    def top(self, number: int, part: Part, shown: Attributes) -> None:
+    def top(self, number: int, part: Part, shown: Attributes, *, makes: bool) -> None:
         known = self._known.get(number)
         if known is not None and known.is_handed:
-            self._show(number, part, shown, single=False)
+            self._show(number, part, shown, single=False, makes=makes)
 
-    def _show(self, number: int, part: Part, shown: Attributes, *, single: bool) -> None:
+    def _show(self, number: int, part: Part, shown: Attributes, *, single: bool, makes: bool) -> None:
         """Have a directory's attributes shown as a share of it has them."""
         known = self._known[number]
         if part.handed is None:
@@ -149,7 +154,8 @@ class Tables:
             known.parts.append(part)
             self.lane.share(*part.handed, part.fd)
         _, index = part.handed
-        self.lane.top(number, index, single=single, mode=shown.st_mode, uid=shown.st_uid, gid=shown.st_gid)
+        owner = {"mode": shown.st_mode, "uid": shown.st_uid, "gid": shown.st_gid}
+        self.lane.top(number, index, single=single, makes=makes and part.is_upper, **owner)
 
     def share(self, part: Part, fd: int) -> None:
         if part.handed is not None:

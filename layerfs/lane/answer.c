@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #define INLINE_MAX (64u << 10)  /* bytes that are read from a disk while all others wait */
-#define UNPRIVILEGED (1ull << 63) /* in a file's handle: whoever opened it has no CAP_FSETID */
 #define TARGET_MAX 4095
 
 /* Send `size` bytes of the body, or an error; false if the kernel did not take the answer. */
@@ -27,7 +26,7 @@ bool lane_send(struct lane *self, uint64_t unique, int error, size_t size) {
 }
 
 /* Return the name in a request's body, which must be all of it; NULL for others'. */
-static const char *name_in(const void *body, size_t size) {
+const char *name_in(const void *body, size_t size) {
     const char *name = body;
     if (size < 2 || size - 1 > NAME_LIMIT || strnlen(name, size) != size - 1) return NULL;
     return !strcmp(name, ".") || !strcmp(name, "..") ? NULL : name;
@@ -82,7 +81,7 @@ static bool is_same(struct lane *self, const struct inode *inode, const struct s
     return !just || (st->st_mode == inode->mode && st->st_uid == inode->uid && st->st_gid == inode->gid);
 }
 
-static void send_attributes(struct lane *self, const struct fuse_in_header *in, const struct stat *st) {
+void send_attributes(struct lane *self, const struct fuse_in_header *in, const struct stat *st) {
     struct fuse_attr_out *attr = (struct fuse_attr_out *)BODY(self);
     *attr = (struct fuse_attr_out){.attr_valid = self->seconds, .attr_valid_nsec = self->nanoseconds};
     fill_attributes(&attr->attr, in->nodeid, st);
@@ -126,6 +125,11 @@ static bool answer_getxattr(struct lane *self, const struct fuse_in_header *in, 
     bool plain = !strcmp(name, "security.capability") ||
                  (!strncmp(name, "user.", 5) && name[5] && strncmp(name, "user.overlay.", 13));
     char path[NAME_LIMIT + 1], link[40], value[1];
+    if (plain && inode_made(self, in->nodeid)) {
+        if (fgetxattr(inode->fd, name, value, 0) >= 0 || errno != ENODATA) return false;
+        lane_send(self, in->unique, ENODATA, 0);
+        return true;
+    }
     int at = plain ? reach(inode, path) : -1;
     int pin = at < 0 ? -1 : openat(at, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (pin < 0) return false;
@@ -167,6 +171,13 @@ static bool is_unchanged(struct lane *self, const struct inode *inode) {
     struct stat st;
     return at >= 0 && !fstatat(at, path, &st, AT_SYMLINK_NOFOLLOW) && changed_at(&st) == inode->opened &&
            is_same(self, inode, &st, true);
+}
+
+/* Take back one open; with the last one the data are closed. */
+void inode_closed(struct lane *self, struct inode *inode) {
+    if (--inode->opens) return;
+    inode->written = false;
+    data_close(self, inode);
 }
 
 /* Open the data of a file, if it is the one that the kernel knows and has all of its data; else -1. */
@@ -225,22 +236,20 @@ static bool answer_open(struct lane *self, const struct fuse_in_header *in, cons
     if (!inode || size < sizeof open) return false;
     memcpy(&open, body, sizeof open);
     if ((open.flags & O_ACCMODE) != O_RDONLY || open.flags & O_TRUNC || inode->opens == UINT32_MAX) return false;
-    if (!is_unchanged(self, inode) && !open_now(self, inode)) return false;
+    if (!inode_made(self, in->nodeid) && !is_unchanged(self, inode) && !open_now(self, inode)) return false;
     inode->opens++;
     struct fuse_open_out *out = (struct fuse_open_out *)BODY(self);
     *out = (struct fuse_open_out){.fh = in->uid ? in->nodeid | UNPRIVILEGED : in->nodeid,
                                   .open_flags = FOPEN_KEEP_CACHE};
-    if (!lane_send(self, in->unique, 0, sizeof *out) && !--inode->opens) data_close(self, inode);
+    if (!lane_send(self, in->unique, 0, sizeof *out)) inode_closed(self, inode);
     return true;
 }
 
 static bool answer_release(struct lane *self, const struct fuse_in_header *in) {
     struct inode *inode = number_find(self, in->nodeid);
     if (!inode || !inode->opens) return false;
-    if (!--inode->opens) {
-        data_close(self, inode);
-        if (!inode->lookups) inode_forget(self, inode, 0);
-    }
+    inode_closed(self, inode);
+    if (!inode->opens && !inode->lookups) inode_forget(self, inode, 0);
     lane_send(self, in->unique, 0, 0);
     return true;
 }
@@ -350,6 +359,9 @@ bool lane_answer(struct lane *self, size_t size) {
     case FUSE_GETATTR: done = answer_getattr(self, in); break;
     case FUSE_GETXATTR: done = answer_getxattr(self, in, body, size); break;
     case FUSE_READLINK: done = answer_readlink(self, in); break;
+    case FUSE_CREATE: done = answer_create(self, in, body, size); break;
+    case FUSE_WRITE: done = answer_write(self, in, body, size); break;
+    case FUSE_SETATTR: done = answer_setattr(self, in, body, size); break;
     case FUSE_OPEN: done = answer_open(self, in, body, size); break;
     case FUSE_READ: done = answer_read(self, in, body, size); break;
     case FUSE_RELEASE: done = answer_release(self, in); break;

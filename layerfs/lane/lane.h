@@ -18,7 +18,7 @@ typedef struct {
     uint64_t parent, lookups, device, number;
     uint32_t mode, uid, gid, opens;
     int fd;
-    uint8_t stored, size;
+    uint8_t stored, written, size; /* written: `fd` is open for writing, too */
     char name[255];
 } lane_taken;
 
@@ -73,8 +73,14 @@ enum lane_place { LANE_ASK = 0x7fffffff, LANE_GONE = 0x7ffffffe, LANE_DIRECTORY 
 int lane_directory(lane *self, uint64_t directory, uint64_t parent, const char *names, size_t size,
                    const uint32_t *places, uint32_t count, const int *shares, uint32_t shares_count);
 /* Say whose attributes a directory shows: those of a share, with one link unless the share is `single`, while its mode
- * and owner are these. */
-void lane_top(lane *self, uint64_t directory, uint32_t share, int single, uint32_t mode, uint32_t uid, uint32_t gid);
+ * and owner are these. With `makes` that is the upper's, where a name that is absent is free, or has a whiteout. */
+void lane_top(lane *self, uint64_t directory, uint32_t share, int single, int makes, uint32_t mode, uint32_t uid,
+              uint32_t gid);
+/* Make new files from now on. With `writeback` the kernel caches writes, and keeps times by itself. */
+void lane_make(lane *self, int writeback);
+/* Take in a name that was made during the last wait: 1, or 0 for none. The name has no NUL; it is good until the next
+ * call. All are to be taken in before anything else is called. */
+int lane_made(lane *self, uint64_t *directory, const char **name, size_t *size);
 /* Forget a directory's names; what the kernel knows of them is answered by others from now on. */
 void lane_drop(lane *self, uint64_t directory);
 /* The descriptor of a share of a directory; -1 while it has none. */

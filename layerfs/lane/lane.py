@@ -33,6 +33,7 @@ class Taken(NamedTuple):
     opens: int
     fd: int
     stored: bool  # its data were put into the page cache
+    written: bool = False  # `fd` is open for writing, too
 
 
 class Lane:
@@ -50,6 +51,8 @@ class Lane:
         self._taken: Any = ffi.new("lane_taken *")
         self._write: Any = ffi.new("lane_write *")
         self._position: Any = ffi.new("uint32_t *")
+        self._made: Any = ffi.new("uint64_t *"), ffi.new("const char **"), ffi.new("size_t *")
+        self.made: Callable[[int, bytes], None] = _nobody  # called for each name that was made in a directory
         self._later: deque[bytes] = deque()  # requests that were read before
         self.closing: Callable[[], None] | None = None  # called before all is given back
 
@@ -90,6 +93,9 @@ class Lane:
         if self._later:
             self._hold_next()
         event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
+        directory, name, size = self._made
+        while lib.lane_made(self._lane, directory, name, size):
+            self.made(int(directory[0]), ffi.buffer(name[0], size[0])[:])
         if event < 0:
             raise _error(event)
         return _EVENTS[event]
@@ -160,12 +166,17 @@ class Lane:
             == 0
         )  # fmt: skip
 
-    def top(self, number: int, index: int, *, single: bool, mode: int, uid: int, gid: int) -> None:
+    def top(self, number: int, index: int, *, single: bool, mode: int, uid: int, gid: int, makes: bool = False) -> None:
         """Say that a directory shows the attributes of a share, while its mode and owner are these.
 
-        It shows one link unless the share is `single`.
+        It shows one link unless the share is `single`. With `makes` the share is the upper's and takes new files: a
+        name that is absent is free there, or has a whiteout.
         """
-        lib.lane_top(self._lane, number, index, single, mode, uid, gid)
+        lib.lane_top(self._lane, number, index, single, makes, mode, uid, gid)
+
+    def make(self, *, writeback: bool) -> None:
+        """Make new files from now on, and tell `made`; with `writeback` the kernel keeps times by itself."""
+        lib.lane_make(self._lane, writeback)
 
     def drop(self, number: int) -> None:
         """Forget the names of a directory."""
@@ -199,7 +210,7 @@ class Lane:
         name = ffi.buffer(taken.name)[0 : taken.size]
         return Taken(
             taken.parent, name, taken.lookups, taken.device, taken.number, taken.mode, taken.uid, taken.gid,
-            taken.opens, taken.fd, bool(taken.stored),
+            taken.opens, taken.fd, bool(taken.stored), bool(taken.written),
         )  # fmt: skip
 
     def give(self, given: Taken) -> bool:
@@ -231,6 +242,10 @@ class Lane:
     def emptied(self) -> int:
         """Return a directory that has lost its last number, or 0."""
         return int(lib.lane_emptied(self._lane))
+
+
+def _nobody(_directory: int, _name: bytes) -> None:
+    """Take in a name that nobody looks at."""
 
 
 def _error(code: int) -> OSError:

@@ -28,8 +28,10 @@
 #define STORED_MAX (32u << 10) /* bytes of a file that come with its first open */
 #define NUMBER_BITS 49         /* of an inode number below the filesystem's rank */
 #define TOP_NONE UINT32_MAX
+#define MADE_MAX 256u /* names that wait to be taken in */
 #define FIRST_NUMBER 2u
 #define UNOPENED 256u /* files that are open here and that nobody has opened (unopened.c) */
+#define UNPRIVILEGED (1ull << 63) /* in a file's handle: whoever opened it has no CAP_FSETID */
 
 struct name {
     uint32_t at;    /* in the text: its length, one byte, then the name */
@@ -47,6 +49,7 @@ struct directory {
     uint32_t children; /* numbers that the lane answers for */
     uint32_t top, mode, uid, gid; /* the share whose attributes are shown, or TOP_NONE, and what it must have then */
     bool single;       /* nothing is merged: the links are counted */
+    bool makes;        /* the top share is the upper's, and takes new files */
     uint32_t waits; /* files that were waited for */
     bool live, listed, watched;
 };
@@ -59,6 +62,12 @@ struct inode { /* one that the lane answers for; its device and inode are in its
     int fd; /* -1 while nobody has asked for its data */
     uint16_t mode;
     bool stored;
+    bool written; /* it was made here, and is open as it was made: for reading and writing */
+};
+
+struct made { /* a name that was made, and is yet to be taken in */
+    uint64_t directory;
+    uint32_t name;
 };
 
 struct claim { /* a number that others answer for */
@@ -110,6 +119,11 @@ struct lane {
     bool no_open; /* the kernel opens files by itself */
     uint64_t unopened[UNOPENED];
     uint32_t unopened_next;
+    bool makes, writeback, room_short;
+    uint32_t uid, gid; /* whom new files belong to */
+    int64_t room_seen; /* ns; when the free space was looked at */
+    struct made made[MADE_MAX];
+    uint32_t made_count, made_taken;
     uint64_t *emptied;
     uint32_t emptied_count, emptied_room;
 };
@@ -136,6 +150,7 @@ struct directory *directory_find(struct lane *self, uint64_t ino);
 int64_t name_find(const struct lane *self, const struct directory *directory, const char *name, size_t size);
 void child_gone(struct lane *self, struct directory *directory);
 void inode_forget(struct lane *self, struct inode *inode, uint64_t count);
+int name_append(struct lane *self, struct directory *directory, const char *name, size_t size);
 void tables_close(struct lane *self);
 
 /* unopened.c */
@@ -147,6 +162,14 @@ void unopened_read(struct lane *self, struct inode *inode, const struct fuse_rea
 bool lane_answer(struct lane *self, size_t size);
 void note_for_others(struct lane *self, size_t size);
 bool lane_send(struct lane *self, uint64_t unique, int error, size_t size);
+const char *name_in(const void *body, size_t size);
+void send_attributes(struct lane *self, const struct fuse_in_header *in, const struct stat *st);
+void inode_closed(struct lane *self, struct inode *inode);
+/* create.c */
+bool answer_create(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
+bool answer_write(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
+bool answer_setattr(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
+struct inode *inode_made(struct lane *self, uint64_t ino);
 /* ahead.c */
 void ahead_forget(struct lane *self, uint64_t directory);
 /* answer.c */

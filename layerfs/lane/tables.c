@@ -124,7 +124,7 @@ int lane_take(lane *self, uint64_t number, lane_taken *taken) {
     *taken = (lane_taken){
         .parent = directory->ino, .lookups = inode->lookups, .device = device, .number = number_in(number),
         .mode = inode->mode, .uid = inode->uid, .gid = inode->gid, .opens = inode->opens, .fd = inode->fd,
-        .stored = inode->stored, .size = (uint8_t)name[0],
+        .stored = inode->stored, .written = inode->written, .size = (uint8_t)name[0],
     };
     memcpy(taken->name, name + 1, taken->size);
     if (inode->fd >= 0) self->files--;
@@ -300,11 +300,13 @@ int lane_directory(lane *self, uint64_t number, uint64_t parent, const char *nam
     return 0;
 }
 
-void lane_top(lane *self, uint64_t number, uint32_t share, int single, uint32_t mode, uint32_t uid, uint32_t gid) {
+void lane_top(lane *self, uint64_t number, uint32_t share, int single, int makes, uint32_t mode, uint32_t uid,
+              uint32_t gid) {
     struct directory *directory = directory_find(self, number);
     if (!directory) return;
     directory->top = share < directory->shares_count ? share : TOP_NONE;
     directory->single = single;
+    directory->makes = makes;
     directory->mode = mode;
     directory->uid = uid;
     directory->gid = gid;
@@ -323,7 +325,7 @@ void lane_share(lane *self, uint64_t number, uint32_t share, int fd) {
     if (directory && directory->live && share < directory->shares_count) directory->shares[share] = fd;
 }
 
-static int name_append(struct lane *self, struct directory *directory, const char *name, size_t size) {
+int name_append(struct lane *self, struct directory *directory, const char *name, size_t size) {
     uint32_t most = directory->base > EXTRA_MIN ? directory->base : EXTRA_MIN;
     if (directory->count - directory->base >= most || self->names >= NAMES_MAX) return -ENOSPC;
     if (directory->count == directory->names_room) {

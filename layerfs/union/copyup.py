@@ -14,6 +14,7 @@ from layerfs.sys import dirs, target
 from layerfs.sys.copy import Progress, nothing
 from layerfs.sys.durable import start_writeback
 from layerfs.union import opened
+from layerfs.union.handed import takes_new
 from layerfs.union.hardlinks import IndexedCopy
 from layerfs.union.inodes import Directory, File
 from layerfs.union.kept_numbers import keep_beside
@@ -349,7 +350,7 @@ def _copy_up_one(ov: Writable, node: Directory, parent: Directory, above: Part) 
     ov.table.owns(node, ov.numbers.of(copy.st_dev, copy.st_ino))
     part.seen = node.seen = fingerprint(copy)
     if ov.table.front is not None:
-        ov.table.front.top(node.ino, part, copy)
+        ov.table.front.top(node.ino, part, copy, makes=node.listing is not None and takes_new(ov, node.listing))
     node.candidates = (above, *node.candidates)
     listing_of(ov, parent).copied_up(node.name, node.candidates)
     ov.changed(node.ino)

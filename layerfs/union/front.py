@@ -34,6 +34,7 @@ class Known(NamedTuple):
     opens: int
     fd: int
     stored: bool  # its data were put into the page cache
+    written: bool = False  # `fd` is open for writing, too
 
 
 class Front(Protocol):
@@ -54,8 +55,11 @@ class Front(Protocol):
     def children(self, number: int) -> int:
         """Return how many files of a directory are the front's; the directory is reaped later if there are any."""
 
-    def top(self, number: int, part: Part, shown: Attributes) -> None:
-        """Note that a directory shows the attributes of another share from now on, and one link."""
+    def top(self, number: int, part: Part, shown: Attributes, *, makes: bool) -> None:
+        """Note that a directory shows the attributes of another share from now on, and one link.
+
+        With `makes` the front may make new files in it, and tells of each (`made`).
+        """
 
     def share(self, part: Part, fd: int) -> None:
         """Note that a share of a directory has another descriptor, or none (-1)."""
@@ -87,8 +91,17 @@ def adopt(ov: "Overlay", number: int) -> File | None:
         extra.opens = known.opens
         if known.fd >= 0:
             extra.data = known.fd
+            extra.writable = extra.written = known.written
             ov.files.add(node)
     return node
+
+
+def made(ov: "Overlay", directory: int, name: bytes) -> None:
+    """Take in a name at which the front has made a file, in the upper's share of a directory."""
+    node = ov.table.nodes.get(directory)
+    part = node.upper() if isinstance(node, Directory) else None
+    if isinstance(node, Directory) and node.listing is not None and part is not None:
+        node.listing.taken_in(name, part)
 
 
 def surrender(ov: "Overlay", number: int) -> None:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree, Part, Parts
+from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.shown import Attributes
 from layerfs.union.state import Overlay
 
@@ -28,6 +29,7 @@ class Handed(NamedTuple):
     top: Part | None  # the share whose attributes the directory shows, as `shown`; None where they are not to be handed
     shown: Attributes | None
     single: bool  # it shows as many links as its share has
+    makes: bool  # what is absent is free in the upper's share, once there is any, or has a whiteout at the very name
 
 
 def handed(ov: Overlay, node: Directory) -> Handed | None:
@@ -46,7 +48,17 @@ def handed(ov: Overlay, node: Directory) -> Handed | None:
     hosts = {device: rank for device, rank in ranks.items() if 0 <= device < DEVICES}
     top, shown = _top(node, parts)
     single = len(parts.all()) == 1 and not ov.options.static_nlink
-    return Handed(list(listing.names), places, lowers, parent, hosts, top, shown, single)
+    return Handed(list(listing.names), places, lowers, parent, hosts, top, shown, single, takes_new(ov, listing))
+
+
+def takes_new(ov: Overlay, listing: Listing) -> bool:
+    """Tell whether a new file comes out right if it is made at an absent name of the upper by who serves, for itself.
+
+    There may be no whiteouts beside names, which nothing at the name itself tells of, and ACLs must be inherited.
+    """
+    if ov.upper is None or not ov.options.acl or not ov.upper.marks.devices or ov.owners.override is not None:
+        return False
+    return Whiteout.BESIDE not in listing.whiteouts.values()
 
 
 def _top(node: Directory, parts: Parts) -> tuple[Part | None, Attributes | None]:

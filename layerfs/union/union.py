@@ -105,6 +105,10 @@ class Union(OpenFiles):
         ov.handles.front = who
         return functools.partial(front.surrender, ov)
 
+    def take_in(self, directory: int, name: bytes) -> None:
+        """Note a name at which a front end has made a file, where that was offered (`handed.Handed.makes`)."""
+        front.made(self._ov, directory, name)
+
     def recall(self, number: int) -> None:
         """Answer again for what a front end answers for."""
         self._ov.table.find(number)

@@ -18,7 +18,7 @@ from layerfs.lane.events import LaneEvent
 if TYPE_CHECKING:
     from tests.lane.rig import Rig
 
-OPCODES = (1, 2, 3, 5, 14, 15, 16, 18, 22, 27, 28, 29, 36, 42, 44, 4, 99, 0, 2**32 - 1)
+OPCODES = (1, 2, 3, 4, 5, 14, 15, 16, 18, 22, 27, 28, 29, 35, 36, 42, 44, 99, 0, 2**32 - 1)
 PLACES = (0, 1, 2, 0x40000000, 0x40000001, 0x7FFFFFFF, 0x7FFFFFFE, 2**32 - 1)
 
 
@@ -42,6 +42,16 @@ class Fuzz:
         self.mode = place.stat().st_mode
         rig.fds.append(self.share)
         rig.lane.rank(place.stat().st_dev, 3)
+        rig.lane.make(writeback=True)
+        rig.lane.made = self.made
+
+    def made(self, directory: int, name: bytes) -> None:
+        """Take a new file in; it goes again, also while it is open."""
+        path = self.place / os.fsdecode(name)
+        first = 4 + len(self.names)  # of those that were made, of which the last four are asked for
+        self.numbers[first:] = [*self.numbers[first:][-3:], 3 << 49 | path.lstat().st_ino]
+        path.unlink()
+        assert directory < 5
 
     def number(self) -> int:
         return self.dice.choice(self.numbers) if self.dice.random() < 0.97 else self.dice.getrandbits(64)
@@ -69,10 +79,15 @@ class Fuzz:
             ),
             16: struct.pack("=QQIIQII", word[0], word[1], self.dice.choice((4, 4, 4, 0, 5, 2**32 - 1)), 0, 0, 0, 0)
             + b"data",
+            4: struct.pack("=I4xQ16x", self.dice.choice((32, 32, 1 << 10 | 32, 33, 1, 8)), word[0])
+            + struct.pack("=QQQIII20x", 5, word[1], 7, 0, self.dice.choice((0, 1, 10**9)), 0),
             22: struct.pack("=II", 20, 0)
             + self.dice.choice((b"security.capability", b"user.x", b"user.", b"", b"user.overlay.x"))
             + b"\0",
             28: struct.pack("=QQIIQII", 9, word[1], self.dice.choice((0, 30, 4096, 2**32 - 1)), 0, 0, 0, 0),
+            35: struct.pack("=IIII", os.O_RDWR, 0o100644, self.dice.choice((0, 0o22, 2**32 - 1)), 0)
+            + self.dice.choice((b"new", b"old", b".wh.x", b"..", b"a/b", self.name()))
+            + b"\0",
             29: struct.pack("=QIIQ", self.dice.choice((9, 1 | 1 << 63, 2 | 1 << 63)), 0, 0, 0),
             42: struct.pack("=II", self.dice.choice((0, 1, 2, 2, 2, 3, 2**32 - 1)), 0)
             + struct.pack("=QQQQ", word[0], 1, word[2], self.dice.choice((1, 2**64 - 1))),
@@ -127,6 +142,7 @@ class Fuzz:
                         self.dice.randrange(1, 5),
                         self.dice.choice((0, 1, 7, 2**32 - 1)),
                         single=False,
+                        makes=self.dice.random() < 0.7,
                         mode=self.mode,
                         uid=os.getuid(),
                         gid=os.getgid(),

@@ -50,8 +50,9 @@ class Memory:
     def children(self, number: int) -> int:
         return self.kept
 
-    def top(self, number: int, part: Part, shown: Attributes) -> None:
+    def top(self, number: int, part: Part, shown: Attributes, *, makes: bool) -> None:
         self.topped[number] = part
+        self.makes = makes
 
     def share(self, part: Part, fd: int) -> None:
         """Hear of a descriptor."""

@@ -6,6 +6,7 @@ import pytest
 
 from layerfs.union.handed import ASK, SUBDIRECTORY
 from layerfs.union.options import UnionOptions
+from tests.oracle.trees import Marks as Style
 from tests.oracle.trees import file
 from tests.union.box import Box
 
@@ -50,3 +51,20 @@ def test_where_a_stat_is_not_enough_nothing_is_handed_over(scratch: Path, option
     with Box(scratch, TOP, options=options) as box:
         box.union.names(1)
         assert box.union.hand_over(box.union.root()) is None
+
+
+@pytest.mark.parametrize(
+    ("upper", "options", "makes"),
+    [
+        ({b"own": file(b"o")}, UnionOptions(), True),
+        ({b".wh.a": file(b"")}, UnionOptions(), False),  # nothing at the name tells of it
+        ({b"own": file(b"o")}, UnionOptions(acl=False), False),
+    ],
+)
+def test_others_may_make_files_where_a_whiteout_is_at_the_name(
+    scratch: Path, upper: dict[bytes, object], options: UnionOptions, makes: bool
+) -> None:
+    with Box(scratch, TOP, upper=upper, options=options, marks=Style.OCI) as box:  # type: ignore[arg-type]
+        box.union.names(1)
+        found = box.union.hand_over(box.union.root())
+        assert found is not None and found.makes is makes

@@ -1,0 +1,166 @@
+/* New files, made in the upper share of a directory that is at hand, and what is written to them until they are closed.
+ * Whoever edits listings takes the new names in before it next looks at one (lane_made). */
+
+#include "state.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define MARK ".wh."            /* names that begin so are marks of an overlay */
+#define ENOUGH (256ull << 20)  /* bytes free, below which others look closer (fuse/space.py) */
+#define FRESH 50000000         /* ns that a look at the free space is good for */
+#define SET_IDS (S_ISUID | S_ISGID)
+
+void lane_make(lane *self, int writeback) {
+    self->makes = true;
+    self->writeback = writeback;
+    self->uid = geteuid();
+    self->gid = getegid();
+}
+
+int lane_made(lane *self, uint64_t *directory, const char **name, size_t *size) {
+    if (!self->made_count) return 0;
+    uint32_t at = self->made_taken++;
+    if (self->made_taken == self->made_count) self->made_taken = self->made_count = 0;
+    const struct directory *found = directory_find(self, self->made[at].directory); /* nobody has dropped it yet */
+    if (!found) return lane_made(self, directory, name, size);
+    const char *text = found->text + found->names[self->made[at].name].at;
+    *directory = found->ino;
+    *name = text + 1;
+    *size = (uint8_t)text[0];
+    return 1;
+}
+
+static bool is_short(struct lane *self, int fd) {
+    int64_t now = lane_now();
+    struct statvfs vfs;
+    if (!self->room_seen || now - self->room_seen > FRESH) {
+        self->room_seen = now;
+        self->room_short = fstatvfs(fd, &vfs) || (uint64_t)vfs.f_bavail * vfs.f_frsize < ENOUGH;
+    }
+    return self->room_short;
+}
+
+/* Return the descriptor of the upper share in which a client's new file comes out as it is to; -1 where others make it. */
+static int share_for(struct lane *self, const struct fuse_in_header *in, const struct directory *directory) {
+    if (!self->makes || !directory || !directory->live || !directory->makes || directory->top == TOP_NONE) return -1;
+    if (self->files >= self->files_max || self->made_count == MADE_MAX) return -1;
+    int fd = directory->shares[directory->top];
+    if (fd < 0 || in->uid != self->uid || is_short(self, fd)) return -1;
+    struct stat st;
+    if (in->gid != self->gid && (fstat(fd, &st) || !(st.st_mode & S_ISGID))) return -1;
+    return fd;
+}
+
+/* Return the place of a name that is free, a new one if it never was taken; -1 if it is taken. */
+static int64_t free_name(struct lane *self, struct directory *directory, const char *name, size_t size) {
+    int64_t found = name_find(self, directory, name, size);
+    if (found < 0) {
+        if (name_append(self, directory, name, size)) return -1;
+        found = directory->count - 1;
+        directory->names[found].place = LANE_GONE;
+    }
+    return directory->names[found].place == LANE_GONE ? found : -1;
+}
+
+/* Note a file that was made: the kernel is told of it, and has it open; NULL where its number is another's. */
+static struct inode *note_made(struct lane *self, struct directory *directory, uint32_t name, int fd,
+                               const struct stat *st) {
+    uint64_t ino;
+    if (!S_ISREG(st->st_mode) || !lane_own(self, st, &ino) || number_find(self, ino)) return NULL;
+    struct inode *inode = inode_shown(self, directory, name, ino, st);
+    if (!inode) return NULL;
+    inode->fd = fd;
+    inode->opens = 1;
+    inode->written = inode->stored = true;
+    self->files++;
+    directory->names[name].place = directory->top;
+    directory->listed = false;
+    self->made[self->made_count++] = (struct made){directory->ino, name};
+    return inode;
+}
+
+bool answer_create(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size) {
+    struct fuse_create_in create;
+    if (size < sizeof create) return false;
+    memcpy(&create, body, sizeof create);
+    const char *name = name_in(body + sizeof create, size -= sizeof create);
+    struct directory *directory = name ? directory_find(self, in->nodeid) : NULL;
+    int at = share_for(self, in, directory);
+    if (at < 0 || !strncmp(name, MARK, sizeof MARK - 1) || strchr(name, '/')) return false;
+    if (in->uid && create.mode & SET_IDS) return false; /* who writes then is noted elsewhere */
+    int64_t found = free_name(self, directory, name, size - 1);
+    if (found < 0) return false;
+    mode_t before = umask(create.umask & 0777); /* the host weighs it against default ACLs */
+    int fd = openat(at, name, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, create.mode & 07777);
+    umask(before);
+    if (fd < 0) return false; /* a whiteout is there, or it fails, which others do again */
+    struct stat st;
+    struct inode *inode = fstat(fd, &st) ? NULL : note_made(self, directory, (uint32_t)found, fd, &st);
+    if (!inode) {
+        unlinkat(at, name, 0);
+        close(fd);
+        return false;
+    }
+    struct fuse_entry_out *entry = (struct fuse_entry_out *)BODY(self);
+    struct fuse_open_out open = {.fh = in->uid ? inode->ino | UNPRIVILEGED : inode->ino, .open_flags = FOPEN_KEEP_CACHE};
+    fill_entry(self, entry, inode->ino, &st);
+    memcpy(entry + 1, &open, sizeof open);
+    if (!lane_send(self, in->unique, 0, sizeof *entry + sizeof open)) {
+        inode_closed(self, inode);
+        inode_forget(self, inode, 1);
+    }
+    return true;
+}
+
+/* Return what was made here and is still open, and is reached by its descriptor alone; NULL for anything else. */
+struct inode *inode_made(struct lane *self, uint64_t ino) {
+    struct inode *inode = number_find(self, ino);
+    return inode && inode->written && inode->fd >= 0 ? inode : NULL;
+}
+
+/* Leave a file's mtime what the kernel was told last: while it caches writes, its own counts, which it sends
+ * (fs/fuse/inode.c, fuse_change_attributes_common). */
+static void keep_mtime(const struct lane *self, int fd, const struct stat *st) {
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, st->st_mtim};
+    if (self->writeback) futimens(fd, times);
+}
+
+/* Write; what is written in part is taken back, and others do it again: a request that fails leaves nothing. */
+bool answer_write(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size) {
+    struct fuse_write_in write;
+    struct inode *inode = inode_made(self, in->nodeid);
+    if (!inode || size < sizeof write) return false;
+    memcpy(&write, body, sizeof write);
+    if (write.size != size - sizeof write || write.offset > INT64_MAX || (write.fh & ~UNPRIVILEGED) != in->nodeid)
+        return false;
+    if (write.fh & UNPRIVILEGED && inode->mode & SET_IDS) return false;
+    struct stat st;
+    if (fstat(inode->fd, &st)) return false;
+    ssize_t done = pwrite(inode->fd, body + sizeof write, write.size, (off_t)write.offset);
+    if (done > 0 && done < (ssize_t)write.size && (off_t)write.offset + done > st.st_size)
+        done = ftruncate(inode->fd, st.st_size) ? -1 : 0;
+    if (done >= 0) keep_mtime(self, inode->fd, &st);
+    if (done != (ssize_t)write.size) return false;
+    struct fuse_write_out out = {.size = write.size};
+    memcpy(BODY(self), &out, sizeof out);
+    lane_send(self, in->unique, 0, sizeof out);
+    return true;
+}
+
+/* Set the time that the kernel has kept for a file, and nothing else. */
+bool answer_setattr(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size) {
+    struct fuse_setattr_in set;
+    const struct inode *inode = inode_made(self, in->nodeid);
+    if (!inode || size < sizeof set) return false;
+    memcpy(&set, body, sizeof set);
+    uint32_t beside = FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER;
+    if (!self->writeback || (set.valid & ~beside) != FATTR_MTIME || set.mtimensec > 999999999) return false;
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {(time_t)set.mtime, set.mtimensec}};
+    struct stat st;
+    if (futimens(inode->fd, times) || fstat(inode->fd, &st) || st.st_nlink != 1) return false;
+    send_attributes(self, in, &st);
+    return true;
+}
