@@ -60,6 +60,10 @@ void lane_no_open(lane *self);
 uint32_t lane_outstanding(const lane *self);
 /* When the last request was met [ns, CLOCK_MONOTONIC]. */
 int64_t lane_last(const lane *self);
+/* Tell whether the lane looks for requests or sleeps, where it may look. */
+int lane_looks(const lane *self);
+/* Note how long [ns] a request took to come, as if it had been met. */
+void lane_came(lane *self, int64_t gap);
 /* Return a number that the lane answers for; 0 if there is none. */
 uint64_t lane_any(const lane *self);
 

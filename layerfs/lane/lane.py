@@ -100,6 +100,15 @@ class Lane:
             raise _error(event)
         return _EVENTS[event]
 
+    @property
+    def looks(self) -> bool:
+        """Whether it looks for the next request instead of sleeping, where it may."""
+        return bool(lib.lane_looks(self._lane))
+
+    def came(self, ns: int) -> None:
+        """Note how long a request took to come, as if it had been met: what `looks` depends on."""
+        lib.lane_came(self._lane, ns)
+
     def set_raw(self, opcodes: Iterable[int]) -> None:
         """Say which opcodes libfuse does not serve; for every lane of this process."""
         lib.lane_set_raw(sum(1 << opcode for opcode in opcodes))

@@ -11,8 +11,6 @@
 #include <unistd.h>
 
 #define SPIN 50000           /* ns; whoever was just answered asks again within this, or has something else to do */
-#define BRISK (2 * SPIN)     /* ns between two requests up to which spinning pays */
-#define PACE_MAX 16          /* guessed */
 #define TURN 8               /* requests between two looks at what else there is */
 
 int64_t lane_now(void) {
@@ -196,14 +194,6 @@ static int look(lane *self, int other, int job, int milliseconds) {
     return fds[0].revents ? LANE_OTHER : fds[1].revents ? LANE_JOB : 0;
 }
 
-/* Note whether it paid, or would have paid, to look for a request instead of sleeping. One vain look costs as much as
- * is won by several others: on a busy machine the client needs the processor that a looking server keeps. */
-static void note_pace(lane *self, bool pays) {
-    self->pace += pays ? 1 : -4;
-    if (self->pace > PACE_MAX) self->pace = PACE_MAX;
-    if (self->pace < -PACE_MAX) self->pace = -PACE_MAX;
-}
-
 /* Read one request into `in`: its size, 0 if there is none, or -errno. */
 static ssize_t take(lane *self) {
     for (;;) {
@@ -225,7 +215,7 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
     if (event < 0) return event;
     note_switches(self);
     if (self->held) return job >= 0 ? LANE_OTHER : pass_held(self);
-    int64_t end = milliseconds < 0 ? -1 : lane_now() + milliseconds * 1000000ll, begin = lane_now();
+    int64_t begin = lane_now(), end = milliseconds < 0 ? -1 : begin + milliseconds * 1000000ll;
     for (bool some = false;; some = true) {
         if (++self->turn % TURN == 0) { /* over all waits: a request for others ends one, and the next is there already */
             if ((event = look(self, other, job, 0))) return event;
@@ -236,7 +226,7 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
         if (size) {
             ++*self->met;
             int64_t met = lane_now();
-            if (self->looked || met - self->last < BRISK) note_pace(self, true);
+            if (milliseconds) pace_note(&self->pace, spin && self->pace.looks, met - begin);
             bool done = lane_answer(self, (size_t)size);
             self->last = begin = done ? lane_now() : met;
             if (done && self->slow && job < 0) return LANE_SLOW;
@@ -247,10 +237,7 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
             if ((event = pass_held(self))) return event;
             continue;
         }
-        self->looked = spin && self->pace > 0;
-        if (self->looked && lane_now() - begin < SPIN) continue;
-        if (self->looked) note_pace(self, false);
-        self->looked = false;
+        if (spin && self->pace.looks && lane_now() - begin < SPIN) continue;
         int rest = left(end);
         event = look(self, other, job, rest);
         note_switches(self);

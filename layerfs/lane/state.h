@@ -92,6 +92,12 @@ struct ahead { /* the directory in which a small file was opened last, and the o
     bool by_name; /* the order that was right last */
 };
 
+struct pace { /* pace.c */
+    int64_t each[2], sum; /* ns from an answer to the next request, by whether one looks meanwhile; 0 not known yet */
+    uint32_t count, blocks;
+    bool looks;
+};
+
 struct lane {
     int device, pair;
     size_t room;
@@ -102,8 +108,7 @@ struct lane {
     int64_t last; /* ns; when the last request was met */
     bool passed; /* something was put on the pair that may be answered, or not */
     uint32_t turn;
-    int32_t pace; /* above 0, requests follow each other so closely that it pays to look for the next one */
-    bool looked;  /* for the request that is awaited */
+    struct pace pace;
     int64_t switches; /* of this thread, on its own account */
     uint64_t slow;    /* a directory, to be told of */
     uint32_t slow_position;
@@ -141,6 +146,9 @@ static inline uint64_t number_in(uint64_t ino) { return ino & ((1ull << NUMBER_B
 /* loop.c */
 int64_t lane_now(void);
 bool lane_waited(struct lane *self, int64_t since);
+
+/* pace.c */
+void pace_note(struct pace *self, bool looks, int64_t gap);
 
 /* tables.c */
 struct inode *number_find(struct lane *self, uint64_t ino);
