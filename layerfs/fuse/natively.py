@@ -1,11 +1,12 @@
 """Whether requests are answered natively, and how a lane is opened.
 
 A lane is used unless somebody forbids it (`--no-lane`), each request is to be logged, there is no compiled part, or the
-sockets of this host take too little at once. Everything works without one. To open one takes a millisecond, so a mount
-that is hardly asked has none: it begins after a number of requests.
+sockets of this host take too little at once. Everything works without one. To import one takes some milliseconds, so a
+mount that is hardly asked has none: it begins after a number of requests.
 """
 
 import os
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 COMPILED: Final = "layerfs.lane._lane"
 SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server, whatever options say: 1 at once, 0 never
 PAYS: Final = 64  # requests before there is a lane; a short mount has fewer
+PAYS_IMPORTED: Final = 8  # where it was imported beforehand (mounts/standby.py); then it costs 0.1 ms
 LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
 FILES: Final = 1024  # descriptors of open files that a lane holds at most, and no more than an eighth of all; guessed
 
@@ -72,7 +74,9 @@ def intercepted() -> "Intercept | None":
 
 def pays() -> int:
     """Return how many requests there are before there is a lane."""
-    return 0 if os.environ.get(SWITCH) == "1" else PAYS
+    if os.environ.get(SWITCH) == "1":
+        return 0
+    return PAYS_IMPORTED if COMPILED in sys.modules else PAYS
 
 
 def open_lane(device: int, timeout: float, pair: int = -1) -> "Lane":

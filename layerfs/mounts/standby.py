@@ -42,6 +42,7 @@ WARM: Final = (
     "json", "layerfs.fuse.serve", "layerfs.mounts.choice", "layerfs.union.attrs", "layerfs.union.copyup",
     "layerfs.union.data", "layerfs.union.mutate", "layerfs.union.removal", "layerfs.union.rename",
 )  # fmt: skip
+WARM_LANE: Final = ("layerfs.fuse.tables", "layerfs.union.front")  # where the lane is compiled
 _QUEUE: Final = 256  # connections that wait for the one before; cut by net.core.somaxconn
 
 
@@ -61,14 +62,14 @@ def stand_by(program: bytes, run: Run) -> None:
 
 def _warm() -> None:
     """Import what a mount needs, and find once what every mount would find again."""
-    for name in WARM:
-        import_module(name)
     from layerfs.fuse.config import ending_signals
     from layerfs.fuse.natively import compiled_part
     from layerfs.spec.options import generic_words
     from layerfs.sys import mountinfo, process_id, reach
     from layerfs.sys.mounts import MountFlag
 
+    for name in WARM + WARM_LANE * (compiled_part() is not None):
+        import_module(name)
     for find in (ending_signals, compiled_part, process_id.boot):
         find()
     generic_words(MountFlag.NONE)

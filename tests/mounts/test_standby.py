@@ -19,7 +19,7 @@ from layerfs.mounts import standby
 standby.LOOKS = (float(sys.argv[4]),) * 2
 standby.runtime_directory = sys.argv[2].encode
 standby.SECONDS = float(sys.argv[3])
-standby.WARM = ()
+standby.WARM = standby.WARM_LANE = ()
 standby.stand_by(sys.argv[1].encode(), len)
 """
 
