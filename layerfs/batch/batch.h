@@ -18,3 +18,26 @@ struct batch_done {
 void batch_write(
     int at, uint32_t owner, const uint8_t *data, size_t size, size_t from, const uint8_t *prefix, size_t prefix_size,
     uint64_t most, uint32_t *places, size_t room, struct batch_done *done);
+
+/* What became of a directory that was to be read. */
+struct batch_listed {
+    int32_t fd;     /* -1: it cannot be opened so */
+    int32_t marked; /* it has extended attributes, or they cannot be listed */
+    int32_t count;  /* of names; -1: not all are files, symlinks and directories, or they are too many */
+};
+
+/* The names of directories, one after the other, each with the NUL that ends it; then a byte for each: 1 for a directory. */
+struct batch_names {
+    uint8_t *text;
+    size_t size, count;
+};
+
+/*
+ * Open and list directories, without a trace in their access times: the n-th of `names`, which a NUL ends each, in the
+ * open directory at[n], or at[n] itself where the name is empty. Nothing is followed. Once one
+ * has slept for more than `cold` [ns] the others are read side by side; below 0 nobody has to sleep for that. What was
+ * opened is the caller's. 0, or -1 without memory, with nothing left open.
+ */
+int batch_read(
+    const int *at, const char *names, size_t count, int64_t cold, struct batch_listed *listed, struct batch_names *found);
+void batch_read_free(struct batch_names *found);

@@ -40,10 +40,17 @@ class Kept:
         union.close_by(self.freeing.close_last)
         union.read_with(self.listing_prefetch.together)
 
+    def read_natively(self) -> None:
+        """Have directories read natively from now on."""
+        from layerfs.fuse.reading import read_natively  # compiled, and some milliseconds for the first that imports it
+
+        self.listing_prefetch.natively = read_natively
+
     def answer_natively(self, lane: "Lane") -> "Tables":
         """Hand over to a lane what it can answer, until it is closed, or go on with one to which this was done."""
         from layerfs.fuse.tables import Tables  # few mounts that live for a moment have a lane
 
+        self.read_natively()
         if self.tables is None:
             self.tables = Tables(self._union, lane, self.attribute_prefetch.fetch)
             lane.closing = self._answer_alone

@@ -72,11 +72,16 @@ def intercepted() -> "Intercept | None":
     return _set_aside
 
 
+def is_imported() -> bool:
+    """Tell whether the compiled part was imported beforehand."""
+    return COMPILED in sys.modules
+
+
 def pays() -> int:
     """Return how many requests there are before there is a lane."""
     if os.environ.get(SWITCH) == "1":
         return 0
-    return PAYS_IMPORTED if COMPILED in sys.modules else PAYS
+    return PAYS_IMPORTED if is_imported() else PAYS
 
 
 def open_lane(device: int, timeout: float, pair: int = -1) -> "Lane":

@@ -24,7 +24,7 @@ from layerfs.fuse.blocking import Inline, TooLong, finish
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.device import Device
 from layerfs.fuse.kept import Kept
-from layerfs.fuse.natively import open_lane
+from layerfs.fuse.natively import is_imported, open_lane
 from layerfs.fuse.natively import pays as natively_pays
 from layerfs.fuse.wire import Opcode, Request
 from layerfs.sys.logs import logger
@@ -111,6 +111,8 @@ class Prelude:
         self._blocking = Inline()
         self._answers = ByHand(union, config, kept, self._blocking)
         self._lane_at = natively_pays() if natively else inf
+        if natively and is_imported():
+            kept.read_natively()
         self._met = 0  # requests
         self.spent = 0.0  # seconds, on answers
 

@@ -42,7 +42,7 @@ WARM: Final = (
     "json", "layerfs.fuse.serve", "layerfs.mounts.choice", "layerfs.union.attrs", "layerfs.union.copyup",
     "layerfs.union.data", "layerfs.union.mutate", "layerfs.union.removal", "layerfs.union.rename",
 )  # fmt: skip
-WARM_LANE: Final = ("layerfs.fuse.tables", "layerfs.union.front")  # where the lane is compiled
+WARM_LANE: Final = ("layerfs.fuse.reading", "layerfs.fuse.tables", "layerfs.union.front")  # where the lane is compiled
 _QUEUE: Final = 256  # connections that wait for the one before; cut by net.core.somaxconn
 
 

@@ -5,18 +5,16 @@ It is loaded once from all layers and then kept true by every change, so that a 
 
 import errno
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import Kind, Part, Parts, Tree
 from layerfs.union.listing import Listing, Where, Whiteout
+from layerfs.union.reading import Entries, Reading
 from layerfs.union.state import Overlay
-from layerfs.union.whiteout import OPAQUE_FILES, PLAIN, WH, DirMarks
+from layerfs.union.whiteout import OPAQUE_FILES, WH, DirMarks
 
-Entries = Iterable[tuple[bytes, Kind]]
-Outcome = tuple[int, DirMarks, Entries, OSError | None]  # of opening and reading: the handle, what was read, or why not
 Steps = Generator[None, None, Listing]
 STEP = 4096  # names that are merged in one go: some 2 ms
 BATCH = 64  # directories opened at a time; bounds the descriptors in flight
@@ -123,12 +121,12 @@ def _read_all(ov: Overlay, candidates: list[Part], *, scan: bool) -> list[tuple[
 
 
 def _read_batch(ov: Overlay, batch: list[Part], *, scan: bool) -> list[tuple[Part, DirMarks, Entries]]:
-    jobs: list[Any] = []
+    jobs = []
     for part in batch:
         if part.fd < 0 and part.parent is not None:
-            jobs.append(partial(_read_one, part.tree, ov.fd(part.parent), part.name, scan=scan))
+            jobs.append(Reading(part.tree, ov.fd(part.parent), part.name, scan))
         else:
-            jobs.append(partial(_read_open, part.tree, part.fd, scan=scan))
+            jobs.append(Reading(part.tree, part.fd, b"", scan))
     outcomes = ov.run_jobs(jobs, batch)
     for part, (fd, _, _, _) in zip(batch, outcomes, strict=True):
         if part.fd < 0 <= fd:
@@ -141,26 +139,8 @@ def _read_batch(ov: Overlay, batch: list[Part], *, scan: bool) -> list[tuple[Par
     return [(part, marks, entries) for part, (_, marks, entries, _) in zip(batch, outcomes, strict=True)]
 
 
-def _read_one(tree: Tree, at: int, name: bytes, *, scan: bool) -> Outcome:
-    """Open and read; a failure is returned, so that what others have opened meanwhile is not lost."""
-    try:
-        fd = tree.open_dir(at, name)
-    except OSError as error:
-        return -1, PLAIN, (), error
-    return _read_open(tree, fd, scan=scan)
-
-
-def _read_open(tree: Tree, fd: int, *, scan: bool) -> Outcome:
-    try:
-        marks = tree.marks(fd)
-        return fd, marks, _scan(tree, fd, marks) if scan else (), None
-    except OSError as error:
-        return fd, PLAIN, (), error
-
-
-def _scan(tree: Tree, fd: int, marks: DirMarks | None = None) -> Entries:
-    known = tree.marks(fd) if marks is None else marks
-    return tree.scan(fd, xattr_whiteouts=known.xattr_whiteouts)
+def _scan(tree: Tree, fd: int) -> Entries:
+    return tree.scan(fd, xattr_whiteouts=tree.marks(fd).xattr_whiteouts)
 
 
 def _follow(
@@ -171,7 +151,7 @@ def _follow(
 
     found = []
     for target in targets(ov, node.parent, part, marks.redirect or b""):
-        _, below, entries, failure = _read_open(target.tree, ov.fd(target), scan=scan)
+        _, below, entries, failure = Reading(target.tree, ov.fd(target), b"", scan)()
         if failure is not None:
             raise failure
         found.append((target, below, entries))

@@ -5,10 +5,9 @@ A function that changes something takes a `Writable`, which has an upper; one th
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from layerfs.sys import dirs
 from layerfs.sys.durable import keeps_order, make_durable
@@ -24,11 +23,11 @@ from layerfs.union.opened import Handle
 from layerfs.union.options import UnionOptions
 from layerfs.union.owners import Owners
 from layerfs.union.pool import Pool, Room
+from layerfs.union.reading import Outcome, Reading
 from layerfs.union.shown import Attributes as Attributes
 from layerfs.union.whiteout import Marks
 
 FEW = 256  # names whose removal is not worth a thread: a few ms
-Job = Callable[[], Any]
 INO_XATTR = "layerfs.ino"  # below the marks' prefix: "OWN:NUMBER", OWN being the upper object's own inode number
 
 
@@ -113,7 +112,7 @@ def tell_nobody(_ino: int) -> None:
     """The default of `Overlay.changed`, until a front end sets its own."""
 
 
-def in_order(jobs: Iterable[Job], _parts: Sequence[Part]) -> list[Any]:
+def in_order(jobs: Sequence[Reading], _parts: Sequence[Part]) -> list[Outcome]:
     """Run jobs one after the other: the default of `Overlay.run_jobs`, until a front end offers helpers."""
     return [job() for job in jobs]
 
@@ -149,7 +148,7 @@ class Overlay:
         self.files = Pool(room.directories // 2, room.files)
         self.table = Table(self.handles, self.files)
         self.owners = Owners(options)
-        self.run_jobs: Callable[[Iterable[Job], Sequence[Part]], list[Any]] = in_order
+        self.run_jobs: Callable[[Sequence[Reading], Sequence[Part]], list[Outcome]] = in_order
         # Called with the number of a node whose attributes changed although nobody asked for that: by a copy-up in it,
         # or by a write that takes setuid.
         self.changed: Callable[[int], None] = tell_nobody

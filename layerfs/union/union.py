@@ -2,9 +2,9 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument
 from layerfs.model import Stack
@@ -20,9 +20,10 @@ from layerfs.union.opened import Handle
 from layerfs.union.opening import Opener, open_stack
 from layerfs.union.options import UnionOptions
 from layerfs.union.readdir import listing_of, load_stepwise, parts_of
+from layerfs.union.reading import Outcome, Reading
 from layerfs.union.room import with_room
 from layerfs.union.setid import Who
-from layerfs.union.state import Attributes, Job
+from layerfs.union.state import Attributes
 from layerfs.union.validate import validate
 from layerfs.union.work import end_use
 
@@ -86,7 +87,7 @@ class Union(OpenFiles):
         """The trees that are stacked, top first."""
         return self._ov.trees
 
-    def read_with(self, run_jobs: Callable[[Iterable[Job], Sequence[Part]], list[Any]]) -> None:
+    def read_with(self, run_jobs: Callable[[Sequence[Reading], Sequence[Part]], list[Outcome]]) -> None:
         """Let a front end run the jobs that read the shares of one directory; they come and return in one order."""
         self._ov.run_jobs = run_jobs
 

@@ -2,12 +2,14 @@
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from layerfs.union import state
 from layerfs.union.attrs import Change
+from layerfs.union.reading import Outcome, Reading
 from layerfs.union.state import Overlay, Writable
 from tests.oracle.trees import file
 from tests.union.box import Box
@@ -36,8 +38,8 @@ def test_a_front_end_reads_with_its_own_helpers_and_is_told_of_changes(scratch: 
         ran: list[int] = []
         told: list[int] = []
 
-        def run(jobs: object, parts: object) -> list[object]:
-            results = [job() for job in jobs]  # type: ignore[attr-defined]
+        def run(jobs: Sequence[Reading], parts: object) -> list[Outcome]:
+            results = [job() for job in jobs]
             ran.append(len(results))
             return results
 
