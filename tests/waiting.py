@@ -10,10 +10,12 @@ _PAUSE: Final = 0.005  # s
 Found = TypeVar("Found")
 
 
-def wait_until(condition: Callable[[], Found], what: str = "a condition", patience: float = PATIENCE) -> Found:
-    """Return what a condition gives as soon as that is true; fail when it does not become so."""
+def wait_until(
+    condition: Callable[[], Found], what: str | Callable[[], str] = "a condition", patience: float = PATIENCE
+) -> Found:
+    """Return what a condition gives as soon as that is true; fail when it does not become so, saying `what` lacks."""
     deadline = time.monotonic() + patience
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"waited in vain for {what() if callable(what) else what}"
         time.sleep(_PAUSE)
     return found

@@ -110,7 +110,7 @@ class Attending:
         if seconds >= self._may_pay and self._imported < 0 and not self.is_leaving:
             lacking = self._pays - seconds + _delayed() - self._delayed
             self._may_pay = seconds + lacking
-            if lacking <= 0:
+            if lacking <= 0 or not self._pays:
                 self.begin_import()
 
     def begin_import(self) -> None:

@@ -151,7 +151,7 @@ class Stage:
         """Unmount what was mounted, and find nothing left of it, once servers have ended whose mount a script took."""
         for union in self.attached[::-1]:
             self.detach(union)
-        wait_until(lambda: not self.leftovers(), f"something is left below {self.root}")
+        wait_until(lambda: not self.leftovers(), lambda: f"the end of {self.leftovers()}")
 
     def leftovers(self) -> list[str]:
         """Mounts below this directory, and processes that were told about it."""

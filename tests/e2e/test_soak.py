@@ -83,4 +83,4 @@ def test_a_soak_leaves_nothing_behind(containerd: Containerd) -> None:
                 each.result()
             assert containerd.exec("lasting", "cat /mine") == "here\n"
     remove_all(containerd)
-    wait_until(lambda: held(containerd.place) == before)
+    wait_until(lambda: held(containerd.place) == before, lambda: f"{before} instead of {held(containerd.place)}")

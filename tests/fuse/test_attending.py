@@ -102,6 +102,8 @@ def test_the_environment_says_when_the_import_begins(
     imported: int, monkeypatch: pytest.MonkeyPatch, said: str, spent: float, begins: bool
 ) -> None:
     monkeypatch.setenv(attending.SWITCH, said)
+    delays = iter((0.0, 1.0))  # on a busy machine
+    monkeypatch.setattr(attending, "_delayed", delays.__next__)
     importer = Importer(imported)
     with Attending(ServeConfig(b"/"), importer) as watched:
         watched.has_spent(spent)

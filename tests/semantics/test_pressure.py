@@ -11,6 +11,7 @@ import pytest
 
 from tests.oracle.trees import Layer, directory, file
 from tests.semantics.mounted import Mounted, append, read, root_only, servers, write
+from tests.waiting import wait_until
 
 FILES, DIRECTORIES = 100_000, 500
 pytestmark = pytest.mark.alone  # drops the host's caches, and measures memory
@@ -102,6 +103,11 @@ def _resident(pid: int) -> int:
         return int(source.read().split()[1]) * resource.getpagesize()
 
 
+def _only_server(union: Mounted) -> int:
+    """The process that serves a mount, once no child of it asks for the root's attributes any more."""
+    return wait_until(lambda: found[0] if len(found := servers(union)) == 1 else 0, "one server")
+
+
 @root_only
 def test_forget_frees_and_few_descriptors_serve_many_files(union: Mounted) -> None:
     """A tree of 100,000 files is walked, read and modified by a server that may open 1024 descriptors."""
@@ -114,7 +120,7 @@ def test_forget_frees_and_few_descriptors_serve_many_files(union: Mounted) -> No
             write(path, b"%d" % index)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
     union.mount()
-    (server,) = servers(union)
+    server = _only_server(union)
     before = _resident(server)
     assert len(set(_walk(union))) == FILES + 1
     full = _resident(server)
