@@ -4,13 +4,13 @@ A symlink that the layer itself brought is followed, but within the root; one of
 directory, as all peers have it: a layer's names mean what the layer says. A name below a file is Corrupt.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Literal, overload
 
 from layerfs.errors import Corrupt
 from layerfs.oci.paths import split
 from layerfs.oci.target import EntryKind, Handle, Target, TargetForm
+from layerfs.pysquashfs.recent import Recent
 
 OPEN: Final = 128  # directories that are kept open
 LINKS: Final = 40  # symlinks that one path may lead through (path_resolution(7))
@@ -30,7 +30,7 @@ class Resolver:
         self._ours = ours
         self._made = made
         self._root: _Found = (target.root(), b"")
-        self._open: OrderedDict[bytes, _Found] = OrderedDict()
+        self._open: Recent[bytes, _Found] = Recent(OPEN, let_go=lambda found: target.leave(found[0]))
         self._all = False  # whether symlinks of the layers below are followed too
         self._retired: list[Handle] = []  # forgotten, but perhaps still in use until the next call
 
@@ -47,7 +47,6 @@ class Resolver:
             return self._root
         found = self._open.get(path)
         if found is not None and (follow or found[1] == path):
-            self._open.move_to_end(path)
             return found
         return self._walk(path, make, follow)
 
@@ -86,7 +85,7 @@ class Resolver:
                 straight = False
                 continue
             found = (below, found[1] + b"/" + name if found[1] else name)
-            self._keep(found[1], found)
+            self._open.put(found[1], found)
         if not straight and path not in self._open:
             self._alias(path, found)
         return found
@@ -130,31 +129,20 @@ class Resolver:
             self._target.set_opaque(handle)
         return handle
 
-    def _keep(self, path: bytes, found: _Found) -> None:
-        if path in self._open:  # reached by another way
-            self._target.leave(self._open.pop(path)[0])
-        if len(self._open) >= OPEN:
-            _, (old, _) = self._open.popitem(last=False)
-            self._target.leave(old)
-        self._open[path] = found
-
     def _alias(self, path: bytes, found: _Found) -> None:
         """Remember where a path with symlinks leads, with a handle of its own."""
         if found[1]:
             above = self.directory(split(found[1])[0], make=False)
             if above is not None:
-                self._keep(path, (self._target.enter(above[0], split(found[1])[1]), found[1]))
+                self._open.put(path, (self._target.enter(above[0], split(found[1])[1]), found[1]))
 
     def forget(self) -> None:
         """Forget all directories: one of them has gone, or a symlink has changed."""
-        self._retired += [handle for handle, _ in self._open.values()]
-        self._open.clear()
+        self._retired += [handle for handle, _ in self._open.take_all()]
 
     def discard(self, path: bytes) -> None:
         """Forget one directory, which is about to go."""
-        found = self._open.pop(path, None)
-        if found is not None:
-            self._target.leave(found[0])
+        self._open.drop(path)
 
     def close(self) -> None:
         """Close all directories but the root."""

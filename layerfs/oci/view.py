@@ -6,7 +6,6 @@ regular files are opened.
 
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
@@ -16,6 +15,7 @@ from layerfs.oci.paths import split
 from layerfs.oci.sparse import EXTENTS_MAX, Extents
 from layerfs.oci.streams import PIECE
 from layerfs.oci.tar import Member
+from layerfs.pysquashfs.recent import Recent
 from layerfs.union import opened
 from layerfs.union.layers import Tree, getxattr_or_none, xattrs
 from layerfs.union.options import UnionOptions
@@ -82,7 +82,7 @@ class RawView:
         self._tree = tree
         self._owners = Owners(UnionOptions())
         self._owners.adopt(tree)
-        self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._open: Recent[bytes, int] = Recent(OPEN, let_go=tree.close_dir)
 
     def __enter__(self) -> Self:
         return self
@@ -92,14 +92,17 @@ class RawView:
 
     def close(self) -> None:
         """Close the tree."""
-        while self._open:
-            self._tree.close_dir(self._open.popitem()[1])
+        self._open.drop_all()
         self._tree.close()
+
+    def root(self) -> Seen:
+        """Return what its root is."""
+        root = self._tree.root()
+        return self._seen(b"", self._tree.stat_dir(root), self._tree.reach_dir(root))
 
     def look(self, path: bytes) -> Seen | None:
         if not path:
-            root = self._tree.root()
-            return self._seen(path, self._tree.stat_dir(root), self._tree.reach_dir(root))
+            return self.root()
         above, name = split(path)
         at = self._directory(above)
         if at is None:
@@ -170,7 +173,6 @@ class RawView:
         done, at = path, self._tree.root()
         while done:
             if (found := self._open.get(done)) is not None:
-                self._open.move_to_end(done)
                 at = found
                 break
             done = split(done)[0]
@@ -180,9 +182,7 @@ class RawView:
             except (FileNotFoundError, NotADirectoryError):
                 return None
             done = done + b"/" + name if done else name
-            if len(self._open) >= OPEN:
-                self._tree.close_dir(self._open.popitem(last=False)[1])
-            self._open[done] = at
+            self._open.put(done, at)
         return at
 
 

@@ -11,15 +11,19 @@ V = TypeVar("V")
 class Recent(Generic[K, V]):
     """Values by key, at most `limit` in weight together; a value heavier than `limit` is kept alone.
 
-    `weigh` gives a value's weight, 1 if there is none. Not for several threads at once.
+    `weigh` gives a value's weight, 1 if there is none. `let_go` is called with each value that is dropped or replaced.
+    Not for several threads at once.
     """
 
-    __slots__ = ("_values", "_weigh", "limit", "weight")
+    __slots__ = ("_let_go", "_values", "_weigh", "limit", "weight")
 
-    def __init__(self, limit: int, weigh: Callable[[V], int] | None = None) -> None:
+    def __init__(
+        self, limit: int, weigh: Callable[[V], int] | None = None, let_go: Callable[[V], object] | None = None
+    ) -> None:
         self.limit = limit
         self.weight = 0
         self._weigh = weigh or (lambda value: 1)
+        self._let_go = let_go
         self._values: OrderedDict[K, V] = OrderedDict()
 
     def __len__(self) -> int:
@@ -51,3 +55,17 @@ class Recent(Generic[K, V]):
         value = self._values.pop(key, None)
         if value is not None:
             self.weight -= self._weigh(value)
+            if self._let_go is not None:
+                self._let_go(value)
+
+    def drop_all(self) -> None:
+        """Forget all values."""
+        for key in list(self._values):
+            self.drop(key)
+
+    def take_all(self) -> list[V]:
+        """Forget all values and return them: they are the caller's, and `let_go` is not called."""
+        values = list(self._values.values())
+        self._values.clear()
+        self.weight = 0
+        return values

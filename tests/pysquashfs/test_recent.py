@@ -25,3 +25,16 @@ def test_the_bound_is_in_weight_and_a_heavy_value_is_kept_alone() -> None:
     kept.drop("c")
     kept.drop("c")
     assert (list(kept), kept.weight) == (["d"], 0)
+
+
+def test_values_are_let_go_of_once_unless_they_are_taken() -> None:
+    gone: list[int] = []
+    kept: Recent[str, int] = Recent(2, let_go=gone.append)
+    for number, name in enumerate("abac", start=1):
+        kept.put(name, number)
+    assert gone == [1, 2]
+    kept.drop("c")
+    assert (gone, kept.take_all(), len(kept), kept.weight) == ([1, 2, 4], [3], 0, 0)
+    kept.put("d", 5)
+    kept.drop_all()
+    assert (gone, len(kept), kept.weight) == ([1, 2, 4, 5], 0, 0)
