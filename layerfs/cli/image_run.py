@@ -83,8 +83,7 @@ def _run(arguments: argparse.Namespace, text: str, changes: "Changes", driver: D
         image = find(images, text, insecure=arguments.insecure)
         snapshotter = store.snapshotter(arguments.snapshotter)
         chain = unpacked(images, image, snapshotter)
-        config = images.load(image).config
-        assert config is not None
+        config = images.load(image).image_config
         held = _hold(snapshotter, chain)
         lowers = snapshotter.stack(held).lowers
     try:

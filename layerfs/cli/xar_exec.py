@@ -94,7 +94,6 @@ def execute(file: str, arguments: list[str], timeout: float) -> int:
     from layerfs.xarexec.share import mount
 
     shared = mount(os.fsencode(file), timeout, to_run=True)
-    assert shared.target is not None
     target = os.path.join(shared.path, shared.target)
     return _become(shared, target, tuple(map(os.fsencode, (file, *arguments))))
 

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final, Self
 
 from layerfs.fuse import mount_child
-from layerfs.fuse.config import ServeConfig, ending_signals
+from layerfs.fuse.config import Idle, ServeConfig, ending_signals
 from layerfs.sys import signals
 from layerfs.sys.files import content
 from layerfs.sys.logs import logger
@@ -48,7 +48,8 @@ class Attending:
         self._requests = 0
         self._last = self._now = perf_counter()
         self._root_at: float | None = self._now + UNSEEN
-        self._idle_at = None if config.idle is None else self._now + config.idle.seconds
+        self._idle = config.idle
+        self._idle_at = None if self._idle is None else self._now + self._idle.seconds
         self._end_at: float | None = None
         self._is_over = False
         self.is_leaving = False
@@ -81,8 +82,8 @@ class Attending:
             self.show_root()
         if self._end_at is not None and now >= self._end_at:
             raise _left()
-        if self._idle_at is not None and now >= self._idle_at:
-            self._see_whether_idle(now)
+        if self._idle is not None and self._idle_at is not None and now >= self._idle_at:
+            self._see_whether_idle(self._idle, now)
 
     # What the prelude tells
 
@@ -190,16 +191,15 @@ class Attending:
 
     # The end of a mount that nobody uses
 
-    def _see_whether_idle(self, now: float) -> None:
-        assert self._config.idle is not None
-        if now < (last := self._last_request()) + self._config.idle.seconds:
-            self._idle_at = last + self._config.idle.seconds
+    def _see_whether_idle(self, idle: Idle, now: float) -> None:
+        if now < (last := self._last_request()) + idle.seconds:
+            self._idle_at = last + idle.seconds
             return
         import threading  # few servers come here
 
         self._idle_at = None
         asked = os.eventfd(0, os.EFD_CLOEXEC)
-        seen, leave, failures = self.requests, self._config.idle.leave, list[OSError]()
+        seen, leave, failures = self.requests, idle.leave, list[OSError]()
 
         def try_to_leave() -> None:
             try:
@@ -208,18 +208,17 @@ class Attending:
                 failures.append(error)
             os.eventfd_write(asked, 1)
 
-        self._add(asked, lambda: self._has_tried(asked, failures))
+        self._add(asked, lambda: self._has_tried(idle, asked, failures))
         self._leavers[asked] = threading.Thread(target=try_to_leave, name="layerfs-idle", daemon=True)
         self._leavers[asked].start()
 
-    def _has_tried(self, asked: int, failures: list[OSError]) -> bool:
+    def _has_tried(self, idle: Idle, asked: int, failures: list[OSError]) -> bool:
         """Restart the idle time after a try to unmount. If the mount is gone, the device says so."""
-        assert self._config.idle is not None
         self._leavers.pop(asked).join()
         self._remove(asked)
         if failures:
             logger(__name__).warning("idle, but cannot unmount: %s", failures[0])
-        self._idle_at = perf_counter() + self._config.idle.seconds
+        self._idle_at = perf_counter() + idle.seconds
         return False
 
     # The end of the prelude

@@ -31,6 +31,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import pyfuse3
@@ -213,22 +214,21 @@ class Gate(trio.abc.Instrument):
         """Put the device in place, now that libfuse has answered; before that come the requests that were held."""
         self._look_aside()
         epoll = _trio_epoll()
-        found = self._hand_over(epoll is not None)
+        found = self._hand_over(epoll >= 0)
         if found is False:
             return
         if found is not True:  # a lane
             self._lane = found
-            assert epoll is not None
             self._epoll = epoll
-            self.wait_readable = self._wait_by_lane
-        elif epoll is None:
+            self.wait_readable = partial(self._wait_by_lane, found)
+        elif epoll < 0:
             log.info("trio's epoll is not to be found: every request goes through its scheduler")
             self.wait_readable = self._wait_for_trio
         else:
             self._watch(fd)
             self._watch(epoll)
             self.wait_readable = self._wait
-        self._open = epoll is not None
+        self._open = epoll >= 0
         await self.wait_readable(fd)
 
     def _watch(self, fd: int) -> None:
@@ -242,7 +242,7 @@ class Gate(trio.abc.Instrument):
             if not self._due:
                 ready = self._next()
                 if len(ready) == 1 and ready[0][0] == fd:
-                    if self._deadline is not None and not self._left():  # it passed while requests kept coming
+                    if self._deadline is not None and not _left(self._deadline):  # it passed while requests kept coming
                         await trio.lowlevel.checkpoint()
                     self._requests += 1
                     return
@@ -252,35 +252,34 @@ class Gate(trio.abc.Instrument):
                 return
         raise trio.ClosedResourceError("the session ends")
 
-    async def _wait_by_lane(self, fd: int) -> None:
+    async def _wait_by_lane(self, lane: Waiter, fd: int) -> None:
         """Return when a request is there for libfuse, and no other task of the loop is due."""
         while not self._closing:
-            if not self._due and self._ask_lane() == LaneEvent.REQUEST:
+            if not self._due and self._ask_lane(lane) == LaneEvent.REQUEST:
                 return
             await trio.lowlevel.checkpoint()  # as in `_wait`
-            if self._due and self._ask_lane(sleeps=False) == LaneEvent.REQUEST:
+            if self._due and self._ask_lane(lane, sleeps=False) == LaneEvent.REQUEST:
                 return
         raise trio.ClosedResourceError("the session ends")
 
-    def _ask_lane(self, job: int = -1, *, sleeps: bool = True) -> LaneEvent:
+    def _ask_lane(self, lane: Waiter, job: int = -1, *, sleeps: bool = True) -> LaneEvent:
         """Have the lane answer until there is an event for us; the end of the mount ends the session."""
-        assert self._lane is not None
         if self.between is not None:
             self.between()
         end = 0
         if sleeps:
             if self._stepped:
                 self._note_deadline()
-            end = -1 if self._deadline is None else self._left()
+            end = -1 if self._deadline is None else _left(self._deadline)
         try:
-            event = self._lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
+            event = lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
             while event == LaneEvent.WRITE and self.write is not None:
                 self.write()
                 if not sleeps:
                     return LaneEvent.NOTHING
-                event = self._lane.wait(self._epoll, job, end, spin=self._spins)
+                event = lane.wait(self._epoll, job, end, spin=self._spins)
             if event == LaneEvent.RAW:
-                self._start_raw(self._lane.raw())
+                self._start_raw(lane.raw())
             return event
         except OSError as error:
             if error.errno != errno.ENODEV:
@@ -326,7 +325,7 @@ class Gate(trio.abc.Instrument):
         if self._due or not self._open:
             return False
         if self._lane is not None:
-            return not self._closing and self._ask_lane(fd) == LaneEvent.JOB
+            return not self._closing and self._ask_lane(self._lane, fd) == LaneEvent.JOB
         self._poll_with_job.register(fd, select.POLLIN)
         ready = self._sleep(self._poll_with_job)
         return len(ready) == 1 and ready[0][0] == fd
@@ -335,7 +334,7 @@ class Gate(trio.abc.Instrument):
         """Return the descriptors of `poll` that are readable; none at trio's next deadline."""
         if self._stepped:
             self._note_deadline()
-        return poll.poll(None if self._deadline is None else self._left())
+        return poll.poll(None if self._deadline is None else _left(self._deadline))
 
     def _note_deadline(self) -> None:
         """Sleep no longer than trio would; only a task that has run since can have changed that."""
@@ -343,14 +342,14 @@ class Gate(trio.abc.Instrument):
         seconds = trio.lowlevel.current_statistics().seconds_to_next_deadline
         self._deadline = None if seconds == math.inf else trio.current_time() + seconds
 
-    def _left(self) -> int:
-        """Return the ms until the deadline."""
-        assert self._deadline is not None
-        return max(0, math.ceil((self._deadline - trio.current_time()) * 1000))
+
+def _left(deadline: float) -> int:
+    """Return the ms until a time on trio's clock."""
+    return max(0, math.ceil((deadline - trio.current_time()) * 1000))
 
 
-def _trio_epoll() -> int | None:
-    """Return the descriptor on which the running trio loop sleeps, or None when that is not certain."""
+def _trio_epoll() -> int:
+    """Return the descriptor on which the running trio loop sleeps, or -1 when that is not certain."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -358,7 +357,7 @@ def _trio_epoll() -> int | None:
                 found.append(int(name))
         except FileNotFoundError:  # the descriptor of the listing itself
             pass
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 else -1
 
 
 def install(gate: Gate) -> None:

@@ -49,6 +49,10 @@ class SessionImport:
 
     def begin(self) -> int:
         """Begin, unless that was done before; return what is readable once the import has ended."""
+        self._begun()
+        return self._imported
+
+    def _begun(self) -> "Thread":
         if self._thread is None:
             from threading import Thread  # a server that is never busy needs no thread
 
@@ -56,7 +60,7 @@ class SessionImport:
             self._thread = Thread(target=self._fetch, name="layerfs-import", daemon=True)
             sys.setswitchinterval(SWITCH)
             self._thread.start()
-        return self._imported
+        return self._thread
 
     def _fetch(self) -> None:
         put_off("ssl", "hmac")  # trio has uses for them, we have none for those: 5 MB
@@ -72,9 +76,7 @@ class SessionImport:
 
     def end(self) -> None:
         """Return when the import, which is begun if it was not, has ended. Raises what it raised."""
-        self.begin()
-        assert self._thread is not None
-        self._thread.join()
+        self._begun().join()
         sys.setswitchinterval(self._former)
         os.close(self._imported)
         self.spare()

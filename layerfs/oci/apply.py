@@ -10,6 +10,8 @@ While it works it remembers a few bytes for each directory, and more for each ha
 entry; for a PLAIN target also a number for each entry.
 """
 
+import errno
+import os
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -173,8 +175,7 @@ class Application:
                 self.target.mkdir(at, name)
                 if kind is EntryKind.WHITEOUT:
                     opaque(self.target, at, name)
-        found = self.resolver.directory(path, make=False)
-        assert found is not None
+        found = self.resolver.directory(path, make=True)
         self.target.set_metadata(found[0], self.without_default(path, member))
         self.dates.add(path, member.mtime_ns)
 
@@ -297,7 +298,8 @@ class Application:
         true = found[1] + b"/" + name if found[1] else name
         self.add(found[0], name, true, member, lambda: below.data(target))
         held = self.target.hold(found[0], name)
-        assert held is not None
+        if held is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), true)
         return held
 
     def true_path(self, below: Below, path: bytes) -> bytes:

@@ -44,6 +44,13 @@ class Chosen:
     manifest: Manifest
     config: ImageConfig | None
 
+    @property
+    def image_config(self) -> ImageConfig:
+        """The config of what can be run and stacked. Raises Unsupported for an artifact."""
+        if self.config is None:
+            raise Unsupported(f"{self.descriptor.digest} is an artifact, not an image of a container")
+        return self.config
+
 
 def read_document(read: Read, wanted: Descriptor) -> bytes:
     """Return a document's bytes if they are what its descriptor says. Raises Corrupt."""

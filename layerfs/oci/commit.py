@@ -115,9 +115,7 @@ def _config(images: Images, base: Image | None, layer: Produced, wanted: NewImag
         "rootfs": {"type": "layers", "diff_ids": []},
     }
     if base is not None:
-        loaded = images.load(base).config
-        assert loaded is not None
-        raw = dict(loaded.raw)
+        raw = dict(images.load(base).image_config.raw)
     created = wanted.created or _now()
     run = dict(raw.get("config") or {})
     for key, value in wanted.config.items():

@@ -97,8 +97,7 @@ def changes(upper: RawView, below: View, merged: Callable[[], View], report: Rep
     redirect) and files whose data is still below (metacopy).
     """
     entries = Entries(report, marks=True)
-    root = upper.look(b"")
-    assert root is not None
+    root = upper.root()
     if _own(entries, root, raw=True) != _own(entries, below.look(b""), raw=False):
         yield entries.item(root, upper)
     waiting = [(root, sorted(upper.names(b""), reverse=True))]

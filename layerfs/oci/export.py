@@ -2,15 +2,15 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from layerfs.errors import AlreadyExists, Corrupt, Unsupported
 from layerfs.oci import documents
-from layerfs.oci.closure import Chosen, leaves, parts
+from layerfs.oci.closure import leaves, parts
 from layerfs.oci.digest import Digest
-from layerfs.oci.documents import Descriptor, dump_json
+from layerfs.oci.documents import Descriptor, Manifest, dump_json
 from layerfs.oci.images import Image, Images
 from layerfs.oci.streams import PIECE, LayerStream, reader_of
 from layerfs.oci.tar import Member
@@ -134,16 +134,15 @@ class _Export:
         config = self._images.document(chosen.manifest.config)
         name = chosen.manifest.config.digest[7:] + ".json"
         _member(write, name.encode(), [config], len(config))
-        layers = self._docker_layers(write, chosen)
+        layers = self._docker_layers(write, chosen.manifest, chosen.config.diff_ids)
         tags = [] if self._image.name.startswith("sha256:") else [self._image.name]
         manifest = dump_json_list([{"Config": name, "RepoTags": tags, "Layers": layers}])
         _member(write, b"manifest.json", [manifest], len(manifest))
 
-    def _docker_layers(self, write: Write, chosen: Chosen) -> list[str]:
-        assert chosen.config is not None
-        self._total = 2 * sum(layer.size for layer in chosen.manifest.layers)
+    def _docker_layers(self, write: Write, manifest: Manifest, diff_ids: Sequence[Digest]) -> list[str]:
+        self._total = 2 * sum(layer.size for layer in manifest.layers)
         names: list[str] = []
-        for layer, diff_id in zip(chosen.manifest.layers, chosen.config.diff_ids, strict=True):
+        for layer, diff_id in zip(manifest.layers, diff_ids, strict=True):
             name = diff_id[7:] + ".tar"
             if name not in names:
                 with self._opened(layer) as fd:

@@ -85,8 +85,7 @@ class LayerMarks:
         while path:
             part, _, path = path.partition(b"/")
             found = self._resolver.directory(at, make=False, follow=False)
-            assert found is not None
-            kind = self._target.kind(found[0], part)
+            kind = self._target.kind(found[0], part) if found is not None else EntryKind.ABSENT
             if kind is not EntryKind.DIRECTORY:
                 return kind is EntryKind.ABSENT
             at = at + b"/" + part if at else part

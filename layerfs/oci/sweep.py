@@ -59,11 +59,12 @@ class Sweep:
                 continue
             waiting.append((path, True))
             found = self._resolver.directory(path, make=False, follow=False)
-            if found is not None and path == top and only_inside:
+            if found is None:
+                continue
+            if path == top and only_inside:
                 self._touch(found)
-            for name in self._target.names(found[0]) if found is not None else ():
+            for name in self._target.names(found[0]):
                 below = path + b"/" + name if path else name
-                assert found is not None
                 if self._target.kind(found[0], name) is EntryKind.DIRECTORY:
                     waiting.append((below, False))
                 elif not self._ours(below):

@@ -34,9 +34,7 @@ def copy_metadata(ov: Writable, tree: Tree, source: Ref, path: dirs.Target, st: 
     if lost is not None:
         mode = without_acl(mode, lost)
     if not link:  # last: chown takes setuid, and what may not be written takes no xattrs
-        kept = owners.override is not None and owners.write(
-            path, stored.st_uid, stored.st_gid, stat.S_IFMT(st.st_mode) | mode
-        )
+        kept = owners.write(path, stored.st_uid, stored.st_gid, stat.S_IFMT(st.st_mode) | mode)
         target.chmod(path, OVERRIDDEN_MODE if kept else mode)
     target.utime(path, st.st_atime_ns, st.st_mtime_ns)
 

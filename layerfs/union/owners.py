@@ -94,8 +94,9 @@ class Owners:
             os.close(pin)
 
     def write(self, path: dirs.Target, uid: int, gid: int, mode: int) -> bool:
-        """Keep owner and mode beside an object; False where its type carries no such xattr (user.* of a FIFO)."""
-        assert self.override is not None
+        """Keep owner and mode beside an object; False where none is kept, or its type carries no xattr (FIFOs)."""
+        if self.override is None:
+            return False
         try:
             target.setxattr(path, self.override, override_value(uid, gid, mode))
         except OSError as error:

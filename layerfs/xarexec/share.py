@@ -24,14 +24,14 @@ _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 class Shared:
     """A shared mount. `root` is an O_PATH descriptor of its root, the caller's: while it is open the mount stays.
 
-    `fresh` when this call made the mount; `target` is XAREXEC_TARGET.
+    `fresh` when this call made the mount; `target` is XAREXEC_TARGET, empty where the XAR names none.
     """
 
     __slots__ = ("fresh", "path", "root", "target")
 
     def __init__(self, path: bytes, xar: XarFile, *, fresh: bool) -> None:
         self.path = path
-        self.target = xar.values.get(b"XAREXEC_TARGET") or None
+        self.target = xar.values.get(b"XAREXEC_TARGET", b"")
         self.fresh = fresh
         self.root = os.open(path, _ROOT)
 
