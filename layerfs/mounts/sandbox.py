@@ -31,7 +31,7 @@ from layerfs.sys.descriptors import STDIO, close_all_but
 from layerfs.sys.mounts import make_private, unmount
 from layerfs.sys.namespaces import Namespace, enter_user_namespace, unshare
 from layerfs.sys.prctl import die_with_parent, hide
-from layerfs.sys.process_id import speak_for_children
+from layerfs.sys.process_id import pass_on_own_process
 from layerfs.sys.rootfs import Root, show_own_processes
 from layerfs.sys.sync import sync_filesystem
 from layerfs.sys.terminal import one_line
@@ -69,7 +69,7 @@ def run(job: Job) -> int:
     Raises LayerfsError if the host does not permit the namespaces or the mount.
     """
     mask = child.hold_signals()
-    speak_for_children()
+    pass_on_own_process()
     _enter()
     told, tell = os.pipe()
     alive, living = os.pipe()

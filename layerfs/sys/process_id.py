@@ -70,20 +70,20 @@ def parse(words: bytes) -> ProcessId | None:
 
 
 _DIGITS: Final = 20
-_spoken_for: ProcessId | None = None
+_passed_on: ProcessId | None = None  # what a parent that outlasts us has passed on
 
 
 def own_process() -> ProcessId:
-    """Return this process; or the one that has said, before it forked us, that it lasts as long as we do."""
-    if _spoken_for is not None:
-        return _spoken_for
+    """Return this process; or the parent that passed its own on (`pass_on_own_process`), since it outlasts us."""
+    if _passed_on is not None:
+        return _passed_on
     return ProcessId(boot(), pid_namespace(), os.getpid(), birth(os.getpid()))
 
 
-def speak_for_children() -> None:
-    """Let `own_process` be this process in all that it forks from now on: it outlasts them."""
-    global _spoken_for
-    _spoken_for = own_process()
+def pass_on_own_process() -> None:
+    """Have `own_process` mean this process in all that it forks from now on, too: it outlasts them."""
+    global _passed_on
+    _passed_on = own_process()
 
 
 @cache
