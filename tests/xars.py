@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerfs.xar.header import make_header
+from layerfs.xar.header_writer import make_header
 from tests.host import BIN, Person
 from tests.waiting import PATIENCE, wait_until
 

@@ -96,7 +96,7 @@ def opener(stack: Stack) -> "Callable[[bytes, int], Tree]":
 
 def _open_image(path: bytes, offset: int | None) -> tuple[Lower, int]:
     """Open what is no directory, once its type is known, and say what it is by what was opened."""
-    from layerfs.xar.header import open_image
+    from layerfs.xar.image_file import open_image
 
     fd = open_image(path)
     try:
@@ -107,7 +107,7 @@ def _open_image(path: bytes, offset: int | None) -> tuple[Lower, int]:
 
 
 def _recognise(fd: int, path: bytes, offset: int | None) -> Lower:
-    from layerfs.xar.header import NotImage, is_xar, offset_of
+    from layerfs.xar.image_file import NotImage, is_xar, offset_of
 
     kind = LayerKind.XAR if is_xar(fd) else LayerKind.SQUASHFS
     try:

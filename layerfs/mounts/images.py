@@ -22,7 +22,7 @@ from layerfs.model import Stack
 from layerfs.mounts.process import ServerHooks
 from layerfs.sys.loop import CONTROL, SECTOR, mount_image
 from layerfs.sys.overlay import detached_path
-from layerfs.xar.header import image_offset
+from layerfs.xar.image_file import image_offset
 
 THREADS: Final = 8  # measured: 128 images take 205 ms by one, 60 ms by 4, 47 ms by 8, 65 ms by 32
 _BYTES_USED: Final = struct.Struct("<40xQ")  # of a squashfs superblock

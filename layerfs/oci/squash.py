@@ -21,7 +21,7 @@ from layerfs.pysquashfs.target import replacing
 from layerfs.snapshots.driver import Nesting
 from layerfs.sys.copy import write_all
 from layerfs.xar.builder import digest_from
-from layerfs.xar.header import make_header
+from layerfs.xar.header_writer import make_header
 
 BLOCK_SIZE: Final = 256 << 10  # bytes; as the packer of snapshots has it
 LEVEL: Final = 1  # of zstd: whoever unpacks waits, and the writer's own default took ten times the CPU time

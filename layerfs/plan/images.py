@@ -19,7 +19,7 @@ from layerfs.pysquashfs.filespec import XATTR_PREFIXES
 from layerfs.pysquashfs.target import replacing
 from layerfs.union.acl import ACCESS_ACL, without_acl
 from layerfs.xar.builder import BLOCK_SIZE, MODE, digest_from
-from layerfs.xar.header import make_header
+from layerfs.xar.header_writer import make_header
 
 _DIGITS: Final = 32  # of the digest that VERSION has, hexadecimal
 _RULES: Final = 2  # by which entries are written; another number for others, so that older layers are built anew

@@ -23,7 +23,8 @@ from layerfs.sys.copy import copy_data
 from layerfs.sys.locks import in_use, lock_file
 from layerfs.value import replace
 from layerfs.xar.digest import Digests, both, trusted
-from layerfs.xar.header import Header, offset_of, open_image, read_header
+from layerfs.xar.header import Header, read_header
+from layerfs.xar.image_file import offset_of, open_image
 
 DRAFT: Final = b".draft"
 LOCK: Final = b".lock"

@@ -18,7 +18,8 @@ from layerfs.errors import InvalidArgument, NotFound
 from layerfs.pysquashfs import Compressor, WriteOptions, write_image
 from layerfs.pysquashfs.target import replacing
 from layerfs.xar.contents import gather, is_closed, target_in
-from layerfs.xar.header import MAGIC, Header, make_header, parse_header
+from layerfs.xar.header import MAGIC, Header, parse_header
+from layerfs.xar.header_writer import make_header
 
 NOBODY: Final = 65534  # nobody and nogroup, as mksquashfs -force-uid and -force-gid are told
 BLOCK_SIZE: Final = 256 << 10  # bytes; the reference builder's

@@ -24,7 +24,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from layerfs.errors import InvalidArgument, NotFound
-from layerfs.xar.header import Header, is_xar, open_image, read_header
+from layerfs.xar.header import Header, read_header
+from layerfs.xar.image_file import is_xar, open_image
 from layerfs.xar.order import DependencyGraph
 from layerfs.xar.search import Candidate, MissingPackage, Search, ambiguous
 

@@ -1,4 +1,4 @@
-"""The text before a XAR's squashfs image: read it strictly, write it so that both reference readers accept it.
+"""The text before a XAR's squashfs image, read strictly. It is written by header_writer.py.
 
     #!/usr/bin/env xarexec_fuse            XarParser wants these very words; xarexec_fuse takes any comment
     OFFSET="4096"                          xarexec_fuse: 4096 exactly, on any line; XarParser: 4096 or 8192, on line 2
@@ -20,12 +20,10 @@ Reading costs one pread(2) and imports nothing: it lies on the way of every moun
 """
 
 import os
-import stat
-from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple, NoReturn
 
-from layerfs.errors import Corrupt, InvalidArgument
+from layerfs.errors import Corrupt
 from layerfs.value import value
 
 PAGE: Final = 4096  # bytes; OFFSET is a multiple of it
@@ -34,13 +32,8 @@ MAGIC: Final = b"hsqs"  # squashfs 4, little-endian
 SHEBANG: Final = "#!/usr/bin/env xarexec_fuse"
 GUARANTEED: Final = "invoke_xar_via_trampoline"  # the trampoline that XarParser expects among the names
 STOP: Final = b"\n#xar_stop\n"
-TAIL: Final = "echo This XAR file should not be executed by sh\nexit 1\n# Actual squashfs file begins at {offset}\n"
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _CLIP: Final = 60  # characters of what was found that a message shows
-
-
-class NotImage(InvalidArgument):
-    """A file that is neither a squashfs image nor a XAR."""
 
 
 class Dialect(Enum):
@@ -78,64 +71,6 @@ class Header:
         """The reference readers that accept this header."""
         refusers = {remark.refuser for remark in self.remarks}
         return tuple(dialect for dialect in Dialect if dialect not in refusers)
-
-
-def image_offset(path: bytes, asked: int | None = None) -> int:
-    """Return where the squashfs image of a file begins [bytes]: 0 for a bare one, else what its XAR header says.
-
-    Raises NotImage for any other file, Corrupt for a bad header, OSError.
-    """
-    fd = open_image(path)
-    try:
-        return offset_of(fd, path, asked)
-    finally:
-        os.close(fd)
-
-
-def open_image(path: bytes) -> int:
-    """Open a regular file or a block device for reading. Anything else is NotImage, and not opened; OSError."""
-    _refuse_kind(os.stat(path), path)
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # it may be another one by now
-    try:
-        _refuse_kind(os.fstat(fd), path)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _refuse_kind(st: os.stat_result, name: bytes) -> None:
-    if not (stat.S_ISREG(st.st_mode) or stat.S_ISBLK(st.st_mode)):
-        raise NotImage(f"{os.fsdecode(name)} is not a regular file", "name a squashfs image or a XAR")
-
-
-def offset_of(fd: int, name: bytes, asked: int | None = None) -> int:
-    """Return where the squashfs image of an open file begins [bytes]; `name` is for messages.
-
-    `asked` is where the user says that it does, as in an AppImage; a XAR's header counts more.
-    Raises as `image_offset` does.
-    """
-    _refuse_kind(os.fstat(fd), name)
-    data = os.pread(fd, LONGEST + len(MAGIC), 0)
-    if not asked and data.startswith(MAGIC):
-        return 0
-    if _looks_like_xar(data):
-        return parse_header(data, name).offset
-    if not asked:
-        raise NotImage(f"{os.fsdecode(name)} is neither a squashfs image nor a XAR")
-    if os.pread(fd, len(MAGIC), asked) != MAGIC:
-        hint = "the offset is in bytes, from the beginning of the file"
-        raise NotImage(f"{os.fsdecode(name)} has no squashfs image at byte {asked}", hint)
-    return asked
-
-
-def is_xar(fd: int) -> bool:
-    """Tell whether a file means to be a XAR; its header may still be found corrupt."""
-    return _looks_like_xar(os.pread(fd, LONGEST, 0))
-
-
-def _looks_like_xar(data: bytes) -> bool:
-    return not data.startswith(MAGIC) and (STOP in data or (data.startswith(b"#!") and b'\nOFFSET="' in data))
 
 
 def read_header(fd: int, name: bytes) -> Header:
@@ -339,48 +274,3 @@ KEYS: Final = frozenset(
 def _quoted(line: bytes) -> str:
     """Return bytes as a message can show them."""
     return '"' + line[:_CLIP].decode("utf-8", "backslashreplace").encode("unicode_escape").decode() + '"'
-
-
-def make_header(
-    *,
-    uuid: str,
-    version: str,
-    target: str | None = None,
-    dependencies: Sequence[str] = (),
-    mount_root: str | None = None,
-    trampolines: Sequence[str] = (),
-) -> bytes:
-    """Return a header, padded, that both reference readers accept; the image follows it.
-
-    Only one that does not fit into 4096 bytes has 8192, which xarexec_fuse cannot read. The trampoline that must be
-    among the names is added to them. Raises InvalidArgument for what a header cannot hold, or if it is too long.
-    """
-    names = tuple(dict.fromkeys((*trampolines, GUARANTEED))) if trampolines else ()
-    wanted = Header(0, uuid, version, tuple(dict.fromkeys(dependencies)), target or None, mount_root, names)
-    for offset in (PAGE, LONGEST):
-        text = _written(wanted, offset)
-        if len(text) <= offset:
-            return _checked(text.ljust(offset, b"\n"), wanted)
-    raise InvalidArgument(f"the header would have {len(text)} bytes of at most {LONGEST}", "name fewer dependencies")
-
-
-def _written(header: Header, offset: int) -> bytes:
-    lines = [header.shebang, f'OFFSET="{offset}"', f'UUID="{header.uuid}"', f'VERSION="{header.version}"']
-    lines += [f'DEPENDENCIES="{" ".join(header.dependencies)}"', f'XAREXEC_TARGET="{header.target or ""}"']
-    if header.mount_root is not None:
-        lines.append(f'MOUNT_ROOT="{header.mount_root}"')
-    if header.trampolines:
-        lines.append("XAREXEC_TRAMPOLINE_NAMES=\"'{}'\"".format("' '".join(header.trampolines)))
-    return "\n".join([*lines, "#xar_stop", TAIL.format(offset=offset)]).encode("utf-8", "surrogateescape")
-
-
-def _checked(header: bytes, wanted: Header) -> bytes:
-    """Return a header of ours that reads back as it was meant: so the rules stand in one place."""
-    try:
-        read = parse_header(header + MAGIC, b"the header to write")
-    except Corrupt as error:
-        raise InvalidArgument(error.message) from None
-    for field in ("uuid", "version", "dependencies", "target", "mount_root", "trampolines", "extra"):
-        if getattr(read, field) != getattr(wanted, field):
-            raise InvalidArgument(f"a XAR's header cannot hold the {field} {getattr(wanted, field)!r}")
-    return header

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from layerfs.pysquashfs import SquashfsError, SquashfsImage
-from layerfs.xar.header import Header, is_xar, offset_of, open_image, read_header
+from layerfs.xar.header import Header, read_header
+from layerfs.xar.image_file import is_xar, offset_of, open_image
 
 
 @dataclass(frozen=True, slots=True)

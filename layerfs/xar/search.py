@@ -191,7 +191,8 @@ def _compare(one: bytes, other: bytes) -> bool:
 
 def _version(path: bytes) -> str:
     """Return ` (version N)` for a XAR that says it; an unreadable header must not hide what is ambiguous."""
-    from layerfs.xar.header import is_xar, read_header
+    from layerfs.xar.header import read_header
+    from layerfs.xar.image_file import is_xar
 
     try:
         with open(path, "rb") as file:

@@ -78,7 +78,8 @@ def _glance(fd: int, file: bytes) -> dict[bytes, bytes]:
 def read_strictly(fd: int, file: bytes) -> None:
     """Raise what is wrong with a XAR's header, if anything is: InvalidArgument, Corrupt."""
     from layerfs.errors import InvalidArgument
-    from layerfs.xar.header import is_xar, read_header
+    from layerfs.xar.header import read_header
+    from layerfs.xar.image_file import is_xar
 
     if not is_xar(fd):
         raise InvalidArgument(f"{os.fsdecode(file)} is not a XAR", "layerfs mount takes plain squashfs images")

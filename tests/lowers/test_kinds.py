@@ -15,7 +15,7 @@ from layerfs.model import Stack
 from layerfs.union.layers import DirTree
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
-from layerfs.xar.header import make_header
+from layerfs.xar.header_writer import make_header
 from tests.host import require
 from tests.images import make_image
 from tests.waiting import PATIENCE

@@ -13,7 +13,7 @@ import pytest
 
 from layerfs.mounts.images import _BYTES_USED
 from layerfs.sys.mounts import unmount
-from layerfs.xar.header import make_header
+from layerfs.xar.header_writer import make_header
 from tests.conftest import mounts_below
 from tests.e2e.manifest import Facts
 from tests.host import BIN, PROJECT, Person, require

@@ -18,7 +18,7 @@ from layerfs.sys import loop, overlay
 from layerfs.sys.mounts import unmount
 from layerfs.sys.overlay import LayerSyntax
 from layerfs.union.options import UnionOptions
-from layerfs.xar.header import NotImage
+from layerfs.xar.image_file import NotImage
 from tests.conftest import mounts_below
 from tests.e2e.manifest import manifest
 from tests.host import BIN

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from layerfs.xar.graph import Resolution, resolve
-from layerfs.xar.header import MAGIC, make_header
+from layerfs.xar.header import MAGIC
+from layerfs.xar.header_writer import make_header
 from layerfs.xar.search import Search
 
 DIAMOND = {"a": ["b", "c"], "b": ["d"], "c": ["e"], "d": ["f"], "e": ["f"], "f": []}

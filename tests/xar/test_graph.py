@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from layerfs.errors import Corrupt, InvalidArgument, LayerfsError, NotFound
-from layerfs.xar.header import MAGIC, NotImage
+from layerfs.xar.header import MAGIC
+from layerfs.xar.image_file import NotImage
 from tests.xar.packages import DIAMOND, fake, fakes, order, resolved
 
 ORDERS = {

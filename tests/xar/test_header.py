@@ -1,27 +1,13 @@
 """XAR headers made byte by byte: what is read, what is remarked, what is refused and in which words."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerfs.errors import Corrupt, InvalidArgument
-from layerfs.xar.header import (
-    GUARANTEED,
-    LONGEST,
-    MAGIC,
-    Dialect,
-    Header,
-    NotImage,
-    image_offset,
-    is_xar,
-    make_header,
-    parse_header,
-    read_header,
-)  # fmt: skip
+from layerfs.errors import Corrupt
+from layerfs.xar.header import GUARANTEED, LONGEST, MAGIC, Dialect, Header, parse_header, read_header
 from tests.xar.readers import PLAIN, SHEBANG, TAIL, accepting, lines_of, xar
 
 XAREXEC, PARSER = Dialect.XAREXEC, Dialect.PARSER
@@ -116,106 +102,6 @@ def test_what_is_read_is_what_the_accepting_readers_read(more: list[str], at: in
             values.get("VERSION", ""),
         )
         assert dict(header.extra) == {key: value for key, value in values.items() if key not in PLAIN}
-
-
-WRITTEN: list[dict[str, object]] = [
-    {},
-    {"target": "bin/app", "dependencies": ("b.xar", "c.xar")},
-    {"mount_root": "/mnt/x", "trampolines": ("a b", "it")},
-    {"dependencies": ("ö.xar",), "target": "größe"},
-]
-
-
-@pytest.mark.parametrize("fields", WRITTEN, ids=str)
-def test_headers_that_are_written_are_taken_by_both_readers(fields: dict[str, object]) -> None:
-    data = make_header(uuid="8f583eae", version="7", **fields) + MAGIC  # type: ignore[arg-type]
-    header = read(data)
-    assert len(data) == 4096 + 4
-    assert header.dialects == BOTH
-    assert set(accepting(data)) == {"xarexec_fuse", "XarParser"}
-    written = {key: getattr(header, key) for key in fields}
-    assert written == fields | ({"trampolines": ("a b", "it", GUARANTEED)} if "trampolines" in fields else {})
-
-
-def test_a_long_header_takes_two_pages_and_a_longer_one_is_refused() -> None:
-    many = [f"{number:0100}.xar" for number in range(90)]
-    header = make_header(uuid="8f583eae", version="7", dependencies=many[:60])
-    assert (len(header), read(header + MAGIC).dialects) == (8192, (PARSER,))
-    with pytest.raises(InvalidArgument, match=r"the header would have \d+ bytes of at most 8192"):
-        make_header(uuid="8f583eae", version="7", dependencies=many)
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"uuid": "xyz"}, "UUID to be 8 hex digits"),
-        ({"version": "1.2"}, "VERSION to be a decimal number"),
-        ({"target": "/bin/sh"}, "XAREXEC_TARGET to be a path in the image"),
-        ({"target": 'a"b'}, "without quotes"),
-        ({"target": 'a"\nMOUNT_ROOT="/x'}, "cannot hold the target"),
-        ({"target": "a\nb"}, 'KEY="value"'),
-        ({"target": "a\udcffb"}, "UTF-8"),
-        ({"dependencies": ("a b",)}, "cannot hold the dependencies"),
-        ({"dependencies": ("a/b",)}, "base names"),
-        ({"dependencies": ("",)}, "cannot hold the dependencies"),
-        ({"mount_root": "x"}, "MOUNT_ROOT to be an absolute path"),
-        ({"trampolines": ("it's",)}, "XAREXEC_TRAMPOLINE_NAMES"),
-    ],
-    ids=str,
-)
-def test_what_a_header_cannot_hold_is_not_written(fields: dict[str, object], said: str) -> None:
-    with pytest.raises(InvalidArgument, match=said):
-        make_header(**({"uuid": "8f583eae", "version": "7"} | fields))  # type: ignore[arg-type]
-
-
-def offset_of(path: Path) -> int:
-    return image_offset(os.fsencode(path))
-
-
-def test_the_image_s_offset_is_found_in_a_xar_and_in_a_bare_image(scratch: Path) -> None:
-    for name, data in {
-        "bare": MAGIC + bytes(92),
-        "one": xar(lines_of()),
-        "two": xar(lines_of(OFFSET="8192"), 8192),
-    }.items():
-        (scratch / name).write_bytes(data)
-    assert [offset_of(scratch / name) for name in ("bare", "one", "two")] == [0, 4096, 8192]
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda path: path.write_text("#!/bin/sh\nexit 0\n"), "is neither a squashfs image nor a XAR"),
-        (lambda path: path.touch(), "is neither a squashfs image nor a XAR"),
-        (lambda path: path.mkdir(), "is not a regular file"),
-        (lambda path: os.mkfifo(path), "is not a regular file"),
-    ],
-    ids=["script", "empty", "directory", "FIFO"],
-)
-def test_a_file_that_is_no_image_is_refused_by_its_name(
-    make: Callable[[Path], object], said: str, scratch: Path
-) -> None:
-    make(scratch / "thing")
-    with pytest.raises(NotImage, match=f"thing {said}"):
-        offset_of(scratch / "thing")
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (xar(lines_of()), True),
-        (xar(lines_of()[1:]), True),  # without a shebang: a XAR that is corrupt
-        (xar(lines_of(tail=())), True),
-        (MAGIC + b"\n#xar_stop\n", False),
-        (b"#!/bin/sh\n", False),
-        (b"", False),
-    ],
-)
-def test_a_xar_is_known_by_its_first_bytes(data: bytes, expected: bool, scratch: Path) -> None:
-    path = scratch / "file"
-    path.write_bytes(data)
-    with path.open("rb") as file:
-        assert is_xar(file.fileno()) is expected
 
 
 def test_reading_a_header_leaves_the_descriptor_where_it_was(scratch: Path) -> None:

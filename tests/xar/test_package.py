@@ -7,7 +7,8 @@ import pytest
 
 from layerfs.errors import Corrupt
 from layerfs.pysquashfs import SquashfsError, write_image
-from layerfs.xar.header import NotImage, make_header
+from layerfs.xar.header_writer import make_header
+from layerfs.xar.image_file import NotImage
 from layerfs.xar.package import opened, reason
 from tests.xar.forgery import directory, file
 from tests.xar.readers import lines_of, xar

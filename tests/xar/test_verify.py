@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from layerfs.pysquashfs import Compressor, WriteOptions, write_image
-from layerfs.xar.header import NotImage, make_header
+from layerfs.xar.header_writer import make_header
+from layerfs.xar.image_file import NotImage
 from layerfs.xar.verify import ENOUGH, Findings, verify
 from tests.xar.forgery import Forgery, directory, file, overlapping, symlink
 from tests.xar.readers import lines_of, xar
