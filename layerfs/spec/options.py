@@ -2,12 +2,12 @@
 
 What is understood: the options of fuse-overlayfs, those of kernel overlayfs that a union can honour, those that every
 filesystem has (mount(8)), those of FUSE, and our own `driver=`. mount(8)'s notes to itself are let through.
+How a value is read is in values.py.
 
 One level of escapes, kernel overlayfs's (overlayfs.rst): `\\,` within an option, `\\:` within a lowerdir, `\\\\`.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final
@@ -15,14 +15,23 @@ from typing import Any, Final
 from layerfs.errors import WrongUsage, empty_path
 from layerfs.model import Driver, Stack
 from layerfs.spec.attach import AttachOptions
+from layerfs.spec.values import (
+    MAX_ID,
+    MAX_OFFSET,
+    bad_value,
+    number_between,
+    one_of,
+    read_absent,
+    read_id_ranges,
+    read_path,
+    read_present,
+    read_seconds,
+    split,
+    unescape,
+)
 from layerfs.sys.mounts import MountFlag, parse_generic
-from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
+from layerfs.union.options import OverrideStat, RedirectDir, UnionOptions
 from layerfs.value import replace, value
-
-MAX_OFFSET: Final = 2**63 - 1  # bytes; loff_t
-MAX_ID: Final = 2**32 - 2  # (uid_t) -1 is nobody at all (chown(2))
-MAX_SECONDS: Final = 2**31  # 68 years: for ever, and the kernel adds it to a clock of ours
-DIGITS: Final = 20  # of the longest number
 
 
 @value
@@ -146,22 +155,6 @@ def absolute(path: bytes, cwd: bytes) -> bytes:
     return os.path.join(cwd, path).rstrip(b"/") or b"/"
 
 
-def split(string: bytes, separator: bytes, *, quotes: bool = True) -> list[bytes]:
-    """Split at separators that no backslash escapes and that are in no `NAME="VALUE"`; the escapes stay.
-
-    The quotes are mount(8)'s, for SELinux contexts with commas in them; kernel overlayfs has none.
-    """
-    if b"\\" not in string and b'"' not in string:
-        return string.split(separator)
-    quoted = rb'="[^"]*"|' if quotes else b""
-    return re.findall(rb"(?:\\.|" + quoted + rb"[^\\" + separator + rb"]|\\$)+", string, re.DOTALL)
-
-
-def unescape(string: bytes) -> bytes:
-    """Take out one level of backslashes."""
-    return re.sub(rb"\\(.)", rb"\1", string, flags=re.DOTALL) if b"\\" in string else string
-
-
 def _read(draft: _Draft, option: bytes) -> None:
     """Put one option into the draft."""
     name_bytes, equals, raw = option.partition(b"=")
@@ -170,9 +163,9 @@ def _read(draft: _Draft, option: bytes) -> None:
     if name == "lowerdir":
         draft.lowers = [unescape(part) for part in split(raw, b":") if part]
     elif name == "lowerdir+":
-        draft.lowers.append(_path(name, value))
+        draft.lowers.append(read_path(name, value))
     elif name in _PATHS:
-        draft.paths[_PATHS[name]] = _path(name, value)
+        draft.paths[_PATHS[name]] = read_path(name, value)
     elif name in _UNION:
         key, convert = _UNION[name]
         draft.union[key] = convert(name, value)
@@ -188,15 +181,15 @@ def _read_other(draft: _Draft, name: str, value: bytes | None, option: bytes) ->
     if name in _REFUSED:
         raise WrongUsage(f'option "{name}" is not supported', _REFUSED[name])
     if name == "driver":
-        draft.driver = _choice({driver.value: driver for driver in Driver})(name, value)
+        draft.driver = one_of({driver.value: driver for driver in Driver})(name, value)
     elif name == "squash_to_root":
-        draft.squash_root = _present(name, value)
+        draft.squash_root = read_present(name, value)
     elif name == "offset":
-        draft.offset = _number(0, MAX_OFFSET)(name, value)
+        draft.offset = number_between(0, MAX_OFFSET)(name, value)
     elif name == "debug":
-        draft.debug = _present(name, value)
+        draft.debug = read_present(name, value)
     elif name in _ONLY_OFF:
-        _choice(_ONLY_OFF[name])(name, value)
+        one_of(_ONLY_OFF[name])(name, value)
         draft.ignored.append(option)
     elif name in _IGNORED or name in _WITHOUT_EFFECT or name.startswith(_IGNORED_PREFIXES):
         draft.ignored.append(option)
@@ -213,7 +206,7 @@ def _unknown(option: str) -> WrongUsage:
 
     name, equals, value = option.partition("=")
     if equals and name in _GENERIC:
-        return _bad(name, os.fsencode(value), "no value")
+        return bad_value(name, os.fsencode(value), "no value")
     near = get_close_matches(name, known_options(), n=1)
     hint = f'did you mean "{near[0]}"?' if near else "layerfs mount -o help lists them"
     return WrongUsage(f'unknown mount option "{name}"', hint)
@@ -231,112 +224,42 @@ def known_options() -> list[str]:
     return sorted({*ours, *_PATHS, *_UNION, *_ATTACH, *_GENERIC})
 
 
-def _bad(name: str, value: bytes | None, wanted: str) -> WrongUsage:
-    shown = f"{name}={os.fsdecode(value)}" if value is not None else name
-    return WrongUsage(f'bad mount option "{shown}"', f"{name} takes {wanted}")
-
-
-def _path(name: str, value: bytes | None) -> bytes:
-    if not value:
-        raise _bad(name, value, "a directory")
-    return value
-
-
-def _present(name: str, value: bytes | None) -> bool:
-    if value not in (None, b"", b"1"):
-        raise _bad(name, value, "no value")
-    return True
-
-
-def _absent(name: str, value: bytes | None) -> bool:
-    return not _present(name, value)
-
-
-def _number(low: int, high: int) -> Callable[[str, bytes | None], int]:
-    """Return a converter for whole decimal numbers from `low` to `high`."""
-
-    def convert(name: str, value: bytes | None) -> int:
-        if value is None or not _is_number(value) or not low <= int(value) <= high:
-            raise _bad(name, value, f"a number from {low} to {high}")
-        return int(value)
-
-    return convert
-
-
-def _is_number(value: bytes) -> bool:
-    """Tell whether int() may be asked: digits, and not so many that it refuses (a limit of Python's own)."""
-    return value.isdigit() and len(value) <= DIGITS
-
-
-def _seconds(name: str, value: bytes | None) -> float:
-    if value is None or not re.fullmatch(rb"\d+(\.\d*)?|\.\d+", value) or float(value) > MAX_SECONDS:
-        raise _bad(name, value, f"seconds, such as 1.5, up to {MAX_SECONDS}")
-    return float(value)
-
-
-def _choice(choices: dict[str, Any]) -> Callable[[str, bytes | None], Any]:
-    """Return a converter for a word; the choice "" stands for the bare name."""
-
-    def convert(name: str, value: bytes | None) -> Any:
-        word = os.fsdecode(value or b"")
-        if word not in choices:
-            raise _bad(name, value, " or ".join(choice for choice in choices if choice))
-        return choices[word]
-
-    return convert
-
-
-def _id_ranges(name: str, value: bytes | None) -> tuple[IdRange, ...]:
-    """Read triples ON-DISK:SHOWN:COUNT, which is fuse-overlayfs's order (tried); podman begins with a colon."""
-    words = re.split(rb"[:,]", (value or b"").strip(b":"))
-    if words == [b""]:
-        return ()
-    if len(words) % 3 or not all(_is_number(word) and int(word) <= MAX_ID for word in words):
-        raise _bad(name, value, "ON-DISK:SHOWN:COUNT[:ON-DISK:SHOWN:COUNT...]")
-    numbers = [int(word) for word in words]
-    return tuple(
-        IdRange(inside=shown, outside=disk, count=count)
-        for disk, shown, count in zip(*[iter(numbers)] * 3, strict=True)
-        if count
-    )
-
-
 _Table = dict[str, tuple[str, Callable[[str, bytes | None], Any]]]
-_BINARY: Final = _choice({"1": True, "0": False})
+_BINARY: Final = one_of({"1": True, "0": False})
 _ON_OFF: Final = {"on": True, "off": False}
 _PATHS: Final = {"upperdir": "upper", "workdir": "work"}
 _UNION: Final[_Table] = {
-    "uidmapping": ("uid_map", _id_ranges),
-    "gidmapping": ("gid_map", _id_ranges),
-    "squash_to_uid": ("squash_uid", _number(0, MAX_ID)),
-    "squash_to_gid": ("squash_gid", _number(0, MAX_ID)),
-    "xattr_permissions": ("override_stat", _choice({str(int(value)): value for value in OverrideStat})),
-    "static_nlink": ("static_nlink", _present),
-    "noacl": ("acl", _absent),
-    "acl": ("acl", _present),
-    "volatile": ("volatile", _present),
+    "uidmapping": ("uid_map", read_id_ranges),
+    "gidmapping": ("gid_map", read_id_ranges),
+    "squash_to_uid": ("squash_uid", number_between(0, MAX_ID)),
+    "squash_to_gid": ("squash_gid", number_between(0, MAX_ID)),
+    "xattr_permissions": ("override_stat", one_of({str(int(value)): value for value in OverrideStat})),
+    "static_nlink": ("static_nlink", read_present),
+    "noacl": ("acl", read_absent),
+    "acl": ("acl", read_present),
+    "volatile": ("volatile", read_present),
     "fsync": ("fsync", _BINARY),
-    "xino": ("xino", _choice({**_ON_OFF, "auto": True, "": True})),
+    "xino": ("xino", one_of({**_ON_OFF, "auto": True, "": True})),
     "redirect_dir": (
         "redirect_dir",
-        _choice(
+        one_of(
             {"on": RedirectDir.ON, "off": RedirectDir.OFF, "follow": RedirectDir.OFF, "nofollow": RedirectDir.NOFOLLOW}
         ),
     ),
-    "metacopy": ("metacopy", _choice(_ON_OFF)),
-    "index": ("index", _choice(_ON_OFF)),
-    "userxattr": ("userxattr", _present),
-    "timeout": ("timeout", _seconds),
+    "metacopy": ("metacopy", one_of(_ON_OFF)),
+    "index": ("index", one_of(_ON_OFF)),
+    "userxattr": ("userxattr", read_present),
+    "timeout": ("timeout", read_seconds),
     "writeback": ("writeback", _BINARY),
 }
 _ATTACH: Final[_Table] = {
-    "fsname": ("source", _path),
-    "subtype": ("subtype", _path),
-    "allow_other": ("allow_other", _choice({"": True, "1": True, "0": False})),
-    "max_read": ("max_read", _number(4096, 2**31 - 1)),
-    "unchecked": ("unchecked", _present),
-    "lane": ("lane", _present),
-    "nolane": ("lane", _absent),
+    "fsname": ("source", read_path),
+    "subtype": ("subtype", read_path),
+    "allow_other": ("allow_other", one_of({"": True, "1": True, "0": False})),
+    "max_read": ("max_read", number_between(4096, 2**31 - 1)),
+    "unchecked": ("unchecked", read_present),
+    "lane": ("lane", read_present),
+    "nolane": ("lane", read_absent),
 }
 _REFUSED: Final = {
     "plugins": "layerfs has none; mount the layers first and give their directories",

@@ -10,7 +10,8 @@ from typing import Final
 
 from layerfs.errors import InvalidArgument, Unsupported
 from layerfs.model import Mount, Stack
-from layerfs.spec.options import generic_words, split, unescape
+from layerfs.spec.options import generic_words
+from layerfs.spec.values import split, unescape
 from layerfs.sys.mounts import MountFlag
 from layerfs.sys.overlay import escape
 from layerfs.union.options import OverrideStat, RedirectDir, UnionOptions

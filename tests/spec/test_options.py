@@ -14,8 +14,6 @@ from layerfs.spec.options import (
     known_options,
     parse,
     request,
-    split,
-    unescape,
     without_effect,
 )
 from layerfs.sys.mounts import MountFlag
@@ -208,12 +206,6 @@ def test_an_impossible_stack_is_refused(text: bytes, message: str) -> None:
 )
 def test_a_mount_is_read_only_without_an_upper_or_when_told(text: bytes, read_only: bool) -> None:
     assert request(parse([text]), b"m", b"/").read_only is read_only
-
-
-def test_splitting_and_unescaping_undo_escaping() -> None:
-    names = [b"a:b", b"c\\", b"\\:", b"d,e\\\\", b":", b"\n"]
-    escaped = [name.replace(b"\\", b"\\\\").replace(b":", b"\\:") for name in names]
-    assert [unescape(part) for part in split(b":".join(escaped), b":")] == names
 
 
 def test_flags_are_shown_as_the_words_they_came_from() -> None:

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from layerfs.model import Driver, Stack
 from layerfs.spec.attach import AttachOptions
-from layerfs.spec.options import MAX_ID, MAX_SECONDS, MountOptions, MountRequest, parse, request
+from layerfs.spec.options import MountOptions, MountRequest, parse, request
 from layerfs.spec.printing import _ATTACH, _UNION, options_of, print_options
+from layerfs.spec.values import MAX_ID, MAX_SECONDS
 from layerfs.sys.mounts import MountFlag
 from layerfs.union.options import IdRange, OverrideStat, RedirectDir, UnionOptions
 from layerfs.value import fields_of

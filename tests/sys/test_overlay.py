@@ -11,7 +11,7 @@ import pytest
 
 from layerfs.errors import Unsupported
 from layerfs.model import Stack
-from layerfs.spec.options import unescape
+from layerfs.spec.values import unescape
 from layerfs.sys.overlay import DATA_LIMIT, escape, joined, mount_overlay, shows_nested, try_overlay
 from tests.host import require
 
