@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from layerfs.errors import NotFound
+from layerfs.snapshots.preconditions import require
 from layerfs.store import rows
 from layerfs.store.info import UNCOUNTED, SnapshotKind, Usage
 from layerfs.sys.sync import sync_filesystem
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def usage(snapshotter: "Snapshotter", key: str) -> Usage:
     """Return what a snapshot itself takes. Raises NotFound."""
     with snapshotter.ledger.read() as db:
-        row = snapshotter.require(db, key)
+        row = require(db, snapshotter.name, key)
         is_active = row.kind is SnapshotKind.ACTIVE and not row.is_staged
         if not is_active and row.usage != UNCOUNTED:
             return row.usage

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from layerfs.model import Mount
 from layerfs.snapshots.driver import NOTHING, PARENT_CHAIN, Capability, SnapshotKind
+from layerfs.snapshots.preconditions import to_make
 from layerfs.snapshots.validate import checked_key, checked_labels
 from layerfs.store import rows
 from layerfs.store.info import Info
@@ -42,7 +43,7 @@ def adopt(snapshotter: "Snapshotter", name: str, ref: str, parent: str, labels: 
     number = snapshotter.ledger.take_id()
 
     def share(db: Transaction) -> bool:
-        base = snapshotter.to_make(db, info)
+        base = to_make(db, snapshotter.name, info)
         below = rows.place_of(db, base)
         found = rows.alike(db, snapshotter.name, ref, REF, below) or (_alone(db, snapshotter, labels) if base else None)
         if found is not None:
@@ -67,7 +68,7 @@ def stage(snapshotter: "Snapshotter", key: str, labels: Mapping[str, str]) -> tu
     number = snapshotter.ledger.take_id()
 
     def share(db: Transaction) -> bool:
-        snapshotter.to_make(db, info)
+        to_make(db, snapshotter.name, info)
         ref = labels.get(REF, "")
         alike = rows.alike(db, snapshotter.name, ref, REF) if ref else None
         found = alike or _alone(db, snapshotter, labels)

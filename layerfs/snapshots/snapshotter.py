@@ -4,18 +4,19 @@
     view KEY [PARENT] -----> VIEW
     remove: any of them that has no children
 
-Keys of active snapshots and views and names of committed ones are one key space for each driver. They are opaque: any
-text, never a path.
+The keys of active snapshots and views and the names of committed ones share one key space for each driver. They are
+opaque: any text, never a path.
 
-The order of steps, so that being killed between any two leaves before or after:
+The order of steps. A process that is killed between two of them leaves the state before the operation or the one after:
 
     prepare   lock and make a directory; the driver creates in it; rename it to its place | begin; insert; end | unlock
     commit    sync the filesystem; the driver counts | begin; change the row; end | sync the ledger; seal (noted later)
     remove    begin; delete the row; rename the directory into the trash; end
     cleanup   sync the ledger; the driver discards; remove the directory
 
-What lies before a | changes nothing that others see; between begin and end only this process writes to the ledger, and
-nothing takes long. `recover` (layerfs.snapshots.recovery) finishes or takes back what was interrupted.
+The steps before a | change nothing that others see. Between begin and end this process alone writes to the ledger, and
+nothing takes long. What must hold before a step is in preconditions.py. recovery.py finishes or takes back what was
+interrupted.
 """
 
 import time
@@ -23,9 +24,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from layerfs.errors import FULL, AlreadyExists, InvalidArgument, LayerfsError, NotFound, NotReady
+from layerfs.errors import FULL, LayerfsError, NotFound, NotReady
 from layerfs.model import Mount, Stack
-from layerfs.snapshots import counting, sharing
+from layerfs.snapshots import counting, preconditions, sharing
 from layerfs.snapshots.driver import NOTHING, Capability, Form, LayerPlace, Snapshot, SnapshotDriver, SnapshotKind
 from layerfs.snapshots.sharing import labels_alone
 from layerfs.snapshots.validate import checked_key, checked_labels, updated_labels
@@ -84,12 +85,12 @@ class Snapshotter:
     ) -> None:
         """Make an active snapshot a committed one of another name; its labels are replaced.
 
-        What it holds is on disk before it counts as committed; `volatile` leaves that to the caller. `parent` puts a
+        Its content is on disk before it counts as committed; `volatile` leaves that to the caller. `parent` puts a
         snapshot that was prepared without a parent on top of one (containerd's "rebase").
         """
         info = Info(checked_key(name), SnapshotKind.COMMITTED, parent, checked_labels(labels))
         with self.ledger.look() as db:
-            row, _ = self._to_commit(db, info, key)
+            row, _ = preconditions.to_commit(db, self.name, info, key, self.capabilities)
             snapshot = self.seen(db, row)
         usage = row.usage if row.is_staged else UNCOUNTED if volatile else self._settled(key, row, snapshot)
         with self.places.working():
@@ -101,8 +102,8 @@ class Snapshotter:
                 self.seal(row.id, now if base == row.parent else None)
 
     def _commit(self, db: Transaction, info: Info, key: str, row: Row, usage: Usage) -> int:
-        """Change the row of an active snapshot, unless it is not the same any more, and return its parent's id."""
-        again, base = self._to_commit(db, info, key)
+        """Make the row a committed one, and return its parent's id. Raises NotFound if the key has another row now."""
+        again, base = preconditions.to_commit(db, self.name, info, key, self.capabilities)
         if again.id != row.id:
             raise NotFound(f"snapshot {key} was removed and made again meanwhile")
         now = time.time_ns()
@@ -114,26 +115,26 @@ class Snapshotter:
         return base
 
     def _settled(self, key: str, row: Row, snapshot: Snapshot) -> Usage:
-        """Have what a snapshot holds on disk, and return what it takes."""
+        """Write the content of a snapshot to disk, and return its usage."""
         self.steps.leave()
         with self.while_there(key, row.id):
             sync_filesystem(snapshot.directory)
             return self.driver.usage(snapshot)
 
     def adopt(self, name: str, ref: str, parent: str = "", labels: Mapping[str, str] = NOTHING) -> bool:
-        """Add a committed snapshot that shares the content of one that is there, and tell whether one is.
+        """Add a committed snapshot that shares an existing one's content; False if the store has no such content.
 
-        Which that is, `layerfs.snapshots.sharing` says. Raises NotFound, AlreadyExists, InvalidArgument, as `prepare`.
+        sharing.py says which content that is. Raises NotFound, AlreadyExists, InvalidArgument, as `prepare`.
         """
         return sharing.adopt(self, name, ref, parent, labels)
 
     def stage(self, key: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
-        """Add an active snapshot that holds its layer already; see `layerfs.snapshots.sharing`."""
+        """Add an active snapshot that has its layer already, and return its mounts; none if the layer is not there."""
         return sharing.stage(self, key, labels)
 
     @in_turn
     def remove(self, key: str) -> None:
-        """Remove a snapshot that has no children; what it took is given back by `cleanup`."""
+        """Remove a snapshot that has no children. `cleanup` gives its space back."""
         try:
             self._remove(key)
         except OSError as error:  # on a full filesystem the trash may have no room for one more name
@@ -147,7 +148,7 @@ class Snapshotter:
         def delete(db: Transaction) -> None:
             number, place = rows.locate(db, self.name, checked_key(key)) or (0, 0)
             if not number:
-                raise self._absent(key)
+                raise preconditions.absent(key)
             if rows.has_children(db, number):
                 raise NotReady(f"snapshot {key} has children", "remove them first")
             rows.delete(db, number)
@@ -165,16 +166,16 @@ class Snapshotter:
 
     @in_turn_to_read
     def stat(self, key: str) -> Info:
-        """Return what is known of a snapshot."""
+        """Return a snapshot's kind, parent, labels and times."""
         with self.ledger.look() as db:
-            return self.require(db, key).info
+            return preconditions.require(db, self.name, key).info
 
     @in_turn
     def update(self, info: Info, *fields: str) -> Info:
-        """Change labels and return what is known then: all of them, or those that `labels.NAME` fields name."""
+        """Replace all labels, or those that `labels.NAME` fields name, and return the snapshot's new state."""
 
         def relabel(db: Transaction) -> Info:
-            row = self.require(db, info.name)
+            row = preconditions.require(db, self.name, info.name)
             labels = checked_labels(updated_labels(row.info.labels, info.labels, fields))
             rows.replace_labels(db, row.id, labels)
             now = time.time_ns()
@@ -186,7 +187,7 @@ class Snapshotter:
     def walk(self, *texts: str) -> Iterator[Info]:
         """Yield the snapshots that match one of the filters (containerd's language), by name; without filters all.
 
-        They are as they were when the first was asked for. Raises InvalidArgument at once for what is no filter.
+        The answer is the state at the time of the first `next`. Raises InvalidArgument at once for a bad filter.
         """
         from layerfs.snapshots.filters import parse_all
 
@@ -199,11 +200,11 @@ class Snapshotter:
                     yield row.info
 
     def usage(self, key: str) -> Usage:
-        """Return what a snapshot itself takes: as it is now while active, else as it was at commit."""
+        """Return the space of a snapshot without its parents: now, or at its commit."""
         return counting.usage(self, key)
 
     def cleanup(self) -> int:
-        """Give back what removed snapshots took, finish what was interrupted, and return how many are gone."""
+        """Delete the content of removed snapshots, finish what was interrupted, and return how many were deleted."""
         from layerfs.snapshots.recovery import recover, removed
 
         self.flush()
@@ -225,19 +226,19 @@ class Snapshotter:
         return len(numbers)
 
     def layer(self, key: str) -> LayerPlace:
-        """Return where a snapshot has its own content, for who reads it without mounting."""
+        """Return where a snapshot's own content is, for reading it without a mount."""
         return self.driver.layer(self._snapshot(key).directory)
 
     def writable_layer(self, key: str) -> LayerPlace:
-        """Return where an active snapshot has its own content, for who fills it without mounting. Raises NotReady."""
+        """Return where an active snapshot's own content is, for writing it without a mount. Raises NotReady."""
         with self.ledger.read() as db:
-            row = self.require(db, key)
+            row = preconditions.require(db, self.name, key)
         if row.kind is not SnapshotKind.ACTIVE or row.is_staged:
             raise NotReady(f"snapshot {key} is not active, or holds its layer already", "prepare one on top of it")
         return self.driver.layer(self.places.place(row.place))
 
     def stack(self, key: str) -> Stack:
-        """Return the layers of which a snapshot consists, its own on top, to be read."""
+        """Return the layers of a snapshot as a read-only stack, its own on top."""
         snapshot = self._snapshot(key)
         own = self.driver.layer(snapshot.directory)
         if own.form is Form.WHOLE:
@@ -246,9 +247,9 @@ class Snapshotter:
         return Stack((*mine, *(self.driver.layer(parent).path for parent in snapshot.parents)))
 
     def seal(self, number: int, snapshot: Snapshot | None = None) -> None:
-        """Do the last step of a commit; what keeps the driver from it is logged, and it is tried again later.
+        """Do the last step of a commit. A failure is logged, and the step is tried again when the store is opened.
 
-        `snapshot` is as the driver sees it now; without it the ledger is asked.
+        `snapshot` is the snapshot as its driver sees it; without it the ledger is asked.
         """
         try:
             if snapshot is None:
@@ -269,12 +270,12 @@ class Snapshotter:
                 log.warning("snapshot %d of %s is committed, but not finished: %s", number, self.name, error)
 
     def flush(self) -> None:
-        """Note in the ledger what was sealed; what is not noted is sealed again when the store is opened."""
+        """Note in the ledger what was sealed: a snapshot without that note is sealed again when the store is opened."""
         if self._sealed:
             self.change(lambda db: None)
 
     def change(self, act: Callable[[Transaction], T]) -> T:
-        """Change the ledger in one transaction, and note on the way what was sealed."""
+        """Change the ledger in one transaction, which also notes what was sealed."""
         sealed = list(self._sealed)
 
         def change(db: Transaction) -> T:
@@ -292,14 +293,14 @@ class Snapshotter:
         now = time.time_ns()
         info = Info(checked_key(key), kind, parent, checked_labels(labels), now, now)
         with self.ledger.look() as db:
-            base = self.to_make(db, info)
+            base = preconditions.to_make(db, self.name, info)
             parents = self._above(db, base)
         number = self._number()
         with self.places.making(number) as staged:
             try:
                 self.steps.aside(self.driver.create, Snapshot(number, kind, staged, parents, info.labels))
-            except Exception:
-                self.change(lambda db: self._demand_same(db, info, base))  # who removes the parent now, is done then
+            except Exception:  # perhaps because the parent was removed meanwhile: then that is the error
+                self.change(lambda db: preconditions.demand_same_parent(db, self.name, info, base))
                 raise
             self.places.publish(number)
             mounts = self._mounts(Snapshot(number, kind, self.places.place(number), parents, info.labels))
@@ -309,7 +310,7 @@ class Snapshotter:
     def _insert(self, db: Transaction, number: int, info: Info, base: int) -> None:
         """Add a snapshot whose directory is in its place. Raises NotFound or AlreadyExists."""
         if not rows.insert(db, self.name, number, info, base):
-            self._demand_same(db, info, base)
+            preconditions.demand_same_parent(db, self.name, info, base)
             raise LayerfsError(f"the ledger does not take snapshot {info.name}")
 
     def _mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
@@ -319,67 +320,21 @@ class Snapshotter:
             raise LayerfsError(f"the driver {self.name} returns no mounts, but {mounts!r}"[:200], "tell who wrote it")
         return mounts
 
-    def to_make(self, db: Transaction, info: Info) -> int:
-        """Return the id of the parent of a snapshot that may be made; 0 for none."""
-        base = self._parent(db, info.parent, InvalidArgument)
-        if rows.exists(db, self.name, info.name):
-            raise AlreadyExists(f"snapshot {info.name} exists", "remove it, or take another key")
-        return base
-
     @contextmanager
     def while_there(self, key: str, number: int) -> Iterator[None]:
         """Turn an error into NotFound if the snapshot was removed meanwhile."""
         try:
             yield
         except Exception:
-            if self.change(lambda db: self.require(db, key)).id != number:
+            if self.change(lambda db: preconditions.require(db, self.name, key)).id != number:
                 raise NotFound(f"snapshot {key} was removed and made again meanwhile") from None
             raise
-
-    def _demand_same(self, db: Transaction, info: Info, base: int) -> None:
-        """Raise NotFound or AlreadyExists if a snapshot may not be made on this parent any more."""
-        if self.to_make(db, info) != base:
-            raise NotFound(f"parent {info.parent} was removed and made again meanwhile")
-
-    def _to_commit(self, db: Transaction, info: Info, key: str) -> tuple[Row, int]:
-        """Return an active snapshot that may be committed, and the id of its parent then."""
-        row = self.require(db, key)
-        if rows.exists(db, self.name, info.name):
-            raise AlreadyExists(f"snapshot {info.name} exists", "remove it, or take another name")
-        if row.kind is not SnapshotKind.ACTIVE:
-            raise NotReady(f"snapshot {key} is not active, but {row.kind.word}", "only active ones are committed")
-        if not info.parent or info.parent == row.info.parent:
-            return row, row.parent
-        if row.parent:
-            raise InvalidArgument(f"snapshot {key} has a parent already: {row.info.parent}")
-        if Capability.REBASE not in self.capabilities:
-            raise InvalidArgument(f"the snapshots of {self.name} keep the parent that they were prepared with")
-        return row, self._parent(db, info.parent, NotReady)
-
-    def _parent(self, db: Transaction, name: str, uncommitted: type[LayerfsError]) -> int:
-        if not name:
-            return 0
-        row = rows.find(db, self.name, name)
-        if row is None:
-            raise NotFound(f"there is no parent {name}", "`layerfs snapshot ls` shows what there is")
-        if row.kind is not SnapshotKind.COMMITTED:
-            raise uncommitted(f"parent {name} is not committed, but {row.kind.word}", "commit it first")
-        return row.id
-
-    def require(self, db: Transaction, key: str) -> Row:
-        row = rows.find(db, self.name, checked_key(key))
-        if row is None:
-            raise self._absent(key)
-        return row
-
-    def _absent(self, key: str) -> NotFound:
-        return NotFound(f"there is no snapshot {key}", "`layerfs snapshot ls` shows what there is")
 
     def _snapshot(self, key: str) -> Snapshot:
         with self.ledger.look() as db:
             found = rows.trace(db, self.name, checked_key(key))
         if found is None:
-            raise self._absent(key)
+            raise preconditions.absent(key)
         return self._shown(found[0], tuple(map(self.places.place, found[1])))
 
     def seen(self, db: Transaction, row: Row) -> Snapshot:
@@ -387,7 +342,7 @@ class Snapshotter:
         return self._shown(row, self._above(db, row.parent))
 
     def _shown(self, row: Row, parents: tuple[bytes, ...]) -> Snapshot:
-        kind = SnapshotKind.VIEW if row.is_staged else row.kind  # its directory is also another's
+        kind = SnapshotKind.VIEW if row.is_staged else row.kind  # a staged one shares its directory: nobody may write
         return Snapshot(row.place, kind, self.places.place(row.place), parents, row.info.labels)
 
     def _above(self, db: Transaction, number: int) -> tuple[bytes, ...]:
@@ -395,5 +350,5 @@ class Snapshotter:
         return tuple(map(self.places.place, rows.chain(db, number) if number else ()))
 
     def _number(self) -> int:
-        """Return a number that no directory has, not even one that a power cut made the ledger forget."""
+        """Return a number without a directory, even one that the ledger has forgotten by a power cut."""
         return next(filter(self.places.is_free, iter(self.ledger.take_id, None)))
