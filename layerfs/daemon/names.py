@@ -1,9 +1,9 @@
-"""The two names that containerd may know a driver by, kept apart: `layerfs-overlay`, and `layerfs` for the best one.
+"""Keys of two snapshotter names in one key space: `layerfs-overlay`, and `layerfs`, which stands for the best driver.
 
-containerd numbers the keys of each snapshotter from 1, and its collector removes what it does not find in its own
-records for that snapshotter. So what is made by the name `layerfs` has keys that begin with APART in the store, and
-is neither listed nor found by the driver's own name, nor the reverse. containerd's own keys begin with a namespace,
-which never begins like that.
+containerd takes the two names for two snapshotters, and both may lead to one driver. It numbers the keys of each from
+1, and its collector removes every snapshot of a snapshotter that its own records do not name. So the store's keys of
+the name `layerfs` begin with APART, and each name lists and finds its own keys only. A key of containerd begins with a
+namespace, which never looks like APART.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ APART: Final = "@layerfs "
 
 
 class NamedSnapshotter(NamedTuple):
-    """A snapshotter as it is known by one name; its keys in the store begin with `prefix`, which is APART or empty."""
+    """A snapshotter under one of its names. The store's keys of that name begin with `prefix`: APART, or empty."""
 
     snapshotter: Snapshotter
     prefix: str
 
     def key(self, text: str, what: str = "key") -> str:
-        """Return the store's key for a client's. Raises InvalidArgument for one that is none, or the other name's."""
+        """Return the store's key for a client's. Raises InvalidArgument for a bad key, or one of the other name."""
         return self._own(key_of(text, what))
 
     def parent(self, text: str) -> str:
@@ -40,7 +40,7 @@ class NamedSnapshotter(NamedTuple):
         return self.prefix + text
 
     def shown(self, info: Info) -> Info:
-        """Return what the client is told of a snapshot."""
+        """Return a snapshot as the client knows it: without the prefix."""
         cut = len(self.prefix)
         return replace(info, name=info.name[cut:], parent=info.parent[cut:]) if cut else info
 

@@ -1,7 +1,8 @@
-"""Lists that are being sent: so many at once, and a client that does not read cannot keep the others out.
+"""The answers of `List`, which are streams: a limited number at once, so that clients that do not read block nobody.
 
-A list waits for a place. If none becomes free for STALE seconds, the list whose client has not read for the longest
-time ends. A client that takes no message for PATIENCE seconds loses its list in any case.
+A stream holds one of SLOTS while it is sent, and waits until one is free. After STALE seconds without a free slot, the
+stream whose client has not read for the longest time is ended. A client that reads nothing for PATIENCE seconds loses
+its stream in any case.
 """
 
 import asyncio
@@ -13,43 +14,43 @@ import grpc.aio
 
 from layerfs.daemon.status import status_of
 
-PLACES: Final = 32  # lists at once; a place holds 2 MiB at most (one message, and what is spooled in memory)
-STALE: Final = 2.0  # s without reading, after which a list makes room for another
-PATIENCE: Final = 60.0  # s for a client to take one message of a list
+SLOTS: Final = 32  # streams at once; each holds 2 MiB at most (one message, and what is spooled in memory)
+STALE: Final = 2.0  # s without reading, after which a stream may be ended for another
+PATIENCE: Final = 60.0  # s for a client to read one message
 TOLD: Final = "the client did not read the list"
 
 
 class Streams:
-    """The places of the lists that are being sent."""
+    """The streams that are being sent, and the slots for them."""
 
-    def __init__(self, places: int = PLACES, stale: float = STALE, patience: float = PATIENCE) -> None:
-        self._free = asyncio.Semaphore(places)
+    def __init__(self, slots: int = SLOTS, stale: float = STALE, patience: float = PATIENCE) -> None:
+        self._free = asyncio.Semaphore(slots)
         self._stale = stale
         self._patience = patience
-        self._writing: dict[asyncio.Timeout, float] = {}  # since when; the longest one is first
+        self._writing: dict[asyncio.Timeout, float] = {}  # the time at which each write began, oldest first
 
     async def send(self, context: Any, make: Callable[[], Awaitable[Iterator[bytes]]]) -> None:
-        """Make a list and send it; a client that does not read is told so, once it reads again."""
+        """Make a list and send it. A client that did not read gets DEADLINE_EXCEEDED once it reads again."""
         try:
-            async with self._place():
+            async with self._slot():
                 for message in await make():
                     await self._write(context, message)
         except TimeoutError:
-            # Not in a place: the status waits behind the message that the client does not take.
+            # The slot is free by now: the status is sent only when the client reads the message before it.
             await ending(context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, TOLD))
         except OSError as error:  # of the file in which a long list waits
             await ending(context.abort(*status_of(error)))
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        while not await self._taken():
+    async def _slot(self) -> AsyncIterator[None]:
+        while not await self._acquired():
             self._make_room()
         try:
             yield
         finally:
             self._free.release()
 
-    async def _taken(self) -> bool:
+    async def _acquired(self) -> bool:
         try:
             async with asyncio.timeout(self._stale):
                 return await self._free.acquire()
@@ -57,7 +58,7 @@ class Streams:
             return False
 
     def _make_room(self) -> None:
-        """End the write that has waited for the longest time, if that is long enough."""
+        """End the write that began first, if that was STALE seconds ago."""
         now = asyncio.get_running_loop().time()
         longest = next((limit for limit in self._writing if not limit.expired()), None)
         if longest and now - self._writing[longest] >= self._stale:
@@ -73,7 +74,7 @@ class Streams:
 
 
 async def ending(sent: Awaitable[None]) -> None:
-    """Send something; where the client has gone the call is cancelled, as gRPC does once it has noticed by itself."""
+    """Await a write. Raises CancelledError if the client has gone, as gRPC does when it notices that by itself."""
     try:
         await sent
     except grpc.aio.InternalError as error:

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from layerfs.daemon.calls import Call, Pools
-from layerfs.daemon.streams import PLACES
+from layerfs.daemon.streams import SLOTS
 from tests.daemon.client import Client, Served, code_of
 from tests.waiting import PATIENCE
 
@@ -41,7 +41,7 @@ def test_lists_that_are_never_read_keep_nobody_waiting(served: Served, client: C
         client.Prepare(key=f"k{number}", labels={"l": "v" * 3000})
     with Client(served.address) as greedy:
         method = greedy.channel.unary_stream("/containerd.services.snapshots.v1.Snapshots/List")
-        calls = [method(b"\x0a\x0flayerfs-overlay") for _ in range(PLACES + 8)]
+        calls = [method(b"\x0a\x0flayerfs-overlay") for _ in range(SLOTS + 8)]
         assert code_of(client.Stat, key="k1") == "OK"
         assert len(client.names()) == 300
         for call in calls:

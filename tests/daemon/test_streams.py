@@ -8,7 +8,7 @@ import pytest
 
 from layerfs.daemon.streams import Streams
 
-PLACES = 2
+SLOTS = 2
 
 
 class Reader:
@@ -50,7 +50,7 @@ async def send(streams: Streams, *clients: Reader) -> list[object]:
 def test_who_does_not_read_loses_the_list() -> None:
     async def act() -> None:
         never, other = Reader(reads=False), Reader()
-        await send(Streams(PLACES, patience=0.01), never, other)
+        await send(Streams(SLOTS, patience=0.01), never, other)
         assert (never.took, never.status) == ([], "DEADLINE_EXCEEDED")
         assert other.took == [b"a", b"b"]
 
@@ -59,8 +59,8 @@ def test_who_does_not_read_loses_the_list() -> None:
 
 def test_who_does_not_read_makes_room_once_somebody_waits() -> None:
     async def act() -> None:
-        streams = Streams(PLACES, stale=0.01, patience=3600)
-        never = [Reader(reads=False) for _ in range(PLACES)]
+        streams = Streams(SLOTS, stale=0.01, patience=3600)
+        never = [Reader(reads=False) for _ in range(SLOTS)]
         waiting = asyncio.create_task(send(streams, *never))
         for client in never:
             await client.asked.wait()
