@@ -5,7 +5,7 @@
     subjects/           what is measured, one file each: ours and the peers
     questions/          what is asked, one file each; its docstring is the question
     trees/              what is mounted: own, shared, wide, big, million, real; built once, kept in a cache
-    probe.c, probe.py   the compiled timing loops
+    probe*.c, probe.py  the compiled timing loops
     place.py            one mount of one subject: its directories, its processes, its caches
     runner.py           rounds, interleaved over subjects; writes records
     records.py          JSON lines and their schema

@@ -4,9 +4,11 @@
  *   probe mounts LIST OUT              start all commands at once, time each until it returns and until it answers
  *
  * One JSON object goes to stdout; OUT gets the time of each operation as a native uint32 [ns].
- * What a loop itself costs is the operation `nothing`.
+ * What a loop itself costs is the operation `nothing`. The digest is in probe_digest.c, the commands are in probe_commands.c.
  */
 #define _GNU_SOURCE
+#include "probe.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,38 +16,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 static uint32_t *times;
 static size_t taken, room;
-static uint64_t bytes, found;
-static char *block;
-static size_t block_size = 128 * 1024; /* the kernel's default read-ahead, and what cat and cp ask for */
-
-static uint64_t now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "%s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static void *prefaulted(size_t size)
-{
-	void *memory = mmap(NULL, size + 1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (memory == MAP_FAILED)
-		fail("mmap");
-	return memory;
-}
+uint64_t bytes, found;
+char *block;
+size_t block_size = 128 * 1024; /* the kernel's default read-ahead, and what cat and cp ask for */
 
 static void record(uint64_t ns)
 {
@@ -223,153 +202,6 @@ static void scattered(const char *name, size_t count)
 		bytes += (uint64_t)got;
 	}
 	close(fd);
-}
-
-/* ---- digest: what the tree holds, independent of the order of listing ---- */
-
-static uint64_t mix(uint64_t hash, const void *data, size_t size)
-{
-	const unsigned char *at = data;
-	for (; size >= 8; size -= 8, at += 8) {
-		uint64_t word;
-		memcpy(&word, at, 8);
-		hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
-		hash ^= hash >> 29;
-	}
-	for (; size; size--, at++)
-		hash = (hash ^ *at) * 0x100000001B3u;
-	return hash ^ hash >> 32;
-}
-
-static uint64_t content(int at, const char *name, const struct stat *st, uint64_t hash)
-{
-	if (S_ISLNK(st->st_mode)) {
-		ssize_t size = readlinkat(at, name, block, block_size);
-		return size < 0 ? (fail(name), 0) : mix(hash, block, (size_t)size);
-	}
-	if (S_ISREG(st->st_mode)) {
-		ssize_t got;
-		int fd = openat(at, name, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
-			fail(name);
-		while ((got = read(fd, block, block_size)) > 0) {
-			hash = mix(hash, block, (size_t)got);
-			bytes += (uint64_t)got;
-		}
-		if (got < 0)
-			fail(name);
-		close(fd);
-	}
-	return hash;
-}
-
-/* Names, kinds, modes, owners, sizes and times of files, symlink targets, bytes. Not: sizes and times of directories. */
-static uint64_t digest(int at, const char *name, const char *path, uint64_t sum)
-{
-	struct dirent *entry;
-	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		fail(path);
-	while ((entry = readdir(dir))) {
-		char below[8192];
-		struct stat st;
-		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
-			continue;
-		snprintf(below, sizeof below, "%s/%s", path, entry->d_name);
-		if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW))
-			fail(below);
-		uint64_t of_file = S_ISDIR(st.st_mode) ? 0 : (uint64_t)st.st_size;
-		uint64_t when = S_ISREG(st.st_mode) ? (uint64_t)st.st_mtim.tv_sec : 0;
-		uint64_t words[] = {st.st_mode, st.st_uid, st.st_gid, of_file, when};
-		uint64_t hash = mix(mix(1469598103934665603u, below, strlen(below)), words, sizeof words);
-		sum += content(dirfd(dir), entry->d_name, &st, hash);
-		found++;
-		if (S_ISDIR(st.st_mode))
-			sum = digest(dirfd(dir), entry->d_name, below, sum);
-	}
-	closedir(dir);
-	return sum;
-}
-
-/* ---- many commands at once: LIST holds, for each, argc, the target that must answer (or ""), then argv ---- */
-
-struct outcome {
-	uint64_t returned, answered;
-	int status;
-};
-
-/* Lists the whole directory; fuse-overlayfs shows no dots, so only other names count. */
-static int answers(const char *target)
-{
-	struct dirent *entry;
-	int entries = 0;
-	DIR *dir = opendir(target);
-	if (!dir)
-		return 0;
-	while ((entry = readdir(dir)))
-		entries += strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
-	closedir(dir);
-	return entries > 0;
-}
-
-static void supervise(char **argv, const char *target, int gate, struct outcome *out)
-{
-	char go;
-	int status = -1;
-	if (read(gate, &go, 1) < 0) /* returns at the closing of the other end: everyone starts together */
-		_exit(1);
-	uint64_t start = now();
-	pid_t child = vfork();
-	if (child == 0) {
-		execv(argv[0], argv);
-		_exit(127);
-	}
-	waitpid(child, &status, 0);
-	out->returned = now() - start;
-	out->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-	if (out->status == 0 && *target)
-		while (!answers(target) && now() - start < 20000000000u)
-			usleep(200);
-	out->answered = now() - start;
-	_exit(0);
-}
-
-static int commands(char *list, size_t size)
-{
-	int gate[2], count = 0;
-	char *at = list, *end = list + size;
-	struct outcome *outcomes = prefaulted(4096 * sizeof *outcomes);
-	if (pipe2(gate, O_CLOEXEC))
-		fail("pipe");
-	while (at < end) {
-		char *argv[512], *target;
-		int argc = atoi(at);
-		at += strlen(at) + 1;
-		target = at;
-		at += strlen(at) + 1;
-		for (int i = 0; i < argc; i++, at += strlen(at) + 1)
-			argv[i < 510 ? i : 510] = at;
-		argv[argc < 511 ? argc : 511] = NULL;
-		pid_t child = fork();
-		if (child == 0) {
-			close(gate[1]);
-			supervise(argv, target, gate[0], &outcomes[count]);
-		}
-		count++;
-	}
-	usleep(20000); /* all of them wait at the gate */
-	uint64_t start = now();
-	close(gate[1]);
-	while (wait(NULL) > 0)
-		;
-	uint64_t total = now() - start;
-	printf("{\"total_ns\": %llu, \"commands\": [", (unsigned long long)total);
-	for (int i = 0; i < count; i++)
-		printf("%s[%llu, %llu, %d]", i ? ", " : "", (unsigned long long)outcomes[i].returned,
-		       (unsigned long long)outcomes[i].answered, outcomes[i].status);
-	printf("]}\n");
-	return 0;
 }
 
 /* ---- main ---- */

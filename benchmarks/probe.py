@@ -19,7 +19,8 @@ from pathlib import Path
 from benchmarks import caches
 from benchmarks.model import BenchError
 
-SOURCE = Path(__file__).with_name("probe.c")
+SOURCES = tuple(Path(__file__).with_name(f"probe{part}.c") for part in ("", "_common", "_commands", "_digest"))
+HEADER = Path(__file__).with_name("probe.h")
 FLAGS = ("-O2", "-Wall", "-std=gnu11")
 COMPLAINT = 300  # characters of what a program said last that go into the report
 PATIENCE = 900  # seconds; a subject that hangs must not end the run
@@ -72,17 +73,20 @@ def children_time() -> int:
 @cache
 def program(cache: Path) -> Path:
     """Return the probe, compiled into `cache` under a name that changes with its source."""
-    mark = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:12]
+    text = b"".join(path.read_bytes() for path in (*SOURCES, HEADER))
+    mark = hashlib.sha256(text + " ".join(FLAGS).encode()).hexdigest()[:12]
     built = cache / "bin" / f"probe-{mark}"
     if not built.exists():
         built.parent.mkdir(parents=True, exist_ok=True)
         fresh = built.with_suffix(f".{os.getpid()}")
         try:
-            subprocess.run(["cc", *FLAGS, "-o", str(fresh), str(SOURCE)], check=True, capture_output=True, text=True)
+            subprocess.run(
+                ["cc", *FLAGS, "-o", str(fresh), *map(str, SOURCES)], check=True, capture_output=True, text=True
+            )
         except FileNotFoundError as error:
             raise BenchError("the timing loops need a C compiler: install gcc and libc6-dev") from error
         except subprocess.CalledProcessError as error:
-            raise BenchError(f"probe.c did not compile: {error.stderr}") from error
+            raise BenchError(f"the probe did not compile: {error.stderr}") from error
         fresh.rename(built)
     return built
 
