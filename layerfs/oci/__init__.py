@@ -1,15 +1,6 @@
 """OCI images: layer tars in and out, image layouts, registries. What comes in here is a stranger's.
 
-    digest streams pack            names of content; bytes decompressed, compressed, hashed on both sides
-    header pax sparse tar write    a tar, entry by entry, in and out
-    apply marks links resolve sweep below    what a layer means, whatever the order of its entries
-    batches                        plain entries, which need no rules, written many at a time in C
-    target directory metadata squash    the tree or image that a layer is written to
-    view differ produce copying    what a snapshot changes, as a layer; files between snapshots
-    documents closure platforms reference naming archive sources    images as they come
-    images intake unpack export verify commit artifacts    images in a store
-    credentials connect transport registry pull push parallel transfer    registries
-    passwd running                 how an image is run
+ARCHITECTURE.md lists the modules by subject: bytes, tars, the rules of layers, targets, documents, stores, registries.
 
 `layer.apply_layer`, `layer.pack_layer` and `produce.produce_layer` are what other rooms call. XARs are extracted by a
 writer of their own (xar/extract.py): an image is a finished tree, walked once from the top, whose flaws are left out
