@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from layerfs.cli.guard import guard as guard
-from layerfs.mounts import leaving
+from layerfs.mounts import standby_start
 from layerfs.sys.later import put_off
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ QUICK: Final = ("mount", "snapshot", "image")  # verbs that take a well-formed l
 
 def start() -> int:
     """Run the program that cli/program.c names: what it has not left to a process that stands by."""
-    leaving.was_started_by(os.fsencode(sys.argv[0]), run_program)
+    standby_start.was_started_by(os.fsencode(sys.argv[0]), run_program)
     _be_called(sys.argv[1])
     return run_program(sys.argv[1:])
 

@@ -11,9 +11,9 @@ from layerfs.errors import LayerfsError
 from layerfs.model import Driver
 from layerfs.mounts.asking import asker, decline_if_asked, tell_begun, tell_end
 from layerfs.mounts.launch import launch
-from layerfs.mounts.leaving import leave_behind
 from layerfs.mounts.packages import Complete, complete
 from layerfs.mounts.process import Process
+from layerfs.mounts.standby_start import start_standby
 from layerfs.mounts.work import make_work, resolve
 from layerfs.spec.options import MountOptions, MountRequest, absolute, parse, request, without_effect
 from layerfs.sys.reach import see_that_they_answer
@@ -165,7 +165,7 @@ def leave(process: Process) -> NoReturn:
         if stream is not None:  # the caller may have closed it
             stream.flush()
     if not tell_end(0) and not process.foreground:
-        leave_behind()
+        start_standby()
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What a command that has mounted leaves behind: a process that stands by (`mounts/standby.py`).
+"""The start of a process that stands by (`mounts/standby.py`), by a command that has mounted.
 
 Light to import, since each mount waits for it.
 """
@@ -19,7 +19,7 @@ def was_started_by(program: bytes, run: Run) -> None:
     _program = program, run
 
 
-def leave_behind() -> None:
+def start_standby() -> None:
     """Fork a process that stands by, if one could be asked; it ends at once if there is one already."""
     if _program is None or os.environb.get(SWITCH) == b"no":
         return
