@@ -170,7 +170,7 @@ def leave(process: Process) -> NoReturn:
 
 
 def _named(arguments: "Arguments", options: MountOptions) -> Iterator[bytes]:
-    """Yield all paths that were given; of the mountpoint its parent: what is mounted there is asked by who mounts."""
+    """Yield all paths that were given; of the mountpoint its parent: the mount itself asks what is mounted there."""
     *layers, mountpoint = map(os.fsencode, arguments.paths or [""])
     yield from (*layers, *options.lowers, os.path.dirname(mountpoint.rstrip(b"/")) or b".")
     given = (arguments.upper, arguments.work, options.upper, options.work)

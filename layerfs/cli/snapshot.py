@@ -280,7 +280,7 @@ PARTS: Final[dict[str, _Part]] = {
     ),
     "mount": ("mount a snapshot at a directory", _mount, Grammar((_KEY, Word("directory", "DIR")), _COMMON)),
     "umount": (
-        "unmount, and wait for who served it",
+        "unmount, and wait until its server has ended",
         _umount,
         Grammar((Word("directories", "DIR", "", "+"),), _COMMON),
     ),

@@ -85,7 +85,7 @@ class Address:
 
     @property
     def inner(self) -> bytes:
-        """The path of the socket before it is published, for who connects from within."""
+        """The path of the socket before it is published, for connections from this process."""
         return b"/proc/self/fd/%d/%s/%s" % (self._place.fd, self._draft, _NAME)
 
     def publish(self) -> None:

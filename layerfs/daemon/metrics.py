@@ -70,7 +70,7 @@ class _StoreNumbers:
 
 
 def _servers() -> Iterable[GaugeMetricFamily]:
-    """Count the mounts that are on record here, by who serves them."""
+    """Count the mounts that are on record here, by driver."""
     from collections import Counter as Count
 
     from layerfs.mounts import registry

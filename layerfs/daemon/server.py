@@ -1,8 +1,8 @@
 """The daemon's life: store, socket, services, numbers; signals; the end.
 
 SIGTERM and SIGINT end it once the requests that it has are answered (at most GRACE), SIGHUP rereads the configuration.
-It takes no mount with it: mounts are made by containerd's client, FUSE servers are children of who mounts, and packers
-are programs of their own. The next daemon finds all that is to be known in the store.
+It takes no mount with it: mounts are made by containerd's client, FUSE servers are children of the process that mounts,
+and packers are programs of their own. The next daemon finds all that is to be known in the store.
 """
 
 import asyncio

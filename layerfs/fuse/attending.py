@@ -233,7 +233,7 @@ class Attending:
         self._owned.clear()
 
     def reap(self) -> None:
-        """Wait for the children, and for who unmounted since nobody used the mount: it clears away what was left.
+        """Wait for the children, and for the thread that unmounted an unused mount: it removes what was left.
 
         To be called when the mount has ended: then none of them waits for an answer.
         """

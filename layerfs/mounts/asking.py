@@ -13,7 +13,7 @@ DECLINED: Final = b"N"
 BEGUN: Final = b"A"
 ENDED: Final = b"S"
 
-_asker = -1  # the connection to who asked
+_asker = -1  # the connection to the process that asked
 
 
 class Decline(BaseException):
@@ -27,7 +27,7 @@ def is_asked_by(connection: int) -> None:
 
 
 def asker() -> int:
-    """Return the connection to who asked; -1 if nobody did, and this process is the one that was called."""
+    """Return the connection to the process that asked; -1 in a process that was called itself."""
     return _asker
 
 

@@ -35,7 +35,7 @@ class LoopsRefused(Unsupported):
 
 @dataclass(frozen=True, slots=True)
 class KernelStack:
-    """What the kernel can stack: images as mounts. `server` is the pid of who serves them, 0 without one."""
+    """What the kernel can stack: images as mounts. `server` is the pid of their server, 0 without one."""
 
     stack: Stack
     server: int = 0

@@ -52,7 +52,7 @@ def complete(stack: Stack) -> Complete:
     """Return a stack [absolute paths] with what its layers depend on.
 
     Packages from a cache are checked, and kept from being evicted while this process lives. Raises what
-    `layerfs.xar.graph.resolve` raises; what cannot be looked at is left to who mounts it.
+    `layerfs.xar.graph.resolve` raises; what cannot be looked at is left to the mount.
     """
     if not any(_is_package(lower, stack.offset or None) for lower in stack.lowers):
         return Complete(stack)

@@ -47,7 +47,7 @@ class ReadyHere(Ready):
         tell_end(0)
 
     def complain(self, error: BaseException) -> bool:
-        """Leave it to who started to serve, as long as somebody waits."""
+        """Leave the message to the server that was started, as long as a caller waits."""
         return asker() >= 0
 
 

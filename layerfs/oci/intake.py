@@ -142,7 +142,7 @@ class Intake:
         self._held.callback(os.close, held)
         if is_new:
             self._checked.add(wanted.digest)
-        self.stop()  # of who was not waited for
+        self.stop()  # where nobody waits any more
         self.progress("stored", wanted.digest, wanted.size, wanted.size)
 
     def _told(self, wanted: Descriptor, done: int) -> None:

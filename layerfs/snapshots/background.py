@@ -80,7 +80,7 @@ class Background:
         waiting = set(self._names(QUEUE))
         while waiting or not tried:
             tried.add(b"")
-            lock = lock_file(os.path.join(self._root, _LOCK))  # of who works, or of who only looks whether anybody does
+            lock = lock_file(os.path.join(self._root, _LOCK))  # held while working, or for a look whether anybody works
             try:
                 for name in sorted(waiting, key=int):
                     tried.add(name)

@@ -8,7 +8,7 @@
         .used                    empty; its mtime is the last use
         .verified                which file was found sound, and since which boot
         .layerfs-in-use          0600, flock(2): shared by the owner's processes that use the package
-      incoming/                  what is being added or removed, locked by who does it; `gc` clears it (eviction.py)
+      incoming/                  what is being added or removed, locked meanwhile; `gc` clears it (eviction.py)
       quarantine/                entries that were found corrupt, for a look at them until the next `gc`
       verified/SHA256            as .verified, of the node's entries, which users cannot write to
 

@@ -1,6 +1,6 @@
 """The directories of one driver's snapshots. Numbers name them, never keys.
 
-    ROOT/making/ID.lock   held (flock) by who makes the snapshot; it is there from the first step to the last
+    ROOT/making/ID.lock   held (flock) while the snapshot is made; it is there from the first step to the last
     ROOT/making/ID/       where it is made
     ROOT/again/ID/        where one is made again whose directory a power cut took
     ROOT/snapshots/ID/    where it is: put there by one rename, so what is there is whole
@@ -22,8 +22,8 @@ MAKING: Final = b"making"
 SNAPSHOTS: Final = b"snapshots"
 TRASH: Final = b"trash"
 AGAIN: Final = b"again"
-SWEEP: Final = b"sweep.lock"  # who empties the trash
-SEAL: Final = b"seal.lock"  # shared by who commits and who discards; alone has it who seals what others left unsealed
+SWEEP: Final = b"sweep.lock"  # held while the trash is emptied
+SEAL: Final = b"seal.lock"  # shared by commits and by cleanup, exclusive for sealing what others left
 _LOCK: Final = b".lock"
 
 

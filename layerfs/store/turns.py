@@ -33,7 +33,7 @@ class _Ticket:
 
 
 class Turns:
-    """The lock; a context manager. Not to be asked for by who has it."""
+    """The lock; a context manager. Its holder must not ask for it again."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

@@ -33,7 +33,7 @@ class IdRun:
 def mapped_tree(path: bytes, namespace: int) -> int:
     """Return the descriptor of a mount, nowhere yet, of a directory with the owners that a user namespace gives them.
 
-    Raises OSError: EINVAL where the filesystem or the kernel cannot do that, EPERM for who may not.
+    Raises OSError: EINVAL where the filesystem or the kernel cannot do that, EPERM without the privilege.
     """
     mount = clone_tree(path)
     try:

@@ -7,8 +7,8 @@ How layers are handed over (`LayerSyntax`), best first; tried once a process, ne
     JOINED      mount(2), "lowerdir=A:B,upperdir=..."       one page for everything
 
 A lower may be a mount that is nowhere (`detached_path`): the overlay then holds the last reference to it, and it goes
-with the overlay. Kernels before 6.15 want each lower in the mount namespace of who mounts: it is one that lasts for a
-moment.
+with the overlay. Kernels before 6.15 want each lower in the mount namespace of the process that mounts: it
+gets one that lasts for a moment.
 """
 
 import errno

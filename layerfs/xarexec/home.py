@@ -8,7 +8,7 @@
 Anybody may have made `uid-1000` in /dev/shm before us, to have us mount, or run programs, in a directory of theirs:
 `layerfs.sys.private` says which one is ours. Nobody else can exchange a step to that, so its path may be used.
 
-A lock file is removed together with its mountpoint, by who holds the lock.
+A lock file is removed together with its mountpoint, by the holder of the lock.
 """
 
 import os
@@ -93,7 +93,7 @@ def make_mountpoint(mountpoint: bytes) -> None:
 
 
 def remove_mountpoint(mountpoint: bytes) -> None:
-    """Remove an unmounted directory and its lock file; to be called by who holds the lock."""
+    """Remove an unmounted directory and its lock file; only the holder of the lock calls it."""
     for remove, path in ((os.rmdir, mountpoint), (os.unlink, mountpoint + LOCK)):
         try:
             remove(path)

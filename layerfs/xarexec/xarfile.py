@@ -93,7 +93,7 @@ def mountpoint_of(xar: XarFile) -> bytes:
 
 def _name(xar: XarFile) -> bytes:
     """Return the mountpoint's name."""
-    seed = os.environb.get(b"XAR_MOUNT_SEED", b"")  # xarexec_fuse's, for who wants a mount of their own
+    seed = os.environb.get(b"XAR_MOUNT_SEED", b"")  # xarexec_fuse's, for callers who want a mount of their own
     seed = b"-seed-" + seed if seed and b"/" not in seed else b""
     words = xar.values[b"UUID"], xar.members.digest, seed, _ended_with_us(), os.stat("/proc/self/ns/mnt").st_ino
     return b"%s-%s%s%s-ns-%d" % words
