@@ -223,7 +223,7 @@ class Lane:
         )  # fmt: skip
 
     def give(self, given: Taken) -> bool:
-        """Hand back what was taken over, by now neither claimed nor open; False if it is nothing for the lane."""
+        """Hand back a file that was taken, and is neither claimed nor open now; False if the lane does not take it."""
         told = ffi.new("lane_taken *")
         told.parent, told.lookups, told.device, told.number = given.parent, given.lookups, given.device, given.number
         told.mode, told.uid, told.gid, told.stored = given.mode, given.uid, given.gid, given.stored
@@ -240,12 +240,12 @@ class Lane:
         return int(lib.lane_children(self._lane, number))
 
     def slow(self) -> tuple[int, int]:
-        """Return a directory whose files wait for a disk, or 0, and the position of the name that is asked for next."""
+        """Return a directory with files that wait for a disk (0: none), and the position of the next name to fetch."""
         directory = int(lib.lane_slow(self._lane, self._position))
         return directory, int(self._position[0])
 
     def ahead(self, directory: int, position: int, *, waited: bool) -> int:
-        """Note that a small file was opened; return how many that follow it in order the disk was asked for."""
+        """Note that a small file was opened. Returns how many of the files after it the disk was asked for."""
         return int(lib.lane_ahead(self._lane, directory, position, waited))
 
     def emptied(self) -> int:
