@@ -18,7 +18,6 @@ soon as a process closes any descriptor of the file (fcntl_locking(2)), and not 
 has a lock of its own on the same bytes, which belongs to an open file: who closes is never the last one for SQLite.
 """
 
-import errno
 import fcntl
 import os
 import sqlite3
@@ -27,8 +26,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from layerfs.errors import FULL, Corrupt, LayerfsError, Unsupported
+from layerfs.errors import FULL, LayerfsError, Unsupported
 from layerfs.store.schema import APPLICATION, MIGRATIONS
+from layerfs.store.sqlite_errors import explained
 from layerfs.store.turns import AdvisoryTurns, Turns
 from layerfs.sys.locks import share_bytes
 from layerfs.sys.space import full, keep_room, make_in_place
@@ -97,7 +97,7 @@ class Ledger:
                 make_in_place(self._path + name)
             self._file = _open_file(self._path)
             opened.callback(os.close, self._file)
-            with _explained(self._path), _spare_room(root):
+            with explained(self._path), _spare_room(root):
                 self._writer = self._open()
             self._opened = opened.pop_all()
 
@@ -140,7 +140,7 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
-        with _explained(self._path), self._turn_of_process():
+        with explained(self._path), self._turn_of_process():
             transaction = Transaction(self._writer)
             transaction.run("BEGIN IMMEDIATE")
             try:
@@ -154,7 +154,7 @@ class Ledger:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Begin a transaction that sees the ledger as it is now, until the end."""
-        with _explained(self._path):
+        with explained(self._path):
             connection = self._reader()
             try:
                 connection.execute("BEGIN")
@@ -170,7 +170,7 @@ class Ledger:
 
         For one question, or for what is asked again in a transaction: it takes half the time of `read`.
         """
-        with _explained(self._path):
+        with explained(self._path):
             connection = self._reader()
             try:
                 yield Transaction(connection)
@@ -347,39 +347,3 @@ def _keep_room(path: bytes, size: int) -> None:
             keep_room(fd, size)
         finally:
             os.close(fd)
-
-
-@contextmanager
-def _explained(path: bytes) -> Iterator[None]:
-    """Turn SQLite's errors into OSError and LayerfsError."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise _explain(error, path) from error
-
-
-def _explain(error: sqlite3.DatabaseError, path: bytes) -> Exception:
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = None if code is None else code & 0xFF
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return Corrupt(f"the ledger {os.fsdecode(path)} is damaged: {error}", "put back a copy of it")
-    if primary in _ERRNOS:
-        # What a full filesystem keeps SQLite from is "disk I/O error", or "unable to open database file".
-        code = (primary in _VAGUE and full(os.path.dirname(path))) or _ERRNOS[primary]
-        if code in FULL:
-            return OSError(code, os.strerror(code), path)
-        return OSError(code, f"the ledger cannot be used: {error}", path)
-    if isinstance(error, sqlite3.OperationalError):
-        return LayerfsError(f"the ledger {os.fsdecode(path)} cannot be used: {error}")
-    return error
-
-
-_VAGUE: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-_ERRNOS: Final = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_IOERR: errno.EIO,
-    sqlite3.SQLITE_BUSY: errno.EBUSY,
-    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
-    sqlite3.SQLITE_PERM: errno.EACCES,
-}
