@@ -82,8 +82,8 @@ def run(job: Job) -> int:
     os.close(alive)
     status = child.wait_forwarding(pid)
     os.close(living)
-    with open(told, "rb") as ear:
-        complaint = ear.read()
+    with open(told, "rb") as pipe:
+        complaint = pipe.read()
     if complaint:
         message, _, hint = os.fsdecode(complaint).partition("\0")
         raise LayerfsError(message, hint)

@@ -43,8 +43,8 @@ def apart(action: Callable[[], str]) -> str:
         finally:
             os._exit(0)
     os.close(tell)
-    with open(told, "rb") as ear:
-        verdict, _, text = os.fsdecode(ear.read()).partition(" ")
+    with open(told, "rb") as pipe:
+        verdict, _, text = os.fsdecode(pipe.read()).partition(" ")
     os.waitpid(pid, 0)
     if verdict == "yes":
         return text
