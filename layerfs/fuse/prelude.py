@@ -32,6 +32,7 @@ from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
 if TYPE_CHECKING:
+    from layerfs.fuse.extents import Extents
     from layerfs.fuse.raw_inodes import RawInodes
 
 Body = bytes | bytearray | memoryview
@@ -41,7 +42,7 @@ _KEEP_CACHE, _DIRECT_IO, _CACHE_DIR = 1 << 1, 1 << 0, 1 << 3  # FOPEN_*
 _LOOKS: Final = frozenset({
     Opcode.LOOKUP, Opcode.FORGET, Opcode.GETATTR, Opcode.READLINK, Opcode.READ, Opcode.STATFS, Opcode.RELEASE,
     Opcode.GETXATTR, Opcode.LISTXATTR, Opcode.FLUSH, Opcode.OPENDIR, Opcode.READDIR, Opcode.RELEASEDIR, Opcode.ACCESS,
-    Opcode.INTERRUPT, Opcode.DESTROY, Opcode.POLL, Opcode.BATCH_FORGET, Opcode.READDIRPLUS, Opcode.STATX,
+    Opcode.INTERRUPT, Opcode.DESTROY, Opcode.POLL, Opcode.BATCH_FORGET, Opcode.READDIRPLUS, Opcode.STATX, Opcode.LSEEK,
 })  # fmt: skip
 
 
@@ -315,6 +316,23 @@ class Prelude:
     async def _tmpfile(self, r: Request) -> Body:
         return await self._raw().tmpfile(r, _client(r))
 
+    async def _lseek(self, r: Request) -> Body:
+        return await self._extents().lseek(r, _client(r))
+
+    async def _fallocate(self, r: Request) -> Body:
+        return await self._extents().fallocate(r, _client(r))
+
+    async def _copy_file_range(self, r: Request) -> Body:
+        return await self._extents().copy(r, _client(r))
+
+    async def _copy_file_range_64(self, r: Request) -> Body:
+        return await self._extents().copy_64(r, _client(r))
+
+    def _extents(self) -> "Extents":
+        from layerfs.fuse.extents import Extents  # as few
+
+        return Extents(self._answers, self._blocking, _flush)
+
     def _raw(self) -> "RawInodes":
         from layerfs.fuse.raw_inodes import RawInodes  # few clients ask for what is there
 
@@ -337,6 +355,11 @@ _ANSWERS: Final[dict[int, Callable[[Prelude, Request], Answer]]] = {
 
 def _client(request: Request) -> wire.ClientIds:
     return wire.ClientIds(request.uid, request.gid, request.pid)
+
+
+async def _flush() -> None:
+    """Leave it to the session to have the kernel write back: it asks us to write meanwhile."""
+    raise TooLong
 
 
 def _writes(request: Request) -> bool:

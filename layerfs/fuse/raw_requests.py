@@ -17,6 +17,7 @@ from layerfs.fuse.filedata import FileData
 from layerfs.fuse.flushing import Flusher
 from layerfs.fuse.raw_inodes import RawInodes
 from layerfs.fuse.reply import errno_for
+from layerfs.fuse.threads import Threaded
 from layerfs.fuse.wire import ClientIds, Opcode, Request
 
 Answer = Callable[[Request, ClientIds], Awaitable[bytes]]
@@ -29,7 +30,7 @@ class RawRequests:
         self._device = Device(os.dup(device))
         self._files = files
         self._flusher = Flusher(mountpoint)
-        extents, inodes = Extents(files, self._flusher), RawInodes(files)
+        extents, inodes = Extents(files, Threaded(), self._flusher.flush), RawInodes(files)
         self._quick: dict[int, Callable[[Request, ClientIds], bytes]] = {Opcode.STATX: inodes.statx}
         self._answers: dict[int, Answer] = {
             Opcode.IOCTL: inodes.ioctl,

@@ -70,8 +70,12 @@ class Slow:
     def enter_session(self, name: str) -> None:
         """Return when the session has answered a request, about a file."""
         self.imported()
-        with open(self.target / name, "rb") as file:
-            os.lseek(file.fileno(), 0, os.SEEK_DATA)  # nothing else answers it
+        with open(self.target / name, "rb"):
+            at = os.open(self.target, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(at)  # nothing else answers it
+            finally:
+                os.close(at)
 
     def end(self) -> int:
         """Unmount and return the server's exit status."""

@@ -13,6 +13,7 @@ from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.extents import Extents
 from layerfs.fuse.flushing import Flusher
 from layerfs.fuse.operations import Operations
+from layerfs.fuse.threads import Threaded
 from layerfs.fuse.wire import ClientIds, Opcode, Request
 from layerfs.lowers.kinds import open_tree
 from layerfs.model import Stack
@@ -39,7 +40,7 @@ def ops(scratch: Path) -> Iterator[Any]:
 
 async def test_an_image_is_copied_out_of_and_its_holes_are_found(ops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extents, "FROM_IMAGE", 10_000)
-    served = Extents(ops, Flusher(b"/nowhere"))
+    served = Extents(ops, Threaded(), Flusher(b"/nowhere").flush)
     ino = await ino_of(ops, b"f")
     source = await ops.open(ino, os.O_RDONLY, ROOT)
 

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.fuse.slow import NAMES, Slow, abort, running
 from tests.host import require
 from tests.oracle.trees import directory, file, symlink
 from tests.union.box import Box
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 
 def test_a_look_is_answered_before_the_import_ends(slow: Slow) -> None:
@@ -75,6 +76,42 @@ def test_what_a_short_mount_does_needs_no_import(never: Slow) -> None:
     assert os.readlink(upper / "dir/t") == "to"
 
 
+def test_holes_and_ranges_need_no_import(never: Slow) -> None:
+    """cp(1) and Python's shutil ask for them first of all."""
+    place, upper = never.target, never.target.parent / "upper"
+    with open(place / "low", "rb") as low, open(place / "copied", "w+b", 0) as copied:
+        assert [os.lseek(low.fileno(), 0, whence) for whence in (os.SEEK_DATA, os.SEEK_HOLE)] == [0, 3]
+        with pytest.raises(OSError) as failure:
+            os.lseek(low.fileno(), 3, os.SEEK_DATA)
+        assert failure.value.errno == errno.ENXIO
+        assert os.copy_file_range(low.fileno(), copied.fileno(), 100, 1) == 2
+        os.posix_fallocate(copied.fileno(), 0, 1 << 20)
+        assert os.pread(copied.fileno(), 5, 0) == b"wo" + bytes(3)
+    subprocess.run(["cp", "--sparse=always", place / "copied", place / "sparse"], check=True, timeout=PATIENCE)
+    assert (place / "sparse").read_bytes() == b"wo" + bytes((1 << 20) - 2)
+    unmount(os.fsencode(place))
+    assert os.waitstatus_to_exitcode(os.waitpid(never.pid, 0)[1]) == 0
+    assert (upper / "copied").read_bytes() == (upper / "sparse").read_bytes() == b"wo" + bytes((1 << 20) - 2)
+    assert (upper / "copied").stat().st_blocks * 512 >= 1 << 20
+
+
+def test_what_the_kernel_holds_dirty_is_looked_for_by_the_session(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before data are looked for it has to write back, and asks us: nobody else is answered meanwhile."""
+    require("fuse")
+    config = ServeConfig(b"", lane=True)  # which reads such requests even where pyfuse3 was imported before
+    mount = Slow(Box(scratch, {}), scratch / "m", scratch / "imported", monkeypatch, begins="needed", config=config)
+    with running(mount):
+        with open(mount.target / "new", "w+b", 0) as new:
+            new.truncate(1 << 20)
+            new.seek(1 << 19)
+            new.write(b"data")
+            mount.imported()
+            assert os.lseek(new.fileno(), 0, os.SEEK_DATA) == 1 << 19
+        assert mount.end() == 0
+
+
 def test_what_is_open_goes_over_to_the_session(never: Slow) -> None:
     place = never.target
     with (
@@ -122,12 +159,13 @@ def syncing(path: Path) -> int:
 
 
 def seeking(path: Path) -> int:
-    """Start a client whose request only libfuse's reader sets aside."""
+    """Start a client whose request only libfuse's reader sets aside: the kernel holds dirty what it is about."""
     child = os.fork()
     if child == 0:
         try:
-            with open(path, "rb", 0) as file:
-                os._exit(int(os.lseek(file.fileno(), 0, os.SEEK_HOLE) != os.path.getsize(path)))
+            with open(path, "w+b", 0) as file:
+                size = file.write(b"written")
+                os._exit(int(os.lseek(file.fileno(), 0, os.SEEK_HOLE) != size))
         finally:
             os._exit(2)
     return child
@@ -145,7 +183,7 @@ def test_others_are_answered_while_requests_wait_for_the_session(
     with running(Slow(box, scratch / "m", imported, monkeypatch, begins="needed", config=config)) as mount:
         clients = []
         for number in range(3):
-            clients += [syncing(mount.target / f"new{number}"), seeking(mount.target / "low")]
+            clients += [syncing(mount.target / f"new{number}"), seeking(mount.target / f"hole{number}")]
         for number in range(100):
             assert not (mount.target / f"d/absent{number}").exists()
             assert len(os.listdir(mount.target / "d")) == NAMES
