@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layerfs.value import value
 
 if TYPE_CHECKING:
     from signal import Signals
+
+
+SYNCS: Final = b"layerfs-syncs"  # the name of a server that brings to disk what was written, as the last thing it does
 
 
 def ending_signals() -> "frozenset[Signals | int]":

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from layerfs.fuse.blocking import Blocking
+from layerfs.fuse.config import SYNCS
 from layerfs.sys.logs import logger
+from layerfs.sys.prctl import set_name
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.union import Union
 
@@ -110,7 +112,8 @@ class Syncing:
 
 
 def bring_to_disk(union: Union) -> None:
-    """Sync the upper, as kernel overlayfs does when it is unmounted."""
+    """Sync the upper, as kernel overlayfs does when it is unmounted, and show that by this process's name."""
+    set_name(SYNCS)
     try:
         union.sync()
     except OSError as error:

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Final
 
 from layerfs.errors import InvalidArgument, NotFound, NotReady, empty_path
+from layerfs.fuse.config import SYNCS
 from layerfs.mounts import registry
 from layerfs.mounts.health import FUSE_TYPE, TIMEOUT, owner_of
 from layerfs.mounts.registry import MountRecord
 from layerfs.sys.ask import ask
+from layerfs.sys.files import content
 from layerfs.sys.mounts import MountInfo, Real, mountinfo, unmount
 from layerfs.sys.overlay import SOURCE
 from layerfs.sys.sync import sync_filesystem
@@ -43,8 +45,8 @@ def tear_down(path: bytes, *, lazy: bool = False) -> None:
         else:
             _see_that_it_answers(info, record)
             unmount_patiently(Real(mountpoint), lazy=False)
-        if server is not None and not lazy:
-            _wait(server, info)
+        if record is not None and server is not None and not lazy:
+            _wait(server, record.pid, info)
     finally:
         if server is not None:
             os.close(server)
@@ -156,10 +158,11 @@ def unmount_patiently(mountpoint: bytes, *, lazy: bool) -> None:
         time.sleep(BUSY_PAUSE)
 
 
-def _wait(server: int, info: MountInfo) -> None:
+def _wait(server: int, pid: int, info: MountInfo) -> None:
     """Return when the server has left; it stays as long as any mount namespace has a copy of the mount.
 
-    Without a copy it is about to leave: writing back, or on a busy machine.
+    Without a copy it is about to leave: on a busy machine, or bringing to disk what was written. That takes as long as
+    the disk does, also for what others have written to the same filesystem, and a kernel overlay is waited for as well.
     """
     poll = select.poll()
     poll.register(server, select.POLLIN)
@@ -168,8 +171,17 @@ def _wait(server: int, info: MountInfo) -> None:
     where, holder = os.fsdecode(info.target), _holder(info)
     if holder:
         raise NotReady(f"{where} is unmounted, but not in the mount namespace of process {holder}", "end that first")
-    if not poll.poll(LEAVING * 1000):
-        raise NotReady(f"{where} is unmounted, but its server still runs", "see its log, or kill it")
+    while not poll.poll(LEAVING * 1000):
+        if not _brings_to_disk(pid):
+            raise NotReady(f"{where} is unmounted, but its server still runs", "see its log, or kill it")
+
+
+def _brings_to_disk(pid: int) -> bool:
+    """Tell whether a server does what it does last, by the name that it has then."""
+    try:
+        return content(f"/proc/{pid}/comm").rstrip() == SYNCS
+    except OSError:  # it has ended this moment
+        return False
 
 
 def _holder(gone: MountInfo) -> int | None:

@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.config import SYNCS, ServeConfig
 from layerfs.fuse.operations import Operations
+from layerfs.fuse.syncing import bring_to_disk
+from layerfs.sys.prctl import set_name
 from layerfs.union.options import UnionOptions
 from tests.fuse.test_operations import ROOT, ino_of
 from tests.oracle.trees import directory, file
@@ -110,3 +113,14 @@ async def test_changes_are_synced_as_mount_says(box: Box, synced: Synced, option
     ):
         await change
         assert "/d" in synced.take()
+
+
+def test_who_brings_to_disk_at_the_end_shows_it_by_its_name() -> None:
+    """`layerfs umount` waits for that, however long it takes."""
+    comm, seen = Path("/proc/self/comm"), list[bytes]()
+    former = comm.read_bytes()
+    try:
+        bring_to_disk(SimpleNamespace(sync=lambda: seen.append(comm.read_bytes())))  # type: ignore[arg-type]
+    finally:
+        set_name(former.rstrip())
+    assert seen == [SYNCS + b"\n"]

@@ -1,11 +1,14 @@
 """Whose mounts are unmounted, and what a path means."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from layerfs.errors import InvalidArgument, NotFound, WrongUsage
+from layerfs.errors import InvalidArgument, NotFound, NotReady, WrongUsage
+from layerfs.fuse.config import SYNCS
 from layerfs.mounts import registry, removal
 from layerfs.mounts.removal import locate, tear_down
 from layerfs.sys.mounts import MountInfo
@@ -78,3 +81,48 @@ def test_an_empty_path_is_not_the_working_directory() -> None:
     """`layerfs umount "$UNSET"` unmounted what the caller stood in."""
     with pytest.raises(WrongUsage, match="a path is empty"):
         locate(b"")
+
+
+@pytest.fixture
+def leaving(monkeypatch: pytest.MonkeyPatch) -> "Iterator[subprocess.Popen[str]]":
+    """What stands for a server whose mount is gone; it ends with its stdin, and bears the name that it reads there."""
+    for name in ("PATIENCE", "LEAVING"):
+        monkeypatch.setattr(removal, name, 0.02)
+    command = ["sh", "-c", "read name; echo $name >/proc/$$/comm; echo; read end"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+def named(process: "subprocess.Popen[str]", name: str) -> int:
+    """Give it a name, and return its pidfd."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(f"{name}\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    return os.pidfd_open(process.pid)
+
+
+def test_a_server_that_brings_to_disk_is_waited_for_as_long_as_that_takes(
+    leaving: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy disk umount gave up after a minute, and said only that the server still runs."""
+    fd, seen, look = named(leaving, os.fsdecode(SYNCS)), list[bool](), removal._brings_to_disk
+
+    def looks(pid: int) -> bool:
+        seen.append(look(pid))
+        if len(seen) == 3:
+            assert leaving.stdin is not None
+            leaving.stdin.close()
+        return seen[0]
+
+    monkeypatch.setattr(removal, "_brings_to_disk", looks)
+    removal._wait(fd, leaving.pid, mount(b"fuse.layerfs"))
+    os.close(fd)
+    assert seen[:3] == [True, True, True]
+
+
+def test_a_server_that_does_nothing_known_is_told_of(leaving: "subprocess.Popen[str]") -> None:
+    fd = named(leaving, "layerfs")
+    with pytest.raises(NotReady, match="its server still runs"):
+        removal._wait(fd, leaving.pid, mount(b"fuse.layerfs"))
+    os.close(fd)
