@@ -117,7 +117,7 @@ class XarDriver:
         return LayerPlace(_place(directory), Form.CHANGES, directory + IMAGE, self._nesting)
 
     def seal(self, snapshot: Snapshot) -> None:
-        """Have the snapshot packed, unless who filled it has done so."""
+        """Have the snapshot packed in the background, unless its image was written directly."""
         dirs.remove(AT_FDCWD, snapshot.directory + WORK)
         if not os.path.exists(snapshot.directory + IMAGE):
             self._background.add(snapshot.directory)

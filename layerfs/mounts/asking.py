@@ -1,4 +1,4 @@
-"""What a process that mounts says to the one that asked for it, if one did (`mounts/asked.py`).
+"""What a process that mounts tells the process that asked it to, if one did (`mounts/asked.py`).
 
 Light to import, since each mount waits for it.
 """
@@ -17,11 +17,11 @@ _asker = -1  # the connection to the process that asked
 
 
 class Decline(BaseException):
-    """What is asked for must be done by the process that asks."""
+    """Raised where the asking process must do by itself what it asks for."""
 
 
 def is_asked_by(connection: int) -> None:
-    """Have who asked told what comes now."""
+    """Note the connection to the asking process, which is told from now on how its mount goes."""
     global _asker
     _asker = connection
 
@@ -32,32 +32,32 @@ def asker() -> int:
 
 
 def decline_if_asked() -> None:
-    """Have the process that asked do by itself what comes now."""
+    """Raise Decline if a process has asked: it must do the next step by itself."""
     if _asker >= 0:
         raise Decline
 
 
 def tell_begun() -> None:
-    """Tell who asked that it cannot do by itself any more what comes now."""
+    """Tell the asking process that the mount has begun: from now on it must not mount by itself."""
     if _asker >= 0:
         os.write(_asker, BEGUN)
 
 
 def tell_end(status: int) -> bool:
-    """Tell who asked how it ended, and know them no more; False if nobody did."""
+    """Tell the asking process the exit status, and close the connection. False if no process has asked."""
     if _asker < 0:
         return False
     import fcntl
 
-    fcntl.fcntl(_asker, fcntl.F_SETFL, 0)  # their end is no signal to us any more
-    with suppress(OSError):  # they have not waited
+    fcntl.fcntl(_asker, fcntl.F_SETFL, 0)  # the end of the asking process sends us no signal any more
+    with suppress(OSError):  # it has not waited
         os.write(_asker, ENDED + bytes([status & 0xFF]))
     forget_asker()
     return True
 
 
 def forget_asker() -> None:
-    """Have nobody told by this process."""
+    """Close the connection to the asking process: this process tells it nothing more."""
     global _asker
     if _asker >= 0:
         os.close(_asker)

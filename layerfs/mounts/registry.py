@@ -140,7 +140,7 @@ def records() -> list[MountRecord]:
 
 
 def current() -> dict[int, MountRecord]:
-    """Return the recorded mounts of this user by their ids, whoever had those before."""
+    """Return the recorded mounts of this user by their ids; of two records with one id, the newer."""
     return {record.mount_id: record for record in records()}
 
 

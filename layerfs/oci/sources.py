@@ -35,7 +35,7 @@ class Source(Protocol):
     """Blobs by digest, and the images that are made of them."""
 
     def roots(self) -> list[SourceImage]:
-        """Return the images; those of one name are an error of whoever wants that name."""
+        """Return the images. Several may have one name: the caller refuses it when it is asked for."""
 
     def has(self, digest: Digest) -> bool:
         """Tell whether a blob is there."""

@@ -133,7 +133,7 @@ class PinnedTree:
 
 @dataclass(frozen=True, slots=True)
 class PinnedFile:
-    """A file to be read, as somebody may name it who has nothing but a path (os.PathLike)."""
+    """A file to be read, for callers that take nothing but a path (os.PathLike)."""
 
     tree: PinnedTree
     path: bytes

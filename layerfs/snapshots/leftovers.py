@@ -34,7 +34,7 @@ def unpacking(store: Store) -> AbstractContextManager[None]:
 
 
 def nobody_unpacking(store: Store) -> AbstractContextManager[bool]:
-    """Tell whether nobody unpacks, and keep it so during the block: whoever unpacks may rely on existing snapshots."""
+    """Tell whether no process unpacks, and keep it so during the block: one that does may rely on what is there."""
     return held_alone(os.path.join(store.root, _LOCK))
 
 

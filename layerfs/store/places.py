@@ -126,7 +126,7 @@ class Places:
 
     @contextmanager
     def sweeping(self) -> Iterator[None]:
-        """Hold the lock of whoever empties the trash; only one does."""
+        """Hold the lock for emptying the trash, which one process has at a time."""
         fd = lock_file(os.path.join(self.root, SWEEP))
         try:
             yield
@@ -134,11 +134,11 @@ class Places:
             os.close(fd)
 
     def working(self) -> AbstractContextManager[None]:
-        """Hold the lock of those who commit or discard: nobody else seals what is being committed, or is gone."""
+        """Share the lock of commits and discards, which keeps other processes from sealing what they work at."""
         return held_by_many(os.path.join(self.root, SEAL))
 
     def quiet(self) -> AbstractContextManager[bool]:
-        """Tell whether nobody commits or discards, and keep it so during the block."""
+        """Tell whether no process commits or discards, and keep it so during the block."""
         return held_alone(os.path.join(self.root, SEAL))
 
     def trash(self) -> list[int]:

@@ -43,7 +43,7 @@ def lift_limits() -> None:
 
 
 def obey_quotas() -> None:
-    """Give up CAP_SYS_RESOURCE in this thread and those that it starts: who has it may pass the limits of quotas.
+    """Give up CAP_SYS_RESOURCE, which lifts quotas, in this thread and in those that it starts.
 
     The limits of this process can then no longer be raised beyond the hard ones. Does nothing without it.
     """

@@ -52,10 +52,10 @@ def lock_number(fd: int, number: int) -> bool:
 
 
 def share_bytes(fd: int, start: int, length: int) -> None:
-    """Share a lock on bytes of a file with whoever else shares it, for as long as this open file lasts.
+    """Take a shared lock on bytes of a file, for as long as this open file lasts.
 
     (An open file description lock, fcntl_locking(2), of which POSIX locks by the same process are strangers too.)
-    Nothing on a filesystem without locks. Raises BlockingIOError if somebody has the bytes alone.
+    Nothing on a filesystem without locks. Raises BlockingIOError if another has locked the bytes exclusively.
     """
     how = struct.pack("@hhqqi", fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)
     try:
@@ -123,9 +123,9 @@ def use_beside(path: bytes) -> int:
 
 
 def use(directory: int, *, wait: bool = False) -> int:
-    """Lock IN_USE in an open directory as one who uses what is there; -1 where there is none, or it is not ours.
+    """Share the lock IN_USE of an open directory, so that its content stays; -1 where there is none, or it is not ours.
 
-    Who may only read a file cannot keep it from going. Without `wait` it is -1 while the owner is removing the file.
+    A file that we may only read is no protection. Without `wait` it is -1 while the owner is removing the file.
     """
     try:
         fd = os.open(IN_USE, _LOCK, dir_fd=directory)
@@ -141,12 +141,12 @@ def use(directory: int, *, wait: bool = False) -> int:
 
 
 def in_use(directory: int) -> int:
-    """Make IN_USE in a directory of ours and lock it as one who uses what is there; nobody else may have it yet."""
+    """Make IN_USE in a directory of ours and share its lock; no other process may have it yet."""
     return _lock(directory, fcntl.LOCK_SH)
 
 
 def unused(directory: int) -> int | None:
-    """Lock IN_USE in a directory of ours as one who removes what is there; None while somebody uses it."""
+    """Lock IN_USE in a directory of ours exclusively, to remove the content; None while it is used."""
     with suppress(BlockingIOError):
         return _lock(directory, fcntl.LOCK_EX)
     return None

@@ -106,9 +106,9 @@ def overlay_upon(directory: bytes) -> MountInfo | None:
 
 
 def _writable_paths(overlay: MountInfo) -> set[bytes]:
-    """Return the paths of an overlay's upper and work directory, as written and as who mounted with mount(2) escaped.
+    """Return the paths of an overlay's upper and work directory, as they are shown and unescaped.
 
-    (`layerfs.sys.overlay.escape`.)
+    A mount made with mount(2) shows the escapes that it was given (`layerfs.sys.overlay.escape`).
     """
     words = [word.partition(b"=") for word in overlay.super_options]
     paths = {path for name, _, path in words if name in (b"upperdir", b"workdir")}

@@ -114,7 +114,7 @@ def program_line(program: bytes) -> bytes:
 
 
 def short_name(text: bytes) -> str:
-    """Return a hash (FNV-1a), which is no proof: who finds somebody by it compares the whole text."""
+    """Return a hash (FNV-1a) to find a text by. It is no proof: compare the whole text then."""
     total = 0xCBF29CE484222325
     for byte in text:
         total = (total ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
