@@ -28,6 +28,7 @@ from layerfs.mounts.asking import Run
 from layerfs.sys import peer
 from layerfs.sys.descriptors import STDIO, close_all_but
 from layerfs.sys.files import content
+from layerfs.sys.limits import undo_raise
 from layerfs.sys.prctl import set_name
 from layerfs.sys.private import runtime_directory
 from layerfs.sys.title import clear_environment, show_words
@@ -95,6 +96,7 @@ def _forget_caller() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     os.umask(0o077)
+    undo_raise()  # else nobody would be like us where the soft limit is below the hard one, as it is nearly everywhere
     set_name(_NAME)
 
 

@@ -13,12 +13,25 @@ _SETS: Final = struct.Struct("=6I")  # effective, permitted, inheritable: the lo
 _SYS_RESOURCE: Final = 1 << 24  # CAP_SYS_RESOURCE
 
 
+_soft: int | None = None  # RLIMIT_NOFILE before it was raised
+
+
 def raise_open_files() -> int:
     """Raise the soft RLIMIT_NOFILE to the hard one and return it."""
+    global _soft
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
+        _soft = soft if _soft is None else _soft
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
+
+
+def undo_raise() -> None:
+    """Have the soft RLIMIT_NOFILE again that this process began with."""
+    global _soft
+    if _soft is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        _soft = None
 
 
 def one_arena() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -78,6 +79,16 @@ def test_who_has_no_locale_is_served_as_well(place: Place, monkeypatch: pytest.M
     for unset in ("LANG", "LC_ALL", "LC_CTYPE"):
         monkeypatch.delenv(unset, raising=False)
     assert name(parent(mount_warm(place))) == STANDBY
+
+
+def test_who_may_raise_the_number_of_descriptors_is_served_as_well(place: Place) -> None:
+    """A mount raises it to the hard limit, and so did who stood by then: nobody with the usual 1,024 was like that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        assert name(parent(mount_warm(place))) == STANDBY
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_server_shows_its_own_command_line_and_nobodys_environment(place: Place) -> None:
