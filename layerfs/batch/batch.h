@@ -36,8 +36,18 @@ struct batch_names {
  * Open and list directories, without a trace in their access times: the n-th of `names`, which a NUL ends each, in the
  * open directory at[n], or at[n] itself where the name is empty. Nothing is followed. Once one
  * has slept for more than `cold` [ns] the others are read side by side; below 0 nobody has to sleep for that. What was
- * opened is the caller's. 0, or -1 without memory, with nothing left open.
+ * opened is the caller's. 1 if one has slept so, else 0; or -1 without memory, with nothing left open.
  */
 int batch_read(
     const int *at, const char *names, size_t count, int64_t cold, struct batch_listed *listed, struct batch_names *found);
 void batch_read_free(struct batch_names *found);
+
+/* Threads that look at directories before anybody asks for them; NULL without memory. */
+struct batch_ahead;
+struct batch_ahead *batch_ahead_start(void);
+/* Note that a disk had to be waited for: as long as nobody has to, for some directories in a row, nothing is looked at. */
+void batch_ahead_waited(struct batch_ahead *self);
+/* Have a directory looked at, by its path below the open directory `root`, which stays open; 0: not now. */
+int batch_ahead_ask(struct batch_ahead *self, int root, const char *path);
+/* End the threads, and wait for that. */
+void batch_ahead_end(struct batch_ahead *self);

@@ -147,20 +147,26 @@ static long sleeps(void)
     return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
 }
 
-static void read_all(struct directory *list, size_t count, int64_t cold)
+/* Read them all; true if a disk had to be waited for. */
+static bool read_all(struct directory *list, size_t count, int64_t cold)
 {
     struct work work = {.list = list, .count = count};
     long slept = sleeps();
+    bool waited = false;
 
     for (size_t at = 0; at < count; at++) {
         int64_t began = now();
         read_one(&list[at]);
-        if (count - at > WORTH && now() - began > cold && (cold < 0 || sleeps() != slept)) {
+        if (now() - began > cold && (cold < 0 || sleeps() != slept)) {
+            waited = true;
+            if (count - at <= WORTH)
+                continue;
             atomic_store(&work.next, at + 1);
             share(&work);
-            return;
+            break;
         }
     }
+    return waited;
 }
 
 /* Put what was found where the caller has it; false without memory. */
@@ -200,7 +206,7 @@ int batch_read(
         return -1;
     for (size_t each = 0; each < count; each++, names += strlen(names) + 1)
         list[each] = (struct directory){.at = at[each], .fd = -1, .name = names};
-    read_all(list, count, cold);
+    bool waited = read_all(list, count, cold);
     done = gather(list, listed, count, found);
     for (size_t each = 0; each < count; each++) {
         if (!done && *list[each].name && list[each].fd >= 0)
@@ -208,7 +214,7 @@ int batch_read(
         free(list[each].text);
     }
     free(list);
-    return done ? 0 : -1;
+    return done ? waited : -1;
 }
 
 void batch_read_free(struct batch_names *found)

@@ -42,9 +42,10 @@ class Kept:
 
     def read_natively(self) -> None:
         """Have directories read natively from now on."""
-        from layerfs.fuse.reading import read_natively  # compiled, and some milliseconds for the first that imports it
+        from layerfs.fuse.reading import NativeReader  # compiled, and some milliseconds for the first that imports it
 
-        self.listing_prefetch.natively = read_natively
+        if self.listing_prefetch.natively is None:
+            self.listing_prefetch.natively = NativeReader()
 
     def answer_natively(self, lane: "Lane") -> "Tables":
         """Hand over to a lane what it can answer, until it is closed, or go on with one to which this was done."""

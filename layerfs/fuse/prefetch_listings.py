@@ -5,6 +5,8 @@ they hand the interpreter to each other at every short system call (measured: 2.
 without). Forked helpers do (1.7 to 2.0 ms with 2, 1.3 to 1.5 with 4). A helper reads names of directories from a pipe,
 lists them, and answers nothing: whether it is slow, dead or missing changes no answer. Helpers are forked when a cold
 directory of many layers is first met, hold the layers' roots and their pipe only, and end when the server does.
+
+Where directories are read natively there are threads of C instead (reading.py), for what a walk will come to.
 """
 
 import os
@@ -12,8 +14,9 @@ import resource
 import signal
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from layerfs.fuse.config import ending_signals
 from layerfs.sys import dirs
@@ -21,6 +24,9 @@ from layerfs.sys.descriptors import close_all_but
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree, Part, Tree
 from layerfs.union.reading import Outcome, Reading
+
+if TYPE_CHECKING:
+    from layerfs.fuse.reading import NativeReader
 
 HELPERS = 3  # beside the server; guessed, between the two and four that were measured
 MANY = 6  # directories left to read; fewer are not worth telling
@@ -39,12 +45,12 @@ class ListingPrefetch:
         self._walk = _Walk()
         self._pipes: list[int] = []
         self._children: list[int] = []
-        self.natively: Callable[[Sequence[Reading]], list[Outcome]] | None = None  # whoever reads without helpers
+        self.natively: NativeReader | None = None  # reads without helpers
 
     def together(self, jobs: Sequence[Reading], parts: Sequence[Part]) -> list[Outcome]:
         """Run jobs, each of which reads one of `parts`, in order; helpers go ahead once one had to wait for a disk."""
         if self.natively is not None:
-            return self.natively(jobs)
+            return self.natively.read(jobs)
         results = []
         told = len(parts) < MANY or len(self._roots) < MANY
         slept = 0 if told else sleeps()
@@ -59,15 +65,23 @@ class ListingPrefetch:
     def loaded(self, node: Directory) -> None:
         """Note that a directory's listing was loaded; if that is part of a walk, helpers go to the next directories."""
         parent = node.parent
-        if not self._pipes or parent is None or parent.listing is None:
+        natively = self.natively if self.natively is not None and self.natively.looks_ahead else None
+        if not (natively or self._pipes) or parent is None or parent.listing is None:
             return
         for name in self._walk.next(parent, node.name):
             where = parent.listing.names.get(name)
             parts = where if isinstance(where, tuple) else ()
-            self._send([(part.tree.index, part.path()[1:] + b"/" + name) for part in parts])
+            directories = [(part.tree.index, part.path()[1:] + b"/" + name) for part in parts]
+            if natively is None:
+                self._send(directories)
+            else:
+                roots = self._roots
+                natively.look_ahead((roots[at], path.lstrip(b"/")) for at, path in directories if at in roots)
 
     def close(self) -> None:
         """End the helpers."""
+        if self.natively is not None:
+            self.natively.close()
         for pipe in self._pipes:
             os.close(pipe)
         for child in self._children:

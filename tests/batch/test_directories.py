@@ -1,4 +1,4 @@
-"""Directories opened and listed by one call, and what of them is left to its caller."""
+"""Directories opened and listed by one call, what of them is left to its caller, and threads that look ahead."""
 
 import os
 import socket
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.batch.directories import COLD, SELF, Listed, read
+from layerfs.batch.directories import COLD, SELF, Ahead, Listed, read
 from tests.oracle.trees import build, directory, file, symlink
+from tests.waiting import wait_until
 
 LAYER = {
     b"empty": directory(),
@@ -37,7 +38,7 @@ def at(place: Path) -> Iterator[int]:
 
 def listed(at: int, *names: bytes, cold: int = COLD) -> list[Listed]:
     """Read directories, and close what was opened."""
-    found = read([(at, name) for name in names], cold)
+    found, _ = read([(at, name) for name in names], cold)
     for each, name in zip(found, names, strict=True):
         if each.fd >= 0 and name != SELF:
             os.close(each.fd)
@@ -109,4 +110,27 @@ def test_a_path_only_descriptor_is_for_the_caller(place: Path) -> None:
 
 
 def test_none_is_none() -> None:
-    assert read([]) == []
+    assert read([]) == ([], False)
+
+
+def test_directories_are_looked_at_until_none_had_to_be_waited_for(place: Path, at: int) -> None:
+    ahead = Ahead()
+    try:
+        assert ahead.ask(at, b"plain/d")
+        wait_until(lambda: not any(ahead.ask(at, name) for name in (b"plain", b"absent", b"link", b"../..", b"empty")))
+        ahead.waited()
+        assert ahead.ask(at, b"plain")
+    finally:
+        ahead.close()
+
+
+def test_threads_that_look_ahead_end_with_what_is_still_asked_for(place: Path, at: int) -> None:
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(20):
+        ahead = Ahead()
+        assert len(os.listdir("/proc/self/task")) > before
+        for _ in range(300):
+            ahead.ask(at, b"plain")
+        ahead.close()
+        ahead.close()
+    assert len(os.listdir("/proc/self/task")) == before

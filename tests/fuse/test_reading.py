@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from layerfs.fuse.reading import read_natively
+from layerfs.batch import directories
+from layerfs.fuse import reading
+from layerfs.fuse.prefetch_listings import ListingPrefetch
+from layerfs.fuse.reading import NativeReader
 from layerfs.model import Stack
 from layerfs.sys import dirs
 from layerfs.union.inodes import Directory
@@ -47,7 +50,7 @@ def both(stack: Stack) -> tuple[Shown, Shown]:
     for natively in (False, True):
         with closing(Union.open(stack, UnionOptions())) as union:
             if natively:
-                union.read_with(lambda jobs, _: read_natively(jobs))
+                union.read_with(lambda jobs, _: NativeReader().read(jobs))
             results.append(shown(union, union.directory(1)))
     return results[0], results[1]
 
@@ -84,7 +87,9 @@ def test_whoever_may_not_read_without_a_trace_reads_with_one(scratch: Path, monk
     with Box(scratch, {b"d/x": file(b"1")}) as box:
         tree = box.ov.trees[-1]
         monkeypatch.setattr(dirs, "open_directory", open_directory)
-        found, absent = read_natively([Reading(tree, tree.root(), b"d", True), Reading(tree, tree.root(), b"no", True)])
+        found, absent = NativeReader().read(
+            [Reading(tree, tree.root(), b"d", True), Reading(tree, tree.root(), b"no", True)]
+        )
         assert list(found[2]) == [(b"x", Kind.OTHER)]
         os.close(found[0])
         assert isinstance(absent[3], FileNotFoundError)
@@ -95,7 +100,7 @@ def test_an_error_of_one_closes_what_others_have_opened(scratch: Path) -> None:
     with Box(scratch, {b"d/x": file(b"1")}, {b"d/y": file(b"1")}) as box:
         node, _ = box.union.lookup(1, b"d")
         assert isinstance(node, Directory)
-        box.union.read_with(lambda jobs, _: [*read_natively(jobs[:-1]), _failed(jobs[-1])])
+        box.union.read_with(lambda jobs, _: [*NativeReader().read(jobs[:-1]), _failed(jobs[-1])])
         before = set(os.listdir("/proc/self/fd"))
         with pytest.raises(OSError, match="Input/output"):
             box.union.names(node.ino)
@@ -105,3 +110,41 @@ def test_an_error_of_one_closes_what_others_have_opened(scratch: Path) -> None:
 def _failed(job: Reading) -> Outcome:
     _, marks, entries, _ = Reading(job.tree, job.tree.root(), b"", job.scan)()
     return -1, marks, entries, OSError(5, os.strerror(5))
+
+
+def test_a_walk_is_followed_once_a_disk_was_waited_for(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    is_cold = False
+
+    def read_cold(wanted: list[tuple[int, bytes]]) -> tuple[list[directories.Listed], bool]:
+        return directories.read(wanted)[0], is_cold
+
+    monkeypatch.setattr(reading, "read", read_cold)
+
+    def ask(_: object, root: int, path: bytes) -> bool:
+        asked.append(path)
+        return True
+
+    monkeypatch.setattr(directories.Ahead, "ask", ask)
+    layer = {b"%d/f" % number: file(b"1") for number in range(8)}
+    with Box(scratch, layer, writable=False) as box, closing(ListingPrefetch(box.union.trees)) as prefetch:
+        prefetch.natively = NativeReader()
+        box.union.read_with(prefetch.together)
+
+        def load(name: bytes) -> None:
+            node, _ = box.union.lookup(1, name)
+            assert isinstance(node, Directory)
+            box.union.remember(node)
+            box.union.names(node.ino)
+            prefetch.loaded(node)
+
+        order = list(box.union.names(1))
+        load(order[0])
+        load(order[1])
+        assert asked == []
+        is_cold = True
+        load(order[2])
+        load(order[3])
+        assert asked == order[4:6]
+        load(order[4])
+        assert asked == order[4:7]
