@@ -9,8 +9,9 @@ that FUSE_INIT, then the requests that were held, one after the other.
 Then, without a lane, the device takes the socket's number (dup2), and event_loop.py says when libfuse reads it.
 
 A lane (layerfs/lane) stands before both from the moment when there is one: it reads the device, answers what it can,
-and gives the rest to the prelude; later it puts that on the socket, and gives the kernel what libfuse answers there. So
-a message that passes is limited by what a socket takes at once.
+and gives the rest to the prelude; later it hands that to libfuse, in memory where libfuse lets us (lane/memory.c), else
+on the socket, and gives the kernel what libfuse answers. So a message that passes is limited by what a socket takes at
+once.
 """
 
 import _socket as socket  # without what `socket` adds, which takes 10 ms to import
@@ -197,6 +198,7 @@ class Introduction:
         os.set_blocking(self._device, False)
         self._ours.setblocking(False)
         self._lane = open_lane(self._device, self._ours.fileno())
+        self._lane.in_memory(self.fd)  # where that cannot be, the socket stays in use
         self._lane.hold(self._held)
         return self._lane
 

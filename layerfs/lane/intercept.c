@@ -26,6 +26,8 @@ uint64_t layerfs_raw_opcodes;
 uint32_t layerfs_raw_size; /* of the message that was set aside; whoever takes it sets this to 0 */
 char layerfs_raw_message[32768]; /* FUSE_IOCTL may carry 16 KiB; what is larger is libfuse's to refuse */
 
+void *layerfs_session;
+int (*layerfs_custom_io)(void *session, const struct custom_io *io, int fd);
 static reader *libfuse_reader;
 
 static const char name[] = "fuse_session_receive_buf";
@@ -38,7 +40,10 @@ int layerfs_intercept(const char *path) {
     void *found = dlsym(user, name); /* among what it depends on, not in the global scope: not our own */
     Dl_info where;
     if (found && dladdr(found, &where)) libfuse = dlopen(where.dli_fname, RTLD_LAZY | RTLD_LOCAL);
-    if (libfuse) libfuse_reader = (reader *)dlsym(libfuse, name);
+    if (libfuse) {
+        libfuse_reader = (reader *)dlsym(libfuse, name);
+        *(void **)&layerfs_custom_io = dlsym(libfuse, "fuse_session_custom_io");
+    }
     dlclose(user); /* Python loads it again, and then its calls are bound, to us */
     return libfuse_reader ? 0 : -1;
 }
@@ -66,6 +71,7 @@ void layerfs_name_handle(char *message, size_t size) {
 int fuse_session_receive_buf(void *session, struct buffer *buffer);
 int fuse_session_receive_buf(void *session, struct buffer *buffer) {
     if (!libfuse_reader) return -ENOSYS;
+    layerfs_session = session;
     int size = libfuse_reader(session, buffer);
     struct fuse_in_header head;
     if (size < (int)sizeof head || buffer->flags || layerfs_raw_size) return size;

@@ -14,6 +14,11 @@ extern uint64_t layerfs_raw_opcodes;
  * of the handle, which is 0: whoever serves it goes by that. */
 void layerfs_name_handle(char *message, size_t size);
 
+struct custom_io;
+/* The session of libfuse's that has read last, and the function by which its user reads and writes; NULL if there is none. */
+extern void *layerfs_session;
+extern int (*layerfs_custom_io)(void *session, const struct custom_io *io, int fd);
+
 static inline bool is_raw(uint32_t opcode) { return opcode < 64 && layerfs_raw_opcodes >> opcode & 1; }
 
 #endif

@@ -53,6 +53,9 @@ int lane_hold(lane *self, const char *message, size_t size);
 void lane_set_raw(uint64_t opcodes);
 /* Take the request that LANE_RAW told of: its size, and where it is until the next wait; 0 for none. */
 size_t lane_raw(lane *self, const char **message);
+/* Hand requests to libfuse in memory from now on, instead of on the pair, whose other end `fd` it has: 1, or 0 where it does
+ * not let us. Before the first one was passed on. */
+int lane_in_memory(lane *self, int fd);
 /* Have the kernel open files by itself: each OPEN is answered with ENOSYS, and a READ needs no handle. Only where nothing
  * can be written. */
 void lane_no_open(lane *self);

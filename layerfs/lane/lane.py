@@ -113,6 +113,10 @@ class Lane:
         """Say which opcodes libfuse does not serve; for every lane of this process."""
         lib.lane_set_raw(sum(1 << opcode for opcode in opcodes))
 
+    def in_memory(self, fd: int) -> bool:
+        """Hand requests to libfuse in memory from now on, not through `fd`, its end of the pair; False if it cannot."""
+        return bool(lib.lane_in_memory(self._lane, fd))
+
     def no_open(self) -> None:
         """Have the kernel open files by itself: OPEN is ENOSYS, and a READ needs no handle. Not where one can write."""
         lib.lane_no_open(self._lane)

@@ -34,6 +34,7 @@ lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t na
 }
 
 void lane_close(lane *self) {
+    memory_close(self);
     tables_close(self);
     free(self->in);
     free(self->out);
@@ -49,22 +50,34 @@ int64_t lane_last(const lane *self) { return self->last; }
 void lane_set_pair(lane *self, int pair) { self->pair = pair; }
 uint32_t lane_outstanding(const lane *self) { return self->outstanding; }
 
+/* Tell whether an answer of others is to an OPENDIR, which was noted. */
+bool is_opendir(lane *self, uint64_t unique) {
+    uint64_t *pending = &self->pending[(unique >> 1) & (PENDING - 1)];
+    if (!unique || *pending != unique) return false;
+    *pending = 0;
+    return true;
+}
+
+/* Count an answer of others. One to an INTERRUPT, which was not counted, has the lowest bit. */
+void answer_counted(lane *self, uint64_t unique) {
+    if (unique && !(unique & 1) && self->outstanding) self->outstanding--;
+}
+
+void keep_listing(struct fuse_open_out *open) { open->open_flags |= FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE; }
+
 /* Have the kernel keep the listing where others have answered an OPENDIR. */
 static void note_answer(lane *self, char *answer, size_t size) {
     struct fuse_out_header head;
     struct fuse_open_out open;
     memcpy(&head, answer, sizeof head);
-    uint64_t *pending = &self->pending[(head.unique >> 1) & (PENDING - 1)];
-    if (!head.unique || *pending != head.unique) return;
-    *pending = 0;
-    if (head.error || size != sizeof head + sizeof open) return;
+    if (!is_opendir(self, head.unique) || head.error || size != sizeof head + sizeof open) return;
     memcpy(&open, answer + sizeof head, sizeof open);
-    open.open_flags |= FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
+    keep_listing(&open);
     memcpy(answer + sizeof head, &open, sizeof open);
 }
 
 int lane_relay(lane *self) {
-    while (self->outstanding || self->passed) {
+    while (!self->in_memory && (self->outstanding || self->passed)) {
         ssize_t size = recv(self->pair, self->out, self->room, MSG_DONTWAIT | MSG_TRUNC);
         if (size < 0) {
             self->passed = false;
@@ -74,8 +87,7 @@ int lane_relay(lane *self) {
         struct fuse_out_header head;
         if ((size_t)size < sizeof head) continue;
         memcpy(&head, self->out, sizeof head);
-        /* An answer to an INTERRUPT, which was not counted, has the lowest bit. */
-        if (head.unique && !(head.unique & 1) && self->outstanding) self->outstanding--;
+        answer_counted(self, head.unique);
         bool whole = head.len == (size_t)size && (size_t)size <= self->room;
         if (whole) note_answer(self, self->out, (size_t)size);
         bool given = whole && (write(self->device, self->out, (size_t)size) >= 0 || errno == ENOENT || errno == ENODEV);
@@ -98,10 +110,6 @@ uint64_t lane_slow(lane *self, uint32_t *position) {
     *position = self->slow_position;
     self->slow = 0;
     return directory;
-}
-
-static bool is_answered(uint32_t opcode) {
-    return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
 }
 
 static int put_on_pair(lane *self, const char *message, size_t size) {
@@ -161,6 +169,10 @@ static int pass_held(lane *self) {
         memcpy(&in, self->in, sizeof in);
         if (is_raw(in.opcode)) return LANE_RAW;
     }
+    if (self->in_memory) {
+        self->ready = true;
+        return LANE_REQUEST;
+    }
     int error = put_on_pair(self, self->in, self->held);
     bool whole = self->held >= sizeof in;
     self->held = 0;
@@ -184,7 +196,7 @@ size_t lane_raw(lane *self, const char **message) {
  * for late answers, too. */
 static int look(lane *self, int other, int job, int milliseconds) {
     int device = milliseconds ? self->device : -1;
-    struct pollfd fds[4] = {{other, POLLIN, 0}, {job, POLLIN, 0}, {self->pair, POLLIN, 0}, {device, POLLIN, 0}};
+    struct pollfd fds[4] = {{other, POLLIN, 0}, {job, POLLIN, 0}, {self->in_memory ? -1 : self->pair, POLLIN, 0}, {device, POLLIN, 0}};
     if (poll(fds, 4, milliseconds) <= 0) return 0;
     if (fds[2].revents) {
         self->passed = true;

@@ -121,6 +121,8 @@ struct lane {
     struct { uint64_t device; uint32_t rank; } devices[DEVICES];
     uint32_t devices_count;
     uint64_t pending[PENDING];
+    bool in_memory; /* nothing is put on the pair (memory.c) */
+    bool ready;     /* what is held is for libfuse to take */
     bool no_open; /* the kernel opens files by itself */
     uint64_t unopened[UNOPENED];
     uint32_t unopened_next;
@@ -146,6 +148,16 @@ static inline uint64_t number_in(uint64_t ino) { return ino & ((1ull << NUMBER_B
 /* loop.c */
 int64_t lane_now(void);
 bool lane_waited(struct lane *self, int64_t since);
+void answer_counted(struct lane *self, uint64_t unique);
+bool is_opendir(struct lane *self, uint64_t unique);
+void keep_listing(struct fuse_open_out *open);
+
+static inline bool is_answered(uint32_t opcode) {
+    return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
+}
+
+/* memory.c */
+void memory_close(struct lane *self);
 
 /* pace.c */
 void pace_note(struct pace *self, bool looks, int64_t gap);
