@@ -137,13 +137,26 @@ def runtime_directories() -> list[bytes]:
     """Return the runtime directories of this user that are there, the one to write first."""
     found = []
     for parent, name in _candidates():
-        if not os.path.lexists(os.path.join(parent, name)):
+        if _is_absent(parent, name):
             continue
         try:
             found.append(own_directory(parent, name, make=False))
         except OSError:  # absent, or not ours
             continue
     return [*found, *_spares()]
+
+
+def _is_absent(parent: bytes, name: bytes) -> bool:
+    """Tell quickly that a directory of the system has no such name; whoever may be mounted there is not asked."""
+    if parent not in (SYSTEM, SHARED):
+        return False
+    try:
+        os.readlink(os.path.join(parent, name))
+    except FileNotFoundError:
+        return True
+    except OSError:  # no symlink
+        return False
+    return False
 
 
 def _candidates() -> Iterator[tuple[bytes, bytes]]:

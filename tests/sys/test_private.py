@@ -2,15 +2,18 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from layerfs.sys import private
+from layerfs.sys.mounts import mount_raw, unmount
 from layerfs.sys.private import own_directory, runtime_directories, runtime_directory
 from layerfs.sys.trust import Untrusted
 from tests.host import require
+from tests.waiting import PATIENCE
 
 STRANGER = 4711
 
@@ -78,6 +81,33 @@ def test_a_squatted_name_denies_nothing(squat: Callable[[Path], None], shared: P
     assert os.stat(found).st_mode & 0o7777 == 0o700
     assert runtime_directory() == found  # and it is found again
     assert runtime_directories() == [found]
+
+
+LOOKING = """
+import sys
+from layerfs.sys import private
+private.SHARED, private.SYSTEM = sys.argv[1].encode(), b"/absent"
+print(private.runtime_directories() == [], private.runtime_directory() != sys.argv[2].encode())
+"""
+
+
+@pytest.mark.mounts
+def test_who_serves_what_is_mounted_at_our_name_is_not_asked(shared: Path) -> None:
+    """It may never answer: root would hang in what a stranger has mounted."""
+    require("root")
+    require("fuse")
+    ours = shared / os.fsdecode(private._own_name())
+    ours.mkdir(mode=0o700)
+    device = os.open("/dev/fuse", os.O_RDWR)
+    words = f"fd={device},rootmode=40000,user_id={STRANGER},group_id={STRANGER},allow_other"
+    mount_raw(b"fuse", b"silent", bytes(ours), 0, words.encode())
+    try:
+        command = [sys.executable, "-c", LOOKING, str(shared), str(ours)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    finally:
+        os.close(device)
+        unmount(bytes(ours), lazy=True)
+    assert done.stdout == "True True\n"
 
 
 def test_spare_names_of_strangers_are_passed_over(shared: Path) -> None:
