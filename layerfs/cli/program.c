@@ -132,12 +132,27 @@ static uint64_t hash(void) /* FNV-1a: tells identities apart; the other end comp
     return sum;
 }
 
-/* Open a directory if it is ours alone. */
+/* Say what a descriptor has open, as far as that is known here: a filesystem with a server is not asked. */
+static int look(int fd, struct statx *found)
+{
+    return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, found);
+}
+
+/* Open a directory if it is ours alone, and in the filesystem of the one above: what a stranger has mounted at its name
+ * may never answer. */
 static int open_ours(const char *path)
 {
-    struct stat st;
-    int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd >= 0 && (fstat(fd, &st) || st.st_uid != geteuid() || st.st_mode & 077)) {
+    struct statx above, here;
+    const char *name = strrchr(path, '/') + 1;
+    char parent[PATH_MAX];
+    snprintf(parent, sizeof parent, "%.*s", (int)(name - path), path);
+    int at = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd = at < 0 ? -1 : openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int ours = fd >= 0 && !look(at, &above) && !look(fd, &here) && above.stx_dev_major == here.stx_dev_major &&
+               above.stx_dev_minor == here.stx_dev_minor && here.stx_uid == geteuid() && !(here.stx_mode & 077);
+    if (at >= 0)
+        close(at);
+    if (fd >= 0 && !ours) {
         close(fd);
         return -1;
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from layerfs.sys.mounts import mount_raw, unmount
 from tests.cli.conftest import Place
 from tests.host import BIN, require
 from tests.waiting import PATIENCE, wait_until
@@ -202,6 +203,26 @@ def test_the_kernels_driver_is_left_nothing_behind(place: Place) -> None:
     place.mount("--driver=kernel")
     assert json.loads(place.do("status", "--json"))[0]["driver"] == "kernel"
     place.do("umount", place.mnt)
+
+
+def test_what_somebody_has_mounted_at_the_runtime_directory_holds_nobody(either: Place) -> None:
+    """It may never answer; a stranger can mount so at our name in /tmp, if /etc/fuse.conf lets others in."""
+    if either.person is None:  # root looks into /run first, where nobody else mounts
+        return
+    require("root")
+    ours = Path(either.person.environment()["XDG_RUNTIME_DIR"]) / "layerfs"
+    either.person.owns(ours)
+    ours.chmod(0o700)
+    device = os.open("/dev/fuse", os.O_RDWR)
+    words = f"fd={device},rootmode=40000,user_id=4711,group_id=4711,allow_other"
+    mount_raw(b"fuse", b"silent", bytes(ours), 0, words.encode())
+    try:
+        either.person.run([BIN / "layerfs", "mount", *either.layers, either.mnt, "--driver=fuse"])
+        assert either.person.run(["ls", either.mnt]).stdout.split() == ["both", "bottom", "top"]
+        either.person.run([BIN / "layerfs", "umount", either.mnt])
+    finally:
+        os.close(device)
+        unmount(bytes(ours), lazy=True)
 
 
 def test_many_at_once_are_all_mounted(place: Place) -> None:
