@@ -27,7 +27,7 @@ class Kept:
         self._union = union
         self.pages = pages
         self.has_written = False  # something that is to be synced when the mount ends
-        self._makes = False  # a lane may make files: the changes that are synced at once are not its affair
+        self._makes = False  # a lane may change files: the changes that are synced at once are not its affair
         self.space = Space(union, matters=False)
         self.implicit: ImplicitOpens | None = None  # where the kernel opens files by itself
         self.listings = Listings()
@@ -58,15 +58,15 @@ class Kept:
             if self.implicit is not None:
                 lane.no_open()
             if self._makes:
-                self.tables.make()
+                self.tables.change_files()
         return self.tables
 
     def note_writing(self, *, natively: bool) -> None:
         """Note that something is changed from now on; `natively` says that a lane may do so, too."""
         self.has_written = True
-        self._makes = natively
-        if natively and self.tables is not None:
-            self.tables.make()
+        self._makes = natively and not self._union.read_only
+        if self._makes and self.tables is not None:
+            self.tables.change_files()
 
     def _answer_alone(self) -> None:
         tables, self.tables = self.tables, None

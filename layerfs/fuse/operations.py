@@ -39,7 +39,7 @@ class Operations(Answers[EntryAttributes, FileInfo, ReaddirToken], pyfuse3.Opera
     def answer_natively(self, lane: "Lane", gate: "Gate") -> None:
         """Hand over to a lane what it can answer, from now on, or go on with the lane that there is."""
         tables = self._kept.answer_natively(lane)
-        self._kept.note_writing(natively=not self.is_eager and not self.union.read_only)
+        self._kept.note_writing(natively=not self.is_eager)
         gate.between = tables.look
         gate.write = partial(self._write_to, lane)
 

@@ -7,10 +7,12 @@ The union's words (union/front.py) become the lane's here. The lane gives a name
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
+from typing import Final
 
 from layerfs.fuse.prefetch_attributes import WINDOW
-from layerfs.lane.lane import ASK, DIRECTORY, GONE, Lane, Taken
-from layerfs.union import handed
+from layerfs.lane.events import Durable, LaneEdit
+from layerfs.lane.lane import ASK, DIRECTORY, GONE, GONE_UPPER, Edited, Lane, Taken
+from layerfs.union import front, handed
 from layerfs.union.front import Known
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import Part
@@ -18,7 +20,11 @@ from layerfs.union.listing import Edit, Listing
 from layerfs.union.shown import Attributes
 from layerfs.union.union import Union
 
-assert (handed.ASK, handed.SUBDIRECTORY) == (ASK, DIRECTORY)
+_EDITS: Final = {
+    LaneEdit.MADE: Edit.MADE, LaneEdit.COPIED: Edit.COPIED_UP, LaneEdit.REMOVED: Edit.REMOVED,
+    LaneEdit.HIDDEN: Edit.REMOVED,
+}  # fmt: skip
+assert (handed.ASK, handed.SUBDIRECTORY, front.UPPER) == (ASK, DIRECTORY, GONE_UPPER)
 
 
 class _Directory:
@@ -49,7 +55,7 @@ class Tables:
         self._ranks = 0
         self._surrender = union.answer_with(self)
         lane.closing = self.close
-        lane.made = union.take_in
+        lane.edited = self._take_in
 
     def close(self) -> None:
         """Let nobody answer from the lane any more."""
@@ -57,9 +63,15 @@ class Tables:
         for number in list(self._known):
             self._forget(number)
 
-    def make(self) -> None:
-        """Let the lane make new files."""
-        self.lane.make(writeback=self._union.options.writeback)
+    def change_files(self) -> None:
+        """Let the lane change files."""
+        scratch, number_xattr, volatile, ordered = self._union.changing()
+        durable = Durable.VOLATILE if volatile else Durable.ORDERED if ordered else Durable.SYNCED
+        self.lane.change_files(scratch, durable, number_xattr, writeback=self._union.options.writeback)
+
+    def _take_in(self, edit: Edited) -> None:
+        hidden = edit.kind is LaneEdit.HIDDEN
+        self._union.take_in(edit.directory, edit.name, _EDITS[edit.kind], edit.number, hidden=hidden)
 
     def recall(self) -> None:
         """Have the union answer for all files again, and close the lane."""

@@ -59,7 +59,7 @@ static bool advise(const struct directory *directory, uint32_t number) {
     path[(uint8_t)text[0]] = 0;
     int pin = openat(directory->shares[name->place], path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
-    int fd = pin >= 0 && !fstat(pin, &st) && S_ISREG(st.st_mode) ? lane_reopen(pin) : -1;
+    int fd = pin >= 0 && !fstat(pin, &st) && S_ISREG(st.st_mode) ? lane_reopen(pin, O_RDONLY) : -1;
     if (pin >= 0) close(pin);
     if (fd < 0) return true;
     struct iovec to = {.iov_base = one, .iov_len = sizeof one};

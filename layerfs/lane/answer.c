@@ -44,7 +44,7 @@ static bool answer_lookup(struct lane *self, const struct fuse_in_header *in, co
         lane_send(self, in->unique, 0, sizeof *entry);
         return true;
     }
-    if (place == LANE_ASK || place & LANE_DIRECTORY) return false;
+    if (place >= directory->shares_count) return false;
     int fd = directory->shares[place];
     struct stat st;
     uint64_t ino;
@@ -64,19 +64,20 @@ static bool answer_lookup(struct lane *self, const struct fuse_in_header *in, co
 }
 
 /* Return the descriptor of the share that has a file, and its name; -1 where others must look. */
-static int reach(const struct inode *inode, char path[NAME_LIMIT + 1]) {
+int reach(const struct inode *inode, char path[NAME_LIMIT + 1]) {
     const struct directory *directory = inode->directory;
     const struct name *name = &directory->names[inode->name];
     const char *text = directory->text + name->at;
     memcpy(path, text + 1, (uint8_t)text[0]);
     path[(uint8_t)text[0]] = 0;
-    return directory->live && name->place < directory->shares_count ? directory->shares[name->place] : -1;
+    uint32_t share = name->place & ~(PLACE_KEPT | PLACE_HIDES); /* which is none for what is no file's */
+    return directory->live && share < directory->shares_count ? directory->shares[share] : -1;
 }
 
 /* Tell whether a name still leads to the file, as the kernel knows it if `just` so. */
-static bool is_same(struct lane *self, const struct inode *inode, const struct stat *st, bool just) {
+bool is_same(struct lane *self, const struct inode *inode, const struct stat *st, bool just) {
     uint64_t ino;
-    if (!lane_own(self, st, &ino) || ino != inode->ino) return false;
+    if (!lane_own(self, st, &ino) || ino != (inode->own ? inode->own : inode->ino)) return false;
     if ((st->st_mode ^ inode->mode) & S_IFMT) return false;
     return !just || (st->st_mode == inode->mode && st->st_uid == inode->uid && st->st_gid == inode->gid);
 }
@@ -103,6 +104,7 @@ static bool answer_getattr_directory(struct lane *self, const struct fuse_in_hea
 static bool answer_getattr(struct lane *self, const struct fuse_in_header *in) {
     struct inode *inode = number_find(self, in->nodeid);
     if (!inode) return answer_getattr_directory(self, in);
+    if (inode->gone) return gone_attributes(self, in, inode);
     char path[NAME_LIMIT + 1];
     int fd = reach(inode, path);
     struct stat st;
@@ -153,11 +155,11 @@ static bool answer_readlink(struct lane *self, const struct fuse_in_header *in) 
 }
 
 /* Open a file that was pinned, without a trace in its access time where we may. */
-int lane_reopen(int pin) {
+int lane_reopen(int pin, int access) {
     char path[40];
     snprintf(path, sizeof path, "/proc/self/fd/%d", pin);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
-    return fd >= 0 || errno != EPERM ? fd : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(path, access | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
+    return fd >= 0 || errno != EPERM ? fd : open(path, access | O_CLOEXEC | O_NONBLOCK);
 }
 
 static int64_t changed_at(const struct stat *st) {
@@ -181,13 +183,14 @@ void inode_closed(struct lane *self, struct inode *inode) {
 }
 
 /* Open the data of a file, if it is the one that the kernel knows and has all of its data; else -1. */
-static int open_data(struct lane *self, const struct inode *inode, struct stat *st) {
+int open_data(struct lane *self, const struct inode *inode, struct stat *st, int access) {
     char path[NAME_LIMIT + 1];
     int at = S_ISREG(inode->mode) && self->files < self->files_max ? reach(inode, path) : -1;
     int pin = at < 0 ? -1 : openat(at, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (pin < 0) return -1;
     int fd = -1;
-    if (!fstat(pin, st) && is_same(self, inode, st, true) && st->st_blocks * 512 >= st->st_size) fd = lane_reopen(pin);
+    if (!fstat(pin, st) && is_same(self, inode, st, true) && st->st_blocks * 512 >= st->st_size)
+        fd = lane_reopen(pin, access);
     close(pin);
     return fd;
 }
@@ -210,7 +213,7 @@ static void store(struct lane *self, struct inode *inode, const struct stat *st)
 static bool open_now(struct lane *self, struct inode *inode) {
     struct stat st;
     int64_t began = lane_now();
-    int fd = open_data(self, inode, &st);
+    int fd = open_data(self, inode, &st, O_RDONLY);
     if (fd < 0) return false;
     inode->opened = changed_at(&st);
     if (inode->fd >= 0) {
@@ -235,8 +238,12 @@ static bool answer_open(struct lane *self, const struct fuse_in_header *in, cons
     struct inode *inode = number_find(self, in->nodeid);
     if (!inode || size < sizeof open) return false;
     memcpy(&open, body, sizeof open);
-    if ((open.flags & O_ACCMODE) != O_RDONLY || open.flags & O_TRUNC || inode->opens == UINT32_MAX) return false;
-    if (!inode_made(self, in->nodeid) && !is_unchanged(self, inode) && !open_now(self, inode)) return false;
+    if (open.flags & O_TRUNC || inode->opens == UINT32_MAX) return false;
+    if ((open.flags & O_ACCMODE) != O_RDONLY) {
+        if ((in->uid && inode->mode & SET_IDS) || !open_to_write(self, inode)) return false;
+    } else if (!inode_made(self, in->nodeid) && !is_unchanged(self, inode) && !open_now(self, inode)) {
+        return false;
+    }
     inode->opens++;
     struct fuse_open_out *out = (struct fuse_open_out *)BODY(self);
     *out = (struct fuse_open_out){.fh = in->uid ? in->nodeid | UNPRIVILEGED : in->nodeid,
@@ -257,7 +264,7 @@ static bool answer_release(struct lane *self, const struct fuse_in_header *in) {
 /* Open what is to be read; false if others are to do it. */
 static bool open_to_read(struct lane *self, struct inode *inode, struct stat *st) {
     if (!inode->opens) unopened_add(self, inode); /* first, since it makes room */
-    inode->fd = open_data(self, inode, st);
+    inode->fd = open_data(self, inode, st, O_RDONLY);
     if (inode->fd < 0) return false;
     self->files++;
     return true;
@@ -362,6 +369,9 @@ bool lane_answer(struct lane *self, size_t size) {
     case FUSE_CREATE: done = answer_create(self, in, body, size); break;
     case FUSE_WRITE: done = answer_write(self, in, body, size); break;
     case FUSE_SETATTR: done = answer_setattr(self, in, body, size); break;
+    case FUSE_UNLINK: done = answer_unlink(self, in, body, size); break;
+    case FUSE_RENAME:
+    case FUSE_RENAME2: done = answer_rename(self, in, body, size); break;
     case FUSE_OPEN: done = answer_open(self, in, body, size); break;
     case FUSE_READ: done = answer_read(self, in, body, size); break;
     case FUSE_RELEASE: done = answer_release(self, in); break;

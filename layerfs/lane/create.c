@@ -4,6 +4,7 @@
 #include "state.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -11,27 +12,36 @@
 #define MARK ".wh."            /* names that begin so are marks of an overlay */
 #define ENOUGH (256ull << 20)  /* bytes free, below which others look closer (fuse/space.py) */
 #define FRESH 50000000         /* ns that a look at the free space is good for */
-#define SET_IDS (S_ISUID | S_ISGID)
 
-void lane_make(lane *self, int writeback) {
+void lane_change_files(lane *self, int writeback, int scratch, int durable, const char *number_xattr) {
     self->makes = true;
     self->writeback = writeback;
+    self->scratch = scratch;
+    self->durable = durable;
+    snprintf(self->number_xattr, sizeof self->number_xattr, "%s", number_xattr);
     self->uid = geteuid();
     self->gid = getegid();
 }
 
-int lane_made(lane *self, uint64_t *directory, const char **name, size_t *size) {
-    if (!self->made_count) return 0;
-    uint32_t at = self->made_taken++;
-    if (self->made_taken == self->made_count) self->made_taken = self->made_count = 0;
-    const struct directory *found = directory_find(self, self->made[at].directory); /* nobody has dropped it yet */
-    if (!found) return lane_made(self, directory, name, size);
-    const char *text = found->text + found->names[self->made[at].name].at;
-    *directory = found->ino;
-    *name = text + 1;
-    *size = (uint8_t)text[0];
+int lane_edited(lane *self, lane_edit *edit) {
+    if (self->edits_taken == self->edits_count) {
+        self->edits_taken = self->edits_count = 0;
+        return 0;
+    }
+    const struct edit *next = &self->edits[self->edits_taken++];
+    const struct directory *directory = directory_find(self, next->directory); /* nobody has dropped it yet */
+    if (!directory) return lane_edited(self, edit);
+    const char *text = directory->text + directory->names[next->name].at;
+    *edit = (lane_edit){next->directory, next->number, next->kind, (uint8_t)text[0], text + 1};
     return 1;
 }
+
+/* Note an edit; upper_of has seen that there is room for what one request does. */
+void note_edit(struct lane *self, uint32_t kind, const struct directory *directory, uint32_t name, uint64_t number) {
+    self->edits[self->edits_count++] = (struct edit){directory->ino, number, name, kind};
+}
+
+bool is_mark(const char *name) { return !strncmp(name, MARK, sizeof MARK - 1) || strchr(name, '/'); }
 
 static bool is_short(struct lane *self, int fd) {
     int64_t now = lane_now();
@@ -43,19 +53,23 @@ static bool is_short(struct lane *self, int fd) {
     return self->room_short;
 }
 
-/* Return the descriptor of the upper share in which a client's new file comes out as it is to; -1 where others make it. */
-static int share_for(struct lane *self, const struct fuse_in_header *in, const struct directory *directory) {
+/* Return the descriptor of the upper's share of a directory, if names in it may be changed here; -1 where others do. */
+int upper_of(struct lane *self, const struct directory *directory) {
     if (!self->makes || !directory || !directory->live || !directory->makes || directory->top == TOP_NONE) return -1;
-    if (self->files >= self->files_max || self->made_count == MADE_MAX) return -1;
-    int fd = directory->shares[directory->top];
-    if (fd < 0 || in->uid != self->uid || is_short(self, fd)) return -1;
+    int fd = self->edits_count + EDITS_ONCE > EDITS_MAX ? -1 : directory->shares[directory->top];
+    return fd < 0 || is_short(self, fd) ? -1 : fd;
+}
+
+/* Return such a share in which a client's new file comes out as it is to. */
+static int share_for(struct lane *self, const struct fuse_in_header *in, const struct directory *directory) {
+    int fd = self->files < self->files_max && in->uid == self->uid ? upper_of(self, directory) : -1;
     struct stat st;
-    if (in->gid != self->gid && (fstat(fd, &st) || !(st.st_mode & S_ISGID))) return -1;
+    if (fd >= 0 && in->gid != self->gid && (fstat(fd, &st) || !(st.st_mode & S_ISGID))) return -1;
     return fd;
 }
 
 /* Return the place of a name that is free, a new one if it never was taken; -1 if it is taken. */
-static int64_t free_name(struct lane *self, struct directory *directory, const char *name, size_t size) {
+int64_t free_name(struct lane *self, struct directory *directory, const char *name, size_t size) {
     int64_t found = name_find(self, directory, name, size);
     if (found < 0) {
         if (name_append(self, directory, name, size)) return -1;
@@ -78,7 +92,7 @@ static struct inode *note_made(struct lane *self, struct directory *directory, u
     self->files++;
     directory->names[name].place = directory->top;
     directory->listed = false;
-    self->made[self->made_count++] = (struct made){directory->ino, name};
+    note_edit(self, LANE_MADE, directory, name, ino);
     return inode;
 }
 
@@ -89,7 +103,7 @@ bool answer_create(struct lane *self, const struct fuse_in_header *in, const cha
     const char *name = name_in(body + sizeof create, size -= sizeof create);
     struct directory *directory = name ? directory_find(self, in->nodeid) : NULL;
     int at = share_for(self, in, directory);
-    if (at < 0 || !strncmp(name, MARK, sizeof MARK - 1) || strchr(name, '/')) return false;
+    if (at < 0 || is_mark(name)) return false;
     if (in->uid && create.mode & SET_IDS) return false; /* who writes then is noted elsewhere */
     int64_t found = free_name(self, directory, name, size - 1);
     if (found < 0) return false;
@@ -150,17 +164,32 @@ bool answer_write(struct lane *self, const struct fuse_in_header *in, const char
     return true;
 }
 
+/* Tell whether a file that is not open for writing has a time already: the kernel sends it after a rename, too. */
+static bool has_time(struct lane *self, const struct inode *inode, const struct timespec *mtime, struct stat *st) {
+    char path[NAME_LIMIT + 1];
+    uint64_t own;
+    int at = reach(inode, path);
+    if (at < 0 || fstatat(at, path, st, AT_SYMLINK_NOFOLLOW) || !is_same(self, inode, st, true)) return false;
+    if (st->st_mtim.tv_sec != mtime->tv_sec || st->st_mtim.tv_nsec != mtime->tv_nsec) return false;
+    return lane_plain(self, at, path, st, &own);
+}
+
 /* Set the time that the kernel has kept for a file, and nothing else. */
 bool answer_setattr(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size) {
     struct fuse_setattr_in set;
-    const struct inode *inode = inode_made(self, in->nodeid);
+    const struct inode *inode = number_find(self, in->nodeid);
     if (!inode || size < sizeof set) return false;
     memcpy(&set, body, sizeof set);
-    uint32_t beside = FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER;
-    if (!self->writeback || (set.valid & ~beside) != FATTR_MTIME || set.mtimensec > 999999999) return false;
+    uint32_t beside = FATTR_FH | FATTR_LOCKOWNER;
+    if (!self->writeback || (set.valid & ~beside) != (FATTR_MTIME | FATTR_CTIME) || set.mtimensec > 999999999) return false;
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {(time_t)set.mtime, set.mtimensec}};
     struct stat st;
-    if (futimens(inode->fd, times) || fstat(inode->fd, &st) || st.st_nlink != 1) return false;
+    if (inode->gone) return inode->gone == LANE_GONE_LOWER && gone_attributes(self, in, inode);
+    if (!inode_made(self, in->nodeid)) {
+        if (!has_time(self, inode, &times[1], &st)) return false;
+    } else if (futimens(inode->fd, times) || fstat(inode->fd, &st) || st.st_nlink != 1) {
+        return false;
+    }
     send_attributes(self, in, &st);
     return true;
 }

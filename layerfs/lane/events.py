@@ -1,4 +1,4 @@
-"""Why a lane ends its wait, without the compiled part: a host that lacks it still reads the names."""
+"""Why a lane ends its wait, and what it has changed, without the compiled part: who lacks it still reads the names."""
 
 from enum import IntEnum
 
@@ -13,3 +13,20 @@ class LaneEvent(IntEnum):
     SLOW = 4  # answers wait for a disk: `Lane.slow` says where
     RAW = 5  # a request is here that libfuse does not serve: `Lane.raw` takes it
     WRITE = 6  # a WRITE is here: `Lane.writing` shows it, `Lane.written` answers it
+
+
+class LaneEdit(IntEnum):
+    """What a lane has done at a name of the upper: `enum lane_edit_kind` of lane.h."""
+
+    MADE = 0  # a file is there, by itself
+    COPIED = 1  # a copy of what the lowers have is there
+    REMOVED = 2  # nothing is there, and nothing shows
+    HIDDEN = 3  # a whiteout is there
+
+
+class Durable(IntEnum):
+    """How a copy gets to disk before it gets its name: `enum lane_durable` of lane.h."""
+
+    VOLATILE = 0
+    ORDERED = 1  # a journal brings the rest
+    SYNCED = 2

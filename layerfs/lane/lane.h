@@ -18,7 +18,7 @@ typedef struct {
     uint64_t parent, lookups, device, number;
     uint32_t mode, uid, gid, opens;
     int fd;
-    uint8_t stored, written, size; /* written: `fd` is open for writing, too */
+    uint8_t stored, written, gone, size; /* written: `fd` is open for writing, too; gone: it holds on to what has no name */
     char name[255];
 } lane_taken;
 
@@ -83,11 +83,27 @@ int lane_directory(lane *self, uint64_t directory, uint64_t parent, const char *
  * and owner are these. With `makes` that is the upper's, where a name that is absent is free, or has a whiteout. */
 void lane_top(lane *self, uint64_t directory, uint32_t share, int single, int makes, uint32_t mode, uint32_t uid,
               uint32_t gid);
-/* Make new files from now on. With `writeback` the kernel caches writes, and keeps times by itself. */
-void lane_make(lane *self, int writeback);
-/* Take in a name that was made during the last wait: 1, or 0 for none. The name has no NUL; it is good until the next
- * call. All are to be taken in before anything else is called. */
-int lane_made(lane *self, uint64_t *directory, const char **name, size_t *size);
+/* Change files from now on. With `writeback` the kernel caches writes, and keeps times by itself. Copies are made in the
+ * directory `scratch`; `durable` says how one gets to disk before it gets its name; `number_xattr`, of up to 63 bytes, is
+ * where it keeps its number: without one nothing is copied. */
+enum lane_durable { LANE_VOLATILE = 0, LANE_ORDERED = 1, LANE_SYNCED = 2 };
+void lane_change_files(lane *self, int writeback, int scratch, int durable, const char *number_xattr);
+
+/* Which tree had a file that has no name any more. */
+enum lane_gone { LANE_GONE_LOWER = 1, LANE_GONE_UPPER = 2 };
+
+/* What the lane has changed: a new file is at a name of the upper; or a copy of the lower's; or nothing is, and nothing
+ * shows; or a whiteout is. */
+enum lane_edit_kind { LANE_MADE = 0, LANE_COPIED = 1, LANE_REMOVED = 2, LANE_HIDDEN = 3 };
+typedef struct {
+    uint64_t directory, number;
+    uint32_t kind;
+    uint32_t size;
+    const char *name; /* without a NUL; good until the next call */
+} lane_edit;
+/* Take in what was changed during the last wait, in order: 1, or 0 for nothing more. Nothing else is to be called
+ * before. */
+int lane_edited(lane *self, lane_edit *edit);
 /* Forget a directory's names; what the kernel knows of them is answered by others from now on. */
 void lane_drop(lane *self, uint64_t directory);
 /* The descriptor of a share of a directory; -1 while it has none. */

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from layerfs.lane._lane import ffi, lib
-from layerfs.lane.events import LaneEvent
+from layerfs.lane.events import Durable, LaneEdit, LaneEvent
 
 ASK: Final = int(lib.LANE_ASK)  # a place: others answer
 GONE: Final = int(lib.LANE_GONE)  # a place: the name is absent
+GONE_UPPER: Final = int(lib.LANE_GONE_UPPER)  # in `Taken.gone`
 DIRECTORY: Final = int(lib.LANE_DIRECTORY)  # beside the index of a share: the name is a directory there
 _EVENTS: Final = tuple(LaneEvent)  # by their numbers
 
@@ -34,6 +35,16 @@ class Taken(NamedTuple):
     fd: int
     stored: bool  # its data were put into the page cache
     written: bool = False  # `fd` is open for writing, too
+    gone: int = 0  # `fd` holds on to a file that has no name any more: 1 a lower's, 2 the upper's
+
+
+class Edited(NamedTuple):
+    """A change of a name in a directory, of the file with this number."""
+
+    kind: LaneEdit
+    directory: int
+    name: bytes
+    number: int
 
 
 class Lane:
@@ -51,8 +62,8 @@ class Lane:
         self._taken: Any = ffi.new("lane_taken *")
         self._write: Any = ffi.new("lane_write *")
         self._position: Any = ffi.new("uint32_t *")
-        self._made: Any = ffi.new("uint64_t *"), ffi.new("const char **"), ffi.new("size_t *")
-        self.made: Callable[[int, bytes], None] = _nobody  # called for each name that was made in a directory
+        self._edit: Any = ffi.new("lane_edit *")
+        self.edited: Callable[[Edited], None] = _nobody  # called for each change of a name, before a wait returns
         self._later: deque[bytes] = deque()  # requests that were read before
         self.closing: Callable[[], None] | None = None  # called before all is given back
 
@@ -93,9 +104,10 @@ class Lane:
         if self._later:
             self._hold_next()
         event: int = lib.lane_wait(self._lane, other, job, milliseconds, spin)
-        directory, name, size = self._made
-        while lib.lane_made(self._lane, directory, name, size):
-            self.made(int(directory[0]), ffi.buffer(name[0], size[0])[:])
+        edit = self._edit
+        while lib.lane_edited(self._lane, edit):
+            name = ffi.buffer(edit.name, edit.size)[:]
+            self.edited(Edited(LaneEdit(edit.kind), edit.directory, name, edit.number))
         if event < 0:
             raise _error(event)
         return _EVENTS[event]
@@ -187,9 +199,12 @@ class Lane:
         """
         lib.lane_top(self._lane, number, index, single, makes, mode, uid, gid)
 
-    def make(self, *, writeback: bool) -> None:
-        """Make new files from now on, and tell `made`; with `writeback` the kernel keeps times by itself."""
-        lib.lane_make(self._lane, writeback)
+    def change_files(self, scratch: int, durable: Durable, number_xattr: str, *, writeback: bool) -> None:
+        """Change files from now on, and tell `edited`; with `writeback` the kernel keeps times by itself.
+
+        Copies are made in the directory `scratch`, and keep their numbers in an xattr; nothing is copied without one.
+        """
+        lib.lane_change_files(self._lane, writeback, scratch, durable, number_xattr.encode())
 
     def drop(self, number: int) -> None:
         """Forget the names of a directory."""
@@ -223,7 +238,7 @@ class Lane:
         name = ffi.buffer(taken.name)[0 : taken.size]
         return Taken(
             taken.parent, name, taken.lookups, taken.device, taken.number, taken.mode, taken.uid, taken.gid,
-            taken.opens, taken.fd, bool(taken.stored), bool(taken.written),
+            taken.opens, taken.fd, bool(taken.stored), bool(taken.written), taken.gone,
         )  # fmt: skip
 
     def give(self, given: Taken) -> bool:
@@ -257,8 +272,8 @@ class Lane:
         return int(lib.lane_emptied(self._lane))
 
 
-def _nobody(_directory: int, _name: bytes) -> None:
-    """Take in a name that nobody looks at."""
+def _nobody(_edit: Edited) -> None:
+    """Take in what nobody looks at."""
 
 
 def _error(code: int) -> OSError:

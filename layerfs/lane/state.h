@@ -28,7 +28,13 @@
 #define STORED_MAX (32u << 10) /* bytes of a file that come with its first open */
 #define NUMBER_BITS 49         /* of an inode number below the filesystem's rank */
 #define TOP_NONE UINT32_MAX
-#define MADE_MAX 256u /* names that wait to be taken in */
+#define EDITS_MAX 256u /* edits that wait to be taken in */
+#define EDITS_ONCE 3u  /* of one request, at most */
+#define SET_IDS (S_ISUID | S_ISGID)
+/* In a name's place, beside the upper's share, what is a copy: its number is not its own; it hides what the lowers have */
+#define PLACE_KEPT 0x20000000u
+#define PLACE_HIDES 0x10000000u
+#define PLACE_SHARE 0x0fffffffu
 #define FIRST_NUMBER 2u
 #define UNOPENED 256u /* files that are open here and that nobody has opened (unopened.c) */
 #define UNPRIVILEGED (1ull << 63) /* in a file's handle: whoever opened it has no CAP_FSETID */
@@ -54,20 +60,21 @@ struct directory {
     bool live, listed, watched;
 };
 
-struct inode { /* one that the lane answers for; its device and inode are in its number */
-    uint64_t ino;
+struct inode { /* one that the lane answers for; its device and inode are in its number, or in `own` if that is not 0 */
+    uint64_t ino, own;
     struct directory *directory;
     int64_t opened; /* when it had changed last [ns] as it was opened: until it changes it can be opened again; or 0 */
     uint32_t name, lookups, opens, uid, gid;
     int fd; /* -1 while nobody has asked for its data */
     uint16_t mode;
     bool stored;
-    bool written; /* it was made here, and is open as it was made: for reading and writing */
+    uint8_t gone; /* as lane_gone has it: `fd` is an O_PATH one */
+    bool written; /* it is open for reading and writing, and reached by its descriptor */
 };
 
-struct made { /* a name that was made, and is yet to be taken in */
-    uint64_t directory;
-    uint32_t name;
+struct edit { /* what is yet to be taken in */
+    uint64_t directory, number;
+    uint32_t name, kind;
 };
 
 struct claim { /* a number that others answer for */
@@ -129,8 +136,10 @@ struct lane {
     bool makes, writeback, room_short;
     uint32_t uid, gid; /* whom new files belong to */
     int64_t room_seen; /* ns; when the free space was looked at */
-    struct made made[MADE_MAX];
-    uint32_t made_count, made_taken;
+    struct edit edits[EDITS_MAX];
+    uint32_t edits_count, edits_taken;
+    int scratch, durable;
+    char number_xattr[64]; /* empty: nothing is copied up */
     uint64_t *emptied;
     uint32_t emptied_count, emptied_room;
 };
@@ -185,15 +194,31 @@ bool lane_send(struct lane *self, uint64_t unique, int error, size_t size);
 const char *name_in(const void *body, size_t size);
 void send_attributes(struct lane *self, const struct fuse_in_header *in, const struct stat *st);
 void inode_closed(struct lane *self, struct inode *inode);
+int reach(const struct inode *inode, char path[NAME_LIMIT + 1]);
+int open_data(struct lane *self, const struct inode *inode, struct stat *st, int access);
+bool is_same(struct lane *self, const struct inode *inode, const struct stat *st, bool just);
 /* create.c */
 bool answer_create(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 bool answer_write(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 bool answer_setattr(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 struct inode *inode_made(struct lane *self, uint64_t ino);
+void note_edit(struct lane *self, uint32_t kind, const struct directory *directory, uint32_t name, uint64_t number);
+int upper_of(struct lane *self, const struct directory *directory);
+int64_t free_name(struct lane *self, struct directory *directory, const char *name, size_t size);
+bool is_mark(const char *name);
+/* copyup.c */
+int lane_copy_up(struct lane *self, struct inode *inode);
+bool open_to_write(struct lane *self, struct inode *inode);
+/* remove.c */
+bool answer_unlink(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
+bool gone_attributes(struct lane *self, const struct fuse_in_header *in, const struct inode *inode);
+/* rename.c */
+struct inode *inode_at(struct lane *self, struct directory *directory, uint32_t name, const char *text);
+bool answer_rename(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 /* ahead.c */
 void ahead_forget(struct lane *self, uint64_t directory);
 /* answer.c */
-int lane_reopen(int pin);
+int lane_reopen(int pin, int access);
 /* list.c */
 bool answer_readdir(struct lane *self, const struct fuse_in_header *in, size_t size, bool plus);
 bool lane_plain(struct lane *self, int fd, const char *name, const struct stat *st, uint64_t *ino);

@@ -117,14 +117,15 @@ void inode_forget(struct lane *self, struct inode *inode, uint64_t count) {
 int lane_take(lane *self, uint64_t number, lane_taken *taken) {
     struct inode *inode = number_find(self, number);
     uint64_t device;
-    if (!inode || !lane_device(self, number, &device)) return 0;
-    if (!inode->opens) data_close(self, inode); /* it is opened again when it is read again */
+    uint64_t own = inode && inode->own ? inode->own : number;
+    if (!inode || !lane_device(self, own, &device)) return 0;
+    if (!inode->opens && !inode->gone) data_close(self, inode); /* it is opened again when it is read again */
     struct directory *directory = inode->directory;
     const char *name = directory->text + directory->names[inode->name].at;
     *taken = (lane_taken){
-        .parent = directory->ino, .lookups = inode->lookups, .device = device, .number = number_in(number),
+        .parent = directory->ino, .lookups = inode->lookups, .device = device, .number = number_in(own),
         .mode = inode->mode, .uid = inode->uid, .gid = inode->gid, .opens = inode->opens, .fd = inode->fd,
-        .stored = inode->stored, .written = inode->written, .size = (uint8_t)name[0],
+        .stored = inode->stored, .written = inode->written, .gone = inode->gone, .size = (uint8_t)name[0],
     };
     memcpy(taken->name, name + 1, taken->size);
     if (inode->fd >= 0) self->files--;
@@ -277,7 +278,7 @@ static int names_copy(struct directory *directory, const char *names, size_t siz
 int lane_directory(lane *self, uint64_t number, uint64_t parent, const char *names, size_t size,
                    const uint32_t *places, uint32_t count, const int *shares, uint32_t shares_count) {
     if (directory_find(self, number)) return -EEXIST;
-    if (count > NAMES_MAX - self->names || size > (1u << 31) || shares_count >= LANE_DIRECTORY) return -ENOSPC;
+    if (count > NAMES_MAX - self->names || size > (1u << 31) || shares_count >= PLACE_HIDES) return -ENOSPC;
     struct directory *directory = calloc(1, sizeof *directory);
     if (!directory) return -ENOMEM;
     *directory = (struct directory){.ino = number, .parent = parent, .shares_count = shares_count, .live = true,

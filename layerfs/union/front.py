@@ -10,11 +10,15 @@ import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from layerfs.union.inodes import Directory, File
-from layerfs.union.layers import Part
+from layerfs.union.layers import DirTree, Part
+from layerfs.union.listing import Edit, Whiteout
 from layerfs.union.shown import Attributes, fingerprint, fingerprint_of
 
 if TYPE_CHECKING:
     from layerfs.union.state import Overlay
+
+
+UPPER = 2  # in `Known.gone`
 
 
 class Known(NamedTuple):
@@ -35,6 +39,7 @@ class Known(NamedTuple):
     fd: int
     stored: bool  # its data were put into the page cache
     written: bool = False  # `fd` is open for writing, too
+    gone: int = 0  # `fd` holds on to a file that has no name any more: 1 a lower's, 2 the upper's
 
 
 class Front(Protocol):
@@ -58,7 +63,7 @@ class Front(Protocol):
     def top(self, number: int, part: Part, shown: Attributes, *, makes: bool) -> None:
         """Note that a directory shows the attributes of another share from now on, and one link.
 
-        With `makes` the front may make new files in it, and tells of each (`made`).
+        With `makes` the front may make new files in it, and more; it tells of each (`take_in`).
         """
 
     def share(self, part: Part, fd: int) -> None:
@@ -74,6 +79,8 @@ def adopt(ov: "Overlay", number: int) -> File | None:
     known = front.take(number) if front is not None else None
     if known is None:
         return None
+    if known.gone:
+        return _adopt_unnamed(ov, number, known)
     parent = ov.table.nodes.get(known.parent)
     listing = parent.listing if isinstance(parent, Directory) else None
     part = listing.names.get(known.name) if listing is not None else None
@@ -83,6 +90,8 @@ def adopt(ov: "Overlay", number: int) -> File | None:
         return None
     node = File(number, parent, known.name, part, known.mode >> 12)
     node.seen = fingerprint_of(known.device, known.number, known.mode, known.uid, known.gid)
+    own = ov.numbers.of(known.device, known.number)
+    node.own = 0 if own == number else own
     node.lookups = known.lookups
     node.preloaded = known.stored
     ov.table.add(node)
@@ -96,12 +105,50 @@ def adopt(ov: "Overlay", number: int) -> File | None:
     return node
 
 
-def made(ov: "Overlay", directory: int, name: bytes) -> None:
-    """Take in a name at which the front has made a file, in the upper's share of a directory."""
+def _adopt_unnamed(ov: "Overlay", number: int, known: Known) -> File | None:
+    """Make a node of a file whose name the front has removed, and that is held on to."""
+    parent = ov.table.nodes.get(known.parent)
+    trees = ov.trees[:1] if known.gone == UPPER else ov.lowers
+    tree = next((tree for tree in trees if type(tree) is DirTree and tree.device == known.device), None)
+    if tree is None or not isinstance(parent, Directory):
+        os.close(known.fd)
+        return None
+    node = File.unnamed(number, parent, known.mode >> 12)
+    node.seen = fingerprint_of(known.device, known.number, known.mode, known.uid, known.gid)
+    node.lookups = known.lookups
+    extra = node.opened()
+    extra.pinned, extra.unnamed_in = known.fd, tree
+    ov.table.add(node)
+    ov.files.hold(node)
+    return node
+
+
+def take_in(ov: "Overlay", directory: int, name: bytes, edit: Edit, number: int, *, hidden: bool) -> None:
+    """Take in what the front has done at a name of the upper's share of a directory, with the file of this number.
+
+    `hidden` says that a removed name has a whiteout now.
+    """
     node = ov.table.nodes.get(directory)
     part = node.upper() if isinstance(node, Directory) else None
-    if isinstance(node, Directory) and node.listing is not None and part is not None:
-        node.listing.taken_in(name, part)
+    if not isinstance(node, Directory) or node.listing is None or part is None:
+        return
+    listing = node.listing
+    watch, listing.watch = listing.watch, None  # it knows
+    try:
+        if edit is Edit.MADE:
+            listing.made(name, part, is_dir=False)
+        elif edit is Edit.COPIED_UP:
+            listing.copied_up(name, part)
+        else:
+            listing.keep_order()
+            listing.removed(name, shadowed=hidden)
+            if hidden:
+                listing.whiteout_made(name, Whiteout.AT_NAME)
+    finally:
+        listing.watch = watch
+    if edit is Edit.COPIED_UP:
+        ov.changed(number)
+        ov.changed(directory)
 
 
 def surrender(ov: "Overlay", number: int) -> None:

@@ -11,7 +11,7 @@ from layerfs.union.inodes import Directory
 from layerfs.union.layers import DirTree, Part, Parts
 from layerfs.union.listing import Listing, Whiteout
 from layerfs.union.shown import Attributes
-from layerfs.union.state import Overlay
+from layerfs.union.state import INO_XATTR, Overlay, Writable
 
 ASK: Final = 0x7FFFFFFF  # a place: only the union knows
 DEVICES: Final = 1 << 64  # st_dev of the host; images have numbers of another kind
@@ -49,6 +49,23 @@ def handed(ov: Overlay, node: Directory) -> Handed | None:
     top, shown = _top(node, parts)
     single = len(parts.all()) == 1 and not ov.options.static_nlink
     return Handed(list(listing.names), places, lowers, parent, hosts, top, shown, single, takes_new(ov, listing))
+
+
+class Changing(NamedTuple):
+    """What a front needs to change files of the upper."""
+
+    scratch: int  # the descriptor of the scratch directory
+    number_xattr: str  # where a copy keeps the number that it shows; empty where the upper has no such xattrs
+    volatile: bool  # copies need not be on disk
+    ordered: bool  # a journal keeps the order: their data are enough
+
+
+def changing(ov: Writable) -> Changing:
+    """Return what a front needs to change files."""
+    marks = ov.upper.marks
+    return Changing(
+        ov.upper.work.fd, marks.prefix + INO_XATTR if marks.xattrs else "", ov.options.volatile, ov.upper.is_ordered
+    )
 
 
 def takes_new(ov: Overlay, listing: Listing) -> bool:

@@ -157,12 +157,6 @@ class Listing:
         self._names[name] = (upper,) if is_dir else upper
         return self._whiteouts.pop(name, None)
 
-    def taken_in(self, name: bytes, upper: Part) -> None:
-        """Note a file that was made at a free name by whoever watches."""
-        if self._order is not None and name not in self._names:
-            self._order.made(name)
-        self._names[name] = upper
-
     def copied_up(self, name: bytes, where: Where) -> None:
         """Note that the upper has a copy of what the lowers have at a name."""
         if self.watch is not None:

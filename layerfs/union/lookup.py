@@ -105,7 +105,9 @@ def _new_file(ov: Overlay, parent: Directory, name: bytes, part: Part, st: Attri
         ino = ov.numbers.of(st.st_dev, st.st_ino)
     elif part.is_upper:
         ino = _upper_number(ov, part, at, name, st)
-    if ov.table.find(ino) is not None:
+    if (known := ov.table.find(ino)) is not None:
+        if isinstance(known, File) and known.own == own:
+            return known  # a copy that the front made, and knew by its number alone
         ino = ov.table.free_number(own, ov.numbers.hashed(st.st_dev, st.st_ino))
     node = File(ino, parent, name, part, st.st_mode >> 12)
     if ino != own:

@@ -93,14 +93,16 @@ class Upper:
         self.links = HardLinks(work.base, work.fd, tree)
         self._ordered: bool | None = None
 
-    def make_durable(self, fd: int) -> None:
-        """Bring a file of the scratch directory to disk before it gets its name. Raises OSError.
-
-        Whether a journal keeps the order is asked once: the filesystem stays mounted as long as it is held open here.
-        """
+    @property
+    def is_ordered(self) -> bool:
+        """Whether a journal keeps the order. Asked once: the filesystem stays mounted, since it is held open here."""
         if self._ordered is None:
-            self._ordered = keeps_order(fd)
-        make_durable(fd, ordered=self._ordered)
+            self._ordered = keeps_order(self.work.fd)
+        return self._ordered
+
+    def make_durable(self, fd: int) -> None:
+        """Bring a file of the scratch directory to disk before it gets its name. Raises OSError."""
+        make_durable(fd, ordered=self.is_ordered)
 
     def close(self) -> None:
         """Release the work directory; the tree is closed with the others."""

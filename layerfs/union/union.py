@@ -13,7 +13,7 @@ from layerfs.sys.sync import syncfs
 from layerfs.union.claim import renew
 from layerfs.union.inodes import Directory, File, Node
 from layerfs.union.layers import DirTree, Part, Tree
-from layerfs.union.listing import Listing
+from layerfs.union.listing import Edit, Listing
 from layerfs.union.lookup import attributes, lookup
 from layerfs.union.open_files import OpenFiles
 from layerfs.union.opened import Handle
@@ -106,9 +106,13 @@ class Union(OpenFiles):
         ov.handles.front = who
         return functools.partial(front.surrender, ov)
 
-    def take_in(self, directory: int, name: bytes) -> None:
-        """Note a name at which a front end has made a file, where that was offered (`handed.Handed.makes`)."""
-        front.made(self._ov, directory, name)
+    def take_in(self, directory: int, name: bytes, edit: Edit, number: int, *, hidden: bool) -> None:
+        """Note what a front end has done at a name, where that was offered (`handed.Handed.makes`); see front.py."""
+        front.take_in(self._ov, directory, name, edit, number, hidden=hidden)
+
+    def changing(self) -> "handed.Changing":
+        """Return what a front end needs to change files."""
+        return handed.changing(self._writable())
 
     def recall(self, number: int) -> None:
         """Answer again for what a front end answers for."""

@@ -11,7 +11,7 @@ from layerfs.fuse.tables import Tables
 from layerfs.union.attrs import Change
 from layerfs.union.inodes import Directory, File
 from layerfs.union.options import UnionOptions
-from tests.lane.rig import CREATE, ENTRY, FORGET, GETATTR, LOOKUP, OPEN, READ, RELEASE, Rig
+from tests.lane.rig import ENTRY, FORGET, GETATTR, LOOKUP, OPEN, READ, RELEASE, Rig
 from tests.oracle.trees import file
 from tests.union.box import Box
 
@@ -265,64 +265,3 @@ def test_a_file_that_was_opened_again_and_not_read_is_opened_by_the_union_and_ou
     handle = scene.union.data_handle(number)
     assert isinstance(handle, int) and os.pread(handle, 100, 0) == b"gone"
     scene.union.release(number)
-
-
-def create(scene: Scene, name: bytes) -> int | None:
-    """Have a file made; its number, or None if that is for the union."""
-    body = struct.pack("=IIII", os.O_WRONLY | os.O_CREAT, 0o100644, 0o022, 0) + name + b"\0"
-    found = scene.rig.ask(CREATE, scene.node.ino, body)
-    return None if found is None else int(ENTRY.unpack_from(found[1])[0])
-
-
-def test_a_file_that_the_lane_makes_is_the_unions_too_and_is_taken_over_open(scene: Scene) -> None:
-    assert create(scene, b"early") is None
-    before = scene.union.names(scene.node.ino)
-    scene.tables.make()
-    assert create(scene, b"top") is None  # it is there
-    number = create(scene, b"new")
-    assert number is not None
-    assert scene.union.names(scene.node.ino) == [*before, b"new"]
-    assert scene.union.attributes(number).st_size == 0  # from here on it is a node
-    os.write(scene.union.writable_fd(number), b"data")
-    assert scene.union.lookup(scene.node.ino, b"new")[0].ino == number
-    scene.union.rename(scene.node.ino, b"new", scene.node.ino, b"top")
-    assert scene.lookup(b"new") == 0
-    scene.union.unlink(scene.node.ino, b"top")
-    handle = scene.union.data_handle(number)
-    assert isinstance(handle, int) and os.pread(handle, 10, 0) == b"data"
-    scene.union.release(number)
-    scene.forget(number)
-    with pytest.raises(OSError, match="Stale"):
-        scene.union.node(number)
-    assert create(scene, b"top") is None  # a whiteout is there
-    assert create(scene, b"new")
-
-
-def test_files_are_made_as_soon_as_a_directory_is_copied_up(scratch: Path) -> None:
-    scene = Scene(scratch)
-    try:
-        scene.tables.make()
-        sub, _ = scene.union.lookup(scene.node.ino, b"sub")
-        assert isinstance(sub, Directory)
-        scene.union.remember(sub)
-        scene.union.names(sub.ino)
-        scene.tables.offer(sub)
-        scene.node = sub
-        assert create(scene, b"one") is None
-        scene.union.mkdir(sub.ino, b"dir", 0o755, scene.box.caller)
-        number = create(scene, b"two")
-        assert number and scene.lookup(b"two") == number
-        assert scene.union.names(sub.ino) == [b"x", b"dir", b"two"]
-    finally:
-        scene.close()
-
-
-def test_names_keep_their_cookies_when_the_lane_makes_files(scene: Scene) -> None:
-    before = [*scene.union.names(scene.node.ino), b"one", b"two"]
-    cookies = {name: cookie for cookie, name in enumerate(before, 3) if name != b"gone"}
-    scene.tables.make()
-    create(scene, b"one")
-    scene.union.unlink(scene.node.ino, b"gone")
-    create(scene, b"two")
-    listing = scene.union.listing(scene.node.ino)
-    assert {name: cookie for cookie, name in listing.keep_order().since(0, listing.names)} == cookies

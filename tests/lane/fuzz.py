@@ -13,12 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerfs.lane.events import LaneEvent
+from layerfs.lane.events import Durable, LaneEdit, LaneEvent
 
 if TYPE_CHECKING:
+    from layerfs.lane.lane import Edited
     from tests.lane.rig import Rig
 
-OPCODES = (1, 2, 3, 4, 5, 14, 15, 16, 18, 22, 27, 28, 29, 35, 36, 42, 44, 99, 0, 2**32 - 1)
+OPCODES = (1, 2, 3, 4, 5, 10, 12, 14, 15, 16, 18, 22, 27, 28, 29, 35, 36, 42, 44, 45, 99, 0, 2**32 - 1)
 PLACES = (0, 1, 2, 0x40000000, 0x40000001, 0x7FFFFFFF, 0x7FFFFFFE, 2**32 - 1)
 
 
@@ -42,16 +43,21 @@ class Fuzz:
         self.mode = place.stat().st_mode
         rig.fds.append(self.share)
         rig.lane.rank(place.stat().st_dev, 3)
-        rig.lane.make(writeback=True)
-        rig.lane.made = self.made
+        self.upper, scratch = (os.open(place / name, os.O_RDONLY) for name in ("upper", "scratch"))
+        rig.fds += [self.upper, scratch]
+        rig.lane.change_files(scratch, Durable.VOLATILE, "user.number", writeback=True)
+        rig.lane.edited = self.edited
 
-    def made(self, directory: int, name: bytes) -> None:
+    def edited(self, edit: "Edited") -> None:
         """Take a new file in; it goes again, also while it is open."""
-        path = self.place / os.fsdecode(name)
+        assert edit.directory < 5
+        path = self.place / "upper" / os.fsdecode(edit.name)
+        if edit.kind is not LaneEdit.MADE or not path.exists():  # it was renamed since, in the same wait
+            return
         first = 4 + len(self.names)  # of those that were made, of which the last four are asked for
         self.numbers[first:] = [*self.numbers[first:][-3:], 3 << 49 | path.lstat().st_ino]
-        path.unlink()
-        assert directory < 5
+        if self.dice.random() < 0.5:
+            path.unlink()
 
     def number(self) -> int:
         return self.dice.choice(self.numbers) if self.dice.random() < 0.97 else self.dice.getrandbits(64)
@@ -65,7 +71,12 @@ class Fuzz:
         word = [self.number(), self.dice.choice((0, 1, 2, 3, 7, 20, 2**63, 2**64 - 1)), self.number()]
         bodies = {
             1: self.name() + b"\0",
+            10: self.name() + b"\0",
             2: struct.pack("=Q", self.dice.choice((0, 1, 2, 2**64 - 1))),
+            12: struct.pack("=Q", self.dice.randrange(1, 5)) + self.name() + b"\0" + self.name() + b"\0",
+            45: struct.pack("=QII", self.dice.randrange(1, 5), self.dice.choice((0, 1, 2, 4)), 0)
+            + self.name()
+            + self.dice.choice((b"\0new\0", b"\0\0", b"\0")),
             14: struct.pack("=II", self.dice.choice((0, 0, 0, 1, 2, os.O_TRUNC)), 0),
             15: struct.pack(
                 "=QQIIQII",
@@ -135,12 +146,12 @@ class Fuzz:
         with suppress(OSError):
             self.dice.choice(
                 (
-                    lambda: lane.directory(self.dice.randrange(1, 5), 1, names, places, [self.share]),
+                    lambda: lane.directory(self.dice.randrange(1, 5), 1, names, places, [self.share, self.upper]),
                     lambda: lane.drop(self.dice.randrange(1, 5)),
                     lambda: lane.change(self.dice.randrange(1, 5), self.name(), self.dice.choice(PLACES)),
                     lambda: lane.top(
                         self.dice.randrange(1, 5),
-                        self.dice.choice((0, 1, 7, 2**32 - 1)),
+                        self.dice.choice((0, 1, 1, 1, 7, 2**32 - 1)),
                         single=False,
                         makes=self.dice.random() < 0.7,
                         mode=self.mode,
@@ -148,7 +159,8 @@ class Fuzz:
                         gid=os.getgid(),
                     ),
                     lambda: lane.relist(self.dice.randrange(1, 5)),
-                    lambda: lane.share(self.dice.randrange(1, 5), self.dice.randrange(3), self.share),
+                    lambda: lane.share(self.dice.randrange(1, 5), 0, self.share),
+                    lambda: lane.share(self.dice.randrange(1, 5), self.dice.randrange(1, 4), self.upper),
                     lambda: lane.claim(number),
                     lambda: lane.disclaim(number),
                     self.take,
@@ -190,6 +202,10 @@ def main() -> None:
         use(options.module)
     from tests.lane.rig import Rig
 
+    for name in ("upper", "scratch"):
+        (options.place / name).mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        os.mknod(options.place / "scratch" / "whiteout", 0o20000, 0)
     for number in range(12):
         (options.place / f"f{number}").write_bytes(b"x" * (number * 700))
     for number in range(4):

@@ -16,6 +16,7 @@ REPLY = struct.Struct("=IiQ")  # fuse_out_header
 ENTRY = struct.Struct("=QQQQII")
 LOOKUP, FORGET, GETATTR, READLINK, OPEN, READ, RELEASE, OPENDIR, READDIR = 1, 2, 3, 5, 14, 15, 18, 27, 28
 RELEASEDIR, BATCH_FORGET, READDIRPLUS, GETXATTR, WRITE, CREATE, SETATTR = 29, 42, 44, 22, 16, 35, 4
+UNLINK, RENAME, RENAME2 = 10, 12, 45
 ROOM = 1 << 16
 RANK_SHIFT = 49
 HOME = 77  # the number of the directory that a test hands over

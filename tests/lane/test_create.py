@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.lane.events import LaneEvent
+from layerfs.lane.events import Durable, LaneEdit, LaneEvent
+from layerfs.lane.lane import Edited
 from tests.lane.rig import (
     CREATE,
     FORGET,
@@ -42,7 +43,7 @@ def rig(upper: Path) -> Iterator[Rig]:
         rig.hand_over(HOME, upper, [b"old"])
         st = upper.stat()
         rig.lane.top(HOME, 0, single=True, makes=True, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid)
-        rig.lane.make(writeback=True)
+        rig.lane.change_files(-1, Durable.SYNCED, "", writeback=True)
         yield rig
 
 
@@ -82,12 +83,12 @@ def mtime(handle: int, ns: int, valid: int = MTIME | CTIME) -> bytes:
 
 
 def test_a_file_is_made_in_the_upper_and_the_name_told_of_once_the_wait_is_over(rig: Rig, upper: Path) -> None:
-    names: list[tuple[int, bytes]] = []
-    rig.lane.made = lambda directory, name: names.append((directory, name))
+    edits: list[Edited] = []
+    rig.lane.edited = edits.append
     number, handle = create(rig, b"new", 0o666, 0o027) or (0, 0)
     assert number == handle == number_of(upper / "new")
     assert (upper / "new").stat().st_mode == 0o100640
-    assert names == [(HOME, b"new")]
+    assert edits == [Edited(LaneEdit.MADE, HOME, b"new", number)]
     assert write(rig, number, handle, 0, b"data") == 4
     assert write(rig, number, handle, 2, b"ta!") == 3
     assert rig.ask(READ, number, struct.pack("=QQIIQII", handle, 0, 10, 0, 0, 0, 0)) == (0, b"data!")
@@ -136,7 +137,7 @@ def test_nothing_is_made_unless_that_was_allowed(upper: Path) -> None:
         rig.hand_over(HOME, upper, [b"old"])
         rig.lane.top(HOME, 0, single=True, makes=True, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid)
         assert create(rig, b"new") is None
-        rig.lane.make(writeback=True)
+        rig.lane.change_files(-1, Durable.SYNCED, "", writeback=True)
         rig.lane.top(HOME, 0, single=True, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid)
         assert create(rig, b"new") is None
         assert not (upper / "new").exists()
@@ -149,7 +150,7 @@ def test_a_file_whose_number_cannot_be_told_is_made_by_others(upper: Path) -> No
         rig.fds.append(share)
         assert rig.lane.directory(HOME, 1, [], [], [share])  # of a filesystem without a rank
         rig.lane.top(HOME, 0, single=True, makes=True, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid)
-        rig.lane.make(writeback=True)
+        rig.lane.change_files(-1, Durable.SYNCED, "", writeback=True)
         assert create(rig, b"new") is None
         assert not (upper / "new").exists()
 
@@ -189,7 +190,7 @@ def test_descriptors_are_bounded(upper: Path) -> None:
     with Rig(files=2) as rig:
         rig.hand_over(HOME, upper, [b"old"])
         rig.lane.top(HOME, 0, single=True, makes=True, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid)
-        rig.lane.make(writeback=True)
+        rig.lane.change_files(-1, Durable.SYNCED, "", writeback=True)
         first = create(rig, b"a")
         assert first and create(rig, b"b") and not create(rig, b"c")
         rig.ask(RELEASE, first[0], bytes(24))
