@@ -20,6 +20,12 @@ ctr="ctr --address $place/c.sock"
 tries=600
 until $ctr version >/dev/null 2>&1; do tries=$((tries - 1)); [ $tries -gt 0 ]; sleep 0.1; done
 how="--cgroup= --cpu-shares=0"  # nobody has given this user cgroups
+run() {  # once more where 1.6's shim took the mount helper's status ten times (Containerd.ctr has the numbers)
+    until $ctr run $how "$@" 2>$place/said; do
+        grep -q "failed with ECHILD" $place/said || { cat $place/said >&2; return 1; }
+        $ctr containers delete work 2>/dev/null || true
+    done
+}
 $ctr images import --no-unpack $image >/dev/null
 $ctr images tag IMAGE $pushed >/dev/null
 $ctr images push --plain-http $pushed >/dev/null
@@ -27,12 +33,12 @@ $ctr images remove --sync IMAGE $pushed >/dev/null
 for name in overlay fuse xar; do
     $ctr images import --snapshotter layerfs-$name $image >/dev/null
     script="echo $name >/mine; mv /d/a /d/b; cat /mine /d/b; echo"
-    $ctr run $how --rm --snapshotter layerfs-$name IMAGE $name /bin/sh -euc "$script"
+    run --rm --snapshotter layerfs-$name IMAGE $name /bin/sh -euc "$script"
     $ctr images remove --sync IMAGE >/dev/null
 done
 snapshots="$ctr snapshots --snapshotter layerfs-fuse"
 $ctr images pull --plain-http --snapshotter layerfs-fuse $pushed >/dev/null
-$ctr run $how --detach --snapshotter layerfs-fuse $pushed work /bin/sleep 1000
+run --detach --snapshotter layerfs-fuse $pushed work /bin/sleep 1000
 $ctr tasks exec --exec-id x work /bin/sh -euc "rm -r /l2; mv /l4 /l9; echo new >/d/new"
 echo $($snapshots diff work | tar -tz | grep -E "^(d/new|[.]wh[.].*|l9/.+)$" | sort)
 $ctr tasks kill --signal KILL work
