@@ -21,6 +21,7 @@ from layerfs.fuse.kept import Kept
 from layerfs.fuse.loading import Loading
 from layerfs.fuse.prefetch_attributes import CHUNK, COLD, PROBE, WINDOW
 from layerfs.fuse.prefetch_listings import sleeps
+from layerfs.sys import dirs
 from layerfs.sys.later import later
 from layerfs.union.acl import ACCESS_ACL
 from layerfs.union.inodes import Directory, Node
@@ -326,5 +327,20 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
                 await self._copy_ups.prepare(step.ino, ctx.pid)
                 await self._copy_ups.settle(step.ino, ctx.pid)
             await self._blocking.turn()  # a whole tree may be copied: let others in
+        if parent != to:
+            self._note_moved(to, new)
+            if flags & dirs.RENAME_EXCHANGE:
+                self._note_moved(parent, name)
         await self._clear()
         await self._syncing.after_change(parent, to)
+
+    def _note_moved(self, parent: int, name: bytes) -> None:
+        """Have a directory listed anew that has another parent now: a listing tells what `..` is."""
+        tables = self._kept.tables
+        if tables is None or not isinstance(self.union.listing(parent).names.get(name), tuple):
+            return  # the kernel keeps listings only where there is a lane, and a file has none
+        node, _ = self.union.lookup_in(self.union.directory(parent), name)
+        tables.relist(node.ino)
+        if self._pages is not None:
+            self._pages.listing_changed(node.ino)
+        self.union.drop(node)

@@ -29,8 +29,19 @@ class PageCache:
 
         Never blocks: no page is touched, and the request that we are answering holds the node's inode.
         """
+        self._invalidate(ino, -1)
+
+    def listing_changed(self, ino: int) -> None:
+        """Have the kernel ask for a directory's listing again.
+
+        Never blocks: nobody waits for an answer with a page of a listing locked (fs/fuse/readdir.c).
+        """
+        self._invalidate(ino, 0)
+
+    def _invalidate(self, ino: int, offset: int) -> None:
+        """Drop a node's attributes, and what is cached of it from an offset on; -1: none of that."""
         head = wire.notification_header(Notification.INVAL_INODE, wire.INVAL_INODE.size)
-        self._tell(head + wire.INVAL_INODE.pack(ino, -1, 0))
+        self._tell(head + wire.INVAL_INODE.pack(ino, offset, 0))
 
     def _tell(self, *parts: bytes | memoryview) -> None:
         try:

@@ -113,13 +113,19 @@ class Tables:
         if name is None:
             self.drop(number)
             return
-        known = self._known[number]
-        if edit is not Edit.COPIED_UP and not known.relisted:
-            known.relisted = True
-            known.listing.keep_order()
-            self.lane.relist(number)
+        if edit is not Edit.COPIED_UP:
+            self.relist(number)
         if not self.lane.change(number, name, GONE if edit is Edit.REMOVED else ASK):
             self.drop(number)
+
+    def relist(self, number: int) -> None:
+        """Leave the listing of a directory to the union; its names are answered for as before."""
+        known = self._known.get(number)
+        if known is None or not known.is_handed or known.relisted:
+            return
+        known.relisted = True
+        known.listing.keep_order()
+        self.lane.relist(number)
 
     def look(self) -> None:
         """Forget directories that were kept only for files of the lane's; fetch ahead where it waits for a disk."""

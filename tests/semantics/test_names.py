@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.oracle.operations import EXCHANGE, renameat2
 from tests.oracle.trees import Layer, file, hardlink
 from tests.semantics.mounted import Mounted, append, cpu_time, error_of, read, write
 
@@ -30,6 +31,13 @@ class Stream:
     def read(self) -> bytes | None:
         entry = _libc.readdir(self._stream)
         return ctypes.string_at(entry + _NAME) if entry else None
+
+    def number_of(self, name: bytes) -> int:
+        """Return the d_ino of a name that is still to come."""
+        while entry := _libc.readdir(self._stream):
+            if ctypes.string_at(entry + _NAME) == name:
+                return ctypes.c_uint64.from_address(entry).value
+        raise AssertionError(f"{name!r} is not listed")
 
     def tell(self) -> int:
         return int(_libc.telldir(self._stream))
@@ -204,6 +212,25 @@ def test_cookies_stay_valid_while_entries_come_and_go(union: Mounted) -> None:
         listing.rewind()
         again = list(listing.rest())
         assert sorted(again) == sorted([*os.listdir(union / b"d"), b".", b".."])
+
+
+def listed_parent(path: bytes) -> int:
+    with stream(path) as listing:
+        number = listing.number_of(b"..")
+        assert all(listing.rest())  # the kernel keeps what was read to its end
+        return number
+
+
+def test_a_directory_that_was_moved_lists_its_new_parent(union: Mounted) -> None:
+    """The kernel keeps listings, and a rename changes no time of what is moved."""
+    union.mount({b"a/moved/x": file(), b"b/y": file()})
+    os.mkdir(union / b"a/new")
+    a, b = (os.stat(union / name).st_ino for name in (b"a", b"b"))
+    assert [listed_parent(union / name) for name in (b"a/moved", b"a/new")] == [a, a]
+    os.rename(union / b"a/moved", union / b"b/moved")
+    assert listed_parent(union / b"b/moved") == b
+    renameat2(union / b"a/new", union / b"b/moved", EXCHANGE)
+    assert [listed_parent(union / name) for name in (b"a/new", b"b/moved")] == [a, b]
 
 
 def test_removing_while_listing_empties_a_directory(union: Mounted) -> None:
