@@ -17,7 +17,7 @@
 #include "lane.h"
 
 #define NAMES_MAX (4u << 20)   /* names in all directories */
-#define EXTRA_MIN 1024u        /* names that a directory may gain, or as many as it had */
+#define EXTRA_MIN 1024u        /* names that a directory may gain, or as many as it had, until they are looked at */
 #define NAME_LIMIT 255u
 #define PENDING 1024u          /* OPENDIRs that others answer, under way; a power of two */
 #define BY_NUMBER (1ull << 63) /* in a directory's handle: the rest is its number (fuse/listings.py knows that) */
@@ -49,7 +49,7 @@ struct directory {
     char *text;
     struct name *names;
     uint32_t *index; /* by hash: the name's number plus one; 0 none */
-    uint32_t count, base, mask, text_size, text_room, names_room;
+    uint32_t count, base, most, mask, text_size, text_room, names_room; /* `base` were handed over */
     int *shares; /* descriptors, -1 where one is closed */
     uint32_t shares_count;
     uint32_t children; /* numbers that the lane answers for */

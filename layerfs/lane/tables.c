@@ -271,6 +271,7 @@ static int names_copy(struct directory *directory, const char *names, size_t siz
         at += length + 1;
     }
     directory->count = directory->base = count;
+    directory->most = count + (count > EXTRA_MIN ? count : EXTRA_MIN);
     directory->text_size = directory->text_room = (uint32_t)at;
     return at == size ? 0 : -EINVAL;
 }
@@ -326,9 +327,21 @@ void lane_share(lane *self, uint64_t number, uint32_t share, int fd) {
     if (directory && directory->live && share < directory->shares_count) directory->shares[share] = fd;
 }
 
+/* Tell whether a directory may gain more names: those that are gone, or others', take room until all is handed over anew. */
+static bool may_grow(struct directory *directory) {
+    uint32_t idle = 0;
+    if (directory->count < directory->most) return true;
+    for (uint32_t name = 0; name < directory->count; name++) {
+        uint32_t place = directory->names[name].place;
+        idle += place == LANE_GONE || place == LANE_ASK;
+    }
+    if (idle > directory->count / 2) return false;
+    directory->most = 2 * directory->count;
+    return true;
+}
+
 int name_append(struct lane *self, struct directory *directory, const char *name, size_t size) {
-    uint32_t most = directory->base > EXTRA_MIN ? directory->base : EXTRA_MIN;
-    if (directory->count - directory->base >= most || self->names >= NAMES_MAX) return -ENOSPC;
+    if (self->names >= NAMES_MAX || !may_grow(directory)) return -ENOSPC;
     if (directory->count == directory->names_room) {
         uint32_t room = directory->names_room + directory->names_room / 4 + 16;
         struct name *grown = realloc(directory->names, (size_t)room * sizeof *grown);

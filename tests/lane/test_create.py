@@ -225,3 +225,12 @@ def test_a_group_that_is_not_the_servers_needs_a_setgid_directory(rig: Rig, uppe
     os.chown(upper, -1, 7)
     assert made(b"two")
     assert (upper / "two").stat().st_gid == 7
+
+
+def test_a_directory_that_gains_thousands_of_names_stays_at_hand(rig: Rig) -> None:
+    for index in range(5000):
+        made = create(rig, b"new%d" % index)
+        assert made is not None, index
+        number, handle = made
+        assert rig.ask(RELEASE, number, struct.pack("=QIIQ", handle, 0, 0, 0)) == (0, b"")
+    assert lookup(rig, b"new4999") is not None
