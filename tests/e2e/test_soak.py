@@ -68,6 +68,7 @@ def work(containerd: Containerd, number: int) -> None:
 
 
 def test_a_soak_leaves_nothing_behind(containerd: Containerd) -> None:
+    wait_until(lambda: not any("/tmpmounts/" in words for words in processes(containerd.place)), "the unpacks' servers")
     before = held(containerd.place)
     containerd.run("lasting", "/bin/sleep", "10000", detached=True)
     containerd.exec("lasting", "echo here >/mine")
