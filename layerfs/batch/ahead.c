@@ -6,25 +6,21 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "batch.h"
+#include "threads.h"
 
-enum { THREADS = 3, STACK = 256 << 10, CHUNK = 32 << 10, ROOM = 256 };
+enum { THREADS = 3, CHUNK = 32 << 10, ROOM = 256 };
 
 #define NAMES_MAX 1024 /* that are asked for in one directory; guessed */
 #define KNOWN 16u      /* directories in a row that were in memory: nobody waits for a disk here */
@@ -42,13 +38,6 @@ struct batch_ahead {
     bool ending;
     pthread_t threads[THREADS];
 };
-
-static long sleeps(void)
-{
-    struct rusage usage;
-
-    return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
-}
 
 static void look_at_names(int directory)
 {
@@ -74,7 +63,7 @@ static bool look_at(const struct wanted *wanted)
         .flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOATIME,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
     };
-    long slept = sleeps();
+    long slept = threads_slept();
     int directory = (int)syscall(SYS_openat2, wanted->root, wanted->path, &how, sizeof how);
 
     if (directory >= 0) {
@@ -82,7 +71,7 @@ static bool look_at(const struct wanted *wanted)
         look_at_names(directory);
         close(directory);
     }
-    return sleeps() != slept;
+    return threads_slept() != slept;
 }
 
 static void *run(void *context)
@@ -111,22 +100,12 @@ static void *run(void *context)
 struct batch_ahead *batch_ahead_start(void)
 {
     struct batch_ahead *self = calloc(1, sizeof *self);
-    pthread_attr_t attributes;
-    sigset_t all, before;
 
     if (!self)
         return NULL;
     pthread_mutex_init(&self->lock, NULL);
     pthread_cond_init(&self->come, NULL);
-    if (!pthread_attr_init(&attributes)) {
-        pthread_attr_setstacksize(&attributes, STACK);
-        sigfillset(&all); /* signals are for whoever starts us */
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        while (self->started < THREADS && !pthread_create(&self->threads[self->started], &attributes, run, self))
-            self->started++;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        pthread_attr_destroy(&attributes);
-    }
+    self->started = threads_start(self->threads, THREADS, run, self);
     return self;
 }
 

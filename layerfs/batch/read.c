@@ -10,22 +10,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "batch.h"
+#include "threads.h"
 
-enum { THREADS = 3, STACK = 256 << 10, CHUNK = 32 << 10, ROOM = 1024 };
+enum { THREADS = 3, CHUNK = 32 << 10, ROOM = 1024 };
 
 #define TEXT_MAX (64u << 10) /* bytes of names; whoever has a larger directory reads it in steps */
 #define WORTH 4u             /* directories left for which threads are started; guessed */
@@ -110,23 +108,12 @@ static void *take_part(void *context)
     return NULL;
 }
 
-/* Read what is left with threads beside this one; signals are for this one. */
+/* Read what is left with threads beside this one. */
 static void share(struct work *work)
 {
     pthread_t threads[THREADS];
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    unsigned started = 0;
+    unsigned started = threads_start(threads, THREADS, take_part, work);
 
-    sigfillset(&all);
-    if (!pthread_attr_init(&attributes)) {
-        pthread_attr_setstacksize(&attributes, STACK);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        while (started < THREADS && !pthread_create(&threads[started], &attributes, take_part, work))
-            started++;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        pthread_attr_destroy(&attributes);
-    }
     take_part(work);
     while (started)
         pthread_join(threads[--started], NULL);
@@ -140,24 +127,17 @@ static int64_t now(void)
     return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
-static long sleeps(void)
-{
-    struct rusage usage;
-
-    return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
-}
-
 /* Read them all; true if a disk had to be waited for. */
 static bool read_all(struct directory *list, size_t count, int64_t cold)
 {
     struct work work = {.list = list, .count = count};
-    long slept = sleeps();
+    long slept = threads_slept();
     bool waited = false;
 
     for (size_t at = 0; at < count; at++) {
         int64_t began = now();
         read_one(&list[at]);
-        if (now() - began > cold && (cold < 0 || sleeps() != slept)) {
+        if (now() - began > cold && (cold < 0 || threads_slept() != slept)) {
             waited = true;
             if (count - at <= WORTH)
                 continue;

@@ -1,5 +1,5 @@
 /* New files, made in the upper share of a directory that is at hand, and what is written to them until they are closed.
- * Whoever edits listings takes the new names in before it next looks at one (lane_made). */
+ * The union takes each edit in before it looks at a listing again (lane_edited). */
 
 #include "state.h"
 
