@@ -209,10 +209,10 @@ def _listen(path: bytes) -> socket.socket:
         os.close(directory)
 
 
-def _which(path: bytes) -> tuple[int, int]:
-    """Return what tells a file from another that came to its place, perhaps with its number."""
+def _which(path: bytes) -> tuple[int, int, int]:
+    """Return what tells a file from another that came to its place, perhaps with its number in the same tick."""
     st = os.stat(path)
-    return st.st_ino, st.st_ctime_ns
+    return st.st_ino, st.st_ctime_ns, st.st_mode
 
 
 def _versions() -> list[tuple[str, int, int]]:

@@ -93,6 +93,8 @@ TABLE = (
                "parent although the rename ends with ENOTEMPTY."),
     Difference("fuse-overlayfs under load", "Version 1.10 answers a spurious ENOENT now and then when memory is short "
                "or caches are dropped; what it reads is asked of it twice."),
+    Difference("links that fuse-overlayfs has not met", "Version 1.10 shows of a file with two names one link until it "
+               "has listed both their directories; so it reads a tree before that counts."),
 )  # fmt: skip
 
 

@@ -274,6 +274,9 @@ class Pair:
 
     def _read(self, reader: Subject, place: Place, what: str, expected: Tree) -> None:
         with reader.mounted(place), _agent_of(reader, place) as agent:
+            if reader.name == "fuse-overlayfs":  # it counts the links of a file as it meets their names
+                agent.send(("tree",))
+                _tree_of("as it is met", agent)
             agent.send(("tree",))
             actual = _tree_of(f"{what} as {reader.name} reads it", agent)
         if any(record.nlink is None for record in expected.records.values() if record.type != "d"):
