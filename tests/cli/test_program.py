@@ -1,6 +1,5 @@
 """`cli/program.c`: a mount is made by the process that stands by since the one before, and nobody can tell."""
 
-import json
 import os
 import resource
 import signal
@@ -201,7 +200,7 @@ def test_the_kernels_driver_is_left_nothing_behind(place: Place) -> None:
     mount_warm(place)
     place.do("umount", place.mnt)
     place.mount("--driver=kernel")
-    assert json.loads(place.do("status", "--json"))[0]["driver"] == "kernel"
+    assert place.status()["driver"] == "kernel"
     place.do("umount", place.mnt)
 
 

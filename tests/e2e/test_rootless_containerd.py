@@ -9,6 +9,7 @@ from tests.oci.registries import docker_registry
 
 NEEDS = ("root", "person", "fuse", "subids", "userns overlay", "rootlesskit", "containerd", "ctr", "runc",
          "docker-registry")  # fmt: skip
+EAGER = '[plugins."io.containerd.gc.v1.scheduler"]\n  mutation_threshold = 1\n'  # collects whenever it can
 SCRIPT = r"""
 place=$1; image=$2; pushed=$3
 rm -rf /run/containerd  # of this namespace's copy
@@ -39,6 +40,7 @@ done
 snapshots="$ctr snapshots --snapshotter layerfs-fuse"
 $ctr images pull --plain-http --snapshotter layerfs-fuse $pushed >/dev/null
 run --detach --snapshotter layerfs-fuse $pushed work /bin/sleep 1000
+$snapshots label work containerd.io/gc.root=here >/dev/null  # it is to outlive its container
 $ctr tasks exec --exec-id x work /bin/sh -euc "rm -r /l2; mv /l4 /l9; echo new >/d/new"
 echo $($snapshots diff work | tar -tz | grep -E "^(d/new|[.]wh[.].*|l9/.+)$" | sort)
 $ctr tasks kill --signal KILL work
@@ -55,7 +57,7 @@ def test_containers_run_without_root(person: Person) -> None:
     person.owns(place)
     disabled = ", ".join(f'"{name}"' for name in DISABLED)
     config = place / "c.toml"
-    config.write_text(CONFIG.format(version=2, place=place, disabled=disabled))
+    config.write_text(CONFIG.format(version=2, place=place, disabled=disabled) + EAGER)
     os.chown(config, person.uid, person.gid)
     image: Path = archive(person.home / "image.tar")
     image.chmod(0o644)
