@@ -56,6 +56,10 @@ class Waiter(Protocol):
     def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> LaneEvent:
         """Wait as `Lane.wait` does; -1 stands for no descriptor and for no end. Raises ENODEV when unmounted."""
 
+    @property
+    def relays(self) -> bool:
+        """Whether there may be answers to `relay`."""
+
     def relay(self) -> None:
         """Give the kernel the answers that are there."""
 
@@ -159,6 +163,7 @@ class Gate(trio.abc.Instrument):
         self._deadline: float | None = None  # the next one that any task of the loop has set, on trio's clock
         self._closing = False
         self._lane: Waiter | None = None
+        self._relaying: Waiter | None = None  # the lane, where libfuse answers on a socket
         self._epoll = -1
         self._requests = 0
         self.between: Callable[[], None] | None = None  # to be called between requests, when there is a lane
@@ -202,8 +207,8 @@ class Gate(trio.abc.Instrument):
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Let another worker read while this task is suspended, perhaps until a deadline it has just set."""
         self._stepped = True
-        if self._lane is not None:
-            self._lane.relay()  # at most one answer a step: the socket never fills
+        if self._relaying is not None:
+            self._relaying.relay()  # at most one answer a step: the socket never fills
         self._lock.pass_on()
 
     async def _introduce(self, fd: int) -> None:
@@ -219,6 +224,7 @@ class Gate(trio.abc.Instrument):
             return
         if found is not True:  # a lane
             self._lane = found
+            self._relaying = found if found.relays else None
             self._epoll = epoll
             self.wait_readable = partial(self._wait_by_lane, found)
         elif epoll < 0:

@@ -47,14 +47,16 @@ int lane_writing(lane *self, lane_write *write);
 void lane_written(lane *self, int error, uint32_t size);
 /* Give the kernel what was answered on the pair. */
 int lane_relay(lane *self);
-/* Take a request that was read before, and that is for others; -EBUSY: there is one already. */
+/* Take a request that was read before, and that is for others; -EBUSY: there is one already. One that is larger than a
+ * message may be fails. */
 int lane_hold(lane *self, const char *message, size_t size);
 /* Say which opcodes LANE_RAW tells of, a bit for each; for every lane of this process. */
 void lane_set_raw(uint64_t opcodes);
 /* Take the request that LANE_RAW told of: its size, and where it is until the next wait; 0 for none. */
 size_t lane_raw(lane *self, const char **message);
 /* Hand requests to libfuse in memory from now on, instead of on the pair, whose other end `fd` it has: 1, or 0 where it does
- * not let us. Before the first one was passed on. */
+ * not let us. Before the first one was passed on. Answers are written from where libfuse has them, however large they are;
+ * requests have at most `room`, which the device is read with. */
 int lane_in_memory(lane *self, int fd);
 /* Have the kernel open files by itself: each OPEN is answered with ENOSYS, and a READ needs no handle. Only where nothing
  * can be written. */

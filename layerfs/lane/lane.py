@@ -66,6 +66,7 @@ class Lane:
         self.edited: Callable[[Edited], None] = _nobody  # called for each change of a name, before a wait returns
         self._later: deque[bytes] = deque()  # requests that were read before
         self.closing: Callable[[], None] | None = None  # called before all is given back
+        self.relays = True  # libfuse's answers come on the pair, not in memory
 
     def close(self) -> None:
         """Give everything back; nothing may be called afterwards."""
@@ -127,7 +128,8 @@ class Lane:
 
     def in_memory(self, fd: int) -> bool:
         """Hand requests to libfuse in memory from now on, not through `fd`, its end of the pair; False if it cannot."""
-        return bool(lib.lane_in_memory(self._lane, fd))
+        self.relays = not lib.lane_in_memory(self._lane, fd)
+        return not self.relays
 
     def no_open(self) -> None:
         """Have the kernel open files by itself: OPEN is ENOSYS, and a READ needs no handle. Not where one can write."""
@@ -162,7 +164,7 @@ class Lane:
         self._later.extend(messages)
 
     def _hold_next(self) -> None:
-        """Have the next wait put one on the pair, unless it has one already. EMSGSIZE: it is too large."""
+        """Have the next wait pass one on, unless it has one already."""
         message = self._later[0]
         if (code := lib.lane_hold(self._lane, message, len(message))) != -errno.EBUSY:
             self._later.popleft()

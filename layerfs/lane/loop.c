@@ -129,8 +129,13 @@ static int put_on_pair(lane *self, const char *message, size_t size) {
 }
 
 int lane_hold(lane *self, const char *message, size_t size) {
+    struct fuse_in_header in;
     if (self->held) return -EBUSY;
-    if (size > self->room) return -EMSGSIZE;
+    if (size > self->room) { /* none is, since the kernel was told how much a message may carry */
+        memcpy(&in, message, sizeof in);
+        if (is_answered(in.opcode)) lane_send(self, in.unique, EIO, 0);
+        return 0;
+    }
     memcpy(self->in, message, size);
     self->held = size;
     note_for_others(self, size);
@@ -155,6 +160,7 @@ void lane_written(lane *self, int error, uint32_t size) {
     if (!lane_writing(self, &write)) return;
     memcpy(&in, self->in, sizeof in);
     self->held = 0;
+    self->ready = false;
     struct fuse_write_out out = {.size = size};
     memcpy(BODY(self), &out, sizeof out);
     lane_send(self, in.unique, error, error ? 0 : sizeof out);
@@ -188,6 +194,7 @@ void lane_set_raw(uint64_t opcodes) { layerfs_raw_opcodes = opcodes; }
 size_t lane_raw(lane *self, const char **message) {
     size_t size = self->held;
     self->held = 0;
+    self->ready = false;
     *message = self->in;
     return size;
 }

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.host import BIN, require
 from tests.waiting import wait_until
 
@@ -118,7 +116,6 @@ def kill(tree: Path, dice: random.Random) -> None:
     client.wait()
 
 
-@pytest.mark.parametrize("lane", ["lane", "nolane"])
 def test_a_storm_of_changes_beside_a_kernel_that_forgets(lane: str, scratch: Path) -> None:
     require("root", "fuse")
     mountpoint = scratch / "mnt"
@@ -128,8 +125,7 @@ def test_a_storm_of_changes_beside_a_kernel_that_forgets(lane: str, scratch: Pat
         (scratch / f"lower/d/f{number}").write_bytes(content(f"f{number}"))
     (scratch / "lower/d/link-to").symlink_to("target")
     options = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work"
-    switches = ["--lane"] if lane == "lane" else ["--no-lane"]
-    subprocess.run([BIN / "layerfs", "mount", "--driver=fuse", *switches, "-o", options, mountpoint], check=True)
+    subprocess.run([BIN / "layerfs", "mount", "--driver=fuse", "-o", options, mountpoint], check=True)
     gone: set[str] = set()
     try:
         pid = server_of(mountpoint)

@@ -4,32 +4,26 @@ PLACE is a directory to work in. MODULE is a build of the extension to use in th
 """
 
 import argparse
-import importlib.util
 import os
 import random
 import struct
-import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerfs.lane.events import Durable, LaneEdit, LaneEvent
+from tests.sanitized import use
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from layerfs.lane.lane import Edited
+    from tests.lane.libfuse import Libfuse
     from tests.lane.rig import Rig
 
+MODULE = "layerfs.lane._lane"
 OPCODES = (1, 2, 3, 4, 5, 10, 12, 14, 15, 16, 18, 22, 27, 28, 29, 35, 36, 42, 44, 45, 99, 0, 2**32 - 1)
 PLACES = (0, 1, 2, 0x40000000, 0x40000001, 0x7FFFFFFF, 0x7FFFFFFE, 2**32 - 1)
-
-
-def use(module: str) -> None:
-    """Have the package load another build of its extension."""
-    spec = importlib.util.spec_from_file_location("layerfs.lane._lane", module)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules["layerfs.lane._lane"] = loaded
-    spec.loader.exec_module(loaded)
 
 
 class Fuzz:
@@ -47,6 +41,7 @@ class Fuzz:
         rig.fds += [self.upper, scratch]
         rig.lane.change_files(scratch, Durable.VOLATILE, "user.number", writeback=True)
         rig.lane.edited = self.edited
+        self.tells: list[Callable[[], object]] = []  # more than `tell` has
 
     def edited(self, edit: "Edited") -> None:
         """Take a new file in; it goes again, also while it is open."""
@@ -125,7 +120,10 @@ class Fuzz:
                 self.rig.lane.written(self.dice.choice((0, 28)), self.dice.choice((0, 4)))
             event = self.rig.step()
         if event == LaneEvent.REQUEST:
-            self.reply(self.rig.passed() or b"")
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        self.reply(self.rig.passed() or b"")
 
     def reply(self, request: bytes) -> None:
         from tests.lane.rig import REPLY
@@ -168,6 +166,7 @@ class Fuzz:
                     self.ahead,
                     lane.emptied,
                     lane.slow,
+                    *self.tells,
                 )
             )()
 
@@ -187,7 +186,68 @@ class Fuzz:
     def run(self, count: int) -> None:
         for _ in range(count):
             (self.ask if self.dice.random() < 0.8 else self.tell)()
-            while self.rig.answer() is not None:
+            self.drain()
+
+    def drain(self) -> None:
+        while self.rig.answer() is not None:
+            pass
+
+
+class InMemory(Fuzz):
+    """Requests for others are taken and answered in memory, whole or not, at once, late, twice or never."""
+
+    BIG = bytes(1 << 20)  # more than the device takes
+
+    def __init__(self, rig: "Rig", place: Path, dice: random.Random, libfuse: "Libfuse") -> None:
+        super().__init__(rig, place, dice)
+        self.libfuse = libfuse
+        self.asked: list[int] = []  # the numbers of requests that are not answered
+        self.tells.append(self.hold)
+
+    def hold(self) -> None:
+        """Hand over requests that were read before; some are larger than a message may be, or no request."""
+        from tests.lane.rig import HEADER
+
+        opcode, room = self.dice.choice((5, 27, 2, 36)), self.dice.choice((0, 100, 1 << 17))
+        message = HEADER.pack(HEADER.size + room, opcode, self.dice.randrange(2, 200, 2), 9, 0, 0, 0, 0, 0) + bytes(
+            room
+        )
+        self.rig.lane.hold([message if self.dice.random() < 0.8 else message[: self.dice.randrange(41)]])
+
+    def pass_on(self) -> None:
+        if self.dice.random() < 0.1:
+            return  # it stays where it is
+        request = self.libfuse.read(self.dice.choice((1 << 16, 1 << 16, 1 << 16, 100, 39, 0)))
+        if request is not None and len(request) >= 16:
+            self.asked.append(int.from_bytes(request[8:16], "little"))
+        while self.asked and self.dice.random() < 0.6:
+            self.reply(b"")
+        if self.dice.random() < 0.3 and self.rig.step() == LaneEvent.REQUEST:
+            self.pass_on()
+
+    def reply(self, request: bytes) -> None:
+        from tests.lane.rig import REPLY
+
+        del self.asked[:-20]
+        unique = self.asked.pop(self.dice.randrange(len(self.asked)))
+        if self.dice.random() < 0.1:
+            unique = self.dice.choice((0, 1, unique | 1, self.dice.getrandbits(64)))
+        body = self.dice.choice((struct.pack("=QIi", 9, 0, 0), b"", self.dice.randbytes(30), self.BIG))
+        head = REPLY.pack(16 + len(body), self.dice.choice((0, 0, -13)), unique)
+        cut = self.dice.randrange(17)
+        ways: tuple[list[bytes], ...] = (
+            [head, body],
+            [head, body],
+            [head],
+            [head, body[:cut], body[cut:]],
+            [head[:cut], body],
+            [],
+        )
+        self.libfuse.write(self.dice.choice(ways))
+
+    def drain(self) -> None:
+        with suppress(BlockingIOError):
+            while self.rig.kernel.recv(1 << 16):
                 pass
 
 
@@ -199,9 +259,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000)
     options = parser.parse_args()
     if options.module:
-        use(options.module)
-    from tests.lane.rig import Rig
-
+        use(MODULE, options.module)
     for name in ("upper", "scratch"):
         (options.place / name).mkdir(exist_ok=True)
     with suppress(FileExistsError):
@@ -212,15 +270,29 @@ def main() -> None:
         with suppress(FileExistsError):
             (options.place / f"l{number}").symlink_to("target")
     before = len(os.listdir("/proc/self/fd"))
-    met = 0
-    for unopened in (False, True):
-        with Rig(files=4) as rig:
-            if unopened:
-                rig.lane.no_open()
-            Fuzz(rig, options.place, random.Random(options.seed)).run(options.count // 2)
-            met += rig.lane.met
+    met = sum(run(way, options.place, random.Random(options.seed), options.count // 3) for way in WAYS)
     assert len(os.listdir("/proc/self/fd")) == before, "descriptors are left"
     print(f"{met} requests")
+
+
+WAYS = ("pair", "pair, files that nobody opens", "memory")
+
+
+def run(way: str, place: Path, dice: random.Random, count: int) -> int:
+    """Ask and tell a lane of its own; returns how many requests there were."""
+    from tests.lane.libfuse import FD, Libfuse
+    from tests.lane.rig import Rig
+
+    with Rig(files=4) as rig, closing(Libfuse()) as libfuse:
+        if way == "pair":
+            Fuzz(rig, place, dice).run(count)
+        elif way == "memory":
+            assert rig.lane.in_memory(FD)
+            InMemory(rig, place, dice, libfuse).run(count)
+        else:
+            rig.lane.no_open()
+            Fuzz(rig, place, dice).run(count)
+        return rig.lane.met
 
 
 if __name__ == "__main__":

@@ -9,72 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from layerfs.lane import _lane
 from layerfs.lane.events import LaneEvent
-from tests.lane.rig import FORGET, HEADER, OPENDIR, READLINK, REPLY, Rig
+from tests.lane.libfuse import FD, Libfuse
+from tests.lane.rig import FORGET, HEADER, OPENDIR, READLINK, REPLY, ROOM, WRITE, Rig
 
-FD, ROOM, ELSEWHERE = 7, 1 << 16, 54321
-INTERRUPT = 36
-
-
-class Part(ctypes.Structure):
-    """struct iovec."""
-
-    _fields_ = (("base", ctypes.c_char_p), ("size", ctypes.c_size_t))
-
-
-WRITER = ctypes.CFUNCTYPE(
-    ctypes.c_ssize_t, ctypes.c_int, ctypes.POINTER(Part), ctypes.c_int, ctypes.c_void_p, use_errno=True
-)
-READER = ctypes.CFUNCTYPE(
-    ctypes.c_ssize_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, use_errno=True
-)
-
-
-class Doors(ctypes.Structure):
-    """struct fuse_custom_io."""
-
-    _fields_ = (("write", WRITER), ("read", READER))
-
-
-TAKER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(Doors), ctypes.c_int)
-
-
-class Libfuse:
-    """A session that reads and writes by what it was given."""
-
-    def __init__(self, refuses: bool = False) -> None:
-        self._refuses = refuses
-        self.doors: Doors | None = None
-        self._taker = TAKER(self._take)
-        library = ctypes.CDLL(_lane.__file__)
-        self._session = ctypes.c_void_p.in_dll(library, "layerfs_session")
-        self._function = ctypes.c_void_p.in_dll(library, "layerfs_custom_io")
-        self._session.value, self._function.value = 1, ctypes.cast(self._taker, ctypes.c_void_p).value
-
-    def _take(self, session: int, doors: "ctypes._Pointer[Doors]", fd: int) -> int:
-        assert (session, fd) == (1, FD)
-        if not self._refuses:
-            self.doors = Doors(doors.contents.write, doors.contents.read)
-        return -self._refuses
-
-    def close(self) -> None:
-        self._session.value = self._function.value = None
-
-    def read(self, room: int = ROOM) -> bytes | None:
-        assert self.doors is not None
-        buffer = ctypes.create_string_buffer(ROOM)
-        size = self.doors.read(FD, ctypes.cast(buffer, ctypes.c_char_p), room, None)
-        if size < 0:
-            assert ctypes.get_errno() == errno.EAGAIN
-            return None
-        return buffer.raw[:size]
-
-    def answer(self, unique: int, *bodies: bytes, error: int = 0) -> int:
-        assert self.doors is not None
-        head = REPLY.pack(REPLY.size + sum(map(len, bodies)), -error, unique)
-        parts = (Part * (1 + len(bodies)))(*(Part(each, len(each)) for each in (head, *bodies)))
-        return int(self.doors.write(FD, parts, len(parts), None))
+ELSEWHERE = 54321
+SETXATTR, INTERRUPT = 21, 36
 
 
 @pytest.fixture
@@ -138,6 +78,36 @@ def test_a_request_that_libfuse_has_no_room_for_fails(rig: Rig, libfuse: Libfuse
     assert rig.step() == LaneEvent.REQUEST and libfuse.read(HEADER.size - 1) is None
     assert rig.answer() == (unique, errno.EIO, b"")
     assert rig.step() == LaneEvent.NOTHING
+
+
+def test_requests_as_large_as_they_may_be_and_larger_answers_pass_whole(rig: Rig, libfuse: Libfuse) -> None:
+    body = os.urandom(ROOM - HEADER.size)
+    unique = rig.request(SETXATTR, ELSEWHERE, body)
+    assert rig.step() == LaneEvent.REQUEST
+    message = libfuse.read()
+    assert message is not None and message[HEADER.size :] == body
+    libfuse.answer(unique, body, b"more")
+    assert rig.answer() == (unique, 0, body + b"more")
+
+
+@pytest.mark.parametrize("opcode", [READLINK, FORGET])
+def test_a_request_that_was_held_and_is_too_large_fails_alone(rig: Rig, libfuse: Libfuse, opcode: int) -> None:
+    """It ended the session."""
+    large = HEADER.pack(ROOM + 1, opcode, 8, ELSEWHERE, 0, 0, 0, 0, 0).ljust(ROOM + 1, b"x")
+    rig.lane.hold([large, HEADER.pack(HEADER.size, READLINK, 10, ELSEWHERE, 0, 0, 0, 0, 0)])
+    assert rig.step() == LaneEvent.NOTHING
+    assert rig.answer() == (None if opcode == FORGET else (8, errno.EIO, b""))
+    assert rig.step() == LaneEvent.REQUEST and libfuse.read() is not None
+
+
+def test_a_write_that_is_answered_is_for_nobody_else(rig: Rig, libfuse: Libfuse) -> None:
+    unique = rig.request(WRITE, ELSEWHERE, struct.pack("=QQIIQII", 9, 0, 4, 0, 0, 0, 0) + b"data")
+    assert (rig.step(), rig.step()) == (LaneEvent.WRITE, LaneEvent.REQUEST)
+    rig.lane.written(0, 4)
+    assert rig.answer() == (unique, 0, struct.pack("=II", 4, 0))
+    rig.request(WRITE, ELSEWHERE, struct.pack("=QQIIQII", 9, 0, 4, 0, 0, 0, 0) + b"data")
+    assert rig.step() == LaneEvent.WRITE
+    assert libfuse.read() is None and len(rig.lane.writing()[2]) == 4
 
 
 def test_nobody_answers_for_a_lane_that_is_closed(libfuse: Libfuse) -> None:

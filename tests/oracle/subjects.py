@@ -35,10 +35,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Subject:
-    """A program that serves a stack; `options` as after -o."""
+    """A program that serves a stack; `options` as after -o, `environment` beside its own."""
 
     name: str
     options: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
 
     def command(self, place: Place) -> Sequence[str]:
         options = ",".join(part for part in (place.option(), self.options) if part)
@@ -60,8 +61,9 @@ class Subject:
         if self.name == "union":  # plain.py opens it, in the process that performs the operations
             return
         done = subprocess.run(
-            self.command(place), stdin=subprocess.DEVNULL, capture_output=True, timeout=MOUNT_TIMEOUT, check=False
-        )
+            self.command(place), stdin=subprocess.DEVNULL, capture_output=True, timeout=MOUNT_TIMEOUT, check=False,
+            env=os.environ | dict(self.environment),
+        )  # fmt: skip
         if done.returncode:
             raise AssertionError(f"{self.name} does not mount: {done.stderr.decode()} {done.stdout.decode()}")
 

@@ -29,12 +29,13 @@ class Setting:
     images: bool = False  # the lowers are squashfs images, which the kernel's side mounts
 
 
+AT_ONCE = (("LAYERFS_LANE", "1"),)  # the lane answers from the first request on, not after some dozens
 REDIRECT = Setting(
     Subject("kernel", "redirect_dir=on,index=on,xino=off"),
     Subject("layerfs", "dev,suid,redirect_dir=on,nolane"),
     readers=(Subject("kernel", "redirect_dir=on,index=off,xino=off"),),
 )
-WITH_LANE = replace(REDIRECT, subject=Subject("layerfs", "dev,suid,redirect_dir=on,lane"))
+WITH_LANE = replace(REDIRECT, subject=Subject("layerfs", "dev,suid,redirect_dir=on,lane", AT_ONCE))
 COPYING = Setting(
     Subject("kernel", "redirect_dir=off,index=on,xino=off"),
     Subject("layerfs", "dev,suid,redirect_dir=off"),
@@ -43,7 +44,7 @@ COPYING = Setting(
 )
 ROOTLESS = Setting(
     Subject("kernel", "userxattr,xino=off"),
-    Subject("layerfs"),
+    Subject("layerfs", environment=AT_ONCE),
     prefix="user.overlay.",
     copy_on_exdev=True,
     readers=(Subject("kernel", "userxattr,xino=off"),),

@@ -13,6 +13,7 @@ from tests.host import BIN
 from tests.powercut.disk import Cut, Disk
 from tests.waiting import PATIENCE
 
+LANES = pytest.mark.parametrize("lane", ["lane", "nolane"])
 SIZE = 20_000  # bytes of each lower file: some pages
 ROUNDS = 4  # how often each change is made, each time to another file
 CUTS = 25  # guessed so that each test takes 10 s
@@ -102,7 +103,9 @@ def look(path: Path) -> State:
 class Upper:
     """A stack whose upper lies on a disk: one lower file for each change to be made."""
 
-    def __init__(self, disk: Disk, scratch: Path, changes: dict[str, tuple[Change, State]]) -> None:
+    def __init__(self, disk: Disk, scratch: Path, changes: dict[str, tuple[Change, State]], lane: str = "lane") -> None:
+        """The lane answers from the first request on, or never."""
+        self.environment = os.environ | {"LAYERFS_LANE": "1" if lane == "lane" else "0"}
         self.disk, self.lower, self.mountpoint = disk, scratch / "lower", scratch / "union"
         self.changes = {f"{name}{index}": change for index in range(ROUNDS) for name, change in changes.items()}
         (self.lower / "sub").mkdir(parents=True)
@@ -127,9 +130,10 @@ class Upper:
         yield self.mountpoint
         self.run("umount", self.mountpoint)
 
-    @staticmethod
-    def run(*words: str | Path) -> None:
-        subprocess.run([BIN / "layerfs", *words], check=True, stdin=subprocess.DEVNULL, timeout=PATIENCE)
+    def run(self, *words: str | Path) -> None:
+        subprocess.run(
+            [BIN / "layerfs", *words], check=True, stdin=subprocess.DEVNULL, timeout=PATIENCE, env=self.environment
+        )
 
     def states(self, cut: Cut) -> dict[str, State]:
         with self.mounted(cut.root) as root:
@@ -141,8 +145,9 @@ class Upper:
         return numbered
 
 
-def test_what_was_acknowledged_is_there_after_a_power_cut(disk: MakeDisk, scratch: Path) -> None:
-    upper = Upper(disk("ext4"), scratch, CHANGES)
+@LANES
+def test_what_was_acknowledged_is_there_after_a_power_cut(disk: MakeDisk, scratch: Path, lane: str) -> None:
+    upper = Upper(disk("ext4"), scratch, CHANGES, lane)
     with upper.mounted(upper.disk.root) as root:
         for number, name in upper.order(random.Random(1)):
             with upper.disk.promise(name):
@@ -154,10 +159,10 @@ def test_what_was_acknowledged_is_there_after_a_power_cut(disk: MakeDisk, scratc
             assert state in allowed, (cut.at, name, _short(state))
 
 
-@pytest.mark.parametrize("options", ["", "fsync=0"])
-def test_what_nobody_acknowledged_is_old_or_new(disk: MakeDisk, scratch: Path, options: str) -> None:
+@pytest.mark.parametrize(("options", "lane"), [("", "lane"), ("", "nolane"), ("fsync=0", "lane")])
+def test_what_nobody_acknowledged_is_old_or_new(disk: MakeDisk, scratch: Path, options: str, lane: str) -> None:
     """Another program's syncs let the journal commit in the middle of what is done here."""
-    upper = Upper(disk("ext4"), scratch, UNTOLD)
+    upper = Upper(disk("ext4"), scratch, UNTOLD, lane)
     with upper.mounted(upper.disk.root, options) as root:
         for number, name in upper.order(random.Random(2)):
             upper.changes[name][0](upper.path(root, name, number))
@@ -168,10 +173,10 @@ def test_what_nobody_acknowledged_is_old_or_new(disk: MakeDisk, scratch: Path, o
             assert state in (BEFORE, upper.changes[name][1]), (cut.at, name, _short(state))
 
 
-@pytest.mark.parametrize("mkfs", ["ext4, no journal", "ext2"])
-def test_a_file_that_was_only_opened_is_whole(disk: MakeDisk, scratch: Path, mkfs: str) -> None:
+@pytest.mark.parametrize(("mkfs", "lane"), [("ext4, no journal", "lane"), ("ext2", "lane"), ("ext2", "nolane")])
+def test_a_file_that_was_only_opened_is_whole(disk: MakeDisk, scratch: Path, mkfs: str, lane: str) -> None:
     """The magic number of ext4 was taken for a journal: the file came back empty, or with other content."""
-    upper = Upper(disk(mkfs), scratch, OPENED)
+    upper = Upper(disk(mkfs), scratch, OPENED, lane)
     with upper.mounted(upper.disk.root) as root:
         for number, name in upper.order(random.Random(3)):
             upper.changes[name][0](upper.path(root, name, number))

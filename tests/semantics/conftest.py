@@ -30,15 +30,19 @@ _CLONE_NEWNS, _MS_PRIVATE, _MNT_DETACH = 0x20000, 1 << 18 | 1 << 14, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@pytest.fixture(params=["root", "rootless", "lane"])
+@pytest.fixture(params=["root", "rootless", "lane", "rootless-lane"])
 def union(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Mounted]:
-    """A stack to be; the test's body runs as root without a lane, as a person without root, and as root with a lane."""
-    require("fuse", "user xattrs", "person" if request.param == "rootless" else "root")
+    """A stack to be; the test's body runs as root without a lane, as a person without root, and as both with a lane.
+
+    That lane answers from the first request on; the person's other mounts get one as any mount does, after dozens.
+    """
+    rootless = request.param.startswith("rootless")
+    require("fuse", "user xattrs", "person" if rootless else "root")
     base = scratch / "stack"
     base.mkdir()
-    if request.param == "rootless":
+    if rootless:
         find_person(scratch / "home").owns(base)
-    yield Mounted(base, natively=request.param == "lane")
+    yield Mounted(base, natively=request.param.endswith("lane"))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -109,8 +113,9 @@ def _run(pipe: Connection, item: pytest.Function) -> None:
 
 def _become_person(union: Mounted) -> None:
     person = find_person(Path(os.fsdecode(union.base)).parent / "home")
+    ours = {name: value for name, value in os.environ.items() if name.startswith("LAYERFS_")}
     os.environ.clear()
-    os.environ.update(person.environment())
+    os.environ.update(person.environment() | ours)
     os.setgroups([])
     os.setgid(person.gid)
     os.setuid(person.uid)
