@@ -1,6 +1,7 @@
 """The benchmark harness: one honest table of what storage drivers cost, made by one command.
 
-    options, __main__   the command line: run, compare, peers
+    options, __main__   the command line: run, rows, compare, peers
+    requirements, rows  what is asked beside the strongest peers, in groups; a run of these alone, and its table
     model               the words: Case, Value, BuiltTree, and the two doors Subject and Question
     subjects/           what is measured, one file each: ours and the peers
     questions/          what is asked, one file each; its docstring is the question

@@ -52,13 +52,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def beside(args: argparse.Namespace) -> int:
-    """Measure ourselves beside the strongest peers, and print what was asked for and what was found."""
+    """Measure ourselves beside the strongest peers; print what was asked for and what was found."""
     if args.of is not None:
         from benchmarks import records
         from benchmarks.compare import file
 
         print(rows.table(Results.of(records.read(file(args.of)))))
         return 0
+    rows.groups(args.groups)  # a wrong name is told before anything is done
     isolate(args.words)
     print(rows.table(measure(rows.plan(args), args.out)))
     return 0

@@ -111,6 +111,15 @@ static int op_rename(const char *name)
 	return rename(name, to);
 }
 
+static int op_replace(const char *name)
+{
+	char from[4096];
+	snprintf(from, sizeof from, "%s.new", name);
+	if (op_create(from))
+		return -1;
+	return rename(from, name);
+}
+
 static int op_mkdir(const char *name)
 {
 	found++;
@@ -134,7 +143,7 @@ static const struct {
 } ops[] = {
 	{"nothing", op_nothing}, {"stat", op_stat},     {"absent", op_absent}, {"open", op_open},
 	{"create", op_create},   {"append", op_append}, {"chmod", op_chmod},   {"unlink", op_unlink},
-	{"rename", op_rename},   {"mkdir", op_mkdir},   {"list", op_list},
+	{"rename", op_rename},   {"replace", op_replace}, {"mkdir", op_mkdir}, {"list", op_list},
 };
 
 /* ---- whole-tree and whole-file loops ---- */
@@ -180,6 +189,25 @@ static void sequential(const char *name)
 	if (got < 0)
 		fail(name);
 	close(fd);
+}
+
+/* A new file of NUMBER bytes; without fsync its last bytes may be on their way to the disk when close has returned. */
+static void fill(const char *name, size_t size, int sync)
+{
+	int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0)
+		fail(name);
+	while (bytes < size) {
+		size_t left = size - bytes;
+		uint64_t start = now();
+		ssize_t done = write(fd, block, left < block_size ? left : block_size);
+		if (done <= 0)
+			fail(name);
+		record(now() - start);
+		bytes += (uint64_t)done;
+	}
+	if ((sync && fsync(fd)) || close(fd))
+		fail(name);
 }
 
 /* NUMBER reads of 4 KiB at places drawn by a fixed linear congruential generator. */
@@ -268,6 +296,8 @@ int main(int argc, char **argv)
 		sum = digest(AT_FDCWD, ".", ".", 0);
 	else if (!strcmp(argv[1], "sequential"))
 		sequential(list);
+	else if (!strcmp(argv[1], "write") || !strcmp(argv[1], "write-sync"))
+		fill(list, number, !strcmp(argv[1], "write-sync"));
 	else if (!strcmp(argv[1], "scattered"))
 		scattered(list, number);
 	else {

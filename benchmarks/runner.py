@@ -62,12 +62,16 @@ class Plan:
             if (not self.trees or case.tree in self.trees) and (not self.layers or case.layers in self.layers)
         ]
 
+    def times(self, question: Question) -> int:
+        """Return how often a question is asked of each subject."""
+        return max(1, round(self.rounds * question.rounds))
+
     def steps(self, subjects: Sequence[Subject]) -> Iterator[Step]:
         """Yield every sample to take, in order; --quick asks the first case of every subject before any second."""
         ranked: list[tuple[int, Step]] = []
         for index in range(self.rounds * 2):
             for question in self.questions:
-                if index >= max(1, round(self.rounds * question.rounds)):
+                if index >= self.times(question):
                     continue
                 turn = index % max(len(subjects), 1)
                 cases = self.cases(question)

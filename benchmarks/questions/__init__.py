@@ -17,13 +17,18 @@ ORDER = (
     "copyup",
     "unlink",
     "rename",
+    "mkdir",
+    "replace",
     "read",
+    "write",
     "mount",
     "short",
     "concurrency",
+    "readers",
     "idle",
     "memory",
     "wide",
+    "find",
     "scattered",
     "chmod",
     "million",
@@ -37,6 +42,9 @@ ORDER = (
     "real_untar",
     "real_build",
     "real_apt",
+    "real_dpkg",
+    "real_npm",
+    "real_pgbench",
 )
 """In the order in which they are asked: what steers the project first."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from benchmarks.model import BuiltTree, Case, Scale, Value
 from benchmarks.mounted_site import MountedSite
-from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases
+from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases, tall_cases
 
 
 class Open:
@@ -19,7 +19,7 @@ class Open:
     rounds = 1.0
 
     def cases(self, scale: Scale) -> list[Case]:
-        return [*standard_cases(scale), *packed_cases(scale)]
+        return [*standard_cases(scale), *tall_cases(scale), *packed_cases(scale)]
 
     def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
         yield from cold_warm(site, layers, "open", layers.present)

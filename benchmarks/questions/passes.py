@@ -19,6 +19,17 @@ def standard_cases(scale: Scale, writes: bool = False) -> list[Case]:
     return [Case(tree, layers, writes=writes) for tree, layers in wanted]
 
 
+def tall_cases(scale: Scale) -> list[Case]:
+    """Return the stack of very many layers, which only --full asks about."""
+    return [Case("own", 128)] if scale is Scale.FULL else []
+
+
+def written_cases(tree: str, scale: Scale) -> list[Case]:
+    """Return the layer counts below programs that write: what is above the first is for --full."""
+    counts = {Scale.QUICK: (), Scale.NORMAL: (10,), Scale.FULL: (10, 40)}
+    return [Case(tree, count, writes=True) for count in counts[scale]]
+
+
 def packed_cases(scale: Scale) -> list[Case]:
     """Return the trees of images; in a hurry only the first.
 

@@ -6,6 +6,7 @@ make -j2 with the host's compiler; sources, objects and the archive are on the m
 from __future__ import annotations
 
 from benchmarks.model import Case, Scale
+from benchmarks.questions.passes import written_cases
 from benchmarks.questions.programs import Program, ProgramQuestion
 
 
@@ -19,7 +20,7 @@ class Build(ProgramQuestion):
     programs = (Program("make", "make -j2 -C {mnt}", once=True),)
 
     def cases(self, scale: Scale) -> list[Case]:
-        return [] if scale is Scale.QUICK else [Case(self.tree, 10, writes=True)]
+        return written_cases(self.tree, scale)
 
 
 QUESTION = Build()

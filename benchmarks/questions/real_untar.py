@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from benchmarks.model import BuiltTree, Case, Scale, Value
 from benchmarks.mounted_site import MountedSite
+from benchmarks.questions.passes import written_cases
 from benchmarks.questions.programs import Program, ProgramQuestion, run
 from benchmarks.trees.debian import archive
 
@@ -23,7 +24,7 @@ class Untar(ProgramQuestion):
     writes = True
 
     def cases(self, scale: Scale) -> list[Case]:
-        return [] if scale is Scale.QUICK else [Case(self.tree, 10, writes=True)]
+        return written_cases(self.tree, scale)
 
     def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
         tar = shlex.quote(str(archive(site.cache)))

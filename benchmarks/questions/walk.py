@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from benchmarks.model import BuiltTree, Case, Scale, Value
 from benchmarks.mounted_site import MountedSite
-from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases
+from benchmarks.questions.passes import cold_warm, packed_cases, standard_cases, tall_cases
 
 
 class Walk:
@@ -20,7 +20,7 @@ class Walk:
 
     def cases(self, scale: Scale) -> list[Case]:
         more = [Case("shared", 40)] if scale is Scale.QUICK else []
-        return [*standard_cases(scale), *packed_cases(scale), *more]
+        return [*standard_cases(scale), *tall_cases(scale), *packed_cases(scale), *more]
 
     def sample(self, site: MountedSite, layers: BuiltTree, case: Case) -> Iterator[Value]:
         yield from cold_warm(site, layers, "walk", layers.present, again=True)

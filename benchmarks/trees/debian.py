@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.model import BenchError, BuiltTree
-from benchmarks.trees.synthetic import VERSION, lists_of
+from benchmarks.trees import lowest
 
 SUITE = "bookworm"
 INSTALLED = ("python3", "make", "less", "file")
@@ -20,18 +20,7 @@ INSTALLED = ("python3", "make", "less", "file")
 
 def build(layers: int, cache: Path) -> BuiltTree:
     """Build or find the tree."""
-    home = cache / "trees" / VERSION / "debian"
-    final = home / str(layers)
-    base = home / "1/000"
-    if not base.exists():
-        unpack(archive(cache), base)
-    present, absent = lists_of(home / "1", base)
-    if not final.exists():
-        final.mkdir(parents=True)
-        for index in range(layers - 1):
-            (final / f"{index:03d}").mkdir()
-    lowers = (*(final / f"{index:03d}" for index in range(layers - 1)), base)
-    return BuiltTree("debian", lowers, base, present, absent, present.read_bytes().count(b"\0"))
+    return lowest.build("debian", layers, cache, lambda base: unpack(archive(cache), base))
 
 
 def archive(cache: Path) -> Path:

@@ -45,6 +45,7 @@ SHAPES = {
     "deep": Shape(200, 50, 4096, below="top/"),
     "tiny": Shape(10, 20, 4096),
     "wide-100": Shape(1, 100, 0, spread=True),
+    "wide-5000": Shape(1, 5000, 0, spread=True),
     "wide-10000": Shape(1, 10_000, 0, spread=True),
     "wide-100000": Shape(1, 100_000, 0, spread=True),
     "million": Shape(1000, 1000, 0),
