@@ -160,7 +160,13 @@ class Places:
             dirs.remove(AT_FDCWD, self.trashed(number))
 
     def _lock(self, number: int, *, wait: bool) -> int:
-        return lock_file(self.staged(number) + _LOCK, wait=wait)
+        path = self.staged(number) + _LOCK
+        with suppress(IsADirectoryError):
+            return lock_file(path, wait=wait)
+        # After a power cut, on a filesystem without a journal, a name that was removed can stand for what was made since
+        # in the inode that had it.
+        dirs.remove(AT_FDCWD, path)
+        return lock_file(path, wait=wait)
 
     def _numbers(self, name: bytes) -> list[int]:
         return sorted(int(entry) for entry in os.listdir(os.path.join(self.root, name)) if entry.isdigit())

@@ -50,6 +50,17 @@ def test_what_somebody_makes_is_not_abandoned(places: Places) -> None:
     assert shape(places) == ["snapshots/5"]
 
 
+def test_a_directory_at_the_name_of_a_lock_is_no_lock(places: Places) -> None:
+    """e2fsck left one on ext2 after a power cut, and the store was not opened again."""
+    for number in (6, 7):
+        (Path(os.fsdecode(places.root)) / f"making/{number}.lock/below").mkdir(parents=True)
+    with places.abandoned() as numbers:
+        assert numbers == [6, 7]
+        places.give_up(6)
+        places.finished(7)
+    assert shape(places) == []
+
+
 def test_removal_is_a_rename_that_can_be_taken_back(places: Places) -> None:
     with places.making(5):
         places.publish(5)
