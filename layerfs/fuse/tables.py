@@ -128,7 +128,13 @@ class Tables:
         self.lane.relist(number)
 
     def look(self) -> None:
-        """Forget directories that were kept only for files of the lane's; fetch ahead where it waits for a disk."""
+        """Forget directories that were kept only for files of the lane's; fetch ahead where it waits for a disk.
+
+        What the lane has open becomes the union's as soon as that is asked for a file. So while the union can hold no
+        more descriptors the lane opens none.
+        """
+        if self.lane.opens is self._union.is_crowded:
+            self.lane.opens = not self._union.is_crowded
         directory, position = self.lane.slow()
         if directory and directory in self._known:
             names = list(islice(self._known[directory].listing.names, position, position + WINDOW))

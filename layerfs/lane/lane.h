@@ -35,6 +35,8 @@ typedef struct {
 lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t nanoseconds, uint32_t files,
                 uint64_t *met);
 void lane_close(lane *self);
+/* Open so many files at most from now on; what is open stays. */
+void lane_set_files(lane *self, uint32_t files);
 /* Put what is for others on a pair from now on. */
 void lane_set_pair(lane *self, int pair);
 

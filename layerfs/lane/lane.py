@@ -66,6 +66,8 @@ class Lane:
         self.edited: Callable[[Edited], None] = _nobody  # called for each change of a name, before a wait returns
         self._later: deque[bytes] = deque()  # requests that were read before
         self.closing: Callable[[], None] | None = None  # called before all is given back
+        self._files = files
+        self._opens = True
         self.relays = True  # libfuse's answers come on the pair, not in memory
 
     def close(self) -> None:
@@ -90,6 +92,16 @@ class Lane:
     def set_pair(self, pair: int) -> None:
         """Put what is for others on a pair from now on."""
         lib.lane_set_pair(self._lane, pair)
+
+    @property
+    def opens(self) -> bool:
+        """Whether files may be opened; else that is for others, and so is all that needs a descriptor."""
+        return self._opens
+
+    @opens.setter
+    def opens(self, may: bool) -> None:
+        self._opens = may
+        lib.lane_set_files(self._lane, self._files if may else 0)
 
     @property
     def outstanding(self) -> int:

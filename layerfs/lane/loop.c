@@ -48,6 +48,7 @@ static void note_switches(lane *self) {
 
 int64_t lane_last(const lane *self) { return self->last; }
 void lane_set_pair(lane *self, int pair) { self->pair = pair; }
+void lane_set_files(lane *self, uint32_t files) { self->files_max = files; }
 uint32_t lane_outstanding(const lane *self) { return self->outstanding; }
 
 /* Tell whether an answer of others is to an OPENDIR, which was noted. */

@@ -163,8 +163,8 @@ class Places:
         path = self.staged(number) + _LOCK
         with suppress(IsADirectoryError):
             return lock_file(path, wait=wait)
-        # After a power cut, on a filesystem without a journal, a name that was removed can stand for what was made since
-        # in the inode that had it.
+        # After a power cut, on a filesystem without a journal, a name that was removed can stand for what was made
+        # since in the inode that had it.
         dirs.remove(AT_FDCWD, path)
         return lock_file(path, wait=wait)
 

@@ -39,6 +39,11 @@ class OpenFiles:
         """Whether there is no upper."""
         return self._ov.upper is None
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many descriptors must stay open that a front end is to hand over no more of them."""
+        return self._ov.files.is_crowded or self._ov.files.is_full
+
     def _writable(self) -> Writable:
         """Return what changes need; EROFS where there is no upper."""
         if isinstance(self._ov, Writable):

@@ -43,9 +43,9 @@ class Pool:
 
     def admit(self) -> None:
         """Make room for one more; EMFILE where there is none."""
-        if len(self._files) >= self.capacity:
+        if self.is_full:
             self._close(len(self._files) + 1 - self.capacity)
-            if len(self._files) >= self.capacity:
+            if self.is_full:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def add(self, node: File) -> None:
@@ -68,6 +68,11 @@ class Pool:
     def remove(self, node: File) -> None:
         """Note that a file's descriptor was closed."""
         self._files.pop(node, None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many open files as there may be."""
+        return len(self._files) >= self.capacity
 
     @property
     def is_crowded(self) -> bool:

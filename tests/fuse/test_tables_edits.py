@@ -178,3 +178,24 @@ def test_a_new_file_that_the_lane_has_removed_is_held_on_to(scene: Scene) -> Non
     scene.union.release(number)
     scene.forget(number)
     assert create(scene, b"new")
+
+
+def test_the_lane_opens_nothing_while_the_union_can_hold_no_more(scene: Scene) -> None:
+    """Each file that was removed natively and asked for afterwards cost a descriptor, until there was none left."""
+    scene.tables.change_files()
+    scene.box.ov.files.limit = 8
+    removed: list[int] = []
+    for turn in range(20):
+        name = b"file-%d" % turn
+        if (number := create(scene, name)) is None:
+            break
+        assert scene.rig.ask(RELEASE, number, bytes(24)) is not None
+        assert scene.rig.ask(UNLINK, scene.node.ino, name + b"\0") is not None
+        assert scene.union.attributes(number).st_nlink == 0  # from here on it is a node
+        removed.append(number)
+        scene.tables.look()
+    assert len(removed) == 4 and scene.union.is_crowded
+    scene.forget(removed.pop())
+    assert create(scene, b"again")
+    for number in removed:
+        scene.forget(number)

@@ -165,6 +165,7 @@ class Fuzz:
                     lambda: lane.children(self.dice.randrange(1, 5)),
                     self.ahead,
                     lane.emptied,
+                    lambda: setattr(lane, "opens", self.dice.random() < 0.7),
                     lane.slow,
                     *self.tells,
                 )

@@ -309,6 +309,17 @@ def test_a_new_file_is_removed_and_its_name_is_free(scene: Scene) -> None:
     assert scene.rig.ask(GETATTR, number, bytes(16)) is not None
 
 
+@pytest.mark.usefixtures("whiteout")
+def test_what_needs_a_descriptor_is_for_others_while_none_may_be_opened(scene: Scene) -> None:
+    number, new = scene.known("file"), struct.pack("=IIII", os.O_RDWR | os.O_CREAT, 0o100644, 0o022, 0) + b"new\0"
+    scene.rig.lane.opens = False
+    assert not scene.open(number) and not scene.open(number, os.O_RDONLY) and not unlink(scene, b"file")
+    assert not scene.rename(b"file", b"moved") and scene.rig.ask(35, HOME, new) is None
+    assert (os.listdir(scene.upper), scene.edits) == ([], [])
+    scene.rig.lane.opens = True
+    assert scene.rig.ask(35, HOME, new) is not None and unlink(scene, b"file")
+
+
 @pytest.mark.parametrize("name", [b"file", b"other", b"linked", b"gone"])
 def test_removals_are_for_others_where_there_is_no_whiteout_yet_or_the_file_is_not_plain(
     scene: Scene, name: bytes
