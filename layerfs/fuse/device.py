@@ -50,10 +50,11 @@ class Device:
         self.held: deque[bytes] = deque()  # messages that were read and not answered, oldest first
         self.tables: Tables | None = None  # of the lane that reads in our place
 
-    def requests(self, beside: "Attending") -> Iterator[bytes]:
+    def requests(self, beside: "Attending", write: "WriteAnswerer | None" = None) -> Iterator[bytes]:
         """Yield messages until what is attended to `beside` says that it is over. OSError: ENODEV if unmounted.
 
-        What was held is yielded again once the mount is to be left: then nobody comes after us.
+        A WRITE that a lane has read is offered to `write` first, which may answer it there. What was held is yielded
+        again once the mount is to be left: then nobody comes after us.
         """
         os.set_blocking(self.fd, False)  # event_loop.Workers says why; and nothing else would be attended to
         poll = select.poll()
@@ -77,9 +78,9 @@ class Device:
                 raise
             yield bytes(buffer[:size])
         buffer.release()
-        yield from self._passed(self.tables, beside)
+        yield from self._passed(self.tables, beside, write)
 
-    def _passed(self, tables: "Tables", beside: "Attending") -> Iterator[bytes]:
+    def _passed(self, tables: "Tables", beside: "Attending", write: "WriteAnswerer | None") -> Iterator[bytes]:
         """Yield what a lane does not answer, in the same way."""
         lane, spins = tables.lane, len(os.sched_getaffinity(0)) > 1
         with select.epoll() as poll:  # the lane can wait for it; trio must not find it later
@@ -96,6 +97,8 @@ class Device:
                 beside.look()
                 if event == LaneEvent.RAW:
                     yield lane.raw()
+                elif event == LaneEvent.WRITE and write is not None:
+                    write(lane)  # what it leaves comes raw
 
     def answer(self, unique: int, body: bytes | bytearray | memoryview) -> None:
         """Answer a request. OSError: the kernel does not take this answer."""
@@ -123,6 +126,9 @@ class Device:
         if fd >= 0:
             os.close(fd)
 
+
+WriteAnswerer = Callable[["Lane"], None]
+"""Answers the WRITE that a lane has read, or leaves it."""
 
 LaneOpener = Callable[[int, int], "Lane"]
 """Opens a lane between the device and the socket whose other end libfuse reads; one that is there gets the socket."""

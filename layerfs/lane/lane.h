@@ -9,7 +9,7 @@ enum lane_event {
     LANE_JOB = 3,     /* `job` is readable, and nothing else is */
     LANE_SLOW = 4,    /* answers wait for a disk: lane_slow says where */
     LANE_RAW = 5,     /* a request is here that libfuse does not serve: lane_raw takes it */
-    LANE_WRITE = 6    /* a WRITE is here: answer it by lane_written, or wait again, which puts it on the pair */
+    LANE_WRITE = 6    /* a WRITE is here: answer it by lane_written, or wait again, which passes it on like any other */
 };
 
 /* An inode that the lane has answered for, on its way to somebody else. `fd` is -1 unless `opens` is above 0, and may be

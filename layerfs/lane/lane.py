@@ -156,7 +156,7 @@ class Lane:
     def writing(self) -> tuple[int, int, memoryview]:
         """Return the handle, the offset and the data of a WRITE; the data are good until the next call.
 
-        Answer it by `written`; if not, the next wait puts it on the pair.
+        Answer it by `written`; if not, the next wait passes it on.
         """
         write = self._write
         if not lib.lane_writing(self._lane, write):

@@ -253,7 +253,7 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
             if (done) continue;
             if (job >= 0) return LANE_OTHER;
             lane_write write;
-            if (self->pair >= 0 && lane_writing(self, &write)) return LANE_WRITE;
+            if (lane_writing(self, &write)) return LANE_WRITE;
             if ((event = pass_held(self))) return event;
             continue;
         }

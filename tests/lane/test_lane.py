@@ -221,6 +221,7 @@ def test_without_a_pair_all_that_is_for_others_is_handed_out(home: Path) -> None
         assert rig.lane.any() == number and rig.lane.met == 1
         for body in (struct.pack("=QQIIQII", 5, 0, 4, 0, 0, 0, 0) + b"data", b""):
             rig.request(WRITE, HOME, body)
+            assert not body or rig.step() == LaneEvent.WRITE  # whoever waits again leaves it
             assert rig.step() == LaneEvent.RAW
             assert rig.lane.raw()[HEADER.size :] == body
         rig.lane.set_pair(rig.ours.fileno())

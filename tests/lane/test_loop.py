@@ -44,6 +44,18 @@ def test_a_write_is_answered_by_who_waits_or_passed_on_at_the_next_wait(rig: Rig
     assert (rig.passed() or b"").endswith(b"data")
 
 
+def test_without_a_pair_a_write_is_raw_unless_it_is_answered() -> None:
+    with Rig(pair=False) as rig:
+        unique = ask_to_write(rig, b"data")
+        assert rig.step() == LaneEvent.WRITE
+        rig.lane.written(0, 4)
+        assert rig.answer() == (unique, 0, struct.pack("=II", 4, 0))
+        ask_to_write(rig, b"data")
+        assert (rig.step(), rig.step()) == (LaneEvent.WRITE, LaneEvent.RAW)
+        assert rig.lane.raw().endswith(b"data")
+        assert rig.step() == LaneEvent.NOTHING
+
+
 @pytest.mark.parametrize("size", [3, 5, 2**32 - 1])
 def test_a_write_of_another_size_than_it_says_is_for_others(rig: Rig, size: int) -> None:
     ask_to_write(rig, b"data", size)
