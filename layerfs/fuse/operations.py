@@ -9,8 +9,9 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, ReaddirToken
 from layerfs.fuse.answers import Answers
 from layerfs.fuse.blocking import Blocking
 from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.failures import answered
 from layerfs.fuse.kept import Kept
-from layerfs.fuse.reply import answered, blank_entry, guard, reply_bare
+from layerfs.fuse.reply import blank_entry, guard, reply_bare
 from layerfs.fuse.threads import Threaded
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union

@@ -16,18 +16,17 @@ from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from layerfs.errors import LayerfsError
 from layerfs.fuse import bodies, wire
 from layerfs.fuse.answers import Answers
 from layerfs.fuse.attending import Attending
 from layerfs.fuse.blocking import Inline, TooLong, finish
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.device import Device
+from layerfs.fuse.failures import answered, errno_for
 from layerfs.fuse.kept import Kept
 from layerfs.fuse.natively import is_imported, open_lane
 from layerfs.fuse.natively import pays as natively_pays
 from layerfs.fuse.wire import Opcode, Request
-from layerfs.sys.logs import logger
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
@@ -159,12 +158,7 @@ class Prelude:
         if not self._kept.has_written or self._answers.is_eager:
             return
         beside.met(perf_counter(), shows_root=False)
-        try:
-            written = self._answers.write_now(*lane.writing())
-        except Exception as error:
-            lane.written(_errno_for(error, Opcode.WRITE), 0)
-        else:
-            lane.written(0, written)
+        lane.written(*answered(self._answers.write_now, *lane.writing()))
 
     def _waits_for_disk(self, request: Request, beside: Attending) -> bool:
         """Tell whether a change is to be on disk before it is acknowledged, and others could be answered meanwhile."""
@@ -396,17 +390,7 @@ def _serve(device: Device, request: Request, answer: Answer) -> bool:
     except TooLong:
         return False
     except Exception as error:
-        code = _errno_for(error, request.opcode)
+        code = errno_for(error, f"request {request.opcode}")
     if request.opcode not in wire.UNANSWERED:
         device.fail(request.unique, code)
     return True
-
-
-def _errno_for(error: Exception, opcode: int) -> int:
-    """Return the errno that stands for an exception; a bug is logged, and EIO."""
-    if isinstance(error, OSError | LayerfsError):
-        return wire.errno_of(error.errno)
-    if isinstance(error, MemoryError):
-        return errno.ENOMEM
-    logger(__name__).error("request %d failed", opcode, exc_info=error)
-    return errno.EIO

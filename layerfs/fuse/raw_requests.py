@@ -13,10 +13,10 @@ from typing import Any
 from layerfs.fuse import wire
 from layerfs.fuse.device import Device
 from layerfs.fuse.extents import Extents
+from layerfs.fuse.failures import errno_for
 from layerfs.fuse.filedata import FileData
 from layerfs.fuse.flushing import Flusher
 from layerfs.fuse.raw_inodes import RawInodes
-from layerfs.fuse.reply import errno_for
 from layerfs.fuse.threads import Threaded
 from layerfs.fuse.wire import ClientIds, Opcode, Request
 

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT, Operations, ReaddirToken, StatvfsData
 
-from layerfs.errors import LayerfsError
-from layerfs.fuse.wire import errno_of
+from layerfs.fuse.failures import errno_for
 
 Handler = Callable[..., Awaitable[Any]]
 Answer = type | tuple[type, ...]
@@ -95,26 +94,6 @@ def _unanswered(handler: Handler) -> Handler:
             log.exception("%s failed", handler.__qualname__)
 
     return guarded
-
-
-def answered(work: Callable[..., int], *arguments: Any) -> tuple[int, int]:
-    """Return (0, result) of a piece of work, or (errno, 0): the guard of requests that pyfuse3 does not know."""
-    try:
-        return 0, work(*arguments)
-    except Exception as error:
-        return errno_for(error, work.__qualname__), 0
-
-
-def errno_for(error: Exception, what: str) -> int:
-    """Return the errno that stands for an exception; a bug, of `what`, is logged, and EIO."""
-    if isinstance(error, OSError) and error.errno:
-        return errno_of(error.errno)
-    if isinstance(error, MemoryError):
-        return errno.ENOMEM
-    if isinstance(error, LayerfsError):
-        return error.errno
-    log.error("%s failed", what, exc_info=error)
-    return errno.EIO
 
 
 def blank_entry(timeout: float) -> EntryAttributes:

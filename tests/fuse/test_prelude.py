@@ -340,7 +340,7 @@ def test_what_is_written_is_answered_where_the_lane_has_it(
         raise ZeroDivisionError
 
     def write_or_fail(self: ByHand, fh: int, off: int, data: memoryview) -> int:
-        if data[:3] == b"bad":
+        if bytes(data[:3]) == b"bad":
             raise OSError(errno.ENOSPC, "full")
         return write_now(self, fh, off, data)
 

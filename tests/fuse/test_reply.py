@@ -12,7 +12,7 @@ from pyfuse3 import EntryAttributes, FUSEError, RequestContext
 
 from layerfs.errors import NotFound
 from layerfs.fuse.operations import Operations
-from layerfs.fuse.reply import ANSWERS, SILENT, UNANSWERED, answered, guard
+from layerfs.fuse.reply import ANSWERS, SILENT, UNANSWERED, guard
 
 HANDLERS = {name for name, member in vars(pyfuse3.Operations).items() if inspect.iscoroutinefunction(member)}
 
@@ -90,17 +90,3 @@ async def test_cancellation_passes() -> None:
         handler: Awaitable[Any] = operations.getattr(1, None)  # type: ignore[arg-type]
         await handler
     assert scope.cancelled_caught
-
-
-def test_what_is_not_asked_through_pyfuse3_is_guarded_too(caplog: pytest.LogCaptureFixture) -> None:
-    def work(error: Exception | None) -> int:
-        if error is not None:
-            raise error
-        return 5
-
-    assert answered(work, None) == (0, 5)
-    assert answered(work, OSError(errno.ENOSPC, "full")) == (errno.ENOSPC, 0)
-    assert answered(work, OSError(524, "the kernel's own")) == (errno.EIO, 0)
-    assert not caplog.records
-    assert answered(work, ZeroDivisionError()) == (errno.EIO, 0)
-    assert "failed" in caplog.text
