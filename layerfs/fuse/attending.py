@@ -256,10 +256,10 @@ class Attending:
 
 
 def _delayed() -> float:
-    """Return for how long this thread has waited for a processor [s]; 0 where the kernel does not count it."""
+    """Return for how long this thread has waited for a processor [s]; 0 where the kernel does not tell us."""
     try:
         return int(content("/proc/self/schedstat").split()[1]) / 1e9
-    except (FileNotFoundError, IndexError):
+    except (OSError, IndexError):  # also where no descriptor is left
         return 0.0
 
 

@@ -141,6 +141,8 @@ class Prelude:
             self._met += 1
             self.spent += perf_counter() - began
             beside.has_spent(self.spent)
+            if device.tables is None:  # they see to it
+                self._union.has_room()
             self._see_whether_lane_pays(device)
 
     def _see_whether_lane_pays(self, device: Device) -> None:

@@ -54,6 +54,7 @@ class Tables:
         self._known: dict[int, _Directory] = {}
         self._ranks = 0
         self._surrender = union.answer_with(self)
+        union.leave_to_front(lane.files)
         lane.closing = self.close
         lane.edited = self._take_in
 
@@ -133,8 +134,9 @@ class Tables:
         What the lane has open becomes the union's as soon as that is asked for a file. So while the union can hold no
         more descriptors the lane opens none.
         """
-        if self.lane.opens is self._union.is_crowded:
-            self.lane.opens = not self._union.is_crowded
+        may_open = self._union.has_room()
+        if self.lane.opens is not may_open:
+            self.lane.opens = may_open
         directory, position = self.lane.slow()
         if directory and directory in self._known:
             names = list(islice(self._known[directory].listing.names, position, position + WINDOW))

@@ -66,7 +66,7 @@ class Lane:
         self.edited: Callable[[Edited], None] = _nobody  # called for each change of a name, before a wait returns
         self._later: deque[bytes] = deque()  # requests that were read before
         self.closing: Callable[[], None] | None = None  # called before all is given back
-        self._files = files
+        self.files = files  # that may be open
         self._opens = True
         self.relays = True  # libfuse's answers come on the pair, not in memory
 
@@ -101,7 +101,7 @@ class Lane:
     @opens.setter
     def opens(self, may: bool) -> None:
         self._opens = may
-        lib.lane_set_files(self._lane, self._files if may else 0)
+        lib.lane_set_files(self._lane, self.files if may else 0)
 
     @property
     def outstanding(self) -> int:

@@ -5,13 +5,15 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layerfs.union.layers import Part
 from layerfs.union.shown import fingerprint
 
 if TYPE_CHECKING:
     from layerfs.union.front import Front
+
+FEW: Final = 16  # directories that may be open in any case
 
 
 class Handles:
@@ -96,6 +98,11 @@ class Handles:
                 queue.append(part)
             else:
                 self.drop(part)
+
+    def make_way(self, size: int) -> None:
+        """Close directories until at most `size` stay open, and a few; none while others use them."""
+        if not self._held and len(self._queue) > max(size, FEW):
+            self.shrink(max(size, FEW))
 
     def drop(self, part: Part) -> None:
         """Close a part now; its entry in the queue is dropped later."""

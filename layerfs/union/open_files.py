@@ -39,10 +39,17 @@ class OpenFiles:
         """Whether there is no upper."""
         return self._ov.upper is None
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether so many descriptors must stay open that a front end is to hand over no more of them."""
-        return self._ov.files.is_crowded or self._ov.files.is_full
+    def has_room(self) -> bool:
+        """Close directories that leave no room for files; tell whether a front end may open files by itself.
+
+        To be called between requests.
+        """
+        self._ov.handles.make_way(self._ov.files.left)
+        return not self._ov.files.is_crowded
+
+    def leave_to_front(self, count: int) -> None:
+        """Leave so many descriptors to a front end."""
+        self._ov.files.leave(count)
 
     def _writable(self) -> Writable:
         """Return what changes need; EROFS where there is no upper."""

@@ -14,6 +14,8 @@ from layerfs.union.inodes import File, Node
 from layerfs.union.open_state import Opened
 from layerfs.value import value
 
+MARGIN = 64  # descriptors that directories leave to copies, threads and an import, however many files are open; guessed
+
 
 @value
 class Room:
@@ -44,7 +46,7 @@ class Pool:
     def admit(self) -> None:
         """Make room for one more; EMFILE where there is none."""
         if self.is_full:
-            self._close(len(self._files) + 1 - self.capacity)
+            self._close(self._used + 1 - self.capacity)
             if self.is_full:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -72,16 +74,29 @@ class Pool:
     @property
     def is_full(self) -> bool:
         """Whether there are as many open files as there may be."""
-        return len(self._files) >= self.capacity
+        return self._used >= self.capacity
+
+    @property
+    def _used(self) -> int:
+        return len(self._files) + len(self._held)
+
+    @property
+    def left(self) -> int:
+        """How many descriptors directories may have; below 0 it is none."""
+        return self.capacity + MARGIN - self._used
+
+    def leave(self, count: int) -> None:
+        """Leave so many descriptors to somebody else."""
+        self.capacity = max(self.capacity - count, 16)
 
     @property
     def is_crowded(self) -> bool:
         """Whether nodes without a name hold so many descriptors that others would lack them."""
-        return len(self._held) >= self.limit // 2
+        return len(self._held) >= self.limit // 2 or self.is_full
 
     def check_room(self) -> None:
         """Raise ENFILE where no more nodes without a name may have a descriptor."""
-        if len(self._held) >= self.limit:
+        if len(self._held) >= self.limit or self.left <= MARGIN // 2:
             raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
 
     def hold(self, node: Node) -> None:

@@ -194,7 +194,7 @@ def test_the_lane_opens_nothing_while_the_union_can_hold_no_more(scene: Scene) -
         assert scene.union.attributes(number).st_nlink == 0  # from here on it is a node
         removed.append(number)
         scene.tables.look()
-    assert len(removed) == 4 and scene.union.is_crowded
+    assert len(removed) == 4 and not scene.union.has_room()
     scene.forget(removed.pop())
     assert create(scene, b"again")
     for number in removed:

@@ -107,7 +107,7 @@ class Mounted:
         return sorted(os.listdir(self / path))
 
 
-root_only = pytest.mark.parametrize("union", ["root"], indirect=True)
+root_only = pytest.mark.parametrize("union", ["root", "lane"], indirect=True)
 
 
 def write(path: bytes, data: bytes) -> None:

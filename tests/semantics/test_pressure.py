@@ -5,7 +5,7 @@ import random
 import resource
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -143,6 +143,48 @@ def test_forget_frees_and_few_descriptors_serve_many_files(union: Mounted) -> No
     assert len(os.listdir(f"/proc/{server}/fd")) < 1024
     assert len(_walk(union)) == FILES + 1 - FILES // 200
     union.check_log()
+
+
+@pytest.mark.parametrize("union", ["rootless", "rootless-lane"], indirect=True)
+def test_whoever_has_all_files_open_that_there_may_be_takes_nothing_else(union: Mounted) -> None:
+    """What the lane had open was not counted: there was no descriptor for an import, and the server ended."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+    union.mount(
+        {b"d%d/f" % index: file(b"x") for index in range(30)}, {b"d%d/g" % index: file() for index in range(30)}
+    )
+    with _hoarding(union / b"d0/a-"), _hoarding(union / b"d0/b-"):
+        for index in range(1, 30):
+            os.mkdir(union / b"d%d/new" % index)
+            assert union.names(b"d%d" % index) == [b"f", b"g", b"new"]
+    assert read(union / b"d1/f") == b"x"
+
+
+@contextmanager
+def _hoarding(names: bytes) -> Iterator[None]:
+    """Have a child open files that only who made them can have open, until it may open no more."""
+    is_full, full = os.pipe()
+    end, ended = os.pipe()
+    child = os.fork()
+    if not child:
+        with suppress(OSError):
+            fds = [os.open(names + b"0", os.O_CREAT | os.O_RDWR, 0)]
+            while len(fds) < 700:
+                fds.append(os.open(names + b"%d" % len(fds), os.O_CREAT | os.O_RDWR, 0))
+        os.write(fds[0], b"x")
+        os.fsync(fds[0])
+        os.close(ended)
+        os.write(full, b"x")
+        os.read(end, 1)
+        os._exit(0)
+    for fd in (full, end):
+        os.close(fd)
+    try:
+        assert os.read(is_full, 1) == b"x"
+        yield
+    finally:
+        for fd in (ended, is_full):
+            os.close(fd)
+        os.waitpid(child, 0)
 
 
 def _walk(union: Mounted) -> list[int]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from layerfs.union.attrs import Change
+from layerfs.union.pool import MARGIN
 from tests.host import require
-from tests.oracle.trees import file
+from tests.oracle.trees import directory, file
 from tests.union.box import Box, as_person
 
 
@@ -72,6 +73,32 @@ def test_one_more_than_there_can_be_is_emfile_and_the_rest_works(scratch: Path) 
         for ino in inos:
             box.union.release(ino)
         assert box.read(b"d/low") == b"low"
+
+
+def test_what_a_front_end_may_open_and_what_is_held_count_as_well(scratch: Path) -> None:
+    with a_plain_user(scratch), Box(scratch, {b"d": directory()}, owner=(1234, 1234)) as box:
+        pool = box.ov.files
+        pool.capacity = 24
+        box.union.leave_to_front(4)
+        for index in range(19):
+            assert box.union.has_room()
+            box.union.remember(box.union.create(1, b"%d" % index, 0, box.caller))
+        box.union.unlink(1, b"7")
+        assert (pool.capacity, box.union.has_room()) == (20, False)
+        with pytest.raises(OSError, match="Too many open files"):
+            box.create(b"more")
+
+
+def test_directories_leave_room_to_files(scratch: Path) -> None:
+    layer = {b"d%02d/f" % index: file() for index in range(60)}
+    with Box(scratch, layer, upper={b"own": file(b"own")}) as box:
+        for index in range(60):
+            box.union.names(box.union.lookup(1, b"d%02d" % index)[0].ino)
+        before = len(os.listdir("/proc/self/fd"))
+        assert box.union.has_room() and len(os.listdir("/proc/self/fd")) == before
+        box.ov.files.capacity = 20 - MARGIN
+        box.union.has_room()
+        assert box.ov.handles.open_parts() <= 20
 
 
 def test_a_full_table_of_descriptors_makes_room(scratch: Path) -> None:
