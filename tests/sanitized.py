@@ -40,6 +40,7 @@ def build(name: str, sanitizer: Sanitizer, place: Path) -> str:
         name,
         sources=[str(PROJECT / source) for source in extension["sources"]],
         include_dirs=[str(PROJECT / directory) for directory in extension["include-dirs"]],
+        libraries=extension.get("libraries", []),
         extra_compile_args=[*extension["extra-compile-args"], *sanitizer.flags, "-g", "-O1"],
         extra_link_args=[sanitizer.flags[0]],
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import sanitized
 from tests.host import PROJECT, require
 from tests.pysquashfs.images import make_image, noise, prose
+from tests.pysquashfs.side_by_side import MODULE
 
 CASES = 500  # of each kind of image
 SEED = 20261121
@@ -70,3 +72,13 @@ def test_damaged_image_is_read_or_refused(kind: str, tree: Path, tmp_path: Path)
         )  # fmt: skip
         number = struct.unpack("q", at.read(8).ljust(8, b"\xff"))[0]
     assert done.returncode == 0, f"case {number} of seed {SEED}: {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_threads_that_read_one_image_do_so_under_the_thread_sanitizer(kind: str, tree: Path, tmp_path: Path) -> None:
+    tool, *options = IMAGES[kind]
+    require(tool)
+    image = make_image(tool, tree, tmp_path / "image", *options)
+    module = sanitized.build(MODULE, sanitized.THREAD, tmp_path / "build")
+    said = sanitized.run(sanitized.THREAD, "tests.pysquashfs.side_by_side", image, module)
+    assert int(said.split()[0]) > 400
