@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -56,7 +57,7 @@ def stand_by(program: bytes, run: Run) -> None:
     _forget_caller()
     own = Likeness(peer.identity(os.getpid()), peer.environment_lines(_environment()))
     name = peer.short_name(own.inherited + own.told + peer.program_line(program)) + SUFFIX
-    with suppress(FileExistsError, ProcessLookupError):
+    with suppress(FileExistsError, FileNotFoundError, ProcessLookupError):
         standby = Standby(os.path.join(runtime_directory(), name.encode()), own, program, run)
         standby.wait()
 
@@ -106,7 +107,8 @@ class Standby:
     def __init__(self, path: bytes, own: Likeness, program: bytes, run: Run) -> None:
         """Take the place at `path`.
 
-        Raises FileExistsError if another has it, ProcessLookupError if nobody else is in our mount namespace.
+        Raises FileExistsError if another has it, FileNotFoundError if somebody takes it away at once,
+        ProcessLookupError if nobody else is in our mount namespace.
         """
         self._path, self._own, self._program, self._run = path, own, program, run
         self._what = peer.program_line(program)
@@ -209,10 +211,12 @@ def _listen(path: bytes) -> socket.socket:
         os.close(directory)
 
 
-def _which(path: bytes) -> tuple[int, int, int]:
-    """Return what tells a file from another that came to its place, perhaps with its number in the same tick."""
-    st = os.stat(path)
-    return st.st_ino, st.st_ctime_ns, st.st_mode
+def _which(path: bytes) -> tuple[int, int]:
+    """Return what tells a socket from another that came to its place; FileExistsError if no socket is there."""
+    st = os.lstat(path)
+    if not stat.S_ISSOCK(st.st_mode):
+        raise FileExistsError(errno.EEXIST, "another file is in the place of the socket", path)
+    return st.st_ino, st.st_ctime_ns
 
 
 def _versions() -> list[tuple[str, int, int]]:

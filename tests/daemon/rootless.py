@@ -13,6 +13,7 @@ from typing import Any
 
 from layerfs.model import Mount
 from tests.daemon.client import Client, serving
+from tests.waiting import wait_until
 
 
 def perform(answer: Any, target: Path) -> None:
@@ -55,7 +56,12 @@ def life(client: Client, target: Path) -> dict[str, Any]:
 
 
 def unmount(target: Path) -> None:
-    subprocess.run(["umount", target], check=True)
+    """Unmount as containerd does, which tries again where that is in use.
+
+    The server of what was mounted there before looks, at its end, whether it leaves a dead mount; on a busy machine
+    that may be ours which it looks at by now.
+    """
+    wait_until(lambda: subprocess.run(["umount", target], check=False, stderr=subprocess.DEVNULL).returncode == 0)
 
 
 def main(place: Path, snapshotter: str) -> None:

@@ -12,7 +12,7 @@ from tests.host import require
 from tests.waiting import wait_until
 
 from .people import Kind
-from .stage import Stage, kill
+from .stage import Stage, kill, mounts_below, processes_naming
 
 FUSE_OVERLAYFS = Path("/usr/bin/fuse-overlayfs")
 BUSYBOX = Path("/bin/busybox")
@@ -88,7 +88,16 @@ class Engine:
         return [point for point in points if point.startswith(f"{self.root}/") and not point.endswith("/overlay")]
 
     def close(self) -> None:
-        """End rootless podman's pause process, which keeps its namespace and the mounts in it."""
+        """End rootless podman's pause process, which keeps its namespace and the mounts in it.
+
+        And take away what root's podman may leave: a bind mount of its store's directory upon itself, where conmon has
+        started a last `podman container cleanup` beside the command that would unmount it.
+        """
+        own = self.root / "graph/overlay"
+        if self.stage.kind is Kind.ROOT:
+            wait_until(lambda: not any("cleanup" in words for words in processes_naming(self.root).values()))
+            while own in mounts_below(self.root):
+                subprocess.run(["umount", own], check=True)
         pause = self.runtime / "libpod/tmp/pause.pid"
         if pause.exists():
             pid = int(pause.read_text())

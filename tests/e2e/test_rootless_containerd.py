@@ -12,6 +12,7 @@ NEEDS = ("root", "person", "fuse", "subids", "userns overlay", "rootlesskit", "c
 EAGER = '[plugins."io.containerd.gc.v1.scheduler"]\n  mutation_threshold = 1\n'  # collects whenever it can
 SCRIPT = r"""
 place=$1; image=$2; pushed=$3
+mkdir $place/written
 rm -rf /run/containerd  # of this namespace's copy
 layerfs serve --root $place/store --address $place/l.sock --containerd "" 2>$place/l.log & daemon=$!
 layerfs serve --root $place/store --address $place/l.sock --print-config >>$place/c.toml
@@ -33,8 +34,10 @@ $ctr images push --plain-http $pushed >/dev/null
 $ctr images remove --sync IMAGE $pushed >/dev/null
 for name in overlay fuse xar; do
     $ctr images import --snapshotter layerfs-$name $image >/dev/null
-    script="echo $name >/mine; mv /d/a /d/b; cat /mine /d/b; echo"
-    run --rm --snapshotter layerfs-$name IMAGE $name /bin/sh -euc "$script"
+    script="exec >/run/said/$name; echo $name >/mine; mv /d/a /d/b; cat /mine /d/b; echo"
+    bind=type=bind,src=$place/written,dst=/run/said,options=rbind:rw  # ctr itself may lose what is written
+    run --rm --mount $bind --snapshotter layerfs-$name IMAGE $name /bin/sh -euc "$script"
+    cat $place/written/$name
     $ctr images remove --sync IMAGE >/dev/null
 done
 snapshots="$ctr snapshots --snapshotter layerfs-fuse"
