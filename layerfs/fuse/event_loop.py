@@ -166,7 +166,7 @@ class Gate(trio.abc.Instrument):
         self._relaying: Waiter | None = None  # the lane, where libfuse answers on a socket
         self._epoll = -1
         self._requests = 0
-        self.between: Callable[[], None] | None = None  # to be called between requests, when there is a lane
+        self.between: Callable[[], object] | None = None  # to be called between requests
         # Who answers what libfuse does not serve: at once, or by what it returns, which is run as a task.
         self.begin_raw: Callable[[bytes], Callable[[], Awaitable[None]] | None] | None = None
         self.set_aside: Intercept | None = None  # where libfuse's reader puts that, when there is no lane
@@ -244,6 +244,8 @@ class Gate(trio.abc.Instrument):
     async def _wait(self, fd: int) -> None:
         """Return when the device has a request, or is gone, and no other task of the loop is due."""
         self._look_aside()
+        if self.between is not None:
+            self.between()
         while not self._closing:
             if not self._due:
                 ready = self._next()

@@ -85,6 +85,8 @@ def _serve(
         if raw is not None:
             gate.begin_raw = raw.begin
             gate.set_aside = intercepted()
+        if isinstance(operations, Operations):
+            gate.between = operations.union.has_room  # a lane has it called as well
         if opener is not None:
             opener.gate = gate
         _run_session(introduction, gate, operations, config)

@@ -145,13 +145,14 @@ def test_forget_frees_and_few_descriptors_serve_many_files(union: Mounted) -> No
     union.check_log()
 
 
-@pytest.mark.parametrize("union", ["rootless", "rootless-lane"], indirect=True)
-def test_whoever_has_all_files_open_that_there_may_be_takes_nothing_else(union: Mounted) -> None:
+@pytest.mark.parametrize(
+    ("union", "options"), [("rootless", ""), ("rootless", "nolane"), ("rootless-lane", "")], indirect=["union"]
+)
+def test_whoever_has_all_files_open_that_there_may_be_takes_nothing_else(union: Mounted, options: str) -> None:
     """What the lane had open was not counted: there was no descriptor for an import, and the server ended."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-    union.mount(
-        {b"d%d/f" % index: file(b"x") for index in range(30)}, {b"d%d/g" % index: file() for index in range(30)}
-    )
+    layers = ({b"d%d/%s" % (index, name): file(b"x") for index in range(30)} for name in (b"f", b"g"))
+    union.mount(*layers, options=options)
     with _hoarding(union / b"d0/a-"), _hoarding(union / b"d0/b-"):
         for index in range(1, 30):
             os.mkdir(union / b"d%d/new" % index)
