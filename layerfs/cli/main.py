@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Final
 from layerfs.cli.guard import guard as guard
 from layerfs.mounts import standby_start
 from layerfs.sys.later import put_off
+from layerfs.xarexec import SERVER
 
 if TYPE_CHECKING:
     import argparse
 
-QUICK: Final = ("mount", "snapshot", "image")  # verbs that take a well-formed line apart without argparse
+QUICK: Final = ("mount", "snapshot", "image", "xar")  # verbs that take a well-formed line apart without argparse
+PROGRAM: Final = "layerfs-start"  # as program.c names it, which lies beside each program of ours
 
 
 def start() -> int:
     """Run the program that cli/program.c names: what it has not left to a process that stands by."""
-    standby_start.was_started_by(os.fsencode(sys.argv[0]), run_program)
+    standby_start.was_started_by(os.fsencode(sys.argv[0]), run_for_another)
     _be_called(sys.argv[1])
     return run_program(sys.argv[1:])
 
@@ -42,6 +44,16 @@ def run_program(words: Sequence[str]) -> int:
     return mount_helper(arguments) if name == "layerfs-mount" else main(arguments)
 
 
+def run_for_another(words: Sequence[str]) -> int:
+    """Run what a process asks for that stands by: one of our programs, or the server of a XAR's mount."""
+    if words[0] != SERVER:
+        return run_program(words)
+    from layerfs.xarexec.serve import mount_for_another
+
+    _hurry()
+    return mount_for_another(words[1:])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `layerfs` and return its exit status."""
     _hurry()
@@ -59,6 +71,8 @@ def mount_helper(arguments: Sequence[str] | None = None) -> int:
 def xarexec_fuse(arguments: Sequence[str] | None = None) -> int:
     """Run `xarexec_fuse`, which the first line of every XAR names, and return its exit status."""
     _hurry()
+    beside = os.path.dirname(os.path.realpath(sys.argv[0]))
+    standby_start.was_started_by(os.fsencode(os.path.join(beside, PROGRAM)), run_for_another)
     words = sys.argv[1:] if arguments is None else list(arguments)
     return guard(lambda: _run_xar(words))
 

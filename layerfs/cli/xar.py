@@ -1,12 +1,17 @@
 """`layerfs xar`: the verbs about XAR packages; each has a module of its own, imported when it is asked for."""
 
-import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Final
 
 from layerfs.sys.reach import see_that_they_answer
+
+if TYPE_CHECKING:
+    import argparse
+
+    Arguments = argparse.Namespace | SimpleNamespace
 
 _DIGITS: Final = 20  # of a number of bytes, fewer than these: 2**63 has 19
 PARTS: Final = ("build", "info", "ls", "verify", "extract", "graph", "mount", "exec")
@@ -24,13 +29,22 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         import_module(f"layerfs.cli.xar_{part}").add_parser(parts)
 
 
-def add_file(parser: argparse.ArgumentParser) -> None:
+def quick(arguments: Sequence[str]) -> SimpleNamespace | None:
+    """Return what argparse would make of a well-formed line of `exec`, which every start of a program in a XAR is."""
+    if arguments[:1] != ["exec"]:
+        return None
+    from layerfs.cli.xar_exec import quick as quick_exec
+
+    return quick_exec(arguments[1:])
+
+
+def add_file(parser: "argparse.ArgumentParser") -> None:
     """Add the file that a verb reads an image from, and where in it that begins."""
     parser.add_argument("file", metavar="FILE", help="a XAR or a squashfs image")
     add_offset(parser)
 
 
-def add_offset(parser: argparse.ArgumentParser) -> None:
+def add_offset(parser: "argparse.ArgumentParser") -> None:
     """Add where an image begins in a file that is more than an image."""
     parser.add_argument(
         "--offset", type=_bytes, default=0, metavar="BYTES", help="where the image begins in a file such as an AppImage"
@@ -39,13 +53,15 @@ def add_offset(parser: argparse.ArgumentParser) -> None:
 
 def _bytes(word: str) -> int:
     if not (word.isascii() and word.isdecimal() and len(word) < _DIGITS and int(word) < 1 << 63):
-        raise argparse.ArgumentTypeError(f"{word!r} is no number of bytes")
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{word!r} is no number of bytes")
     return int(word)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: "Arguments") -> int:
     """Do the part that was asked for."""
     files = [getattr(arguments, "file", None), *(getattr(arguments, "paths", None) or ())]
     see_that_they_answer(os.fsencode(path) for path in files if path)
-    part: Callable[[argparse.Namespace], int] = import_module(f"layerfs.cli.xar_{arguments.part}").run
+    part: Callable[[Arguments], int] = import_module(f"layerfs.cli.xar_{arguments.part}").run
     return part(arguments)

@@ -9,15 +9,20 @@ its children: the mount stays as long as one of them has it, or anything else of
 import errno
 import os
 import sys
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn
 
-from layerfs.errors import NotReady
+from layerfs.errors import InvalidArgument, NotReady
+from layerfs.mounts.standby_start import start_standby
 from layerfs.sys.reach import see_that_they_answer
 
 if TYPE_CHECKING:
     import argparse
 
     from layerfs.xarexec.share import Shared
+
+    Arguments = argparse.Namespace | SimpleNamespace
 
 USAGE = """usage: xarexec_fuse [-m | -n] FILE [ARGUMENT...]
 
@@ -54,7 +59,26 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     rest.required = False  # or a usage error would ask for it
 
 
-def run(args: "argparse.Namespace") -> int:
+def quick(words: Sequence[str]) -> SimpleNamespace | None:
+    """Return what argparse would make of a well-formed command line; None if it must look at it itself."""
+    timeout = None
+    if words[:1] == ["--timeout"] and len(words) > 1:
+        timeout, words = words[1], words[2:]
+    if not words or words[0].startswith("-") or not _is_time(timeout):
+        return None
+    return SimpleNamespace(part="exec", file=words[0], arguments=list(words[1:]), timeout=timeout)
+
+
+def _is_time(word: str | None) -> bool:
+    from layerfs.cli.xar_mount import seconds
+
+    try:
+        return word is None or seconds(word) >= 0
+    except InvalidArgument:
+        return False
+
+
+def run(args: "Arguments") -> int:
     """Become the program by exec; returns an exit status only if it could not be run."""
     from layerfs.cli.xar_mount import seconds
 
@@ -94,6 +118,11 @@ def execute(file: str, arguments: list[str], timeout: float) -> int:
     from layerfs.xarexec.share import mount
 
     shared = mount(os.fsencode(file), timeout, to_run=True)
+    if shared.cold:
+        from layerfs.sys.limits import undo_raise
+
+        undo_raise()  # it is the program's now
+        start_standby(apart=True)
     target = os.path.join(shared.path, shared.target)
     return _become(shared, target, tuple(map(os.fsencode, (file, *arguments))))
 

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from layerfs.errors import InvalidArgument
+from layerfs.mounts.standby_start import start_standby
 from layerfs.sys.terminal import one_line
 from layerfs.xarexec.share import TIMEOUT, mount
 from layerfs.xarexec.xarfile import examine, mountpoint_of
@@ -65,6 +66,8 @@ def print_mount(file: str, timeout: float) -> int:
     os.close(shared.root)
     _say(shared.path)
     sys.stdout.flush()
+    if shared.cold:
+        start_standby()
     os._exit(0)  # the interpreter's farewell takes longer than all of this
 
 

@@ -15,14 +15,12 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from layerfs.mounts.asking import DECLINED, Decline, Run, is_asked_by, tell_end
+from layerfs.mounts.asking import DECLINED, HEAD, STREAMS, Decline, Run, is_asked_by, tell_end
 from layerfs.sys import peer
 from layerfs.sys.title import give_environment, show_words
 from layerfs.value import value
 
-_HEAD: Final = struct.Struct("=4I")  # umask, whether SIGHUP is ignored, bytes of words, bytes of environment
-_PEER: Final = struct.Struct("=3i")  # struct ucred: pid, uid, gid
-_STREAMS: Final = 3
+_HEAD: Final = struct.Struct(HEAD)
 _FREE: Final = 16  # above what we put in its place
 _PATIENCE: Final = 10.0  # seconds for a request to arrive; guessed
 
@@ -66,7 +64,7 @@ def _flush() -> None:
 def _take(ear: socket.socket, own: Likeness) -> list[str]:
     """Read a request and become like who sent it; return the words."""
     ear.settimeout(_PATIENCE)
-    pid, uid, _ = _PEER.unpack(ear.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    pid, uid = peer.at(ear)
     if uid != os.geteuid() or pid <= 0 or peer.identity(pid) != own.inherited:
         raise Decline
     head, descriptors = _head(ear)
@@ -88,13 +86,13 @@ def _take(ear: socket.socket, own: Likeness) -> list[str]:
 
 def _head(ear: socket.socket) -> tuple[bytes, list[int]]:
     """Receive the numbers and the descriptors: the standard streams and the working directory."""
-    room = socket.CMSG_SPACE((_STREAMS + 1) * array.array("i").itemsize)
+    room = socket.CMSG_SPACE((STREAMS + 1) * array.array("i").itemsize)
     head, controls, _, _ = ear.recvmsg(_HEAD.size, room, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, data in controls:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    if len(descriptors) != _STREAMS + 1 or len(head) != _HEAD.size:
+    if len(descriptors) != STREAMS + 1 or len(head) != _HEAD.size:
         raise Decline
     return head, list(descriptors)
 

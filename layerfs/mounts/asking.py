@@ -12,6 +12,8 @@ Run = Callable[[Sequence[str]], int]  # a program's name and its arguments; retu
 DECLINED: Final = b"N"
 BEGUN: Final = b"A"
 ENDED: Final = b"S"
+HEAD: Final = "=4I"  # (struct) umask, whether SIGHUP is ignored, bytes of words, bytes of environment
+STREAMS: Final = 3  # descriptors that come with it, and after them the working directory
 
 _asker = -1  # the connection to the process that asked
 

@@ -37,7 +37,6 @@ from layerfs.sys.title import clear_environment, show_words
 SECONDS: Final = 600.0  # without a request until we end
 LOOKS: Final = (1.0, 60.0)  # seconds between two looks at whether we are still of use: twice as many each time, at most
 FRESH: Final = 1.0  # seconds for which requests are answered without another look
-SUFFIX: Final = ".standby"
 _NAME: Final = b"layerfs-standby"
 # What a server imports when the first requests come.
 WARM: Final = (
@@ -56,9 +55,9 @@ def stand_by(program: bytes, run: Run) -> None:
     """
     _forget_caller()
     own = Likeness(peer.identity(os.getpid()), peer.environment_lines(_environment()))
-    name = peer.short_name(own.inherited + own.told + peer.program_line(program)) + SUFFIX
+    name = peer.socket_name(own.inherited, own.told, program)
     with suppress(FileExistsError, FileNotFoundError, ProcessLookupError):
-        standby = Standby(os.path.join(runtime_directory(), name.encode()), own, program, run)
+        standby = Standby(os.path.join(runtime_directory(), name), own, program, run)
         standby.wait()
 
 

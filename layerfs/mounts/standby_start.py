@@ -1,4 +1,4 @@
-"""The start of a process that stands by (`mounts/standby.py`), by a command that has mounted.
+"""The start of a process that stands by (`mounts/standby.py`), by a command that has mounted, and how it is found.
 
 Light to import, since each mount waits for it.
 """
@@ -10,18 +10,27 @@ from layerfs.mounts.asking import Run
 
 SWITCH: Final = b"LAYERFS_STANDBY"  # in the environment: `no` has nobody stand by, and nobody asked
 
-_program: tuple[bytes, Run] | None = None
+_started: tuple[bytes, Run] | None = None
 
 
 def was_started_by(program: bytes, run: Run) -> None:
-    """Note how this process was started: by the program that cli/program.c becomes, to do what `run` does."""
-    global _program
-    _program = program, run
+    """Note what cli/program.c would start, and what whoever stands by for it does with the words that it gets."""
+    global _started
+    _started = program, run
 
 
-def start_standby() -> None:
-    """Fork a process that stands by, if one could be asked; it ends at once if there is one already."""
-    if _program is None or os.environb.get(SWITCH) == b"no":
+def program() -> bytes | None:
+    """Return the program that whoever stands by does the work of; None where nobody is to be asked."""
+    return None if _started is None or os.environb.get(SWITCH) == b"no" else _started[0]
+
+
+def start_standby(*, apart: bool = False) -> None:
+    """Fork a process that stands by, if one could be asked; it ends at once if there is one already.
+
+    It has imported what this process has: after the mount of a XAR also what that needed. With `apart` it is no child
+    of this process, which goes on.
+    """
+    if _started is None or program() is None:
         return
     try:
         child = os.fork()
@@ -29,8 +38,11 @@ def start_standby() -> None:
         return
     if child == 0:
         try:
-            from layerfs.mounts.standby import stand_by
+            if not apart or os.fork() == 0:
+                from layerfs.mounts.standby import stand_by
 
-            stand_by(*_program)
+                stand_by(*_started)
         finally:
             os._exit(0)
+    if apart:
+        os.waitpid(child, 0)

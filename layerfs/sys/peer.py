@@ -3,9 +3,11 @@
 `cli/program.c` writes the same text of itself.
 """
 
+import _socket as socket  # without what `socket` adds, which takes 10 ms to import
 import errno
 import os
 import select
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Final
@@ -22,6 +24,13 @@ STATUS: Final = frozenset(
     b"Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters "
     b"Cpus_allowed Mems_allowed".split()
 )
+_UCRED: Final = struct.Struct("=3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
+
+
+def at(connection: socket.socket) -> tuple[int, int]:
+    """Return the process at the other end of a connection, as of its beginning (connect or listen), and its user."""
+    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid
 
 
 def identity(pid: int) -> bytes:
@@ -113,8 +122,16 @@ def program_line(program: bytes) -> bytes:
     return b"%s %d %d\n" % (program, st.st_ino, int(st.st_mtime))
 
 
+def socket_name(inherited: bytes, told: bytes, program: bytes) -> bytes:
+    """Return the socket's name of a process that is like this, and stands by for a program. Raises OSError: no program.
+
+    It is no proof: whoever is found compares the whole text.
+    """
+    return short_name(inherited + told + program_line(program)).encode() + b".standby"
+
+
 def short_name(text: bytes) -> str:
-    """Return a hash (FNV-1a) to find a text by. It is no proof: compare the whole text then."""
+    """Return a hash (FNV-1a) of a text."""
     total = 0xCBF29CE484222325
     for byte in text:
         total = (total ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF

@@ -135,15 +135,26 @@ def runtime_directory() -> bytes:
 
 def runtime_directories() -> list[bytes]:
     """Return the runtime directories of this user that are there, the one to write first."""
-    found = []
+    return list(_existing())
+
+
+def existing_runtime_directory() -> bytes:
+    """Return the first of the runtime directories that are there. Raises FileNotFoundError: there is none."""
+    for found in _existing():
+        return found
+    raise FileNotFoundError(errno.ENOENT, "no runtime directory is there")
+
+
+def _existing() -> Iterator[bytes]:
     for parent, name in _candidates():
         if _is_absent(parent, name):
             continue
         try:
-            found.append(own_directory(parent, name, make=False))
+            found = own_directory(parent, name, make=False)
         except OSError:  # absent, or not ours
             continue
-    return [*found, *_spares()]
+        yield found
+    yield from _spares()
 
 
 def _is_absent(parent: bytes, name: bytes) -> bool:

@@ -11,6 +11,7 @@ Anybody may have made `uid-1000` in /dev/shm before us, to have us mount, or run
 A lock file is removed together with its mountpoint, by the holder of the lock.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -77,9 +78,12 @@ class locked:
     def __init__(self, mountpoint: bytes, *, wait: bool = True) -> None:
         self._fd = lock_file(mountpoint + LOCK, wait=wait)
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> int:
+        """Return the descriptor that holds the lock."""
+        return self._fd
 
     def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)  # a process that was sent a copy, and is stopped, must not keep it
         os.close(self._fd)
 
 

@@ -1,16 +1,18 @@
-"""The beginning and the end of a shared mount: the first caller makes it, and its server ends it when it is unused."""
+"""The server of a shared mount: how it is started, and how it ends the mount when that is unused."""
 
 import errno
 import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import Final
 
-from layerfs.errors import NotFound
+from layerfs.errors import LayerfsError, NotFound
 from layerfs.fuse.config import Idle
 from layerfs.model import Driver, Stack
 from layerfs.mounts import registry
+from layerfs.mounts.asking import tell_begun
 from layerfs.mounts.launch import launch
 from layerfs.mounts.packages import complete
 from layerfs.mounts.process import Process
@@ -21,39 +23,28 @@ from layerfs.sys.mounts import MountFlag, mountinfo, unmount
 from layerfs.sys.namespaces import in_user_namespace
 from layerfs.union.options import UnionOptions
 from layerfs.xarexec.home import LOCK, locked, make_mountpoint, remove_mountpoint
-from layerfs.xarexec.memo import MEMO
-from layerfs.xarexec.xarfile import XarFile, answers, examine, mountpoint_of, read_strictly
+from layerfs.xarexec.memo import MEMO, spell, stamp_of
+from layerfs.xarexec.xarfile import answers, examine, mountpoint_of, read_strictly
 
 FORGET = 30 * 86400  # s after which nobody remembers what a XAR depended on; guessed
 ASKED = "a XAR that is shared is served by FUSE, as xarexec_fuse does it"
+_REFUSED: Final = 1  # status of who was asked to mount, and does not
 FLAGS = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV  # as libfuse has it for every image
 
 
-def mount_anew(file: bytes, xar: XarFile, path: bytes, timeout: float) -> bool:
-    """Mount a XAR at `path`, whose lock the caller holds, served until `timeout` [s] have passed without use.
+def mount_here(file: bytes, lowers: tuple[bytes, ...], path: bytes, timeout: float) -> bool:
+    """Check a XAR's header strictly and mount it and what it depends on, with a server of its own.
 
-    False, with nothing left, if a file changed meanwhile: nobody knows then what would be shown. Raises LayerfsError.
+    False if it depends on other files than `lowers`. The caller holds the lock of `path`. Raises LayerfsError, OSError.
     """
     _sweep(path)
-    with ExitStack() as undo:
-        undo.callback(remove_mountpoint, path)
-        if _mount(file, xar, path, timeout):
-            undo.callback(unmount, path, lazy=True)  # nobody was told of it yet
-            if xar.is_same(examine(file, anew=True)):
-                undo.pop_all()
-                return True
-    return False
-
-
-def _mount(file: bytes, xar: XarFile, path: bytes, timeout: float) -> bool:
-    """Check the XAR's header strictly and mount it; False if the file has changed."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         read_strictly(fd, file)
     finally:
         os.close(fd)
-    stack = complete(Stack(xar.members.lowers[:1])).stack
-    if stack.lowers != xar.members.lowers:
+    stack = complete(Stack(lowers[:1])).stack
+    if stack.lowers != lowers:
         return False
     make_mountpoint(path)
     idle = Idle(timeout, partial(leave, path)) if timeout else None
@@ -62,6 +53,25 @@ def _mount(file: bytes, xar: XarFile, path: bytes, timeout: float) -> bool:
     request = MountRequest(stack, path, union, attachment, Driver.FUSE, ASKED)
     launch(request, Process(idle=idle))
     return True
+
+
+def mount_for_another(words: Sequence[str]) -> int:
+    """Be the server of a mount that another process asked for (`begin.py`), which holds the lock: it does not return.
+
+    Returns a status that is not MOUNTED, with nothing left but perhaps the mountpoint, if there is to be none.
+    """
+    path, timeout, stamps, *lowers = map(os.fsencode, words)
+    try:
+        if stamps != spell(*(stamp_of(os.stat(lower)) for lower in lowers)):
+            return _REFUSED
+    except OSError:
+        return _REFUSED
+    tell_begun()
+    try:
+        mount_here(lowers[0], tuple(lowers), path, float(timeout))
+    except (LayerfsError, OSError, KeyboardInterrupt):  # the asking process meets the error itself, or was interrupted
+        pass
+    return _REFUSED
 
 
 def _attachment() -> AttachOptions:

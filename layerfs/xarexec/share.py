@@ -8,7 +8,7 @@ Nobody loses a mount that they were just told of: looking asks the server for st
 server that wants to leave does so with the lock in hand, having seen that nobody asked since. What is held open, as the
 root is for `layerfs xar exec`, makes the unmount fail: it is never a lazy one.
 
-This module is what every start of a program in a XAR costs, so it imports next to nothing. Mounting is in serve.py.
+This module is what every start of a program in a XAR costs, so it imports next to nothing. Mounting begins in begin.py.
 """
 
 import os
@@ -24,15 +24,17 @@ _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 class Shared:
     """A shared mount. `root` is an O_PATH descriptor of its root, the caller's: while it is open the mount stays.
 
-    `fresh` when this call made the mount; `target` is XAREXEC_TARGET, empty where the XAR names none.
+    `fresh` when this call made the mount, `cold` when this very process did; `target` is XAREXEC_TARGET, empty where
+    the XAR names none.
     """
 
-    __slots__ = ("fresh", "path", "root", "target")
+    __slots__ = ("cold", "fresh", "path", "root", "target")
 
-    def __init__(self, path: bytes, xar: XarFile, *, fresh: bool) -> None:
+    def __init__(self, path: bytes, xar: XarFile, *, fresh: bool, cold: bool = False) -> None:
         self.path = path
         self.target = xar.values.get(b"XAREXEC_TARGET", b"")
         self.fresh = fresh
+        self.cold = cold
         self.root = os.open(path, _ROOT)
 
 
@@ -49,11 +51,12 @@ def mount(file: bytes, timeout: float = TIMEOUT, *, to_run: bool = False) -> Sha
             text = f"{os.fsdecode(file)} names no XAREXEC_TARGET, so there is nothing to run"
             raise InvalidArgument(text, "layerfs xar ls FILE shows what is in it, layerfs xar mount FILE mounts it")
         path = mountpoint_of(xar)
-        with locked(path):
+        with locked(path) as lock:
             if answers(path):
                 return Shared(path, xar, fresh=False)
-            from layerfs.xarexec.serve import mount_anew
+            from layerfs.xarexec.begin import Maker, mount_anew
 
-            if mount_anew(file, xar, path, timeout):
-                return Shared(path, xar, fresh=True)
+            maker = mount_anew(file, xar, path, timeout, lock)
+            if maker is not None:
+                return Shared(path, xar, fresh=True, cold=maker is Maker.OURSELVES)
         anew = True

@@ -199,6 +199,16 @@ def test_the_callers_umask_is_for_the_program_alone(persons_desk: Desk, mask: st
     assert persons_desk.do(xar, program="xarexec_fuse") == "0022\n"
 
 
+def test_the_callers_limit_of_descriptors_is_the_programs(persons_desk: Desk) -> None:
+    """Who made the mount had raised it, and so had the program: at its first start only."""
+    xar = persons_desk.xar("a.xar", {"run": "#!/bin/sh\nulimit -S -n\n"})
+    command = persons_desk.command(xar, program="xarexec_fuse")
+    words = ["sh", "-c", 'ulimit -S -n 512; LAYERFS_STANDBY=no exec "$@"', "sh", *command]
+    for _ in range(2):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, **persons_desk.around)
+        assert (done.stdout, done.stderr) == ("512\n", "")
+
+
 @pytest.mark.parametrize("limit", [12, 13, 14])
 def test_a_server_that_cannot_start_is_an_error_and_stops_no_later_start(persons_desk: Desk, limit: int) -> None:
     """Its mount was gone again, and the target was said to be missing (status 127)."""

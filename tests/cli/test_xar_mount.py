@@ -125,13 +125,13 @@ def test_a_replaced_file_shows_what_is_new_and_the_old_mount_what_was(persons_de
 SWAP = """
 import os
 from layerfs.xarexec import share, serve
-mount = serve._mount
+mount = serve.mount_here
 def swap(file, *rest):
     done = mount(file, *rest)
     if os.path.exists("new.xar"):
         os.rename("new.xar", file)
     return done
-serve._mount = swap
+serve.mount_here = swap
 print(os.fsdecode(share.mount(b"a.xar").path))
 """
 

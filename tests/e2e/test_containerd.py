@@ -1,6 +1,9 @@
 """Debian's containerd with layerfs as its snapshotter: images, containers under runc, kills, nothing left behind."""
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_program import STANDBY, parent
+from tests.cli.test_program import name as name_of
 from tests.conftest import mounts_below
 from tests.e2e import cri
 from tests.e2e.containerd import IMAGE, Containerd, a_containerd, archive, packed_digests
@@ -57,6 +62,48 @@ def test_a_container_outlives_every_kill(containerd: Containerd) -> None:
     assert containerd.exec("lasting", "cat /new") == "one\ntwo\n"
     assert len(containerd.snapshots()) == 11
     containerd.run("after", "/bin/true")
+
+
+@pytest.mark.parametrize("snapshotter", ["fuse"], indirect=True)
+def test_a_containers_server_comes_from_who_stands_by_and_outlives_all(
+    containerd: Containerd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon starts none: the shim calls layerfs-mount, which leaves a process that stands by for the next shim."""
+    for environment in (os.environ, containerd.environment):
+        monkeypatch.delitem(environment, "LAYERFS_STANDBY", raising=False)
+    containerd.run("first", "/bin/sleep", "1000", detached=True)
+    first = server(containerd, "first")
+    names = iter(f"later{number}" for number in range(1000))
+
+    def warm() -> str | None:
+        containerd.run(name := next(names), "/bin/sleep", "1000", detached=True)
+        return name if name_of(parent(server(containerd, name))) == STANDBY else None
+
+    name = wait_until(warm, "a process that stands by") or ""
+    second = server(containerd, name)
+    standby = parent(second)
+    assert cgroups(first) == cgroups(second)
+    os.kill(standby, signal.SIGKILL)
+    containerd.daemon.kill()
+    containerd.exec(name, "echo new >/new; rm /d/a")
+    containerd.kill()
+    containerd.daemon.start()
+    containerd.start()
+    wait_until(lambda: containerd.exec(name, "ls /d; cat /new") == "new\n", "what was written before")
+
+
+def server(containerd: Containerd, name: str) -> int:
+    """The process that serves a container's root."""
+    place = str(containerd.place / "state")
+    records = [json.loads(path.read_text()) for path in Path("/run/layerfs").glob("*.json")]
+    (found,) = [
+        entry for entry in records if place in entry["mountpoint"] and containerd.id(name) in entry["mountpoint"]
+    ]
+    return int(found["pid"])
+
+
+def cgroups(pid: int) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text()
 
 
 def test_many_containers_of_one_image_at_once(containerd: Containerd) -> None:
