@@ -1,6 +1,7 @@
 """What two processes have in common, as `cli/program.c` reads it too."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,13 @@ def test_a_child_is_like_its_parent_until_it_is_not() -> None:
         child.stdout.readline()
         assert peer.identity(child.pid) != own
         child.stdin.close()
+
+
+def test_the_other_end_of_a_connection_is_known() -> None:
+    for end in (ends := socket.socketpair()):
+        assert peer.at(end) == (os.getpid(), os.geteuid())
+    for end in ends:
+        end.close()
 
 
 def test_a_process_that_is_gone_is_like_nobody() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from layerfs.sys import private
 from layerfs.sys.mounts import mount_raw, unmount
-from layerfs.sys.private import own_directory, runtime_directories, runtime_directory
+from layerfs.sys.private import existing_runtime_directory, own_directory, runtime_directories, runtime_directory
 from layerfs.sys.trust import Untrusted
 from tests.host import require
 from tests.waiting import PATIENCE
@@ -119,7 +119,10 @@ def test_spare_names_of_strangers_are_passed_over(shared: Path) -> None:
 
 def test_our_name_is_taken_where_it_is_free(shared: Path) -> None:
     assert runtime_directories() == []
+    with pytest.raises(FileNotFoundError):
+        existing_runtime_directory()
     found = runtime_directory()
+    assert existing_runtime_directory() == found
     assert found == bytes(shared / os.fsdecode(private._own_name()))
     assert runtime_directories() == [found]
 
