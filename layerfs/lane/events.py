@@ -15,6 +15,14 @@ class LaneEvent(IntEnum):
     WRITE = 6  # a WRITE is here: `Lane.writing` shows it, `Lane.written` answers it
 
 
+class Way(IntEnum):
+    """How a lane waits for the next request: `enum lane_way` of lane.h."""
+
+    SLEEPS = 0
+    LOOKS = 1
+    BESIDE = 2  # asleep, on the processor of whoever has asked last
+
+
 class LaneEdit(IntEnum):
     """What a lane has done at a name of the upper: `enum lane_edit_kind` of lane.h."""
 

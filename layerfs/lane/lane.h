@@ -41,7 +41,7 @@ void lane_set_files(lane *self, uint32_t files);
 void lane_set_pair(lane *self, int pair);
 
 /* Answer requests until one is for somebody else, or `other` or `job` (-1: none) is readable, or `milliseconds` are over
- * (-1: never). With `spin` it looks for a moment before it sleeps, while requests come close together. */
+ * (-1: never). With `spin` it may look for a moment before it sleeps, or sleep where its client is (pace.c). */
 int lane_wait(lane *self, int other, int job, int milliseconds, int spin);
 /* Say what is to be written, after LANE_WRITE; 0 when there is nothing. */
 int lane_writing(lane *self, lane_write *write);
@@ -67,10 +67,12 @@ void lane_no_open(lane *self);
 uint32_t lane_outstanding(const lane *self);
 /* When the last request was met [ns, CLOCK_MONOTONIC]. */
 int64_t lane_last(const lane *self);
-/* Tell whether the lane looks for requests or sleeps, where it may look. */
-int lane_looks(const lane *self);
-/* Note how long [ns] a request took to come, as if it had been met. */
-void lane_came(lane *self, int64_t gap);
+/* How the next request is waited for, where `spin` leaves the choice: asleep, looking for it, or asleep on the processor
+ * of whoever has asked last. */
+enum lane_way { LANE_SLEEPS, LANE_LOOKS, LANE_BESIDE };
+int lane_way_now(const lane *self);
+/* Note how long [ns] a request took to come, and from which thread (0: none), as if it had been met. */
+void lane_came(lane *self, int64_t gap, uint32_t thread);
 /* Return a number that the lane answers for; 0 if there is none. */
 uint64_t lane_any(const lane *self);
 

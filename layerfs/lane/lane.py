@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from layerfs.lane._lane import ffi, lib
-from layerfs.lane.events import Durable, LaneEdit, LaneEvent
+from layerfs.lane.events import Durable, LaneEdit, LaneEvent, Way
 
 ASK: Final = int(lib.LANE_ASK)  # a place: others answer
 GONE: Final = int(lib.LANE_GONE)  # a place: the name is absent
@@ -111,8 +111,9 @@ class Lane:
     def wait(self, other: int, job: int, milliseconds: int, *, spin: bool) -> LaneEvent:
         """Answer requests until there is something to do for others, or the time is over.
 
-        `other` and `job` are descriptors, -1 for none; -1 ms is no end. With `spin` the lane looks for a moment before
-        it sleeps, while requests follow each other closely. Raises ENODEV when the mount is gone.
+        `other` and `job` are descriptors, -1 for none; -1 ms is no end. With `spin` the lane may look for a moment
+        before it sleeps, or sleep on its client's processor, while requests follow each other closely. Raises ENODEV
+        when the mount is gone.
         """
         if self._later:
             self._hold_next()
@@ -126,13 +127,16 @@ class Lane:
         return _EVENTS[event]
 
     @property
-    def looks(self) -> bool:
-        """Whether it looks for the next request instead of sleeping, where it may."""
-        return bool(lib.lane_looks(self._lane))
+    def way(self) -> Way:
+        """How it waits for the next request, where it may choose."""
+        return Way(lib.lane_way_now(self._lane))
 
-    def came(self, ns: int) -> None:
-        """Note how long a request took to come, as if it had been met: what `looks` depends on."""
-        lib.lane_came(self._lane, ns)
+    def came(self, ns: int, thread: int = 0) -> None:
+        """Note how long a request took to come, and whose it was, as if it had been met: what `way` depends on.
+
+        The next `wait` frees the caller's thread again, if this has bound it to the processor of `thread`.
+        """
+        lib.lane_came(self._lane, ns, thread)
 
     def set_raw(self, opcodes: Iterable[int]) -> None:
         """Say which opcodes libfuse does not serve; for every lane of this process."""

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define SPIN 50000           /* ns; whoever was just answered asks again within this, or has something else to do */
+#define LINGER 1             /* ms that a server stays bound to the processor of a client that asks no more */
 #define TURN 8               /* requests between two looks at what else there is */
 
 int64_t lane_now(void) {
@@ -230,11 +231,16 @@ static int left(int64_t end) {
     return end < 0 ? -1 : rest < 0 ? 0 : rest > INT32_MAX ? INT32_MAX : (int)rest;
 }
 
-int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
-    int event = lane_relay(self);
-    if (event < 0) return event;
-    note_switches(self);
-    if (self->held) return job >= 0 ? LANE_OTHER : pass_held(self);
+/* Note a request that has come. */
+static void note_pace(lane *self, size_t size, int64_t gap) {
+    struct fuse_in_header in = {0};
+    if (size >= sizeof in) memcpy(&in, self->in, sizeof in);
+    lane_came(self, gap, in.pid);
+}
+
+/* Answer requests until there is something for others, as lane_wait does. */
+static int answer_until(lane *self, int other, int job, int milliseconds, bool chooses) {
+    int event;
     int64_t begin = lane_now(), end = milliseconds < 0 ? -1 : begin + milliseconds * 1000000ll;
     for (bool some = false;; some = true) {
         if (++self->turn % TURN == 0) { /* over all waits: a request for others ends one, and the next is there already */
@@ -246,7 +252,7 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
         if (size) {
             ++*self->met;
             int64_t met = lane_now();
-            if (milliseconds) pace_note(&self->pace, spin && self->pace.looks, met - begin);
+            if (chooses) note_pace(self, (size_t)size, met - begin);
             bool done = lane_answer(self, (size_t)size);
             self->last = begin = done ? lane_now() : met;
             if (done && self->slow && job < 0) return LANE_SLOW;
@@ -257,11 +263,26 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
             if ((event = pass_held(self))) return event;
             continue;
         }
-        if (spin && self->pace.looks && lane_now() - begin < SPIN) continue;
+        int64_t waited = lane_now() - begin;
+        if (chooses && pace_way(&self->pace) == LANE_LOOKS && waited < SPIN) continue;
+        if (waited >= LINGER * 1000000ll) beside_leave(&self->beside);
         int rest = left(end);
+        if (self->beside.bound && (rest < 0 || rest > LINGER)) rest = LINGER;
         event = look(self, other, job, rest);
         note_switches(self);
         if (event) return event;
         if (end >= 0 && lane_now() >= end) return 0;
     }
+}
+
+int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
+    int event = lane_relay(self);
+    if (event < 0) return event;
+    note_switches(self);
+    if (self->held) return job >= 0 ? LANE_OTHER : pass_held(self);
+    bool chooses = spin && milliseconds;
+    if (chooses && self->pace.beside && lane_now() - self->last < LINGER * 1000000ll) beside_bind(&self->beside);
+    event = answer_until(self, other, job, milliseconds, chooses);
+    beside_leave(&self->beside); /* what the caller starts may run anywhere */
+    return event;
 }

@@ -7,6 +7,7 @@
 #endif
 #include <errno.h>
 #include <linux/fuse.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -102,7 +103,17 @@ struct ahead { /* the directory in which a small file was opened last, and the o
 struct pace { /* pace.c */
     int64_t each[2], sum; /* ns from an answer to the next request, by whether one looks meanwhile; 0 not known yet */
     uint32_t count, blocks;
-    bool looks;
+    bool looks, beside; /* where it is beside its client, it does not look */
+    uint32_t run;       /* requests that have followed each other closely */
+    uint32_t stay, rest, again; /* requests there; until it is tried again, if that was not worth it; and then */
+    int64_t stay_sum;   /* ns, of those requests */
+};
+
+struct beside { /* beside.c */
+    cpu_set_t all; /* where the thread may run, while it is bound */
+    int processor; /* the client's, plus one; 0 not known */
+    bool bound;
+    uint32_t since, every; /* requests since it was looked for, and until it is again */
 };
 
 struct lane {
@@ -116,6 +127,7 @@ struct lane {
     bool passed; /* something was put on the pair that may be answered, or not */
     uint32_t turn;
     struct pace pace;
+    struct beside beside;
     int64_t switches; /* of this thread, on its own account */
     uint64_t slow;    /* a directory, to be told of */
     uint32_t slow_position;
@@ -169,7 +181,14 @@ static inline bool is_answered(uint32_t opcode) {
 void memory_close(struct lane *self);
 
 /* pace.c */
-void pace_note(struct pace *self, bool looks, int64_t gap);
+void pace_note(struct pace *self, int64_t gap, int64_t following);
+enum lane_way pace_way(const struct pace *self);
+
+/* beside.c */
+int processor_of(uint32_t thread);
+int64_t beside_follow(struct lane *self, uint32_t thread, int64_t gap);
+void beside_bind(struct beside *self);
+void beside_leave(struct beside *self);
 
 /* tables.c */
 struct inode *number_find(struct lane *self, uint64_t ino);

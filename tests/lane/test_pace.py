@@ -1,13 +1,16 @@
-"""Looking for the next request or sleeping until it comes: what has it come sooner."""
+"""Asleep, looking for the next request, or on the client's processor: what has it come sooner."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from layerfs.lane.events import Way
 from layerfs.lane.lane import Lane
 from tests.lane.rig import Rig
 
-FAST, SLOW = 5_000, 20_000  # ns
+FAST, MIDDLE, SLOW, LATE = 5_000, 12_000, 20_000, 10_000_000  # ns
+COUNT = 10_000
 
 
 @pytest.fixture
@@ -16,35 +19,58 @@ def lane() -> Iterator[Lane]:
         yield rig.lane
 
 
-def run(lane: Lane, gap: Callable[[bool], int], count: int = 5000) -> list[bool]:
-    """Have requests come after gaps that depend on whether the lane looks; return whether it did."""
-    seen = []
+def run(lane: Lane, gaps: Callable[[Way], int], count: int = COUNT) -> Counter[Way]:
+    """Have requests come after gaps that depend on the way; return how many were waited for by each."""
+    seen: Counter[Way] = Counter()
     for _ in range(count):
-        seen.append(lane.looks)
-        lane.came(gap(lane.looks))
+        seen[lane.way] += 1
+        lane.came(gaps(lane.way))
     return seen
 
 
-def test_a_lane_sleeps_where_that_has_requests_come_sooner(lane: Lane) -> None:
-    looked = run(lane, lambda looks: SLOW if looks else FAST)
-    assert any(looked), "it was never tried"
-    assert sum(looked) < len(looked) // 50
+def only(best: Way, other: int = SLOW) -> Callable[[Way], int]:
+    """Return gaps that are shorter by one way."""
+    return lambda way: FAST if way == best else other
 
 
-def test_a_lane_looks_where_that_has_requests_come_sooner(lane: Lane) -> None:
-    assert sum(run(lane, lambda looks: FAST if looks else SLOW)) > 4500
+@pytest.mark.parametrize("best", Way)
+def test_a_lane_waits_as_has_requests_come_sooner(lane: Lane, best: Way) -> None:
+    seen = run(lane, only(best))
+    assert seen[best] > 0.9 * COUNT
 
 
-def test_a_lane_sleeps_where_it_makes_no_difference(lane: Lane) -> None:
-    assert sum(run(lane, lambda _: FAST)) < 400
+@pytest.mark.parametrize("best", [Way.SLEEPS, Way.LOOKS])
+def test_a_lane_notices_that_another_way_is_better_by_now(lane: Lane, best: Way) -> None:
+    for before in (Way.SLEEPS, Way.LOOKS, Way.BESIDE):
+        run(lane, only(before))
+        assert run(lane, only(best))[best] > 0.8 * COUNT
 
 
-def test_a_lane_notices_that_the_other_way_is_better_by_now(lane: Lane) -> None:
-    run(lane, lambda looks: SLOW if looks else FAST)
-    assert sum(run(lane, lambda looks: FAST if looks else SLOW)) > 4500
-    assert sum(run(lane, lambda looks: SLOW if looks else FAST)) < 500
+def test_a_lane_does_not_look_where_it_makes_no_difference(lane: Lane) -> None:
+    assert run(lane, lambda _: FAST)[Way.SLEEPS] > 0.95 * COUNT
+
+
+def test_a_lane_goes_to_its_client_only_for_many_requests(lane: Lane) -> None:
+    for _ in range(20):
+        assert not run(lane, only(Way.BESIDE), count=200)[Way.BESIDE]
+        lane.came(LATE)
+
+
+def test_a_lane_leaves_its_client_when_that_asks_no_more_and_is_back_soon(lane: Lane) -> None:
+    run(lane, only(Way.BESIDE))
+    assert lane.way == Way.BESIDE
+    lane.came(LATE)
+    assert lane.way != Way.BESIDE
+    run(lane, only(Way.BESIDE), count=600)
+    assert lane.way == Way.BESIDE
+
+
+def test_a_lane_seldom_tries_again_to_go_where_it_was_in_vain(lane: Lane) -> None:
+    gaps = {Way.SLEEPS: SLOW, Way.LOOKS: MIDDLE, Way.BESIDE: SLOW}
+    seen = run(lane, gaps.__getitem__, count=10 * COUNT)
+    assert 0 < seen[Way.BESIDE] < 0.02 * 10 * COUNT
 
 
 def test_a_lane_does_not_look_for_what_comes_seldom(lane: Lane) -> None:
-    run(lane, lambda looks: FAST if looks else SLOW, count=100)
-    assert sum(run(lane, lambda _: 10_000_000, count=1000)) < 50
+    run(lane, only(Way.LOOKS), count=100)
+    assert run(lane, lambda _: LATE, count=1000)[Way.LOOKS] < 50
