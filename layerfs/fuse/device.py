@@ -49,6 +49,13 @@ class Device:
         self.fd = fd
         self.held: deque[bytes] = deque()  # messages that were read and not answered, oldest first
         self.tables: Tables | None = None  # of the lane that reads in our place
+        self.ring: Lane | None = None  # by which requests come and answers go, in the device's place
+
+    def again(self) -> "Device":
+        """Return a second one for who only answers; its descriptor is its own."""
+        other = Device(os.dup(self.fd))
+        other.ring = self.ring
+        return other
 
     def requests(self, beside: "Attending", write: "WriteAnswerer | None" = None) -> Iterator[bytes]:
         """Yield messages until what is attended to `beside` says that it is over. OSError: ENODEV if unmounted.
@@ -103,14 +110,20 @@ class Device:
     def answer(self, unique: int, body: bytes | bytearray | memoryview) -> None:
         """Answer a request. OSError: the kernel does not take this answer."""
         try:
-            os.writev(self.fd, (wire.reply_header(unique, len(body)), body))
+            if self.ring is not None:
+                self.ring.reply(unique, 0, body)
+            else:
+                os.writev(self.fd, (wire.reply_header(unique, len(body)), body))
         except FileNotFoundError:
             pass  # the client was killed meanwhile, or the mount is gone
 
     def fail(self, unique: int, code: int) -> None:
         """Answer a request with an errno, unless the kernel has given it up."""
         with suppress(OSError):  # whether the mount is gone is seen at the next read
-            os.write(self.fd, wire.failure(unique, code))
+            if self.ring is not None:
+                self.ring.reply(unique, wire.errno_of(code))
+            else:
+                os.write(self.fd, wire.failure(unique, code))
 
     def introduce(self, open_lane: "LaneOpener | None" = None) -> "Introduction":
         """Hand the device over to libfuse, or to the lane that is opened; from now on it is the introduction's."""
@@ -176,7 +189,7 @@ class Introduction:
     def hand_over(self, natively: bool = False) -> "bool | Lane":
         """Take libfuse's answer off the socket and put the device in the socket's place; True when that is done.
 
-        Returns a lane instead if there is to be one and `natively` allows it: then the socket stays.
+        Returns a lane instead if there is to be one and `natively` allows it, or it has a ring: then the socket stays.
         False: a request that was held is on the socket, and this is to be called again once libfuse has read it.
         Raises OSError with libfuse's error when it refused, EAGAIN when it has not answered.
         """
@@ -186,7 +199,7 @@ class Introduction:
             if error:
                 raise OSError(-error, os.strerror(-error), "libfuse refused FUSE_INIT")
             self._introduced = True
-            if natively and self._open_lane is not None:
+            if self._open_lane is not None and (natively or self._has_ring()):
                 return self._start_lane(self._open_lane)
             if self._tables is not None:
                 self._tables.recall()
@@ -198,6 +211,15 @@ class Introduction:
         os.dup2(self._device, self.fd, inheritable=False)
         self.close()
         return True
+
+    @property
+    def epoll(self) -> int:
+        """The descriptor of the lane's own epoll, or -1."""
+        return self._tables.lane.epoll if self._tables is not None else -1
+
+    def _has_ring(self) -> bool:
+        """Tell whether requests come to the lane alone."""
+        return self._tables is not None and self._tables.lane.has_ring
 
     def _start_lane(self, open_lane: LaneOpener) -> "Lane":
         """Have a lane read the device from now on; what was held goes first, in order."""

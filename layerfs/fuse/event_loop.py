@@ -66,6 +66,9 @@ class Waiter(Protocol):
     def raw(self) -> bytes:
         """Take the request that `LaneEvent.RAW` told of."""
 
+    def watched(self) -> "select.epoll":
+        """Return what is readable when a wait would have something to do; it is to be polled before that."""
+
 
 class ReadersLock:
     """A lock for the workers of one trio loop. To take it costs no scheduling while it is free.
@@ -142,8 +145,10 @@ class Gate(trio.abc.Instrument):
     current_task = staticmethod(trio.lowlevel.current_task)
     current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
 
-    def __init__(self, hand_over: "Callable[[bool], bool | Waiter]") -> None:
+    def __init__(self, hand_over: "Callable[[bool], bool | Waiter]", another: int = -1) -> None:
         """Let libfuse read from its introduction (device.py), and `hand_over` the device when it has.
+
+        `another` is the descriptor of an epoll that is not trio's.
 
         `hand_over` returns False while there is one more request on the introduction's socket; then it is called again
         once libfuse has read that. It returns a lane where libfuse goes on reading from that socket, which it may if it
@@ -152,6 +157,7 @@ class Gate(trio.abc.Instrument):
         self.lowlevel = self
         self.wait_readable: Callable[[int], Awaitable[None]] = self._introduce
         self._hand_over = hand_over
+        self._another = another
         self._lock = ReadersLock()
         self._open = False  # the device is in place, and may be polled together with trio's epoll
         self._spins = len(os.sched_getaffinity(0)) > 1  # on one CPU a spin only keeps the client from running
@@ -218,7 +224,7 @@ class Gate(trio.abc.Instrument):
     async def _meet(self, fd: int) -> None:
         """Put the device in place, now that libfuse has answered; before that come the requests that were held."""
         self._look_aside()
-        epoll = _trio_epoll()
+        epoll = _trio_epoll(self._another)
         found = self._hand_over(epoll >= 0)
         if found is False:
             return
@@ -226,7 +232,8 @@ class Gate(trio.abc.Instrument):
             self._lane = found
             self._relaying = found if found.relays else None
             self._epoll = epoll
-            self.wait_readable = partial(self._wait_by_lane, found)
+            wait = self._wait_by_lane if epoll >= 0 else self._wait_by_lane_and_trio
+            self.wait_readable = partial(wait, found)
         elif epoll < 0:
             log.info("trio's epoll is not to be found: every request goes through its scheduler")
             self.wait_readable = self._wait_for_trio
@@ -268,6 +275,19 @@ class Gate(trio.abc.Instrument):
             await trio.lowlevel.checkpoint()  # as in `_wait`
             if self._due and self._ask_lane(lane, sleeps=False) == LaneEvent.REQUEST:
                 return
+        raise trio.ClosedResourceError("the session ends")
+
+    async def _wait_by_lane_and_trio(self, lane: Waiter, fd: int) -> None:
+        """Return when a request is there for libfuse, where trio's epoll is not to be found."""
+        watched = lane.watched()
+        while not self._closing:
+            await trio.lowlevel.checkpoint()
+            watched.poll(0)
+            if (event := self._ask_lane(lane, sleeps=False)) == LaneEvent.REQUEST:
+                return
+            if event == LaneEvent.NOTHING:
+                with trio.move_on_after(PAUSE):  # `notify_closing` does not know of this descriptor
+                    await trio.lowlevel.wait_readable(watched.fileno())
         raise trio.ClosedResourceError("the session ends")
 
     def _ask_lane(self, lane: Waiter, job: int = -1, *, sleeps: bool = True) -> LaneEvent:
@@ -356,12 +376,12 @@ def _left(deadline: float) -> int:
     return max(0, math.ceil((deadline - trio.current_time()) * 1000))
 
 
-def _trio_epoll() -> int:
-    """Return the descriptor on which the running trio loop sleeps, or -1 when that is not certain."""
+def _trio_epoll(another: int) -> int:
+    """Return the descriptor on which the running trio loop sleeps, or -1 when that is not certain; not `another`."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
-            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventpoll]":
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventpoll]" and int(name) != another:
                 found.append(int(name))
         except FileNotFoundError:  # the descriptor of the listing itself
             pass

@@ -52,6 +52,7 @@ class Wanted:
     posix_acl: bool = False
     pages: int = wire.MAX_PAGES  # of data in a message
     no_open: bool = False  # the kernel is to open files by itself; O_TRUNC then comes as a request of its own
+    uring: bool = False  # requests are to come over io_uring; the caller is ready to register a ring
 
     @classmethod
     def of(
@@ -62,12 +63,13 @@ class Wanted:
         nearly_full: bool = False,
         pages: int = wire.MAX_PAGES,
         no_open: bool = False,
+        uring: bool = False,
     ) -> Self:
         """Return what the options of a union choose.
 
         Nothing is written behind the writer's back where the upper is nearly full: write(2) is to say ENOSPC.
         """
-        return cls(options.writeback and not read_only and not nearly_full, options.acl, pages, no_open)
+        return cls(options.writeback and not read_only and not nearly_full, options.acl, pages, no_open, uring)
 
     @property
     def flags(self) -> Flag:
@@ -80,6 +82,11 @@ class Wanted:
         if self.no_open:
             chosen = chosen & ~Flag.ATOMIC_O_TRUNC | Flag.NO_OPEN_SUPPORT
         return chosen
+
+    @property
+    def flags2(self) -> Flag2:
+        """Return the same of the upper 32 bits."""
+        return Flag2.DIRECT_IO_ALLOW_MMAP | (Flag2.OVER_IO_URING if self.uring else Flag2(0))
 
 
 @value
@@ -96,6 +103,11 @@ class Negotiated:
     def no_open(self) -> bool:
         """Whether an OPEN may be answered with ENOSYS: the kernel opens files by itself from then on."""
         return Flag.NO_OPEN_SUPPORT in self.flags
+
+    @property
+    def uring(self) -> bool:
+        """Whether the kernel now holds all requests until a ring is registered."""
+        return Flag2.OVER_IO_URING in self.flags2
 
     @property
     def may_write_through(self) -> bool:
@@ -127,7 +139,7 @@ def negotiate(device: int, wanted: Wanted) -> Negotiated:
         offer = _read_offer(device)
     if offer.major < MAJOR or offer.minor < OLDEST_MINOR:
         raise Unsupported(f"the kernel speaks FUSE {offer.major}.{offer.minor}", "layerfs needs Linux 4.20 or later")
-    flags, flags2 = wanted.flags & Flag(offer.flags), Flag2.DIRECT_IO_ALLOW_MMAP & Flag2(offer.flags2)
+    flags, flags2 = wanted.flags & Flag(offer.flags), wanted.flags2 & Flag2(offer.flags2)
     if flags2:
         flags |= Flag.INIT_EXT
     agreed = Negotiated(min(MINOR, offer.minor), flags, offer.max_readahead, wanted.pages * wire.PAGE, flags2)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from layerfs.fuse import wire
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.device import passing_pages
+from layerfs.sys.files import content
 
 if TYPE_CHECKING:
     from layerfs.lane.lane import Lane
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
 COMPILED: Final = "layerfs.lane._lane"
 SWITCH: Final = "LAYERFS_LANE"  # in the environment, for every server, whatever options say: 1 at once, 0 never
+URING_SWITCH: Final = "LAYERFS_URING"  # in the environment: 0 has every request come over the device
+URING: Final = "/sys/module/fuse/parameters/enable_uring"
 PAYS: Final = 64  # requests before there is a lane; a short mount has fewer
 PAYS_IMPORTED: Final = 8  # where it was imported beforehand (mounts/standby.py); then it costs 0.1 ms
 LEAST_PAGES: Final = 16  # of data in one message; with fewer, large reads and writes would cost more than a lane brings
+RING_PAGES: Final = 32  # at least, with a ring: an attribute of 64 KiB and its name are one message
 FILES: Final = 1024  # descriptors of open files that a lane holds at most, and no more than an eighth of all; guessed
 
 _set_aside: "Intercept | None" = None  # where libfuse's reader puts what pyfuse3 does not know
@@ -93,6 +97,27 @@ def open_lane(device: int, timeout: float, pair: int = -1) -> "Lane":
     lane = Lane(device, pair, passing_room(), round(timeout * 1e9), files)
     lane.set_raw(wire.RAW)
     return lane
+
+
+def open_ring(device: int, timeout: float, pages: int) -> "Lane | None":
+    """Open a lane that can speak FUSE over io_uring, where root has enabled that and this process may; else None.
+
+    Before FUSE_INIT is answered: once a ring was promised the kernel sends nothing until there is one.
+    """
+    if pages < RING_PAGES or os.environ.get(URING_SWITCH) == "0" or not _is_uring_enabled():
+        return None
+    lane = open_lane(device, timeout)
+    if lane.open_ring(pages * wire.PAGE):
+        return lane
+    lane.close()
+    return None
+
+
+def _is_uring_enabled() -> bool:
+    try:
+        return content(URING).strip() in (b"Y", b"1")
+    except OSError:  # an older kernel, or no /sys
+        return False
 
 
 def passing_room() -> int:

@@ -146,11 +146,10 @@ class Prelude:
             self._see_whether_lane_pays(device)
 
     def _see_whether_lane_pays(self, device: Device) -> None:
-        """Have a lane stand at the device as soon as there were enough requests."""
-        if self._met < self._lane_at:
-            return
-        self._lane_at = inf
-        device.tables = self._kept.answer_natively(open_lane(device.fd, self._union.options.timeout))
+        """Have a lane stand at the device as soon as there were enough requests; one with a ring at once."""
+        if device.tables is None and (device.ring is not None or self._met >= self._lane_at):
+            lane = device.ring or open_lane(device.fd, self._union.options.timeout)
+            device.tables = self._kept.answer_natively(lane)
 
     def _write_to(self, lane: "Lane", beside: Attending) -> None:
         """Answer a WRITE where the lane has it, which saves two copies; not the first change, nor one for the disk.

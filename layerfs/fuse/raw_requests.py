@@ -5,7 +5,6 @@ by a task of its own, so nobody waits for a long one; STATX at once, since Rust'
 nothing sets them aside, since the compiled part is missing, libfuse answers ENOSYS, and programs fall back.
 """
 
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -26,8 +25,8 @@ Answer = Callable[[Request, ClientIds], Awaitable[bytes]]
 class RawRequests:
     """Answers for one union, on the device. Owns its descriptor of it."""
 
-    def __init__(self, files: FileData[Any], device: int, mountpoint: bytes) -> None:
-        self._device = Device(os.dup(device))
+    def __init__(self, files: FileData[Any], device: Device, mountpoint: bytes) -> None:
+        self._device = device.again()
         self._files = files
         self._flusher = Flusher(mountpoint)
         extents, inodes = Extents(files, Threaded(), self._flusher.flush), RawInodes(files)

@@ -9,17 +9,17 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from layerfs.errors import LayerfsError
 from layerfs.fuse import mount_child, wire
 from layerfs.fuse.attending import SWITCH, Attending
 from layerfs.fuse.config import ServeConfig, ending_signals, hold_signals
 from layerfs.fuse.device import Device
-from layerfs.fuse.handshake import Wanted, negotiate
+from layerfs.fuse.handshake import Negotiated, Wanted, negotiate
 from layerfs.fuse.implicit import ImplicitOpens
 from layerfs.fuse.kept import Kept
-from layerfs.fuse.natively import pages_with_lane
+from layerfs.fuse.natively import open_ring, pages_with_lane
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prelude import Prelude
 from layerfs.fuse.session_import import SessionImport
@@ -28,6 +28,9 @@ from layerfs.sys.limits import lift_limits, obey_quotas
 from layerfs.sys.prctl import set_name
 from layerfs.sys.target import quick_ways
 from layerfs.union.union import Union
+
+if TYPE_CHECKING:
+    from layerfs.lane.lane import Lane
 
 _ABORTED: Final = "somebody wrote to /sys/fs/fuse/connections/*/abort, or the kernel is short of memory"
 Orphaned = Callable[[], None]
@@ -83,14 +86,20 @@ def _answer(
         if _root_is_roots(union):
             attending.spare_root()
         full = is_nearly_full(union)
+        ring = open_ring(device.fd, union.options.timeout, pages)
+        if ring is not None:
+            undo.callback(ring.close)
         wanted = Wanted.of(
             union.options,
             read_only=config.read_only,
             nearly_full=full,
             pages=pages or wire.MAX_PAGES,
             no_open=pages > 0 and config.read_only and union.read_only,
+            uring=ring is not None,
         )
         agreed = negotiate(device.fd, wanted)
+        if ring is not None:
+            _begin_ring(device, ring, agreed)
         kept.space = Space(union, matters=agreed.may_write_through)
         if agreed.no_open:
             kept.implicit = ImplicitOpens(union)
@@ -111,6 +120,14 @@ def _answer(
         serve_union(device, union, config, kept, natively=pages > 0)
     finally:
         attending.reap()
+
+
+def _begin_ring(device: Device, lane: "Lane", agreed: Negotiated) -> None:
+    """Have requests come over io_uring if the kernel has agreed; nothing before does."""
+    if agreed.uring and lane.register_ring():
+        device.ring = lane
+    else:
+        lane.close()
 
 
 def _root_is_roots(union: Union) -> bool:

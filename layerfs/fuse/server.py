@@ -48,7 +48,7 @@ def serve_union(device: Device, union: Union, config: ServeConfig, kept: Kept, *
         with closing(device), closing(kept):
             prepare(config)
             operations = Operations(union, config, kept)
-            with closing(RawRequests(operations, device.fd, config.mountpoint)) as raw:
+            with closing(RawRequests(operations, device, config.mountpoint)) as raw:
                 _serve(device, operations, config, union.options.timeout if natively else None, raw)
         bring_to_disk(union)
 
@@ -81,7 +81,7 @@ def _serve(
     """
     opener = LaneOpener(lane_timeout, operations) if lane_timeout is not None else None
     with device.introduce(opener) as introduction:
-        gate = Gate(introduction.hand_over)
+        gate = Gate(introduction.hand_over, introduction.epoll)
         if raw is not None:
             gate.begin_raw = raw.begin
             gate.set_aside = intercepted()

@@ -120,6 +120,7 @@ class Flag2(IntFlag):
     """The flags of FUSE_INIT, the upper 32 bits."""
 
     DIRECT_IO_ALLOW_MMAP = 1 << 4
+    OVER_IO_URING = 1 << 9
 
 
 REQUEST_HEADER: Final = struct.Struct("=IIQQIIIHH")  # fuse_in_header: len opcode unique nodeid uid gid pid extlen pad

@@ -63,6 +63,24 @@ int lane_in_memory(lane *self, int fd);
 /* Have the kernel open files by itself: each OPEN is answered with ENOSYS, and a READ needs no handle. Only where nothing
  * can be written. */
 void lane_no_open(lane *self);
+/* FUSE over io_uring. Open a ring for messages whose data have up to `payload` bytes: 1, or 0 where that cannot be. Before
+ * FUSE_INIT is answered; by the thread that calls all else. */
+int lane_ring_open(lane *self, size_t payload);
+/* Have requests come over the ring from now on; right after FUSE_INIT was answered so: 1; 0 where they come over the
+ * device; -EIO where they come over neither. */
+int lane_ring_register(lane *self);
+void lane_ring_close(lane *self);
+/* How many requests came over the ring. */
+uint64_t lane_ring_met(const lane *self);
+/* Tell whether requests come over the ring. */
+int lane_ring_lives(const lane *self);
+/* The epoll that the ring watches; -1 if there is none. */
+int lane_ring_events(const lane *self);
+/* Have an eventfd told when something is there, for who does not sleep in a wait: poll(2) of a ring tells that too late. */
+int lane_ring_tell(lane *self, int eventfd);
+/* Answer a request that was raw or held elsewhere, by an errno or a body, wherever it came from. Errors are -errno. */
+int lane_reply(lane *self, uint64_t unique, int error, const char *body, size_t size);
+
 /* How many requests were put on the pair and are not answered. */
 uint32_t lane_outstanding(const lane *self);
 /* When the last request was met [ns, CLOCK_MONOTONIC]. */

@@ -5,6 +5,7 @@ All calls are for one thread. Numbers are FUSE node ids; 0 is none.
 
 import errno
 import os
+import select
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -59,6 +60,9 @@ class Lane:
         self._lane: Any = lib.lane_open(device, pair, room, *divmod(timeout_ns, 10**9), files, self._met)
         if self._lane == ffi.NULL:
             raise MemoryError
+        self._device = device
+        self._bell = -1
+        self._watched: select.epoll | None = None
         self._taken: Any = ffi.new("lane_taken *")
         self._write: Any = ffi.new("lane_write *")
         self._position: Any = ffi.new("uint32_t *")
@@ -75,6 +79,11 @@ class Lane:
         closing, self.closing = self.closing, None
         if closing is not None:
             closing()
+        if self._watched is not None:
+            self._watched.close()
+        if self._bell >= 0:
+            os.close(self._bell)
+            self._bell = -1
         lane, self._lane = self._lane, ffi.NULL
         if lane != ffi.NULL:
             lib.lane_close(lane)
@@ -174,6 +183,56 @@ class Lane:
     def relay(self) -> None:
         """Give the kernel the answers that are on the pair."""
         _check(lib.lane_relay(self._lane))
+
+    def reply(self, unique: int, error: int, body: bytes | bytearray | memoryview = b"") -> None:
+        """Answer a request that was `raw`, wherever it came from, by an errno or a body. OSError: it is not taken."""
+        if self._lane == ffi.NULL:
+            raise _error(-errno.ENODEV)
+        _check(lib.lane_reply(self._lane, unique, error, ffi.from_buffer(body), len(body)))
+
+    def open_ring(self, payload: int) -> bool:
+        """Prepare for FUSE over io_uring, with up to `payload` bytes of data in a message; False where that cannot be.
+
+        Before FUSE_INIT is answered. From then on all is to be called by this thread.
+        """
+        return bool(lib.lane_ring_open(self._lane, payload))
+
+    def register_ring(self) -> bool:
+        """Have requests come over the ring, right after FUSE_INIT was answered so; if False, over the device.
+
+        OSError: over neither.
+        """
+        taken = lib.lane_ring_register(self._lane)
+        _check(taken)
+        return bool(taken)
+
+    @property
+    def has_ring(self) -> bool:
+        """Whether requests come over the ring."""
+        return bool(lib.lane_ring_lives(self._lane))
+
+    @property
+    def epoll(self) -> int:
+        """The descriptor of an epoll of the ring's own, or -1."""
+        return int(lib.lane_ring_events(self._lane))
+
+    def watched(self) -> select.epoll:
+        """Return what is readable when a wait would have something to do, for who cannot call one that sleeps.
+
+        It is to be polled before each wait. OSError.
+        """
+        if self._watched is None:
+            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            _check(lib.lane_ring_tell(self._lane, self._bell))
+            self._watched = select.epoll()
+            self._watched.register(self._device, select.EPOLLIN)
+            self._watched.register(self._bell, select.EPOLLIN | select.EPOLLET)
+        return self._watched
+
+    @property
+    def met_on_ring(self) -> int:
+        """How many requests came over the ring."""
+        return int(lib.lane_ring_met(self._lane))
 
     def hold(self, messages: Iterable[bytes]) -> None:
         """Take requests that were read before; each of the next waits puts one on the pair."""

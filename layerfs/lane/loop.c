@@ -27,8 +27,8 @@ lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t na
     if (!self) return NULL;
     *self = (lane){.device = device, .pair = pair, .room = room, .seconds = seconds, .nanoseconds = nanoseconds,
                    .files_max = files, .met = met, .seed = mix((uint64_t)lane_now() ^ (uintptr_t)self)};
-    self->in = malloc(room);
-    self->out = malloc(room + sizeof(struct fuse_notify_store_out));
+    self->in = self->own_in = malloc(room);
+    self->out = self->own_out = malloc(room + sizeof(struct fuse_notify_store_out));
     if (self->in && self->out) return self;
     lane_close(self);
     return NULL;
@@ -36,9 +36,10 @@ lane *lane_open(int device, int pair, size_t room, uint64_t seconds, uint32_t na
 
 void lane_close(lane *self) {
     memory_close(self);
+    lane_ring_close(self);
     tables_close(self);
-    free(self->in);
-    free(self->out);
+    free(self->own_in);
+    free(self->own_out);
     free(self);
 }
 
@@ -48,7 +49,12 @@ static void note_switches(lane *self) {
 }
 
 int64_t lane_last(const lane *self) { return self->last; }
-void lane_set_pair(lane *self, int pair) { self->pair = pair; }
+
+void lane_set_pair(lane *self, int pair) {
+    uring_forget_others(self); /* what was waited for before may be another file by now, with the same number */
+    self->pair = pair;
+}
+
 void lane_set_files(lane *self, uint32_t files) { self->files_max = files; }
 uint32_t lane_outstanding(const lane *self) { return self->outstanding; }
 
@@ -92,7 +98,8 @@ int lane_relay(lane *self) {
         answer_counted(self, head.unique);
         bool whole = head.len == (size_t)size && (size_t)size <= self->room;
         if (whole) note_answer(self, self->out, (size_t)size);
-        bool given = whole && (write(self->device, self->out, (size_t)size) >= 0 || errno == ENOENT || errno == ENODEV);
+        struct iovec answer = {self->out, (size_t)size};
+        bool given = whole && (give_answer(self, &answer, 1) >= 0 || errno == ENOENT || errno == ENODEV);
         if (!given) lane_send(self, head.unique, EIO, 0);
         self->last = lane_now();
     }
@@ -138,6 +145,7 @@ int lane_hold(lane *self, const char *message, size_t size) {
         if (is_answered(in.opcode)) lane_send(self, in.unique, EIO, 0);
         return 0;
     }
+    self->in = self->own_in;
     memcpy(self->in, message, size);
     self->held = size;
     note_for_others(self, size);
@@ -166,6 +174,7 @@ void lane_written(lane *self, int error, uint32_t size) {
     struct fuse_write_out out = {.size = size};
     memcpy(BODY(self), &out, sizeof out);
     lane_send(self, in.unique, error, error ? 0 : sizeof out);
+    uring_flush(self);
     self->last = lane_now();
 }
 
@@ -204,6 +213,11 @@ size_t lane_raw(lane *self, const char **message) {
 /* Return what is readable beside the device: LANE_OTHER, LANE_JOB or 0. Waits up to `milliseconds`, for the device and
  * for late answers, too. */
 static int look(lane *self, int other, int job, int milliseconds) {
+    if (self->uring && milliseconds) {
+        int woken = uring_sleep(self, other, job, milliseconds);
+        if (woken <= 0) return woken;
+        milliseconds = 0;
+    }
     int device = milliseconds ? self->device : -1;
     struct pollfd fds[4] = {{other, POLLIN, 0}, {job, POLLIN, 0}, {self->in_memory ? -1 : self->pair, POLLIN, 0}, {device, POLLIN, 0}};
     if (poll(fds, 4, milliseconds) <= 0) return 0;
@@ -215,12 +229,20 @@ static int look(lane *self, int other, int job, int milliseconds) {
     return fds[0].revents ? LANE_OTHER : fds[1].revents ? LANE_JOB : 0;
 }
 
-/* Read one request into `in`: its size, 0 if there is none, or -errno. */
-static ssize_t take(lane *self) {
+/* Have a request in `in`: its size, 0 if there is none, or -errno. With `sleeps` a sleep comes next if there is none. */
+static ssize_t take(lane *self, bool sleeps) {
+    if (self->uring && !uring_device_is_due(self)) {
+        ssize_t size = uring_take(self, sleeps);
+        if (size || !uring_device_is_due(self)) return size;
+    }
+    self->in = self->own_in;
+    int error = uring_flush(self);
+    if (error) return error;
     for (;;) {
         ssize_t size = read(self->device, self->in, self->room);
+        if (self->uring) uring_device_was_read(self, size > 0);
         if (size >= 0) return size ? size : -ENODEV;
-        if (errno == EAGAIN) return 0;
+        if (errno == EAGAIN) return self->uring ? uring_take(self, sleeps) : 0;
         /* Taken back by a client that was killed, or by the end of the mount: then ENODEV comes next. */
         if (errno != ENOENT && errno != EINTR && errno != ECONNABORTED) return -errno;
     }
@@ -229,6 +251,18 @@ static ssize_t take(lane *self) {
 static int left(int64_t end) {
     int64_t rest = end < 0 ? -1 : (end - lane_now() + 999999) / 1000000;
     return end < 0 ? -1 : rest < 0 ? 0 : rest > INT32_MAX ? INT32_MAX : (int)rest;
+}
+
+/* Answer a request of `size` bytes; false if it is for others. */
+static bool answer(lane *self, size_t size) {
+    bool done = lane_answer(self, size);
+    struct fuse_in_header in;
+    self->out = self->own_out;
+    if (done || size < sizeof in) return done;
+    memcpy(&in, self->in, sizeof in);
+    if (!uring_refuses(self, in.unique)) return false;
+    self->held = 0;
+    return lane_send(self, in.unique, ENOSYS, 0);
 }
 
 /* Note a request that has come. */
@@ -242,18 +276,19 @@ static void note_pace(lane *self, size_t size, int64_t gap) {
 static int answer_until(lane *self, int other, int job, int milliseconds, bool chooses) {
     int event;
     int64_t begin = lane_now(), end = milliseconds < 0 ? -1 : begin + milliseconds * 1000000ll;
-    for (bool some = false;; some = true) {
-        if (++self->turn % TURN == 0) { /* over all waits: a request for others ends one, and the next is there already */
+    for (bool some = false, spins = false;; some = true) {
+        if (!spins && ++self->turn % TURN == 0) { /* over all waits: a request for others ends one, and the next is there already */
             if ((event = look(self, other, job, 0))) return event;
             if (some && end >= 0 && lane_now() >= end) return 0;
         }
-        ssize_t size = take(self);
+        ssize_t size = take(self, milliseconds && !(chooses && pace_way(&self->pace) == LANE_LOOKS));
+        spins = false;
         if (size < 0) return (int)size;
         if (size) {
             ++*self->met;
             int64_t met = lane_now();
             if (chooses) note_pace(self, (size_t)size, met - begin);
-            bool done = lane_answer(self, (size_t)size);
+            bool done = answer(self, (size_t)size);
             self->last = begin = done ? lane_now() : met;
             if (done && self->slow && job < 0) return LANE_SLOW;
             if (done) continue;
@@ -264,7 +299,10 @@ static int answer_until(lane *self, int other, int job, int milliseconds, bool c
             continue;
         }
         int64_t waited = lane_now() - begin;
-        if (chooses && pace_way(&self->pace) == LANE_LOOKS && waited < SPIN) continue;
+        if (chooses && pace_way(&self->pace) == LANE_LOOKS && waited < SPIN) {
+            spins = self->uring; /* which takes no system call */
+            continue;
+        }
         if (waited >= LINGER * 1000000ll) beside_leave(&self->beside);
         int rest = left(end);
         if (self->beside.bound && (rest < 0 || rest > LINGER)) rest = LINGER;
@@ -284,5 +322,6 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
     if (chooses && self->pace.beside && lane_now() - self->last < LINGER * 1000000ll) beside_bind(&self->beside);
     event = answer_until(self, other, job, milliseconds, chooses);
     beside_leave(&self->beside); /* what the caller starts may run anywhere */
-    return event;
+    int error = uring_flush(self);
+    return error < 0 && event >= 0 ? error : event;
 }

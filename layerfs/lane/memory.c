@@ -61,8 +61,9 @@ static ssize_t take_answer(int fd, struct iovec *parts, int count, void *userdat
         both[1] = (struct iovec){.iov_base = &open, .iov_len = sizeof open};
         parts = both;
     }
-    bool given = writev(ours->device, parts, count) >= 0 || errno == ENOENT || errno == ENODEV;
+    bool given = give_answer(ours, parts, count) >= 0 || errno == ENOENT || errno == ENODEV;
     if (!given) lane_send(ours, head.unique, EIO, 0);
+    uring_flush(ours);
     ours->last = lane_now();
     return (ssize_t)head.len;
 }

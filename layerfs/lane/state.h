@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "lane.h"
 
@@ -119,7 +120,9 @@ struct beside { /* beside.c */
 struct lane {
     int device, pair;
     size_t room;
-    char *in, *out;
+    char *in, *out; /* our own, or of the ring's memory while one message is looked at */
+    char *own_in, *own_out;
+    struct uring *uring; /* uring.c; NULL where all comes over the device */
     size_t held; /* bytes of `in` that are for others and not sent yet */
     uint64_t *met, seconds;
     uint32_t nanoseconds, outstanding;
@@ -179,6 +182,16 @@ static inline bool is_answered(uint32_t opcode) {
 
 /* memory.c */
 void memory_close(struct lane *self);
+
+/* uring.c */
+ssize_t give_answer(struct lane *self, const struct iovec *parts, int count);
+ssize_t uring_take(struct lane *self, bool sleeps);
+int uring_sleep(struct lane *self, int other, int job, int milliseconds);
+int uring_flush(struct lane *self);
+bool uring_device_is_due(const struct lane *self);
+void uring_device_was_read(struct lane *self, bool some);
+bool uring_refuses(const struct lane *self, uint64_t unique);
+void uring_forget_others(struct lane *self);
 
 /* pace.c */
 void pace_note(struct pace *self, int64_t gap, int64_t following);

@@ -28,6 +28,7 @@ void unopened_add(struct lane *self, const struct inode *inode) {
  * ahead, as an open does. */
 void unopened_read(struct lane *self, struct inode *inode, const struct fuse_read_in *read, size_t done, int64_t began) {
     struct stat st;
+    uring_flush(self);
     if (read->offset || inode->fd < 0 || fstat(inode->fd, &st)) return;
     if (!inode->stored && st.st_size <= (off_t)STORED_MAX)
         lane_ahead(self, inode->directory->ino, inode->name, lane_waited(self, began));

@@ -4,6 +4,7 @@ Nothing is concluded from a version. What has to mount does so in a child with n
 (`layerfs.sys.mountprobe`); what needs files makes them in a scratch directory, which is removed.
 """
 
+import ctypes
 import errno
 import os
 import stat
@@ -14,10 +15,14 @@ from enum import Enum
 
 from layerfs.sys import dirs
 from layerfs.sys.fsmount import AT_FDCWD
+from layerfs.sys.libc import call
 from layerfs.sys.namespaces import subordinate_gids, subordinate_uids
 
 FICLONE = 0x40049409  # linux/fs.h
 ENABLE_URING = "/sys/module/fuse/parameters/enable_uring"
+_IO_URING_SETUP = 425  # the same on every architecture that we know of
+_IO_URING_PARAMS = 120  # bytes of struct io_uring_params
+_OVER_DEVICE = "requests come over /dev/fuse"
 FUSE_CONF = "/etc/fuse.conf"
 FUSE_DEVICE = os.makedev(10, 229)  # linux/miscdevice.h
 MAKE_DEVICE = "as root: rm /dev/fuse && mknod -m 666 /dev/fuse c 10 229"
@@ -158,11 +163,18 @@ def _allow_other(_scratch: bytes) -> str:
 def _uring(_scratch: bytes) -> str:
     try:
         with open(ENABLE_URING, encoding="ascii") as file:
-            if file.read().strip() in ("Y", "1"):
-                return "on"
+            enabled = file.read().strip() in ("Y", "1")
     except FileNotFoundError:
         raise Absent("this kernel's FUSE has no io_uring; a newer one (6.14) has it") from None
-    raise Absent("off")
+    if not enabled:
+        raise Absent("off", f"as root, for mounts from then on: echo Y > {ENABLE_URING}", _OVER_DEVICE)
+    try:
+        os.close(call(_IO_URING_SETUP, 1, ctypes.create_string_buffer(_IO_URING_PARAMS)))
+    except OSError as error:
+        why = f"on, but io_uring is not for this process: {error.strerror}"
+        remedy = "as root: sysctl kernel.io_uring_disabled=0; in a container: a seccomp profile with io_uring_setup"
+        raise Absent(why, remedy, _OVER_DEVICE) from None
+    return "on"
 
 
 def _subordinate_ids(_scratch: bytes) -> str:
@@ -274,7 +286,7 @@ PROBES = (
     Probe(Area.FUSE, "/dev/fuse", _device, "as root: chmod 666 /dev/fuse"),
     Probe(Area.FUSE, "fusermount3, setuid", _fusermount, "as root: apt-get install fuse3"),
     Probe(Area.FUSE, "mounts for other users", _allow_other, f"as root: echo user_allow_other >> {FUSE_CONF}", RISK),
-    Probe(Area.FUSE, "FUSE over io_uring", _uring, instead="nothing depends on it yet"),
+    Probe(Area.FUSE, "FUSE over io_uring", _uring, instead=_OVER_DEVICE),
     Probe(Area.NAMESPACES, "ranges of ids", _subordinate_ids, "as root: apt-get install uidmap"),
     Probe(Area.DIRECTORY, "mknod of char 0/0", _whiteout_device, instead="whiteouts become .wh. files"),
     Probe(

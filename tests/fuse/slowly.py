@@ -9,4 +9,4 @@ while not os.path.exists(os.environ["LAYERFS_TEST_IMPORTED"]):
 if "LAYERFS_TEST_NO_EPOLL" in os.environ:  # as where trio is not what we know
     from layerfs.fuse import event_loop
 
-    event_loop._trio_epoll = lambda: -1
+    event_loop._trio_epoll = lambda another: -1

@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import socket
 from collections.abc import Iterable
 from typing import cast
 
@@ -12,6 +13,7 @@ from layerfs.fuse import wire
 from layerfs.fuse.attending import Attending
 from layerfs.fuse.device import Device, Introduction
 from layerfs.fuse.wire import INIT_REQUEST, REPLY_HEADER, ROOM, Flag, Opcode
+from layerfs.lane.lane import Lane
 from tests.fuse.conftest import Pair
 
 
@@ -76,6 +78,31 @@ def test_answers_and_errors_are_messages(pair: Pair) -> None:
     for code, told in ((errno.EPERM, errno.EPERM), (524, errno.EIO), (0, errno.EIO)):  # 524: ENOTSUPP, of NFS
         device.fail(8, code)
         assert kernel.recv(100) == REPLY_HEADER.pack(16, -told, 8)
+    device.close()
+
+
+class Ring:
+    """A lane that requests come to by its ring alone."""
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[int, int, bytes]] = []
+
+    def reply(self, unique: int, error: int, body: bytes = b"") -> None:
+        self.replies.append((unique, error, body))
+
+
+def test_answers_go_to_the_ring_where_there_is_one(pair: Pair) -> None:
+    kernel, theirs = pair
+    device, ring = Device(os.dup(theirs.fileno())), Ring()
+    device.ring = cast(Lane, ring)
+    again = device.again()
+    device.answer(6, b"body")
+    again.fail(8, errno.ENOENT)
+    again.fail(10, 524)
+    assert ring.replies == [(6, 0, b"body"), (8, errno.ENOENT, b""), (10, errno.EIO, b"")]
+    with pytest.raises(BlockingIOError):
+        kernel.recv(100, socket.MSG_DONTWAIT)
+    again.close()
     device.close()
 
 

@@ -101,3 +101,14 @@ def test_the_second_word_of_flags_counts_where_there_is_one(pair: Pair, offered:
     fields = answer(kernel)
     assert told.may_write_through is agreed
     assert (bool(fields[3] & Flag.INIT_EXT), fields[10]) == (agreed, Flag2.DIRECT_IO_ALLOW_MMAP if agreed else 0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "agreed"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_a_ring_is_promised_where_both_want_it(pair: Pair, wanted: bool, offered: bool, agreed: bool) -> None:
+    kernel, device = pair
+    kernel.send(init(flags=EVERYTHING, flags2=Flag2.OVER_IO_URING if offered else 0))
+    told = negotiate(device.fileno(), Wanted(uring=wanted))
+    assert told.uring is agreed
+    assert answer(kernel)[10] == (1 << 9 if agreed else 0)

@@ -1,12 +1,14 @@
 """When there is a lane, and when there is none."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
 from layerfs.fuse import natively
 from layerfs.fuse.config import ServeConfig
 from layerfs.fuse.natively import pages_with_lane
+from tests.fuse.conftest import Pair
 
 CONFIG = ServeConfig(b"/nowhere")
 
@@ -67,3 +69,25 @@ def test_a_lane_holds_an_eighth_of_the_descriptors_at_most(monkeypatch: pytest.M
 class Silent:
     def set_raw(self, opcodes: Iterable[int]) -> None:
         """Take it."""
+
+
+@pytest.mark.parametrize(
+    ("switch", "pages", "said"), [("N\n", 64, "1"), ("Y\n", 31, "1"), ("Y\n", 64, "0"), (None, 64, "1")]
+)
+def test_no_ring_is_opened_where_it_is_off_or_small_or_unwanted(
+    switch: str | None, pages: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if switch is not None:
+        (tmp_path / "switch").write_text(switch)
+    monkeypatch.setattr(natively, "URING", str(tmp_path / "switch"))
+    monkeypatch.setattr(natively, "open_lane", lambda *_: pytest.fail("a lane was opened"))
+    monkeypatch.setenv("LAYERFS_URING", said)
+    assert natively.open_ring(0, 1.0, pages) is None
+
+
+def test_a_device_that_takes_no_commands_has_no_ring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: Pair
+) -> None:
+    (tmp_path / "switch").write_text("Y\n")
+    monkeypatch.setattr(natively, "URING", str(tmp_path / "switch"))
+    assert natively.open_ring(pair[1].fileno(), 1.0, 64) is None

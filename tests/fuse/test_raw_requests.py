@@ -11,6 +11,7 @@ import pytest
 
 from layerfs.fuse import wire
 from layerfs.fuse.config import ServeConfig
+from layerfs.fuse.device import Device
 from layerfs.fuse.operations import Operations
 from layerfs.fuse.raw_requests import RawRequests
 from layerfs.fuse.wire import Opcode
@@ -41,7 +42,7 @@ async def test_each_request_is_answered_once_whatever_happens(ops: Any, pair: Pa
     kernel, device = pair
     ino = await ino_of(ops, b"f")
     opened = await ops.open(ino, os.O_RDWR, ROOT)
-    with closing(RawRequests(ops, device.fileno(), b"/nowhere")) as raw:
+    with closing(RawRequests(ops, Device(device.fileno()), b"/nowhere")) as raw:
         await serve(raw, message(Opcode.FALLOCATE, ino, wire.FALLOCATE_REQUEST.pack(opened.fh, 0, 100, 0)))
         assert kernel.recv(100) == wire.reply(6, b"")
         await serve(raw, message(Opcode.LSEEK, ino, wire.LSEEK_REQUEST.pack(opened.fh, 0, os.SEEK_END)))
@@ -54,7 +55,7 @@ async def test_a_message_that_makes_no_sense_is_eio_and_is_logged(
     ops: Any, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     kernel, device = pair
-    with closing(RawRequests(ops, device.fileno(), b"/nowhere")) as raw:
+    with closing(RawRequests(ops, Device(device.fileno()), b"/nowhere")) as raw:
         for opcode in set(wire.RAW) - {Opcode.STATX}:
             await serve(raw, message(opcode, 1, b"short"))
             assert kernel.recv(100) == wire.failure(6, errno.EIO)
@@ -65,7 +66,7 @@ async def test_a_message_that_makes_no_sense_is_eio_and_is_logged(
 async def test_attributes_are_answered_at_once(ops: Any, pair: Pair) -> None:
     kernel, device = pair
     ino = await ino_of(ops, b"f")
-    with closing(RawRequests(ops, device.fileno(), b"/nowhere")) as raw:
+    with closing(RawRequests(ops, Device(device.fileno()), b"/nowhere")) as raw:
         assert raw.begin(message(Opcode.STATX, ino, bytes(24))) is None
         mask, _, _, nlink, _, _, mode, number, size, *_ = wire.STATX.unpack(kernel.recv(1000)[16 + 32 :])
         assert (nlink, mode, number, size) == (1, 0o100644, ino, 4)

@@ -311,3 +311,27 @@ def test_answers_that_nobody_awaits_are_given_to_the_kernel_too(rig: Rig) -> Non
     rig.libfuse.send(REPLY.pack(16, 0, 4710))
     rig.step()
     assert rig.answer() == (4710, 0, b"")
+
+
+def test_a_device_that_is_none_of_fuse_has_no_ring_and_serves_on(rig: Rig) -> None:
+    assert not rig.lane.open_ring(1 << 18)
+    assert (rig.lane.has_ring, rig.lane.epoll, rig.lane.met_on_ring) == (False, -1, 0)
+    assert not rig.lane.register_ring()
+    assert lookup(rig, b"file") is not None
+
+
+def test_a_reply_of_others_goes_where_its_request_came_from(rig: Rig) -> None:
+    unique = rig.request(99, HOME)
+    assert rig.step() == LaneEvent.REQUEST and rig.passed() is not None
+    rig.lane.reply(unique, 0, memoryview(b"body"))
+    assert rig.answer() == (unique, 0, b"body")
+    rig.lane.reply(unique, errno.EIO)
+    assert rig.answer() == (unique, errno.EIO, b"")
+
+
+def test_who_cannot_sleep_in_a_wait_is_told_when_there_is_something(rig: Rig) -> None:
+    watched = rig.lane.watched()
+    assert watched.poll(0) == []
+    rig.request(99, HOME)
+    assert [fd for fd, _ in watched.poll(0)] == [rig.device.fileno()]
+    assert rig.lane.watched() is watched

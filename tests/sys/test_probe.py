@@ -135,9 +135,23 @@ def test_io_uring_switch_is_read(place: bytes, monkeypatch: pytest.MonkeyPatch) 
         with open(path, "wb") as file:
             file.write(content)
         monkeypatch.setattr(probe, "ENABLE_URING", os.fsdecode(path))
-        assert ALL["FUSE over io_uring"].run(place).present is present
+        feature = ALL["FUSE over io_uring"].run(place)
+        assert feature.present is present
+        assert present or f"echo Y > {os.fsdecode(path)}" in feature.remedy
     monkeypatch.setattr(probe, "ENABLE_URING", "/nowhere")
     assert "no io_uring" in ALL["FUSE over io_uring"].run(place).detail
+
+
+def test_io_uring_that_is_forbidden_to_us_is_not_there(place: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = os.path.join(place, b"switch")
+    with open(path, "wb") as file:
+        file.write(b"Y\n")
+    monkeypatch.setattr(probe, "ENABLE_URING", os.fsdecode(path))
+    monkeypatch.setattr(probe, "_IO_URING_SETUP", 10**6)  # no such system call, as where seccomp(2) hides it
+    feature = ALL["FUSE over io_uring"].run(place)
+    assert not feature.present
+    assert "not for this process" in feature.detail
+    assert "io_uring_disabled" in feature.remedy
 
 
 def test_squashfs_image_mounts_and_its_loop_device_is_free_again(place: bytes) -> None:
