@@ -219,11 +219,11 @@ class Lane:
     def watched(self) -> select.epoll:
         """Return what is readable when a wait would have something to do, for who cannot call one that sleeps.
 
-        It is to be polled before each wait. OSError.
+        It is to be polled before each wait. Where the ring may not ring a bell it tells of the device alone.
         """
         if self._watched is None:
             self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            _check(lib.lane_ring_tell(self._lane, self._bell))
+            lib.lane_ring_tell(self._lane, self._bell)
             self._watched = select.epoll()
             self._watched.register(self._device, select.EPOLLIN)
             self._watched.register(self._bell, select.EPOLLIN | select.EPOLLET)

@@ -196,14 +196,17 @@ static bool register_all(struct lane *self, uint32_t from, uint32_t to) {
     return true;
 }
 
+/* Tell whether an error is that of a connection that is over. */
+static bool is_end(int error) { return error == -ENOTCONN || error == -ECONNABORTED || error == -ECANCELED; }
+
 /* Have the kernel do without a ring, as it does once a command to register was refused (fs/fuse/dev_uring.c). */
 static int give_up(struct lane *self) {
     struct io_uring_cqe done;
     if (uring_flush(self) || self->uring->ring.pending) return -EIO;
     while (ring_next(&self->uring->ring, &done));
     entry_command(self, &self->uring->entries[0], REGISTER, NULL);
-    if (uring_flush(self) || !ring_next(&self->uring->ring, &done) || done.res != -EINVAL) return -EIO;
-    return 0;
+    if (uring_flush(self) || !ring_next(&self->uring->ring, &done)) return -EIO;
+    return done.res == -EINVAL || is_end(done.res) ? 0 : -EIO;
 }
 
 int lane_ring_register(lane *self) {
@@ -240,7 +243,7 @@ static int lose(struct lane *self, struct entry *entry, int error) {
     struct iovec parts[2];
     entry->unique = 0;
     self->uring->due = true;
-    if (error == -ENOTCONN || error == -ECONNABORTED || error == -ECANCELED) return 0;
+    if (is_end(error)) return 0;
     register_entry(self, entry, parts);
     return uring_flush(self) || self->uring->ring.pending ? -EIO : 0;
 }
