@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,10 +34,10 @@ LAYERS: tuple[Layer, ...] = (
 
 
 @contextmanager
-def switched_on() -> Iterator[None]:
-    """New mounts of servers that want it use io_uring; others, and those that there are, do not notice."""
+def switched(on: bool = True) -> Iterator[None]:
+    """New mounts of servers that want it use io_uring, or do not; mounts that there are do not notice."""
     before = SWITCH.read_text()
-    SWITCH.write_text("Y")
+    SWITCH.write_text("Y" if on else "N")
     try:
         yield
     finally:
@@ -55,10 +55,7 @@ def _capable() -> None:
 
 def mounted(base: Path, *, options: str = "", upper: bool = True, ring: bool = True) -> Mounted:
     stack = Mounted(base, natively=True)
-    if not ring:
-        stack.mount(*LAYERS, options=options, upper=upper)
-        return stack
-    with switched_on():
+    with switched(ring):
         stack.mount(*LAYERS, options=options, upper=upper)
         os.stat(stack.root)
     return stack
@@ -155,7 +152,7 @@ def test_the_same_operations_give_the_same_trees(tmp_path: Path) -> None:
             seen = operate(stack.root)
             assert (requests_on_ring(pid) - before > FILES) is ring
             tree = stack.tree()
-        stack.mount(options=stack.options)  # what is on disk, by a server without a ring
+        stack.mount(options=stack.options)  # what is on disk
         with ending(stack):
             assert stack.tree().records == tree.records
         found.append((seen, tree.records))
@@ -184,7 +181,7 @@ def test_a_session_that_does_not_find_trios_epoll_serves_the_ring(
     monkeypatch.setenv("LAYERFS_TEST_NO_EPOLL", "1")
     monkeypatch.setenv("LAYERFS_LANE", "1")
     box = Box(scratch, {b"top": file(b"1")}, {b"low": file(LARGE)})
-    with switched_on(), running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
+    with switched(), running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
         assert (mount.target / "top").read_bytes() == b"1"
         assert requests_on_ring(mount.pid) >= 0
         mount.enter_session("top")
@@ -291,7 +288,7 @@ def test_without_io_uring_the_device_serves(tmp_path: Path, how: str, monkeypatc
     prepare: Callable[[], None] | None = forbid_io_uring if how == "forbidden" else None
     environment = os.environ | {"LAYERFS_STANDBY": "no"} | ({"LAYERFS_URING": "0"} if how == "not wanted" else {})
     monkeypatch.delenv("LAYERFS_LANE", raising=False)
-    with closing(open(os.devnull)) if how == "off" else switched_on():
+    with switched(how != "off"):
         command = [str(BIN / "layerfs"), *stack.command()]
         subprocess.run(command, check=True, env=environment, preexec_fn=prepare, timeout=PATIENCE)
         os.stat(stack.root)
