@@ -10,15 +10,16 @@
 
 #include "state.h"
 
-#define BRISK 100000 /* ns; requests that come later tell nothing: the client did something else */
+#define BRISK 100000 /* ns; requests that come later tell nothing of sleeping: the client did something else */
+#define PAUSE 2000000 /* ns; that is no run of requests any more */
 #define BLOCK 16u    /* requests after which the ways are compared; guessed, as the other numbers are */
 #define AGAIN 32u    /* blocks after which the other way is tried again */
 #define BETTER 8     /* by the how manieth part looking has to be better: it takes a processor */
-#define MANY 256u    /* requests that have followed each other, until the client's processor pays */
-#define SLOW 8000    /* ns from request to request, below which there is nothing to be had there */
-#define STAY 256u    /* requests after which it is seen whether it was worth it */
-#define REST 1024u   /* requests until it is tried again, where it was not: twice as many each time, */
-#define REST_MAX (128 * REST)
+#define MANY 64u     /* requests that have followed each other, until the client's processor pays */
+#define SLOW 12000   /* ns from request to request, below which there is nothing to be had there */
+#define STAY 256u    /* requests after which it is seen whether it was worth it, or the time of so many others */
+#define REST 512u    /* requests until it is tried again, where it was not: twice as many each time, */
+#define REST_MAX (256 * REST)
 
 static int64_t cost(int64_t gaps, bool looks) { return looks ? gaps + gaps / BETTER : gaps; }
 
@@ -67,20 +68,19 @@ static void judge(struct pace *self, int64_t gap) {
 
 /* Note the time [ns] from the moment when a request could come to the moment when it did, and what following took. */
 void pace_note(struct pace *self, int64_t gap, int64_t following) {
-    if (gap > BRISK) {
+    if (gap > PAUSE) {
         self->run = 0;
         if (self->beside) leave(self);
-        if (self->looks) choose(self, BRISK);
-        return;
     }
-    self->run++;
+    bool brisk = gap <= BRISK;
+    self->run = brisk ? self->run + 1 : self->run / 2;
+    gap = gap < 1 ? 1 : brisk ? gap : BRISK;
     if (self->rest) self->rest--;
-    if (self->beside) {
-        judge(self, (gap > 0 ? gap : 1) + following);
-        return;
-    }
-    choose(self, gap > 0 ? gap : 1);
-    self->beside = self->run >= MANY && !self->rest && otherwise(self) > SLOW;
+    if (self->beside)
+        judge(self, gap + following);
+    else if (brisk || self->looks)
+        choose(self, gap);
+    if (!self->beside) self->beside = self->run >= MANY && !self->rest && otherwise(self) > SLOW;
 }
 
 enum lane_way pace_way(const struct pace *self) {
