@@ -66,9 +66,14 @@ def requests_on_ring(pid: int) -> int:
     for fd in os.listdir(f"/proc/{pid}/fd"):
         with suppress(FileNotFoundError):
             if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[io_uring]":
-                lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
-                return next(int(line.split()[1]) for line in lines if line.startswith("CqTail:"))
+                return int(wait_until(lambda fd=fd: _done(pid, fd)))  # type: ignore[misc]
     return -1
+
+
+def _done(pid: int, fd: str) -> str:
+    """What the kernel says of a ring; nothing while that is in use (io_uring/fdinfo.c, `io_uring_show_fdinfo`)."""
+    lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
+    return next((line.split()[1] for line in lines if line.startswith("CqTail:")), "")
 
 
 def pid_of(stack: Mounted) -> int:
