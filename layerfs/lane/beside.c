@@ -62,10 +62,13 @@ int64_t beside_follow(struct lane *self, uint32_t thread, int64_t gap) {
     struct beside *beside = &self->beside;
     int64_t took = 0;
     beside->since++;
-    if (!beside->processor || beside->since >= SELDOM || (gap > LATE && beside->since >= beside->every)) {
+    beside->late |= gap > LATE;
+    bool due = !beside->processor || beside->since >= SELDOM || (beside->late && beside->since >= beside->every);
+    if (thread && due) { /* a RELEASE is nobody's, and may be what came late */
         int processor = processor_of(thread) + 1;
         bool moved = processor > 0 && processor <= CPU_SETSIZE && processor != beside->processor;
         beside->since = 0;
+        beside->late = false;
         beside->every = moved || beside->every > SELDOM ? 1 : 2 * beside->every; /* it may just think for so long */
         if (moved) {
             beside_leave(beside);

@@ -113,7 +113,7 @@ struct pace { /* pace.c */
 struct beside { /* beside.c */
     cpu_set_t all; /* where the thread may run, while it is bound */
     int processor; /* the client's, plus one; 0 not known */
-    bool bound;
+    bool bound, late; /* late: a request was, since the client was looked for */
     uint32_t since, every; /* requests since it was looked for, and until it is again */
 };
 

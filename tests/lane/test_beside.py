@@ -68,6 +68,20 @@ def test_a_lane_goes_where_its_client_is_and_follows_it(rig: Rig, client: "subpr
         assert os.sched_getaffinity(0) == everywhere, "who waits no longer is still bound"
 
 
+def test_a_client_is_looked_for_though_what_came_late_is_nobodys(rig: Rig, client: "subprocess.Popen[bytes]") -> None:
+    """As a RELEASE, which the kernel sends when it likes."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    for where in (*others, first):
+        move(client, where)
+        ask(rig.lane, client.pid)
+    last = others[-1] if others else first
+    move(client, last)
+    for _ in range(20):
+        rig.lane.came(15_000)
+        rig.lane.came(FAST, client.pid)
+    assert os.sched_getaffinity(0) == {last}
+
+
 def test_a_lane_is_free_when_requests_come_seldom(rig: Rig, client: "subprocess.Popen[bytes]") -> None:
     everywhere = os.sched_getaffinity(0)
     move(client, min(everywhere))
