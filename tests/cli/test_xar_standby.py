@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +51,24 @@ def run(desk: Desk, *before: str, file: str = "a.xar", **env: str) -> int:
     return desk.server(where)
 
 
-def unmount(desk: Desk, file: str = "a.xar") -> None:
-    desk.do("xar", "mount", "--unmount", file)
+def unmount(desk: Desk, file: str = "a.xar", **env: str) -> None:
+    desk.do("xar", "mount", "--unmount", file, env=env)
 
 
 def run_warm(desk: Desk) -> int:
     """Run a XAR until a process that stands by mounts it; return the pid of its server."""
     desk.xar("a.xar", {"run": TELL})
+    return mounted_warm(desk, lambda: run(desk))
+
+
+def mounted_warm(desk: Desk, mount: Callable[[], int], file: str = "a.xar", **env: str) -> int:
+    """Mount until a process that stands by does it; where that takes too long, on a busy machine, the caller does."""
     found: list[int] = []
 
     def is_warm() -> bool:
-        found.append(run(desk))
+        found.append(mount())
         if name(parent(found[-1])) != STANDBY:
-            unmount(desk)
+            unmount(desk, file, **env)
             return False
         return True
 
@@ -88,9 +93,13 @@ def test_every_program_asks_and_leaves_one(persons_desk: Desk, words: tuple[str,
     desk.do(*words, "a.xar")
     unmount(desk)
     wait_until(lambda: has_standby(desk))
-    desk.do(*words, "a.xar")
-    (where,) = desk.mounts()
-    assert name(parent(desk.server(where))) == STANDBY
+
+    def mount() -> int:
+        desk.do(*words, "a.xar")
+        (where,) = desk.mounts()
+        return desk.server(where)
+
+    mounted_warm(desk, mount)
 
 
 def test_a_mount_of_layers_leaves_one_for_xars(persons_desk: Desk) -> None:
@@ -101,7 +110,7 @@ def test_a_mount_of_layers_leaves_one_for_xars(persons_desk: Desk) -> None:
     desk.do("mount", "lower", "mnt", "--driver=fuse")
     desk.do("umount", "mnt")
     wait_until(lambda: has_standby(desk))
-    assert name(parent(run(desk))) == STANDBY
+    mounted_warm(desk, lambda: run(desk))
 
 
 def facts(pid: int) -> dict[str, object]:
@@ -143,7 +152,8 @@ def test_dependencies_are_looked_for_as_the_caller_would(persons_desk: Desk) -> 
     (desk.base / "libs").mkdir(mode=0o755)
     desk.xar("libs/lib.xar", {"text": "below\n"}, target=None)
     desk.xar("b.xar", {"run": TELL}, depends=["lib.xar"])
-    assert name(parent(run(desk, file="b.xar", LAYERFS_XAR_PATH="libs"))) == STANDBY
+    env = {"LAYERFS_XAR_PATH": "libs"}
+    mounted_warm(desk, lambda: run(desk, file="b.xar", **env), "b.xar", **env)
     (where,) = desk.mounts()
     assert desk.read(where / "text") == "below\n"
 
