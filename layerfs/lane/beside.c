@@ -9,11 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROCESSOR 39  /* the field of /proc/PID/stat (proc(5)) */
-#define SELDOM 256u   /* requests after which the client is looked for again; guessed */
-#define LATE 12000    /* ns after which a client may have been moved: to switch takes 4 us, to wake a processor more */
+#define PROCESSOR 39    /* the field of /proc/PID/stat (proc(5)) */
+#define SELDOM 256u     /* requests after which the client is looked for again; guessed */
+#define LATE 12000      /* ns after which a client may have been moved: to switch takes 4 us, to wake a processor more */
 #define SETTLED 2000000 /* ns; with 1 ms it was sometimes in vain */
-#define FIRST 3      /* the field behind the name, which may hold anything but ends with the last parenthesis */
+#define FIRST 3         /* the field behind the name, which may hold anything but ends with the last parenthesis */
 
 /* Return the processor that a thread was last on, or -1: it is gone, or not to be seen. */
 int processor_of(uint32_t thread) {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import require
+from tests.mounts.standbys import RuntimeDirectory
 from tests.waiting import PATIENCE, wait_until
 
 PROGRAM = """
@@ -24,14 +25,11 @@ standby.stand_by(sys.argv[1].encode(), len)
 """
 
 
-class Runtime:
-    """A program, and a runtime directory of our own for who stands by for it."""
+class Runtime(RuntimeDirectory):
+    """A runtime directory for whoever stands by."""
 
     def __init__(self, place: Path) -> None:
-        self.program = place / "program"
-        self.program.touch()
-        self.place = place / "run"
-        self.place.mkdir(mode=0o700)
+        super().__init__(place)
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(

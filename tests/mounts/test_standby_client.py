@@ -19,6 +19,7 @@ from layerfs.mounts.asking import BEGUN, DECLINED, ENDED
 from layerfs.mounts.standby_client import BROKEN, ask
 from layerfs.sys import peer
 from tests.host import require
+from tests.mounts.standbys import RuntimeDirectory
 from tests.waiting import PATIENCE
 
 STATUS = 7
@@ -26,14 +27,8 @@ STRANGER = 4711
 Answer = Callable[[socket.socket], None]
 
 
-class Runtime:
-    """A runtime directory of our own, in which somebody listens that is like us."""
-
-    def __init__(self, place: Path) -> None:
-        self.program = place / "program"
-        self.program.touch()
-        self.place = place / "run"
-        self.place.mkdir(mode=0o700)
+class Runtime(RuntimeDirectory):
+    """A runtime directory in which somebody listens that is like us."""
 
     @property
     def path(self) -> Path:
