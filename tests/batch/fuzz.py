@@ -203,7 +203,10 @@ def main() -> None:
     dice = random.Random(options.seed)
     for name in ("tars", "directories"):
         (options.place / name).mkdir()
-    threading.Thread(target=int).start()  # a sanitizer may have a thread of its own from then on
+    first = threading.Thread(target=int)
+    first.start()  # a sanitizer may have a thread of its own from then on
+    first.join()
+    wait_until(lambda: str(first.native_id) not in os.listdir("/proc/self/task"))
     before = held()
     tars, directories = Tars(options.place / "tars", dice), Directories(options.place / "directories", dice)
     for _ in range(options.count):
@@ -215,7 +218,8 @@ def main() -> None:
                 directories.look_ahead()
     tars.close()
     directories.close()
-    wait_until(lambda: held() == before)  # the kernel still knows a thread for a moment that was waited for
+    # The kernel still knows a thread for a moment that was waited for.
+    wait_until(lambda: held() == before, lambda: f"{before} descriptors and threads: there are {held()}")
     print(f"{options.count} turns")
 
 
