@@ -231,4 +231,14 @@ PROGRAMS = Group(
     ),
     "whole programs; loops: one file of 4 KiB",
 )
-GROUPS = (MAIN, CHANGES, REAL, WIDE, IMAGES, FLAT, READERS, MOUNTS, PROGRAMS)
+UPGRADE = Group(
+    "upgrade",
+    FOUR,
+    (
+        Requirement(
+            "apt dist-upgrade [ms]", Key("real_upgrade", "upgrade/10", "upgrade.cold"), (of_faster(0.9), of_kernel())
+        ),
+    ),
+    "from one release of Debian to the next; one round takes minutes",
+)
+GROUPS = (MAIN, CHANGES, REAL, WIDE, IMAGES, FLAT, READERS, MOUNTS, PROGRAMS, UPGRADE)

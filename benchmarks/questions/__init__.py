@@ -43,6 +43,7 @@ ORDER = (
     "real_build",
     "real_apt",
     "real_dpkg",
+    "real_upgrade",
     "real_npm",
     "real_pgbench",
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.model import IMAGES, BenchError, BuiltTree
-from benchmarks.trees import database, debian, images, node, real, synthetic, work
+from benchmarks.trees import database, debian, images, node, real, synthetic, upgrade, work
 
-ROOTS = ("real", "repo", "csrc", "debian", "npm", "database")
+ROOTS = ("real", "repo", "csrc", "debian", "upgrade", "npm", "database")
 """Trees that belong to root and exist for no other owner."""
 
 
@@ -22,6 +22,8 @@ def build(name: str, layers: int, cache: Path, owner: int = 0) -> BuiltTree:
         return real.build(layers, cache)
     if name == "debian":
         return debian.build(layers, cache)
+    if name == "upgrade":
+        return upgrade.build(layers, cache)
     if name == "npm":
         return node.build(layers, cache)
     if name == "database":

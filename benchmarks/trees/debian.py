@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.model import BenchError, BuiltTree
@@ -44,26 +46,33 @@ def archive(cache: Path) -> Path:
 
 def unpack(tar: Path, base: Path) -> None:
     """Unpack the archive and put the packages to be installed into /debs."""
-    fresh = base.with_name(f".{os.getpid()}")
-    (fresh / "debs").mkdir(parents=True)
-    try:
-        subprocess.run(["tar", "-x", "-p", "-f", str(tar), "-C", str(fresh)], check=True)
+    with unpacked(tar, base) as fresh:
+        (fresh / "debs/partial").mkdir(parents=True)
         settings = (
             f"Dir::State::status={fresh}/var/lib/dpkg/status",
             f"Dir::Cache::archives={fresh}/debs",
-            "APT::Sandbox::User=",
             "Debug::NoLocking=true",
         )
-        options = [word for setting in settings for word in ("-o", setting)]
-        (fresh / "debs/partial").mkdir()
-        subprocess.run(
-            ["apt-get", "-q", "-y", *options, "-d", "--no-install-recommends", "install", *INSTALLED],
-            check=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-        )
+        apt_get(settings, "-d", "--no-install-recommends", "install", *INSTALLED)
         (fresh / "debs/partial").rmdir()
+
+
+@contextmanager
+def unpacked(tar: Path, base: Path) -> Iterator[Path]:
+    """Unpack the archive beside `base`, let the caller go on there, and give it that name; BenchError if it failed."""
+    fresh = base.with_name(f".{os.getpid()}")
+    try:
+        fresh.mkdir(parents=True)
+        subprocess.run(["tar", "-x", "-p", "-f", str(tar), "-C", str(fresh)], check=True, stderr=subprocess.PIPE)
+        yield fresh
         fresh.rename(base)
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise BenchError(f"cannot build the tree `debian`: {error}") from error
+        said = getattr(error, "stderr", None) or b""
+        raise BenchError(f"cannot build a small Debian: {error} {os.fsdecode(said)[-300:]}") from error
+
+
+def apt_get(settings: Sequence[str], *words: str) -> None:
+    """Run the host's `apt-get` with some settings, as root; CalledProcessError if it fails."""
+    options = [word for setting in ("APT::Sandbox::User=", *settings) for word in ("-o", setting)]
+    subprocess.run(["apt-get", "-q", "-y", *options, *words], check=True, capture_output=True, stdin=subprocess.DEVNULL)

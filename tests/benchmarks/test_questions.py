@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from benchmarks.records import Results, Writer
 from benchmarks.runner import Plan, Run
 from benchmarks.subjects.bind import Bind
 from benchmarks.subjects.kernel_overlay import KernelOverlay
-from benchmarks.trees import build, database, lowest, node
+from benchmarks.trees import build, database, debian, lowest, node, upgrade
 from tests.conftest import mounts_below
 
 MEASURES = {
@@ -132,3 +133,12 @@ def test_only_a_full_run_asks_for_very_many_layers() -> None:
     assert [tall_cases(scale) for scale in (Scale.QUICK, Scale.NORMAL)] == [[], []]
     assert [case.layers for case in tall_cases(Scale.FULL)] == [128]
     assert [[case.layers for case in written_cases("csrc", scale)] for scale in Scale] == [[], [10], [10, 40]]
+
+
+@pytest.mark.parametrize("tree", [debian, upgrade])
+def test_a_small_debian_that_cannot_be_unpacked_leaves_nothing(scratch: Path, tree: Any) -> None:
+    (scratch / "rootfs.tar").write_bytes(b"cut off")
+    with pytest.raises(BenchError, match=r"cannot build a small Debian: .*tar: "):
+        tree.build(2, scratch)
+    assert [path for path in scratch.rglob("*") if path.is_file()] == [scratch / "rootfs.tar"]
+    assert list(scratch.rglob(".[0-9]*")) == []
