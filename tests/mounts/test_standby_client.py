@@ -39,6 +39,7 @@ class Runtime(RuntimeDirectory):
 
     def listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX)
+        listener.settimeout(None)  # whatever the default is: on a busy machine it takes its time
         listener.bind(str(self.path))
         listener.listen()
         return listener
@@ -55,6 +56,7 @@ class Runtime(RuntimeDirectory):
 
 def serve(listener: socket.socket, answer: Answer) -> None:
     with listener.accept()[0] as connection:
+        connection.settimeout(None)
         answer(connection)
 
 

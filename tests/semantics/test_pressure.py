@@ -4,8 +4,10 @@ import os
 import random
 import resource
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +110,24 @@ def _only_server(union: Mounted) -> int:
     return wait_until(lambda: found[0] if len(found := servers(union)) == 1 else 0, "one server")
 
 
+def _forget(union: Mounted, server: int) -> None:
+    """Have the kernel forget every name, and the server hear of it before it is asked for more."""
+    union.forget()
+    wait_until(lambda: _has_slept(server))
+
+
+def _has_slept(pid: int) -> bool:
+    """Whether a process has slept for a while, so nothing that it waits for was there."""
+
+    def seen() -> list[str]:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return [line for line in lines if line.startswith(("State", "voluntary"))]
+
+    first = seen()
+    time.sleep(0.01)
+    return "sleeping" in first[0] and seen() == first
+
+
 @root_only
 def test_forget_frees_and_few_descriptors_serve_many_files(union: Mounted) -> None:
     """A tree of 100,000 files is walked, read and modified by a server that may open 1024 descriptors."""
@@ -126,11 +146,11 @@ def test_forget_frees_and_few_descriptors_serve_many_files(union: Mounted) -> No
     assert len(set(_walk(union))) == FILES + 1
     full = _resident(server)
     assert full - before < FILES * 600  # bytes; the promise for each inode that the kernel holds
-    union.forget()
+    _forget(union, server)
     assert len(_walk(union)) == FILES + 1
     full = max(full, _resident(server))  # directories were read again while others were still kept
     for _ in range(2):
-        union.forget()
+        _forget(union, server)
         assert len(_walk(union)) == FILES + 1
     assert _resident(server) < full + (8 << 20)  # what was forgotten is used again
     for index in range(0, FILES, 100):
