@@ -85,7 +85,7 @@ class Slow:
 
 
 def abort(device: int) -> None:
-    """Have the kernel end the connection of a mount, given its st_dev, as root may."""
+    """Have the kernel end the connection of a mount, given its minor device number, as root may."""
     control = Path("/sys/fs/fuse/connections")
     if not (control / str(device)).exists():
         subprocess.run(["mount", "-t", "fusectl", "none", str(control)], check=False)  # unless another test is quicker

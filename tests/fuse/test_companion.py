@@ -115,7 +115,7 @@ def test_nobody_else_of_the_servers_session_is_preferred_to_others(mount: Greedy
 
 def test_a_connection_that_is_aborted_during_the_import_leaves_no_dead_mount(mount: Greedy, called: Path) -> None:
     require("root")
-    device = os.stat(mount.target).st_dev
+    device = os.minor(os.stat(mount.target).st_dev)
     mount.hold()
     abort(device)
     assert os.waitstatus_to_exitcode(os.waitpid(mount.pid, 0)[1]) == -signal.SIGKILL

@@ -76,9 +76,11 @@ def test_a_client_is_looked_for_though_what_came_late_is_nobodys(rig: Rig, clien
         ask(rig.lane, client.pid)
     last = others[-1] if others else first
     move(client, last)
-    for _ in range(20):
+    rounds = 0
+    while rounds < 20 or rig.lane.way != Way.BESIDE:  # on a busy machine to settle takes so long that it is left
+        rounds = rounds + 1 if rig.lane.way == Way.BESIDE else 0
         rig.lane.came(15_000)
-        rig.lane.came(FAST, client.pid)
+        rig.lane.came(FAST if rig.lane.way == Way.BESIDE else SLOW, client.pid)
     assert os.sched_getaffinity(0) == {last}
 
 

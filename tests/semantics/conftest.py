@@ -106,7 +106,7 @@ def _run(pipe: Connection, item: pytest.Function) -> None:
         arguments["union"].check_log()
         pipe.send("")
     except BaseException:
-        pipe.send(traceback.format_exc())
+        pipe.send(f"{traceback.format_exc()}\n{_union_of(item).said()}")
     finally:
         os._exit(0)
 

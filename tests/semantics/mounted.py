@@ -4,7 +4,7 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,12 @@ class Mounted:
         assert done.returncode == 0, done.stderr
         assert mount_device(self.root) is None
         self.check_log()
+
+    def said(self) -> str:
+        """What the server has said, and whether it still runs: what tells why a test failed."""
+        with suppress(OSError), open(self.log, errors="replace") as source:
+            return f"servers {servers(self)}, log: {source.read()[-4000:]}"
+        return f"servers {servers(self)}, no log"
 
     def check_log(self) -> None:
         if os.path.exists(self.log):
