@@ -199,14 +199,15 @@ static bool register_all(struct lane *self, uint32_t from, uint32_t to) {
 /* Tell whether an error is that of a connection that is over. */
 static bool is_end(int error) { return error == -ENOTCONN || error == -ECONNABORTED || error == -ECANCELED; }
 
-/* Have the kernel do without a ring, as it does once a command to register was refused (fs/fuse/dev_uring.c). */
+/* Have the kernel do without a ring, as it does once a command to register was refused (fs/fuse/dev_uring.c). Where root has
+ * switched it off since FUSE_INIT was read, it does so already: EOPNOTSUPP. */
 static int give_up(struct lane *self) {
     struct io_uring_cqe done;
     if (uring_flush(self) || self->uring->ring.pending) return -EIO;
     while (ring_next(&self->uring->ring, &done));
     entry_command(self, &self->uring->entries[0], REGISTER, NULL);
     if (uring_flush(self) || !ring_next(&self->uring->ring, &done)) return -EIO;
-    return done.res == -EINVAL || is_end(done.res) ? 0 : -EIO;
+    return done.res == -EINVAL || done.res == -EOPNOTSUPP || is_end(done.res) ? 0 : -EIO;
 }
 
 int lane_ring_register(lane *self) {

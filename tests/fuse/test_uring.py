@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from layerfs.fuse import handshake, serve
+from layerfs.fuse.handshake import Negotiated, Wanted
 from tests.fuse.slow import Slow, abort, running
 from tests.fuse.test_storm import server_of
 from tests.host import BIN, require
@@ -194,6 +196,28 @@ def test_a_session_that_does_not_find_trios_epoll_serves_the_ring(
             (mount.target / f"f{number}").write_bytes(LARGE[:number])
         assert [(mount.target / f"f{number}").read_bytes() for number in range(200)] == [LARGE[:n] for n in range(200)]
         assert (mount.target / "low").read_bytes() == LARGE
+
+
+def test_a_ring_that_is_switched_off_before_it_is_there_is_done_without(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FUSE_INIT had offered it; the server ended with its first command, and whoever had mounted met a dead mount."""
+    monkeypatch.setenv("LAYERFS_LANE", "1")
+    answer = handshake.negotiate
+
+    def late(device: int, wanted: Wanted) -> Negotiated:
+        assert wanted.uring
+        SWITCH.write_text("N")
+        return answer(device, wanted)
+
+    monkeypatch.setattr(serve, "negotiate", late)
+    box = Box(scratch, {b"top": file(b"1")}, {b"low": file(LARGE)})
+    with switched(), running(Slow(box, scratch / "m", scratch / "imported", monkeypatch)) as mount:
+        assert (mount.target / "top").read_bytes() == b"1"
+        assert requests_on_ring(mount.pid) == -1
+        mount.enter_session("top")
+        assert (mount.target / "low").read_bytes() == LARGE
+        assert mount.end() == 0
 
 
 def test_clients_that_are_killed_at_work_leave_a_mount_that_answers(tmp_path: Path) -> None:
