@@ -11,11 +11,11 @@ from typing import Final
 
 from layerfs.fuse.prefetch_attributes import WINDOW
 from layerfs.lane.events import Durable, LaneEdit
-from layerfs.lane.lane import ASK, DIRECTORY, GONE, GONE_UPPER, Edited, Lane, Taken
+from layerfs.lane.lane import ASK, DIRECTORY, GONE, GONE_UPPER, Edited, Lane, SourceCalls, Taken
 from layerfs.union import front, handed
 from layerfs.union.front import Known
 from layerfs.union.inodes import Directory
-from layerfs.union.layers import Part
+from layerfs.union.layers import Part, Tree
 from layerfs.union.listing import Edit, Listing
 from layerfs.union.shown import Attributes
 from layerfs.union.union import Union
@@ -53,6 +53,8 @@ class Tables:
         self._fetch = fetch
         self._known: dict[int, _Directory] = {}
         self._ranks = 0
+        self._sources: dict[Tree, int] = {}  # what stands for each image among shares
+        self._devices: dict[int, int] = {}  # of images, by what the lane calls them
         self._surrender = union.answer_with(self)
         union.leave_to_front(lane.files)
         lane.closing = self.close
@@ -88,8 +90,8 @@ class Tables:
         found = self._union.hand_over(node)
         if found is None or not self._rank(found):
             return
-        shares = [*(part.fd for part in found.parts), -1]  # the last one is the upper's, once there is any
-        if not self.lane.directory(node.ino, found.parent, found.names, found.places, shares):
+        shares = [*(self._share(part, found.held.get(part)) for part in found.parts), -1]  # the last is the upper's
+        if not self.lane.directory(node.ino, found.parent, found.names, found.places, shares, found.references):
             return
         known.parts = found.parts
         for index, part in enumerate(found.parts):
@@ -108,6 +110,19 @@ class Tables:
         self._ranks = len(found.ranks)
         told = [self.lane.rank(device, rank) for device, rank in found.ranks.items()]
         return all(told)
+
+    def _share(self, part: Part, held: handed.InImage | None) -> int:
+        """Return what stands for a part among the lane's shares: a descriptor, a source, or -1 for neither."""
+        if held is None:
+            return part.fd
+        share = self._sources.get(part.tree)
+        if share is None:
+            known = self.lane.source(SourceCalls(*held.source.calls, held.source.keep), held.rank)
+            share, device = known or (-1, 0)
+            if known is not None:
+                self._devices[device] = part.tree.device
+            self._sources[part.tree] = share
+        return share
 
     def _edited(self, number: int, name: bytes | None, edit: Edit) -> None:
         """Withdraw what was handed over of a name that changes."""
@@ -159,10 +174,15 @@ class Tables:
 
     def take(self, number: int) -> Known | None:
         taken = self.lane.take(number)
-        return None if taken is None else Known(*taken)
+        if taken is None:
+            return None
+        return Known(*taken)._replace(device=self._devices.get(taken.device, taken.device))
 
     def give(self, known: Known) -> bool:
-        return self.lane.give(Taken(*known))
+        device = known.device
+        if device >= handed.DEVICES:
+            device = next((own for own, its in self._devices.items() if its == device), 0)
+        return self.lane.give(Taken(*known)._replace(device=device))
 
     def children(self, number: int) -> int:
         return self.lane.children(number)
@@ -181,10 +201,13 @@ class Tables:
             self.lane.share(*part.handed, part.fd)
         _, index = part.handed
         owner = {"mode": shown.st_mode, "uid": shown.st_uid, "gid": shown.st_gid}
-        self.lane.top(number, index, single=single, makes=makes and part.is_upper, **owner)
+        source = part.tree.source()
+        reference = source.directory(part.fd) if source is not None else 0
+        makes = makes and part.is_upper
+        self.lane.top(number, index, single=single, makes=makes, reference=reference, **owner)
 
     def share(self, part: Part, fd: int) -> None:
-        if part.handed is not None:
+        if part.handed is not None and part.tree not in self._sources:  # these are not closed
             self.lane.share(*part.handed, fd)
 
     def drop(self, number: int) -> None:

@@ -45,11 +45,10 @@ static bool answer_lookup(struct lane *self, const struct fuse_in_header *in, co
         return true;
     }
     if (place >= directory->shares_count) return false;
-    int fd = directory->shares[place];
     struct stat st;
     uint64_t ino;
     int64_t began = lane_now();
-    if (fd < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) || !lane_plain(self, fd, name, &st, &ino)) return false;
+    if (!plain_stat(self, directory, (uint32_t)found, directory->shares[place], name, &st, &ino)) return false;
     if (!inode_shown(self, directory, (uint32_t)found, ino, &st)) return false;
     if (directory->waits < PROBE && lane_waited(self, began) && ++directory->waits == PROBE) {
         self->slow = directory->ino;
@@ -63,7 +62,7 @@ static bool answer_lookup(struct lane *self, const struct fuse_in_header *in, co
     return true;
 }
 
-/* Return the descriptor of the share that has a file, and its name; -1 where others must look. */
+/* Return the share that has a file, a descriptor or a source, and its name; -1 where others must look. */
 int reach(const struct inode *inode, char path[NAME_LIMIT + 1]) {
     const struct directory *directory = inode->directory;
     const struct name *name = &directory->names[inode->name];
@@ -92,9 +91,9 @@ void send_attributes(struct lane *self, const struct fuse_in_header *in, const s
 /* Answer for a directory, as long as its owner and mode are those that it was handed over with. */
 static bool answer_getattr_directory(struct lane *self, const struct fuse_in_header *in) {
     const struct directory *directory = directory_find(self, in->nodeid);
-    int fd = directory && directory->live && directory->top != TOP_NONE ? directory->shares[directory->top] : -1;
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) || !st.st_nlink) return false;
+    if (!directory || !directory->live || directory->top == TOP_NONE) return false;
+    if (!share_stat(self, directory, directory->top, &st) || !st.st_nlink) return false;
     if (st.st_mode != directory->mode || st.st_uid != directory->uid || st.st_gid != directory->gid) return false;
     if (!directory->single) st.st_nlink = 1;
     send_attributes(self, in, &st);
@@ -106,11 +105,10 @@ static bool answer_getattr(struct lane *self, const struct fuse_in_header *in) {
     if (!inode) return answer_getattr_directory(self, in);
     if (inode->gone) return gone_attributes(self, in, inode);
     char path[NAME_LIMIT + 1];
-    int fd = reach(inode, path);
+    int share = reach(inode, path);
     struct stat st;
     uint64_t ino;
-    if (fd < 0 || fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW)) return false;
-    if (!is_same(self, inode, &st, false) || !lane_plain(self, fd, path, &st, &ino)) return false;
+    if (!plain_stat(self, inode->directory, inode->name, share, path, &st, &ino) || !is_same(self, inode, &st, false)) return false;
     inode->mode = (uint16_t)st.st_mode;
     inode->uid = st.st_uid;
     inode->gid = st.st_gid;
@@ -134,7 +132,11 @@ static bool answer_getxattr(struct lane *self, const struct fuse_in_header *in, 
     }
     int at = plain ? reach(inode, path) : -1;
     int pin = at < 0 ? -1 : openat(at, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (pin < 0) return false;
+    if (pin < 0) {
+        if (!source_is_bare(self, inode, at)) return false;
+        lane_send(self, in->unique, ENODATA, 0);
+        return true;
+    }
     struct stat st;
     snprintf(link, sizeof link, "/proc/self/fd/%d", pin);
     bool absent = !fstat(pin, &st) && is_same(self, inode, &st, true) && getxattr(link, name, value, 0) < 0 &&
@@ -147,8 +149,9 @@ static bool answer_getxattr(struct lane *self, const struct fuse_in_header *in, 
 static bool answer_readlink(struct lane *self, const struct fuse_in_header *in) {
     struct inode *inode = number_find(self, in->nodeid);
     char path[NAME_LIMIT + 1];
-    int fd = inode && S_ISLNK(inode->mode) ? reach(inode, path) : -1;
-    ssize_t size = fd < 0 ? -1 : readlinkat(fd, path, BODY(self), TARGET_MAX + 1);
+    int share = inode && S_ISLNK(inode->mode) ? reach(inode, path) : -1;
+    int64_t size = share >= 0 ? readlinkat(share, path, BODY(self), TARGET_MAX + 1)
+                   : share < -1 ? source_link(self, inode, share, BODY(self), TARGET_MAX + 1) : -1;
     if (size <= 0 || size > TARGET_MAX) return false;
     lane_send(self, in->unique, 0, (size_t)size);
     return true;

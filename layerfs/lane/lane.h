@@ -98,15 +98,29 @@ uint64_t lane_any(const lane *self);
 
 /* Rank the filesystem `device`: the numbers of its inodes begin with that. */
 int lane_rank(lane *self, uint64_t device, uint32_t rank);
+/* Who answers for an image, in which an object has a reference: functions that are given `of`. They give less than 0 where
+ * others must look, and never wait for long. `stat` fills a `struct stat`, except st_dev, and gives 1 where there are
+ * extended attributes, else 0. `link` gives the length of a symlink's target, at most `room`. */
+typedef struct {
+    void *of;
+    int64_t (*stat)(void *of, uint64_t reference, void *status);
+    int64_t (*link)(void *of, uint64_t reference, char *target, uint32_t room);
+} lane_source;
+/* Have a source answer, whose numbers begin with `rank`. `share` is what stands for it among the descriptors of shares,
+ * `device` what its objects are said to be on. */
+int lane_source_add(lane *self, const lane_source *calls, uint32_t rank, int *share, uint64_t *device);
 /* Hand over a whole directory: `names` ends each with a NUL; `places` says for each where it is: the index of a share
- * of this directory, with LANE_DIRECTORY for a directory in that share, or LANE_ASK. `shares` are their descriptors. */
+ * of this directory, with LANE_DIRECTORY for a directory in that share, or LANE_ASK. `shares` are their descriptors, or
+ * sources; `references` are those of all names, or NULL. */
 enum lane_place { LANE_ASK = 0x7fffffff, LANE_GONE = 0x7ffffffe, LANE_DIRECTORY = 0x40000000 };
 int lane_directory(lane *self, uint64_t directory, uint64_t parent, const char *names, size_t size,
-                   const uint32_t *places, uint32_t count, const int *shares, uint32_t shares_count);
+                   const uint32_t *places, uint32_t count, const int *shares, uint32_t shares_count,
+                   const uint64_t *references);
 /* Say whose attributes a directory shows: those of a share, with one link unless the share is `single`, while its mode
- * and owner are these. With `makes` that is the upper's, where a name that is absent is free, or has a whiteout. */
+ * and owner are these. With `makes` that is the upper's, where a name that is absent is free, or has a whiteout. A source
+ * knows the directory by `reference`. */
 void lane_top(lane *self, uint64_t directory, uint32_t share, int single, int makes, uint32_t mode, uint32_t uid,
-              uint32_t gid);
+              uint32_t gid, uint64_t reference);
 /* Change files from now on. With `writeback` the kernel caches writes, and keeps times by itself. Copies are made in the
  * directory `scratch`; `durable` says how one gets to disk before it gets its name; `number_xattr`, of up to 63 bytes, is
  * where it keeps its number: without one nothing is copied. */

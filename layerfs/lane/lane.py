@@ -39,6 +39,18 @@ class Taken(NamedTuple):
     gone: int = 0  # `fd` holds on to a file that has no name any more: 1 a lower's, 2 the upper's
 
 
+class SourceCalls(NamedTuple):
+    """Who answers for an image: the addresses of functions of C (`lane_source` of lane.h), and `of`, which they get.
+
+    `keep` keeps them good.
+    """
+
+    of: int
+    stat: int
+    link: int
+    keep: object
+
+
 class Edited(NamedTuple):
     """A change of a name in a directory, of the file with this number."""
 
@@ -69,6 +81,7 @@ class Lane:
         self._edit: Any = ffi.new("lane_edit *")
         self.edited: Callable[[Edited], None] = _nobody  # called for each change of a name, before a wait returns
         self._later: deque[bytes] = deque()  # requests that were read before
+        self._sources: list[object] = []  # what they need
         self.closing: Callable[[], None] | None = None  # called before all is given back
         self.files = files  # that may be open
         self._opens = True
@@ -87,6 +100,7 @@ class Lane:
         lane, self._lane = self._lane, ffi.NULL
         if lane != ffi.NULL:
             lib.lane_close(lane)
+        self._sources.clear()
 
     @property
     def met(self) -> int:
@@ -251,30 +265,49 @@ class Lane:
         """Say with what the numbers of a filesystem begin; False where there are too many filesystems."""
         return bool(lib.lane_rank(self._lane, device, rank) == 0)
 
+    def source(self, calls: SourceCalls, rank: int) -> tuple[int, int] | None:
+        """Have a source answer, whose numbers begin with `rank`; None where there are too many.
+
+        Returns what stands for it among the shares of a directory, and the device of what it has.
+        """
+        told, share, device = ffi.new("lane_source *"), ffi.new("int *"), ffi.new("uint64_t *")
+        told.of = ffi.cast("void *", calls.of)
+        told.stat = ffi.cast(ffi.typeof(told.stat), calls.stat)
+        told.link = ffi.cast(ffi.typeof(told.link), calls.link)
+        if lib.lane_source_add(self._lane, told, rank, share, device) < 0:
+            return None
+        self._sources.append(calls.keep)
+        return int(share[0]), int(device[0])
+
     def directory(
-        self, number: int, parent: int, names: Sequence[bytes], places: Sequence[int], shares: Sequence[int]
-    ) -> bool:
+        self, number: int, parent: int, names: Sequence[bytes], places: Sequence[int], shares: Sequence[int],
+        references: Sequence[int] = (),
+    ) -> bool:  # fmt: skip
         """Hand over a whole directory: its names in order, and the place of each; False if there is no room for it.
 
-        `shares` are descriptors, -1 for those that are closed. A place is the index of a share, `DIRECTORY` and that
-        index, or `ASK`.
+        `shares` are descriptors, -1 for those that are closed, or sources. A place is the index of a share, `DIRECTORY`
+        and that index, or `ASK`. `references` are those of all names, by which sources know them.
         """
         text = b"\0".join(names) + b"\0" if names else b""
         return bool(
             lib.lane_directory(
                 self._lane, number, parent, text, len(text), ffi.from_buffer("uint32_t[]", array("I", places)),
                 len(places), ffi.new("int[]", shares), len(shares),
+                ffi.from_buffer("uint64_t[]", array("Q", references)) if references else ffi.NULL,
             )
             == 0
         )  # fmt: skip
 
-    def top(self, number: int, index: int, *, single: bool, mode: int, uid: int, gid: int, makes: bool = False) -> None:
+    def top(
+        self, number: int, index: int, *, single: bool, mode: int, uid: int, gid: int, makes: bool = False,
+        reference: int = 0,
+    ) -> None:  # fmt: skip
         """Say that a directory shows the attributes of a share, while its mode and owner are these.
 
         It shows one link unless the share is `single`. With `makes` the share is the upper's and takes new files: a
-        name that is absent is free there, or has a whiteout.
+        name that is absent is free there, or has a whiteout. A source knows the directory by `reference`.
         """
-        lib.lane_top(self._lane, number, index, single, makes, mode, uid, gid)
+        lib.lane_top(self._lane, number, index, single, makes, mode, uid, gid, reference)
 
     def change_files(self, scratch: int, durable: Durable, number_xattr: str, *, writeback: bool) -> None:
         """Change files from now on, and tell `edited`; with `writeback` the kernel keeps times by itself.

@@ -11,13 +11,12 @@
 
 /* Tell whether an object's number follows from its device and inode alone; which one it is then. */
 bool lane_own(struct lane *self, const struct stat *st, uint64_t *ino) {
-    for (uint32_t at = 0; at < self->devices_count; at++) {
-        if (self->devices[at].device != st->st_dev) continue;
-        if (st->st_ino < FIRST_NUMBER || st->st_ino >> NUMBER_BITS) return false;
-        *ino = (uint64_t)self->devices[at].rank << NUMBER_BITS | st->st_ino;
-        return true;
-    }
-    return false;
+    int64_t rank = source_rank(self, st->st_dev);
+    for (uint32_t at = 0; rank < 0 && at < self->devices_count; at++)
+        if (self->devices[at].device == st->st_dev) rank = self->devices[at].rank;
+    if (rank < 0 || st->st_ino < FIRST_NUMBER || st->st_ino >> NUMBER_BITS) return false;
+    *ino = (uint64_t)rank << NUMBER_BITS | st->st_ino;
+    return true;
 }
 
 /* Return the filesystem of an object with such a number in `device`; false if there is none. */
@@ -27,7 +26,8 @@ bool lane_device(const struct lane *self, uint64_t ino, uint64_t *device) {
         *device = self->devices[at].device;
         return true;
     }
-    return false;
+    *device = source_device(self, ino >> NUMBER_BITS);
+    return *device;
 }
 
 /* Tell whether a name has no extended attributes: then an empty file stands for nothing else. */
@@ -38,10 +38,14 @@ static bool is_bare(int fd, const char *name) {
     return !size || (size < 0 && errno == EOPNOTSUPP);
 }
 
+/* Tell whether an object is a file or a symlink of one name, and which number it has. */
+bool is_single(struct lane *self, const struct stat *st, uint64_t *ino) {
+    return (S_ISREG(st->st_mode) || S_ISLNK(st->st_mode)) && st->st_nlink == 1 && lane_own(self, st, ino);
+}
+
 /* Tell whether a file shows no more than its stat: it has one name, and does not stand for a device. */
 bool lane_plain(struct lane *self, int fd, const char *name, const struct stat *st, uint64_t *ino) {
-    if ((!S_ISREG(st->st_mode) && !S_ISLNK(st->st_mode)) || st->st_nlink != 1 || !lane_own(self, st, ino)) return false;
-    return st->st_size || is_bare(fd, name);
+    return is_single(self, st, ino) && (st->st_size || is_bare(fd, name));
 }
 
 void fill_attributes(struct fuse_attr *attr, uint64_t ino, const struct stat *st) {
@@ -97,15 +101,17 @@ static int64_t listed_put(struct lane *self, struct directory *directory, uint32
     const char *text = directory->text + name->at;
     if (name->place == LANE_ASK || name->place == LANE_GONE || name->place & PLACE_KEPT) return -1;
     bool is_directory = name->place & LANE_DIRECTORY;
-    int fd = directory->shares[name->place & ~(uint32_t)LANE_DIRECTORY];
+    int share = directory->shares[name->place & ~(uint32_t)LANE_DIRECTORY];
     char path[NAME_LIMIT + 1];
     memcpy(path, text + 1, (uint8_t)text[0]);
     path[(uint8_t)text[0]] = 0;
     struct stat st;
     uint64_t ino;
-    if (fd < 0 || fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW)) return -1;
-    if (is_directory ? !S_ISDIR(st.st_mode) || !lane_own(self, &st, &ino) : !lane_plain(self, fd, path, &st, &ino))
+    if (is_directory) {
+        if (!name_stat(self, directory, number, share, path, &st) || !S_ISDIR(st.st_mode) || !lane_own(self, &st, &ino)) return -1;
+    } else if (!plain_stat(self, directory, number, share, path, &st, &ino)) {
         return -1;
+    }
     size_t head = 0;
     if (plus) {
         head = HEAD;

@@ -40,6 +40,9 @@
 #define FIRST_NUMBER 2u
 #define UNOPENED 256u /* files that are open here and that nobody has opened (unopened.c) */
 #define UNPRIVILEGED (1ull << 63) /* in a file's handle: whoever opened it has no CAP_FSETID */
+#define IN_SOURCE (1ull << 63) /* in a device: it is a source, and the rest is its index */
+#define SOURCE_OF(share) (uint32_t)(-2ll - (share)) /* what stands in the place of a descriptor */
+#define NOWHERE UINT64_MAX
 
 struct name {
     uint32_t at;    /* in the text: its length, one byte, then the name */
@@ -52,7 +55,8 @@ struct directory {
     struct name *names;
     uint32_t *index; /* by hash: the name's number plus one; 0 none */
     uint32_t count, base, most, mask, text_size, text_room, names_room; /* `base` were handed over */
-    int *shares; /* descriptors, -1 where one is closed */
+    int *shares; /* descriptors, -1 where one is closed, or sources */
+    uint64_t *references, top_reference; /* of the names that sources have; NULL where there are none */
     uint32_t shares_count;
     uint32_t children; /* numbers that the lane answers for */
     uint32_t top, mode, uid, gid; /* the share whose attributes are shown, or TOP_NONE, and what it must have then */
@@ -72,6 +76,11 @@ struct inode { /* one that the lane answers for; its device and inode are in its
     bool stored;
     uint8_t gone; /* as lane_gone has it: `fd` is an O_PATH one */
     bool written; /* it is open for reading and writing, and reached by its descriptor */
+};
+
+struct source { /* who answers for an image; its numbers begin with `rank` */
+    lane_source calls;
+    uint32_t rank;
 };
 
 struct edit { /* what is yet to be taken in */
@@ -141,7 +150,8 @@ struct lane {
     uint32_t names; /* of all directories */
     uint32_t files, files_max;
     struct { uint64_t device; uint32_t rank; } devices[DEVICES];
-    uint32_t devices_count;
+    uint32_t devices_count, sources_count;
+    struct source *sources;
     uint64_t pending[PENDING];
     bool in_memory; /* nothing is put on the pair (memory.c) */
     bool ready;     /* what is held is for libfuse to take */
@@ -255,11 +265,23 @@ int lane_reopen(int pin, int access);
 bool answer_readdir(struct lane *self, const struct fuse_in_header *in, size_t size, bool plus);
 bool lane_plain(struct lane *self, int fd, const char *name, const struct stat *st, uint64_t *ino);
 bool lane_own(struct lane *self, const struct stat *st, uint64_t *ino);
+bool is_single(struct lane *self, const struct stat *st, uint64_t *ino);
 bool lane_device(const struct lane *self, uint64_t ino, uint64_t *device);
 void fill_attributes(struct fuse_attr *attr, uint64_t ino, const struct stat *st);
 void fill_entry(const struct lane *self, struct fuse_entry_out *entry, uint64_t ino, const struct stat *st);
 struct inode *inode_shown(struct lane *self, struct directory *directory, uint32_t name, uint64_t ino,
                           const struct stat *st);
+/* source.c */
+bool share_is_known(const struct lane *self, int share);
+bool share_stat(struct lane *self, const struct directory *directory, uint32_t number, struct stat *st);
+bool name_stat(struct lane *self, const struct directory *directory, uint32_t name, int share, const char *text,
+               struct stat *st);
+bool plain_stat(struct lane *self, const struct directory *directory, uint32_t name, int share, const char *text,
+                struct stat *st, uint64_t *ino);
+bool source_is_bare(struct lane *self, const struct inode *inode, int share);
+int64_t source_link(const struct lane *self, const struct inode *inode, int share, char *target, uint32_t room);
+int64_t source_rank(const struct lane *self, uint64_t device);
+uint64_t source_device(const struct lane *self, uint64_t rank);
 
 #define BODY(self) ((self)->out + sizeof(struct fuse_out_header))
 #endif

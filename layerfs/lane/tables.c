@@ -193,6 +193,7 @@ static void directory_free(struct directory *directory) {
     free(directory->names);
     free(directory->index);
     free(directory->shares);
+    free(directory->references);
     free(directory);
 }
 
@@ -277,8 +278,11 @@ static int names_copy(struct directory *directory, const char *names, size_t siz
 }
 
 int lane_directory(lane *self, uint64_t number, uint64_t parent, const char *names, size_t size,
-                   const uint32_t *places, uint32_t count, const int *shares, uint32_t shares_count) {
+                   const uint32_t *places, uint32_t count, const int *shares, uint32_t shares_count,
+                   const uint64_t *references) {
     if (directory_find(self, number)) return -EEXIST;
+    for (uint32_t share = 0; share < shares_count; share++)
+        if (!share_is_known(self, shares[share])) return -EINVAL;
     if (count > NAMES_MAX - self->names || size > (1u << 31) || shares_count >= PLACE_HIDES) return -ENOSPC;
     struct directory *directory = calloc(1, sizeof *directory);
     if (!directory) return -ENOMEM;
@@ -287,8 +291,10 @@ int lane_directory(lane *self, uint64_t number, uint64_t parent, const char *nam
     directory->text = malloc(size + 1);
     directory->names = malloc(((size_t)count + 1) * sizeof *directory->names);
     directory->shares = malloc(((size_t)shares_count + 1) * sizeof *directory->shares);
+    if (references) directory->references = malloc(((size_t)count + 1) * sizeof *references);
     int error = -ENOMEM;
-    if (directory->text && directory->names && directory->shares) {
+    if (directory->text && directory->names && directory->shares && (directory->references || !references)) {
+        if (references) memcpy(directory->references, references, count * sizeof *references);
         memcpy(directory->shares, shares, shares_count * sizeof *shares);
         error = names_copy(directory, names, size, places, count);
     }
@@ -303,9 +309,10 @@ int lane_directory(lane *self, uint64_t number, uint64_t parent, const char *nam
 }
 
 void lane_top(lane *self, uint64_t number, uint32_t share, int single, int makes, uint32_t mode, uint32_t uid,
-              uint32_t gid) {
+              uint32_t gid, uint64_t reference) {
     struct directory *directory = directory_find(self, number);
     if (!directory) return;
+    directory->top_reference = reference;
     directory->top = share < directory->shares_count ? share : TOP_NONE;
     directory->single = single;
     directory->makes = makes;
@@ -444,4 +451,5 @@ void tables_close(struct lane *self) {
     free(self->directories.entries);
     free(self->emptied);
     free(self->ahead.order);
+    free(self->sources);
 }

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, NoReturn, TypeVar
 
 from layerfs.lowers.file import CACHE, ImageFile, ImageStat
+from layerfs.lowers.source import ImageSource
 from layerfs.pysquashfs import NO_XATTRS, Compressor, Inode, SquashfsError, SquashfsImage
 from layerfs.pysquashfs.recent import Recent
 from layerfs.sys.locks import use_beside
@@ -66,6 +67,7 @@ class SquashLower:
         self._listings: Recent[int, dict[bytes, Inode]] = Recent(LISTED, len)
         self._finds: dict[int, int] = {}  # in each directory since its listing was dropped
         self._trusted: bool | None = None
+        self._source: ImageSource | None = None
 
     def root(self) -> int:
         return self._root
@@ -91,7 +93,7 @@ class SquashLower:
 
     def scan(self, handle: int, *, xattr_whiteouts: bool) -> list[tuple[bytes, Kind]]:
         found = []
-        for name, inode in self._listing(handle).items():
+        for name, inode in self.listing(handle).items():
             kind = inode.mode & 0o170000
             if kind == stat.S_IFDIR:
                 found.append((name, Kind.DIRECTORY))
@@ -106,7 +108,8 @@ class SquashLower:
     def _is_whiteout(self, inode: Inode) -> bool:
         return names_whiteout([os.fsdecode(name) for name in self._xattrs(inode)])
 
-    def _listing(self, handle: int) -> dict[bytes, Inode]:
+    def listing(self, handle: int) -> dict[bytes, Inode]:
+        """Return a directory's names with their inodes, which stay for a while."""
         listing = self._listings.get(handle)
         if listing is None:
             listing = dict(self.guarded(partial(self.image.scan, handle)))
@@ -129,7 +132,7 @@ class SquashLower:
 
     def _find(self, at: int, name: bytes) -> Inode:
         if at in self._listings or not self._is_found_singly(at):
-            inode = self._listing(at).get(name)
+            inode = self.listing(at).get(name)
         else:
             inode = self.guarded(partial(self.image.find, at, name))
         if inode is None:
@@ -207,11 +210,17 @@ class SquashLower:
     def pin(self, at: int, name: bytes, is_expected: Expected | None = None) -> ImageFile:
         return ImageFile(self, self._find(at, name))
 
+    def source(self) -> ImageSource:
+        if self._source is None:
+            self._source = ImageSource(self)
+        return self._source
+
     def lends_rights(self) -> bool:
         return False  # the owners in an image are what its author wrote
 
     def close(self) -> None:
         CACHE.forget(self.image.number)
+        self._source = None  # it has a hand on the file
         self.image.close()
         self._let_go()
 

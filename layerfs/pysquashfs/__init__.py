@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from layerfs.pysquashfs.errors import SquashfsError
 from layerfs.pysquashfs.image import SquashfsImage
-from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, Piece, Superblock
+from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, InodeCalls, Piece, Superblock
 
 if TYPE_CHECKING:
     from layerfs.pysquashfs.writer import FileSpec, ImageWriter, WriteOptions, entries_of, write_image, write_tree
@@ -29,6 +29,7 @@ __all__ = [
     "FileSpec",
     "ImageWriter",
     "Inode",
+    "InodeCalls",
     "Piece",
     "SquashfsError",
     "SquashfsImage",

@@ -15,7 +15,7 @@ from layerfs.pysquashfs.errors import SquashfsError, from_status
 from layerfs.pysquashfs.pieces import BATCH, Pieces, fetch, stored, tail
 from layerfs.pysquashfs.recent import Recent
 from layerfs.pysquashfs.trail import Trail
-from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, Piece, Superblock
+from layerfs.pysquashfs.values import NO_XATTRS, Compressor, DirEntry, Inode, InodeCalls, Piece, Superblock
 
 RECORD = 60  # bytes; read.h
 TARGET_MOST = 65535  # bytes of a symbolic link
@@ -271,6 +271,12 @@ class SquashfsImage:
             )
         return data[piece.start + begin : piece.start + stop]
 
+    def calls(self) -> InodeCalls:
+        """Return what answers for inodes without Python; good also when the image is closed."""
+        handle = self._open()
+        stat, link = (_address(ffi.addressof(lib, f"squash_answer_{name}")) for name in ("stat", "link"))
+        return InodeCalls(_address(handle), stat, link, handle)
+
     def listing_room(self) -> int:
         """Return how many bytes all listings can have together."""
         return self._check(lib.squash_listing_room(self._open()), "directory table", self.superblock.directory_table)
@@ -348,6 +354,10 @@ def _pairs(packed: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 8
         yield packed[at : at + name], packed[at + name : at + name + value]
         at += name + value
+
+
+def _address(pointer: Any) -> int:
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 def _u64(number: int) -> int:

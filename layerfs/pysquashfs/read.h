@@ -56,6 +56,11 @@ int64_t squash_find(squash_image *image, uint64_t ref, const char *name, uint32_
 /* How many bytes the listings of all directories can have together. */
 int64_t squash_listing_room(squash_image *image);
 
+/* For who answers for an image without Python: `image` is a squash_image. What stat shows of an inode as a `struct stat`,
+ * which is 0 but for what the image says: 1 if there are xattrs, else 0. The length of a symlink's target. */
+int64_t squash_answer_stat(void *image, uint64_t ref, void *status);
+int64_t squash_answer_link(void *image, uint64_t ref, char *target, uint32_t room);
+
 #define SQUASH_KEEP_NONE 0
 #define SQUASH_KEEP_ALL 1
 #define SQUASH_KEEP_STORED 2 /* no holes */

@@ -64,6 +64,18 @@ class DirEntry(NamedTuple):
     number: int
 
 
+class InodeCalls(NamedTuple):
+    """Functions of C that answer for an open image's inodes, by `ref`: their addresses (squash_answer_* of read.h).
+
+    They are called with `image`, and are good while `keep` is there. Any thread may call them, without the interpreter.
+    """
+
+    image: int
+    stat: int
+    link: int
+    keep: object
+
+
 class Piece(NamedTuple):
     """Bytes of a file within one stored block, from `start` in it; `SquashfsImage.load` gives the block."""
 

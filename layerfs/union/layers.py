@@ -7,7 +7,7 @@ a mount. A `Ref` reaches one object of a tree for its xattrs; handles of open fi
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -32,6 +32,26 @@ class Kind(IntEnum):
     OTHER = 0
     DIRECTORY = 1
     WHITEOUT = 2
+
+
+class NativeSource(Protocol):
+    """Functions of C that answer for a tree that is no directory of the host; each object is known by a reference.
+
+    Only a front (front.py) calls them; the lane's lane.h says how. `keep` keeps them good.
+    """
+
+    @property
+    def calls(self) -> tuple[int, int, int]:
+        """The address of what they are called with, and theirs: stat, link."""
+
+    @property
+    def keep(self) -> object: ...
+
+    def names(self, handle: int) -> Mapping[bytes, int]:
+        """Return the references of what an open directory has; a name without one is left to the tree."""
+
+    def directory(self, handle: int) -> int:
+        """Return the reference of an open directory."""
 
 
 class Tree(Protocol):
@@ -97,6 +117,9 @@ class Tree(Protocol):
 
     def pin(self, at: int, name: bytes, is_expected: Expected | None = None) -> Handle:
         """Hold on to an object of any type whose name is about to go. ESTALE if it is not the one expected."""
+
+    def source(self) -> NativeSource | None:
+        """Return what answers for the tree's objects in C; None for a directory of the host, or if there is nothing."""
 
     def lends_rights(self) -> bool:
         """Tell whether setuid and setgid programs of the tree would work on the host: their owners are real."""
@@ -227,6 +250,9 @@ class DirTree:
             return fd
         os.close(fd)
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
+
+    def source(self) -> None:
+        return None
 
     def lends_rights(self) -> bool:
         return not os.fstatvfs(self._root).f_flag & os.ST_NOSUID

@@ -42,6 +42,14 @@ class Fuzz:
         rig.lane.change_files(scratch, Durable.VOLATILE, "user.number", writeback=True)
         rig.lane.edited = self.edited
         self.tells: list[Callable[[], object]] = []  # more than `tell` has
+        from tests.lane.sources import FIRST, Source
+
+        self.source = Source(place, self.names)
+        known = rig.lane.source(self.source.calls, 4)
+        assert known is not None
+        self.foreign = known[0]
+        self.numbers += [4 << 49 | FIRST + index for index in range(len(self.names))]
+        self.source.has_xattrs = {self.names[0]}
 
     def edited(self, edit: "Edited") -> None:
         """Take a new file in; it goes again, also while it is open."""
@@ -49,7 +57,7 @@ class Fuzz:
         path = self.place / "upper" / os.fsdecode(edit.name)
         if edit.kind is not LaneEdit.MADE or not path.exists():  # it was renamed since, in the same wait
             return
-        first = 4 + len(self.names)  # of those that were made, of which the last four are asked for
+        first = 4 + 2 * len(self.names)  # of those that were made, of which the last four are asked for
         self.numbers[first:] = [*self.numbers[first:][-3:], 3 << 49 | path.lstat().st_ino]
         if self.dice.random() < 0.5:
             path.unlink()
@@ -145,6 +153,7 @@ class Fuzz:
             self.dice.choice(
                 (
                     lambda: lane.directory(self.dice.randrange(1, 5), 1, names, places, [self.share, self.upper]),
+                    lambda: self.hand_over(names, places),
                     lambda: lane.drop(self.dice.randrange(1, 5)),
                     lambda: lane.change(self.dice.randrange(1, 5), self.name(), self.dice.choice(PLACES)),
                     lambda: lane.top(
@@ -155,6 +164,7 @@ class Fuzz:
                         mode=self.mode,
                         uid=os.getuid(),
                         gid=os.getgid(),
+                        reference=self.reference(),
                     ),
                     lambda: lane.relist(self.dice.randrange(1, 5)),
                     lambda: lane.share(self.dice.randrange(1, 5), 0, self.share),
@@ -170,6 +180,19 @@ class Fuzz:
                     *self.tells,
                 )
             )()
+
+    def reference(self) -> int:
+        return self.dice.choice((self.dice.randrange(len(self.names)), self.dice.randrange(99), 2**64 - 1))
+
+    def hand_over(self, names: list[bytes], places: list[int]) -> None:
+        """Hand over a directory that has a source, and now and then something that is none."""
+        share = self.foreign if self.dice.random() < 0.9 else self.dice.choice((-3, -99, -(2**31)))
+        shares = [share, self.upper] if self.dice.random() < 0.8 else [self.share, share]
+        references = [self.names.index(name) if name in self.names else self.reference() for name in names]
+        if self.dice.random() < 0.1:
+            references = [self.reference() for _ in names]
+        self.source.link_length = self.dice.choice((0, 0, 1, 4096))
+        self.rig.lane.directory(self.dice.randrange(1, 5), 1, names, places, shares, references)
 
     def ahead(self) -> None:
         directory, first = self.dice.randrange(1, 5), self.dice.choice((0, 1, 2, 2**32 - 9))

@@ -1,4 +1,4 @@
-"""Images with the smallest blocks, as lowers."""
+"""Images with the smallest blocks, as lowers, and unions of them."""
 
 import os
 import subprocess
@@ -6,6 +6,9 @@ from pathlib import Path
 
 from layerfs.lowers.kinds import open_tree
 from layerfs.lowers.squash import SquashLower
+from layerfs.model import Stack
+from layerfs.union.union import Union
+from tests.union.box import Box
 from tests.waiting import PATIENCE
 
 BLOCK = 4096  # bytes; -b of the images here, the smallest there is
@@ -24,3 +27,11 @@ def lower_of(image: bytes) -> SquashLower:
     lower = open_tree(image, 1)
     assert isinstance(lower, SquashLower)
     return lower
+
+
+class Packed(Box):
+    """A Box whose lowers are packed into images first."""
+
+    def _open(self) -> Union:
+        lowers = tuple(pack(Path(os.fsdecode(lower))) for lower in self.stack.lowers)
+        return Union.open(Stack(lowers, self.stack.upper, self.stack.work), self.options, open_tree=open_tree)

@@ -17,20 +17,12 @@ from layerfs.union.attrs import Change
 from layerfs.union.options import UnionOptions
 from layerfs.union.union import Union
 from tests.host import require
-from tests.lowers.packing import lower_of, pack
+from tests.lowers.packing import Packed, lower_of, pack
 from tests.oracle.trees import Kind, Layer, Node, build, directory, file, symlink
 from tests.union.box import Box
 from tests.waiting import PATIENCE
 
 PLAIN = ("-noI", "-noD", "-noF", "-noX")
-
-
-class Packed(Box):
-    """A Box whose lowers are packed into images first."""
-
-    def _open(self) -> Union:
-        lowers = tuple(pack(Path(os.fsdecode(lower))) for lower in self.stack.lowers)
-        return Union.open(Stack(lowers, self.stack.upper, self.stack.work), self.options, open_tree=open_tree)
 
 
 GONE = Node(Kind.WHITEOUT)

@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 from layerfs.pysquashfs import Inode, Piece, SquashfsError, SquashfsImage
 from layerfs.pysquashfs.blockcache import BlockCache
 from layerfs.pysquashfs.copying import copy_file
+from tests.pysquashfs.answering import Answering
 
 MEMORY = 512 << 20  # bytes of address space; Python alone has 60 MiB
 RESIDENT = 160 << 20  # bytes
@@ -103,6 +105,7 @@ def examine(image: SquashfsImage) -> None:
 
 def _look(image: SquashfsImage, ref: int) -> list[int]:
     inode = image.inode(ref)
+    _answer(image, ref)
     _try(lambda: image.xattrs(inode.ref))
     if stat.S_ISLNK(inode.mode):
         image.readlink(inode.ref)
@@ -116,6 +119,14 @@ def _look(image: SquashfsImage, ref: int) -> list[int]:
         _try(lambda: image.scan(inode.ref))
         return [ref for _, ref, _, _ in entries]
     return []
+
+
+def _answer(image: SquashfsImage, ref: int) -> None:
+    """Have the image answer as it does for the lane."""
+    answering = Answering(image)
+    for question in (lambda: answering.stat(ref), lambda: answering.link(ref, 4096)):
+        with suppress(OSError):
+            question()
 
 
 def _look_at_data(image: SquashfsImage, inode: Inode) -> None:

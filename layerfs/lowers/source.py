@@ -1,0 +1,36 @@
+"""An image as a source (`layerfs.union.layers.NativeSource`): its C answers for files without Python.
+
+An object is known by the reference of its inode. The C checks all that an image says at each call, and fails where
+anything is amiss: then the union is asked, which says what.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from layerfs.pysquashfs import InodeCalls
+
+if TYPE_CHECKING:
+    from layerfs.lowers.squash import SquashLower
+
+
+class ImageSource:
+    """The source of one image."""
+
+    def __init__(self, tree: "SquashLower") -> None:
+        self._calls: InodeCalls = tree.image.calls()
+        self._tree = tree
+
+    @property
+    def calls(self) -> tuple[int, int, int]:
+        return self._calls[:3]
+
+    @property
+    def keep(self) -> object:
+        return self._calls.keep
+
+    def names(self, handle: int) -> Mapping[bytes, int]:
+        """Leaves out what cannot be read, or is not what its entry says."""
+        return {name: inode.ref for name, inode in self._tree.listing(handle).items() if inode.number}
+
+    def directory(self, handle: int) -> int:
+        return handle
