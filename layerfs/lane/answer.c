@@ -198,23 +198,31 @@ int open_data(struct lane *self, const struct inode *inode, struct stat *st, int
     return fd;
 }
 
-/* Give the kernel the data of a small file with its first open: most are read next. */
-static void store(struct lane *self, struct inode *inode, const struct stat *st) {
+/* Give the kernel the data of a small file with its first open: most are read next. False if a source does not give them. */
+static bool store(struct lane *self, struct inode *inode, int share, const struct stat *st) {
     inode->stored = true;
-    if (st->st_size <= 0 || st->st_size > (off_t)STORED_MAX) return;
+    if (st->st_size <= 0 || st->st_size > (off_t)STORED_MAX) return true;
     size_t size = (size_t)st->st_size;
     char *data = BODY(self) + sizeof(struct fuse_notify_store_out);
-    if (pread(inode->fd, data, size, 0) != (ssize_t)size) return;
+    int64_t done = inode->fd >= 0 ? pread(inode->fd, data, size, 0) : source_read(self, inode, share, 0, data, (uint32_t)size);
+    if (done != (int64_t)size) return inode->stored = inode->fd >= 0;
     struct fuse_notify_store_out out = {.nodeid = inode->ino, .size = (uint32_t)size};
     struct fuse_out_header head = {.len = (uint32_t)(sizeof head + sizeof out + size), .error = FUSE_NOTIFY_STORE};
     memcpy(self->out, &head, sizeof head);
     memcpy(BODY(self), &out, sizeof out);
-    if (write(self->device, self->out, head.len) < 0) return; /* then it is read when it is asked for */
+    ssize_t told = write(self->device, self->out, head.len);
+    return told || true; /* if the kernel does not take it, it is read when it is asked for */
 }
 
 /* Open a file; false if others are to do it. */
 static bool open_now(struct lane *self, struct inode *inode) {
     struct stat st;
+    char path[NAME_LIMIT + 1];
+    int share = reach(inode, path);
+    if (share < -1) { /* it counts as a descriptor once it is the union's */
+        if (self->files >= self->files_max || !source_has_data(self, inode, share, &st)) return false;
+        return inode->stored || store(self, inode, share, &st);
+    }
     int64_t began = lane_now();
     int fd = open_data(self, inode, &st, O_RDONLY);
     if (fd < 0) return false;
@@ -226,7 +234,7 @@ static bool open_now(struct lane *self, struct inode *inode) {
     inode->fd = fd;
     self->files++;
     if (inode->stored) return true;
-    store(self, inode, &st);
+    store(self, inode, -1, &st);
     if (st.st_size > 0 && st.st_size <= (off_t)STORED_MAX)
         lane_ahead(self, inode->directory->ino, inode->name, lane_waited(self, began));
     return true;
@@ -282,6 +290,14 @@ static bool answer_read(struct lane *self, const struct fuse_in_header *in, cons
     if (read.size > self->room - sizeof(struct fuse_out_header) || read.offset > INT64_MAX) return false;
     int64_t began = lane_now();
     struct stat st = {0};
+    char path[NAME_LIMIT + 1];
+    int share = inode->fd < 0 ? reach(inode, path) : -1;
+    if (share < -1) {
+        int64_t got = source_has_data(self, inode, share, &st)
+                          ? source_read(self, inode, share, read.offset, BODY(self), read.size) : -1;
+        if (got >= 0) lane_send(self, in->unique, 0, (size_t)got);
+        return got >= 0;
+    }
     if (inode->fd < 0 && !open_to_read(self, inode, &st)) return false;
     struct iovec to = {.iov_base = BODY(self), .iov_len = read.size};
     int flags = read.size > INLINE_MAX ? RWF_NOWAIT : 0;

@@ -100,11 +100,13 @@ uint64_t lane_any(const lane *self);
 int lane_rank(lane *self, uint64_t device, uint32_t rank);
 /* Who answers for an image, in which an object has a reference: functions that are given `of`. They give less than 0 where
  * others must look, and never wait for long. `stat` fills a `struct stat`, except st_dev, and gives 1 where there are
- * extended attributes, else 0. `link` gives the length of a symlink's target, at most `room`. */
+ * extended attributes, else 0. `link` gives the length of a symlink's target, at most `room`. `read` gives how many bytes
+ * there were, fewer at the end of the file; it is NULL where others read. */
 typedef struct {
     void *of;
     int64_t (*stat)(void *of, uint64_t reference, void *status);
     int64_t (*link)(void *of, uint64_t reference, char *target, uint32_t room);
+    int64_t (*read)(void *of, uint64_t reference, uint64_t offset, void *data, uint32_t size);
 } lane_source;
 /* Have a source answer, whose numbers begin with `rank`. `share` is what stands for it among the descriptors of shares,
  * `device` what its objects are said to be on. */

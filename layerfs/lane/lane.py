@@ -48,6 +48,7 @@ class SourceCalls(NamedTuple):
     of: int
     stat: int
     link: int
+    read: int  # 0 where others read
     keep: object
 
 
@@ -274,6 +275,7 @@ class Lane:
         told.of = ffi.cast("void *", calls.of)
         told.stat = ffi.cast(ffi.typeof(told.stat), calls.stat)
         told.link = ffi.cast(ffi.typeof(told.link), calls.link)
+        told.read = ffi.cast(ffi.typeof(told.read), calls.read)
         if lib.lane_source_add(self._lane, told, rank, share, device) < 0:
             return None
         self._sources.append(calls.keep)

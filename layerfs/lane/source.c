@@ -74,6 +74,22 @@ int64_t source_link(const struct lane *self, const struct inode *inode, int shar
     return source && reference != NOWHERE ? source->calls.link(source->calls.of, reference, target, room) : -1;
 }
 
+/* Tell whether a source reads a file, which is the one that the kernel knows and has all of its data. */
+bool source_has_data(struct lane *self, const struct inode *inode, int share, struct stat *st) {
+    const struct source *source = source_of(self, share);
+    uint64_t reference = reference_of(inode->directory, inode->name);
+    return source && source->calls.read && S_ISREG(inode->mode) && source_stat(self, share, reference, st) >= 0 &&
+           is_same(self, inode, st, true) && st->st_blocks * 512 >= st->st_size;
+}
+
+/* Read a file whose data a source has: how many bytes, or below 0. */
+int64_t source_read(const struct lane *self, const struct inode *inode, int share, uint64_t offset, void *data, uint32_t size) {
+    const struct source *source = source_of(self, share);
+    uint64_t reference = reference_of(inode->directory, inode->name);
+    int64_t done = source ? source->calls.read(source->calls.of, reference, offset, data, size) : -1;
+    return done <= (int64_t)size ? done : -1;
+}
+
 /* Return the rank of a source's numbers by its device; -1 for none. */
 int64_t source_rank(const struct lane *self, uint64_t device) {
     uint64_t index = device & ~IN_SOURCE;

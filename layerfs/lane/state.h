@@ -280,6 +280,9 @@ bool plain_stat(struct lane *self, const struct directory *directory, uint32_t n
                 struct stat *st, uint64_t *ino);
 bool source_is_bare(struct lane *self, const struct inode *inode, int share);
 int64_t source_link(const struct lane *self, const struct inode *inode, int share, char *target, uint32_t room);
+bool source_has_data(struct lane *self, const struct inode *inode, int share, struct stat *st);
+int64_t source_read(const struct lane *self, const struct inode *inode, int share, uint64_t offset, void *data,
+                    uint32_t size);
 int64_t source_rank(const struct lane *self, uint64_t device);
 uint64_t source_device(const struct lane *self, uint64_t rank);
 

@@ -21,8 +21,10 @@ class ImageSource:
         self._tree = tree
 
     @property
-    def calls(self) -> tuple[int, int, int]:
-        return self._calls[:3]
+    def calls(self) -> tuple[int, int, int, int]:
+        """Leaves reading to threads where to uncompress a block takes long."""
+        image, stat, link, read, _ = self._calls
+        return image, stat, link, read if self._tree.quick else 0
 
     @property
     def keep(self) -> object:

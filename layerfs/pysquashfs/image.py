@@ -274,8 +274,9 @@ class SquashfsImage:
     def calls(self) -> InodeCalls:
         """Return what answers for inodes without Python; good also when the image is closed."""
         handle = self._open()
-        stat, link = (_address(ffi.addressof(lib, f"squash_answer_{name}")) for name in ("stat", "link"))
-        return InodeCalls(_address(handle), stat, link, handle)
+        names = ("stat", "link", "read")
+        stat, link, read = (_address(ffi.addressof(lib, f"squash_answer_{name}")) for name in names)
+        return InodeCalls(_address(handle), stat, link, read, handle)
 
     def listing_room(self) -> int:
         """Return how many bytes all listings can have together."""

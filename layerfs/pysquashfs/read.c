@@ -115,6 +115,7 @@ int64_t squash_open(int fd, uint64_t offset, uint64_t size, squash_image **resul
 
 void squash_close(squash_image *image)
 {
+	cache_forget(image);
 	blocks_forget(image);
 	meta_forget(image);
 	sqfs_destroy(image->compressor);

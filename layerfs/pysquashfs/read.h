@@ -57,9 +57,13 @@ int64_t squash_find(squash_image *image, uint64_t ref, const char *name, uint32_
 int64_t squash_listing_room(squash_image *image);
 
 /* For who answers for an image without Python: `image` is a squash_image. What stat shows of an inode as a `struct stat`,
- * which is 0 but for what the image says: 1 if there are xattrs, else 0. The length of a symlink's target. */
+ * which is 0 but for what the image says: 1 if there are xattrs, else 0. The length of a symlink's target. Bytes of a file
+ * that lies in one stored block: how many there were; a larger file is an error. */
 int64_t squash_answer_stat(void *image, uint64_t ref, void *status);
 int64_t squash_answer_link(void *image, uint64_t ref, char *target, uint32_t room);
+int64_t squash_answer_read(void *image, uint64_t ref, uint64_t offset, void *data, uint32_t size);
+/* How many bytes of uncompressed blocks are kept for that, of all images. */
+int64_t squash_answers_hold(void);
 
 #define SQUASH_KEEP_NONE 0
 #define SQUASH_KEEP_ALL 1

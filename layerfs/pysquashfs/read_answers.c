@@ -38,3 +38,52 @@ int64_t squash_answer_link(void *image, uint64_t ref, char *target, uint32_t roo
 {
 	return squash_readlink(image, ref, target, room);
 }
+
+/* Tell whether a file has a block of its own, which is stored as it is. */
+static bool is_plain(const struct piece *piece)
+{
+	return piece->stored == (piece->length | STORED_PLAIN) && piece->start == 0;
+}
+
+/* Where a small file lies: in a block of its own, or in one that it shares. */
+static int64_t only_piece(squash_image *image, uint64_t ref, struct piece *piece, uint64_t *size)
+{
+	squash_blocks blocks;
+	int64_t status = squash_blocks_start(image, ref, &blocks);
+
+	if (status < 0)
+		return status;
+	*size = blocks.size;
+	if (blocks.size > image->super.block_size)
+		return failure(SQFS_ERROR_UNSUPPORTED, WHY_FILE_SIZE, 0);
+	*piece = (struct piece){
+		.length = blocks.size, .position = blocks.fragment_position, .stored = blocks.fragment_stored,
+		.start = blocks.fragment_start,
+	};
+	if (!blocks.total)
+		return 0;
+	status = squash_pieces(image, &blocks, 1, SQUASH_KEEP_ALL);
+	if (status == 1)
+		memcpy(piece, blocks.records, sizeof(*piece));
+	return status < 0 ? status : 0;
+}
+
+int64_t squash_answer_read(void *image, uint64_t ref, uint64_t offset, void *data, uint32_t size)
+{
+	squash_image *self = image;
+	struct piece piece;
+	uint64_t all = 0;
+	int64_t status = only_piece(self, ref, &piece, &all);
+
+	if (status < 0 || offset >= all)
+		return status;
+	if (size > all - offset)
+		size = all - offset;
+	if (piece.position < 0)
+		memset(data, 0, size);
+	else if (is_plain(&piece))
+		status = image_read(self, piece.position + offset, data, size);
+	else
+		status = cache_read(self, &piece, offset, data, size);
+	return status < 0 ? status : size;
+}

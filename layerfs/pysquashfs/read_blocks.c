@@ -4,8 +4,6 @@
 #include <stdlib.h>
 
 #define IDLE_MOST 4 /* workers kept for the next block, each with a block's room; more threads make their own */
-#define STORED_SIZE 0xffffff
-#define STORED_PLAIN (1 << 24)
 
 static void worker_free(struct worker *worker)
 {

@@ -18,6 +18,8 @@
 #define NAME_MOST 256
 #define NOWHERE UINT64_MAX
 #define NO_FRAGMENT UINT32_MAX
+#define STORED_SIZE 0xffffff /* in the stored size of a block; the bit above says that it is not compressed */
+#define STORED_PLAIN (1 << 24)
 
 /* What went wrong, in words that follow "NAME: inode 7: ". */
 #define REASONS(X) \
@@ -110,6 +112,13 @@ struct record { /* as read.h has it */
 	uint32_t xattr, parent;
 } __attribute__((packed));
 
+struct piece { /* as read.h has it */
+	uint64_t offset;
+	uint32_t length;
+	int64_t position;
+	uint32_t stored, start;
+} __attribute__((packed));
+
 struct inode {
 	struct record record;
 	struct cursor rest;     /* behind the fixed part: block sizes, the link's target, the directory index */
@@ -154,5 +163,9 @@ int64_t meta_ids(squash_image *image);
 void meta_forget(squash_image *image);
 void blocks_forget(squash_image *image);
 int64_t inode_read(squash_image *image, uint64_t ref, struct inode *inode);
+
+/* These take the lock by themselves, or one of their own. */
+int64_t cache_read(squash_image *image, const struct piece *piece, uint64_t offset, void *data, uint32_t length);
+void cache_forget(const squash_image *image);
 
 #endif

@@ -6,13 +6,6 @@
 #define PIECES_MOST (sizeof(((squash_blocks *)0)->records) / sizeof(struct piece))
 #define SCAN 65536 /* blocks looked at in one call, which holds the image's lock: 1 ms where they compress well */
 
-struct piece { /* as read.h has it */
-	uint64_t offset;
-	uint32_t length;
-	int64_t position;
-	uint32_t stored, start;
-} __attribute__((packed));
-
 _Static_assert(sizeof(struct piece) == 28, "Python counts on this");
 
 static int64_t take_fragment(squash_image *image, const struct inode *inode, squash_blocks *blocks)

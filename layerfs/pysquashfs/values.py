@@ -73,6 +73,7 @@ class InodeCalls(NamedTuple):
     image: int
     stat: int
     link: int
+    read: int  # of files that lie in one block
     keep: object
 
 

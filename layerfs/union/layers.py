@@ -41,8 +41,8 @@ class NativeSource(Protocol):
     """
 
     @property
-    def calls(self) -> tuple[int, int, int]:
-        """The address of what they are called with, and theirs: stat, link."""
+    def calls(self) -> tuple[int, int, int, int]:
+        """The address of what they are called with, and theirs: stat, link, read; 0 for a read that takes long."""
 
     @property
     def keep(self) -> object: ...

@@ -1,5 +1,6 @@
 """What the lane answers of files in images: just what the union says of them. Sockets stand for the device."""
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from layerfs.fuse import wire
 from layerfs.fuse.tables import Tables
 from layerfs.lowers.squash import SquashLower
+from layerfs.union.attrs import Change
 from layerfs.union.inodes import Directory
 from layerfs.union.union import Union
 from tests.host import require
@@ -19,6 +21,8 @@ from tests.lane.rig import (
     GETATTR,
     GETXATTR,
     LOOKUP,
+    OPEN,
+    READ,
     READDIR,
     READDIRPLUS,
     READLINK,
@@ -30,14 +34,19 @@ from tests.lowers.packing import Packed
 from tests.oracle.trees import Kind, Node, directory, file, symlink
 
 WHOLE = struct.pack("=QQIIQII", 0, 0, 1 << 15, 0, 0, 0, 0)
+SUPERBLOCK = 96  # bytes, before the data of the first file
+DATA = {b"top": b"top", b"empty": b"", b"small": b"small" * 300, b"block": b"1234" * 1024}
 LAYERS = (
     {
         b"d": directory(0o750), b"d/top": file(b"top"), b"d/hidden": Node(Kind.WHITEOUT), b"d/link": symlink(b"../x"),
         b"d/empty": file(), b"d/sub": directory(), b"d/sub/x": file(b"x"), b"only/a": file(b"a"),
     },
-    {b"d": directory(), b"d/below": file(b"b" * 9000), b"d/hidden": file(b"2"), b"d/top": file(b"not seen")},
+    {
+        b"d": directory(), b"d/below": file(b"b" * 9000), b"d/hidden": file(b"2"), b"d/top": file(b"not seen"),
+        b"d/small": file(DATA[b"small"]), b"d/block": file(DATA[b"block"]),
+    },
 )  # fmt: skip
-NATIVE = (b"top", b"below", b"link", b"empty")
+NATIVE = (b"top", b"below", b"link", b"empty", b"small", b"block")
 
 
 class Images(Packed):
@@ -132,6 +141,75 @@ def test_absent_names_and_whiteouts_in_images_are_answered(scene: Scene) -> None
         assert found is not None and found[0] == 0
 
 
+@pytest.mark.parametrize("name", [b"top", b"empty", b"small", b"block"])
+def test_a_small_file_is_opened_and_read_as_the_union_reads_it(scene: Scene, name: bytes) -> None:
+    parent = scene.directory(b"d")
+    found = scene.lookup(parent, name)
+    assert found is not None
+    number = found[0]
+    assert scene.rig.ask(OPEN, number, bytes(8)) is not None
+    answer = scene.rig.ask(READ, number, WHOLE)
+    assert answer == (0, DATA[name])
+    handle = scene.union.data_handle(number)
+    assert not isinstance(handle, int) and handle.read(0, 1 << 15) == answer[1]
+    assert scene.rig.ask(READ, number, WHOLE) is None
+    scene.union.release(number)
+    scene.forget(number)
+
+
+def test_a_file_of_several_blocks_is_opened_by_the_union(scene: Scene) -> None:
+    found = scene.lookup(scene.directory(b"d"), b"below")
+    assert found is not None
+    assert scene.rig.ask(OPEN, found[0], bytes(8)) is None
+    scene.union.open_file(found[0], os.O_RDONLY)
+    scene.union.release(found[0])
+    scene.forget(found[0])
+
+
+def test_damaged_data_are_told_by_the_union(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    parent = scene.directory(b"d")
+    number = (scene.lookup(parent, b"small") or (0,))[0]
+    with open(scene.box.place / "l2.sqfs", "r+b") as image:
+        image.seek(SUPERBLOCK)
+        image.write(b"\xff" * 200)
+    assert scene.rig.ask(OPEN, number, bytes(8)) is None
+    scene.union.open_file(number, os.O_RDONLY)
+    handle = scene.union.data_handle(number)
+    assert not isinstance(handle, int)
+    with pytest.raises(OSError, match="Input/output"):
+        handle.read(0, 100)
+    assert "does not decompress" in caplog.text
+    caplog.clear()
+    scene.union.release(number)
+    scene.forget(number)
+
+
+def test_an_open_file_is_written_by_the_union_for_all(scene: Scene) -> None:
+    number = (scene.lookup(scene.directory(b"d"), b"top") or (0,))[0]
+    assert scene.rig.ask(OPEN, number, bytes(8)) is not None
+    scene.union.set_attributes(number, Change(size=2))
+    handle = scene.union.data_handle(number)
+    assert isinstance(handle, int) and os.pread(handle, 100, 0) == b"to"
+    assert scene.rig.ask(READ, number, WHOLE) is None
+    scene.union.release(number)
+    scene.forget(number)
+
+
+def test_what_takes_long_to_uncompress_is_read_by_threads(scratch: Path) -> None:
+    require("mksquashfs")
+
+    class Slow(Packed):
+        options_of_images = ("-comp", "xz")
+
+    scene = Scene(Slow(scratch, {b"d/top": file(b"t" * 500)}))
+    try:
+        found = scene.lookup(scene.directory(b"d"), b"top")
+        assert found is not None
+        assert scene.rig.ask(OPEN, found[0], bytes(8)) is None
+    finally:
+        scene.close()
+
+
 @pytest.mark.parametrize("name", [b"linked", b"one", b"fifo"])
 def test_what_is_more_than_a_plain_file_is_the_unions(odd: Scene, name: bytes) -> None:
     parent = odd.directory(b"d")
@@ -151,8 +229,11 @@ def test_what_has_no_extended_attributes_says_so(scene: Scene) -> None:
     found = scene.lookup(scene.directory(b"d"), b"top")
     assert found is not None
     for name in (b"user.word", b"security.capability"):
-        assert scene.rig.ask(GETXATTR, found[0], struct.pack("=II", 0, 0) + name + b"\0") == (61, b"")
+        assert scene.rig.ask(GETXATTR, found[0], struct.pack("=II", 0, 0) + name + b"\0") == (errno.ENODATA, b"")
     assert scene.rig.ask(GETXATTR, found[0], struct.pack("=II", 0, 0) + b"trusted.x\0") is None
+    with pytest.raises(OSError, match="No data") as caught:
+        scene.union.get_xattr(found[0], b"user.word")
+    assert caught.value.errno == errno.ENODATA
 
 
 def test_links_are_read(scene: Scene) -> None:

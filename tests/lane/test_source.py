@@ -16,8 +16,10 @@ from tests.lane.rig import (
     LOOKUP,
     OPEN,
     RANK_SHIFT,
+    READ,
     READDIRPLUS,
     READLINK,
+    RELEASE,
     UNLINK,
     Rig,
     dirents,
@@ -29,15 +31,17 @@ NAMES = [b"plain", b"empty", b"link", b"sub", b"twice", b"pipe"]
 PLACES = [0, 0, 0, DIRECTORY, 0, 0]
 RANK = 9
 WHOLE = struct.pack("=QQIIQII", 0, 0, 1 << 15, 0, 0, 0, 0)
+NOTIFY_STORE = 4
 XATTR = struct.pack("=II", 20, 0)
 
 
 class Scene:
     """A rig with one directory that a source has."""
 
-    def __init__(self, rig: Rig, place: Path) -> None:
+    def __init__(self, rig: Rig, place: Path, *, reads: bool = True) -> None:
         self.rig = rig
         self.source = Source(place, NAMES)
+        self.source.reads = reads
         known = rig.lane.source(self.source.calls, RANK)
         assert known is not None
         self.share, self.device = known
@@ -195,6 +199,98 @@ def test_a_dropped_directory_asks_no_source(scene: Scene) -> None:
     scene.rig.lane.drop(HOME)
     assert scene.rig.ask(GETATTR, found[0], bytes(16)) is None
     assert len(scene.source.asked) == asked
+
+
+def opened(scene: Scene, name: bytes) -> int:
+    """Look a file up and open it; its data came along, as a notification."""
+    found = lookup(scene.rig, name)
+    assert found is not None
+    unique = scene.rig.request(OPEN, found[0], struct.pack("=II", os.O_RDONLY, 0))
+    scene.rig.step()
+    stored = scene.rig.kernel.recv(1 << 17)
+    assert struct.unpack_from("=4xi8xQ", stored) == (NOTIFY_STORE, found[0])
+    assert stored[40:] == (scene.source.place / os.fsdecode(name)).read_bytes()
+    answer = scene.rig.answer()
+    assert answer is not None and answer[:2] == (unique, 0)
+    return found[0]
+
+
+def read(scene: Scene, number: int, offset: int, size: int) -> bytes | None:
+    found = scene.rig.ask(READ, number, struct.pack("=QQIIQII", number, offset, size, 0, 0, 0, 0))
+    assert found is None or found[0] == 0
+    return None if found is None else found[1]
+
+
+def test_a_file_is_opened_with_its_data_and_read(scene: Scene) -> None:
+    scene.hand_over()
+    number = opened(scene, b"plain")
+    assert read(scene, number, 0, 100) == b"hello"
+    assert read(scene, number, 3, 1) == b"l"
+    assert read(scene, number, 5, 100) == b""
+    assert scene.rig.ask(OPEN, number, bytes(8)) is not None
+    for _ in range(2):
+        assert scene.rig.ask(RELEASE, number, bytes(24)) == (0, b"")
+    assert scene.rig.ask(RELEASE, number, bytes(24)) is None
+    assert read(scene, number, 0, 100) is None, "nobody has it open"
+
+
+def test_a_file_that_is_open_is_taken_with_its_opens(scene: Scene) -> None:
+    scene.hand_over()
+    number = opened(scene, b"plain")
+    taken = scene.rig.lane.take(number)
+    assert taken is not None and (taken.opens, taken.fd, taken.stored) == (1, -1, True)
+
+
+def test_what_the_kernel_opens_by_itself_is_read(scene: Scene) -> None:
+    scene.hand_over()
+    found = lookup(scene.rig, b"plain")
+    assert found is not None
+    scene.rig.lane.no_open()
+    answer = scene.rig.ask(READ, found[0], struct.pack("=QQIIQII", 0, 1, 100, 0, 0, 0, 0))
+    assert answer == (0, b"ello")
+
+
+def test_a_source_without_data_leaves_the_open_to_others(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"hello")
+    with Rig() as rig:
+        scene = Scene(rig, tmp_path, reads=False)
+        scene.hand_over([b"plain"])
+        found = lookup(rig, b"plain")
+        assert found is not None
+        assert rig.ask(OPEN, found[0], bytes(8)) is None
+
+
+def test_where_data_cannot_be_had_others_open_and_read(scene: Scene) -> None:
+    scene.hand_over()
+    scene.source.most = 4
+    found = lookup(scene.rig, b"plain")
+    assert found is not None
+    assert scene.rig.ask(OPEN, found[0], bytes(8)) is None, "the error is to be that of open(2)"
+    scene.source.most = 5
+    taken = scene.rig.lane.take(found[0])
+    assert taken is not None and not taken.stored and scene.rig.lane.give(taken._replace(stored=True))
+    assert scene.rig.ask(OPEN, found[0], bytes(8)) is not None
+    scene.source.most = 4
+    assert read(scene, found[0], 0, 100) is None
+
+
+def test_a_file_with_holes_and_one_that_changed_are_for_others(scene: Scene) -> None:
+    scene.hand_over()
+    found = lookup(scene.rig, b"plain")
+    assert found is not None
+    (scene.source.place / "plain").chmod(0o600)
+    assert scene.rig.ask(OPEN, found[0], bytes(8)) is None
+    assert scene.rig.ask(GETATTR, found[0], bytes(16)) is not None
+    os.truncate(scene.source.place / "plain", 1 << 20)
+    assert scene.rig.ask(OPEN, found[0], bytes(8)) is None
+
+
+def test_nothing_is_opened_where_the_union_could_hold_no_more(scene: Scene) -> None:
+    scene.hand_over()
+    found = lookup(scene.rig, b"plain")
+    assert found is not None
+    scene.rig.lane.opens = False
+    assert scene.rig.ask(OPEN, found[0], bytes(8)) is None
 
 
 def test_there_may_be_as_many_sources_as_ranks(scene: Scene) -> None:

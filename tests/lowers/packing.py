@@ -32,6 +32,8 @@ def lower_of(image: bytes) -> SquashLower:
 class Packed(Box):
     """A Box whose lowers are packed into images first."""
 
+    options_of_images: tuple[str, ...] = ()
+
     def _open(self) -> Union:
-        lowers = tuple(pack(Path(os.fsdecode(lower))) for lower in self.stack.lowers)
+        lowers = tuple(pack(Path(os.fsdecode(lower)), *self.options_of_images) for lower in self.stack.lowers)
         return Union.open(Stack(lowers, self.stack.upper, self.stack.work), self.options, open_tree=open_tree)

@@ -36,6 +36,7 @@ def environment(scratch: Path) -> dict[str, str]:
         ("PLAIN", "first"),
         ("WITH_LANE", "first"),
         ("IMAGES", "needed"),
+        ("IMAGES_WITH_LANE", "first"),
     ],
 )
 def test_layerfs_answers_as_kernel_overlayfs(setting: str, session: str, scratch: Path) -> None:

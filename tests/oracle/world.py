@@ -63,6 +63,7 @@ IMAGES = Setting(
     readers=(Subject("kernel", "redirect_dir=on,index=off,xino=off"),),
     images=True,
 )
+IMAGES_WITH_LANE = replace(IMAGES, subject=Subject("layerfs", "dev,suid,redirect_dir=on,lane", AT_ONCE))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ class Answering:
         self._calls = image.calls()
         self._of = ffi.cast("void *", self._calls.image)
         self._stat = ffi.cast("int64_t (*)(void *, uint64_t, void *)", self._calls.stat)
+        self._read = ffi.cast("int64_t (*)(void *, uint64_t, uint64_t, void *, uint32_t)", self._calls.read)
         self._link = ffi.cast("int64_t (*)(void *, uint64_t, char *, uint32_t)", self._calls.link)
 
     def stat(self, ref: int) -> tuple[bool, int]:
@@ -23,6 +24,10 @@ class Answering:
         status = ffi.new("unsigned char[]", STATUS)
         has_xattrs = _checked(self._stat(self._of, ref, status))
         return bool(has_xattrs), int.from_bytes(bytes(status[NUMBER : NUMBER + 8]), "little")
+
+    def read(self, ref: int, offset: int, size: int) -> bytes:
+        data = ffi.new("unsigned char[]", size or 1)
+        return bytes(ffi.buffer(data, _checked(self._read(self._of, ref, offset, data, size))))
 
     def link(self, ref: int, room: int) -> bytes:
         target = ffi.new("char[]", room)

@@ -124,7 +124,10 @@ def _look(image: SquashfsImage, ref: int) -> list[int]:
 def _answer(image: SquashfsImage, ref: int) -> None:
     """Have the image answer as it does for the lane."""
     answering = Answering(image)
-    for question in (lambda: answering.stat(ref), lambda: answering.link(ref, 4096)):
+    for question in (
+        lambda: answering.stat(ref), lambda: answering.link(ref, 4096), lambda: answering.read(ref, 0, 200_000),
+        lambda: answering.read(ref, 5, 3), lambda: answering.read(ref, 2**64 - 1, 9),
+    ):  # fmt: skip
         with suppress(OSError):
             question()
 
