@@ -5,12 +5,16 @@ anything is amiss: then the union is asked, which says what.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layerfs.pysquashfs import InodeCalls
 
 if TYPE_CHECKING:
     from layerfs.lowers.squash import SquashLower
+
+LARGE: Final = (
+    2000  # names; the inodes of a larger listing take a megabyte that is hardly needed once it is handed over
+)
 
 
 class ImageSource:
@@ -32,7 +36,11 @@ class ImageSource:
 
     def names(self, handle: int) -> Mapping[bytes, int]:
         """Leaves out what cannot be read, or is not what its entry says."""
-        return {name: inode.ref for name, inode in self._tree.listing(handle).items() if inode.number}
+        listing = self._tree.listing(handle)
+        references = {name: inode.ref for name, inode in listing.items() if inode.number}
+        if len(listing) > LARGE:
+            self._tree.forget_listing(handle)
+        return references
 
     def directory(self, handle: int) -> int:
         return handle

@@ -117,6 +117,10 @@ class SquashLower:
             self._listings.put(handle, listing)
         return listing
 
+    def forget_listing(self, handle: int) -> None:
+        """Give back what `listing` keeps of a directory; names are then found one by one."""
+        self._listings.drop(handle)
+
     def guarded(self, read: Callable[[], T]) -> T:
         """Call `read`. A corrupt image is logged and becomes EIO: another errno would say something of a name."""
         try:

@@ -5,6 +5,8 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.lowers.packing import lower_of, pack
 from tests.pysquashfs.answering import Answering
 
@@ -37,3 +39,22 @@ def test_what_it_keeps_is_let_go_with_the_tree(tree: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) < before
     finally:
         gc.enable()
+
+
+def test_inodes_of_a_large_directory_are_not_kept_once_it_is_handed_over(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerfs.lowers.source.LARGE", 3)
+    (tree / "few").mkdir()
+    names = [b"%d" % number for number in range(4)]
+    for name in names:
+        (tree / os.fsdecode(name)).touch()
+    (tree / "few/a").touch()
+    with closing(lower_of(pack(tree))) as lower:
+        root = lower.root()
+        few = lower.open_dir(root, b"few")
+        assert set(lower.source().names(root)) == {b"few", *names}
+        lower.source().names(few)
+        assert root not in lower._listings and few in lower._listings
+        assert [lower.lstat(root, name).st_size for name in names] == [0] * 4
+        lower.close_dir(few)

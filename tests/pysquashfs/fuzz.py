@@ -94,18 +94,19 @@ def examine(image: SquashfsImage) -> None:
     _try(lambda: list(islice(image.visit(b"a"), 100_000)))
     _try(lambda: [image.by_number(number) for number in range(1, 30)])
     _try(lambda: image.lookup(b"a/b/c"))
+    answering = Answering(image)
     seen: set[int] = set()
     waiting = [image.superblock.root_ref]
     while waiting and len(seen) < LOOKS:
         ref = waiting.pop()
         if ref not in seen:
             seen.add(ref)
-            waiting += _try(partial(_look, image, ref)) or []
+            waiting += _try(partial(_look, image, answering, ref)) or []
 
 
-def _look(image: SquashfsImage, ref: int) -> list[int]:
+def _look(image: SquashfsImage, answering: Answering, ref: int) -> list[int]:
     inode = image.inode(ref)
-    _answer(image, ref)
+    _answer(answering, ref, inode.mode)
     _try(lambda: image.xattrs(inode.ref))
     if stat.S_ISLNK(inode.mode):
         image.readlink(inode.ref)
@@ -121,13 +122,14 @@ def _look(image: SquashfsImage, ref: int) -> list[int]:
     return []
 
 
-def _answer(image: SquashfsImage, ref: int) -> None:
+def _answer(answering: Answering, ref: int, mode: int) -> None:
     """Have the image answer as it does for the lane."""
-    answering = Answering(image)
-    for question in (
-        lambda: answering.stat(ref), lambda: answering.link(ref, 4096), lambda: answering.read(ref, 0, 200_000),
-        lambda: answering.read(ref, 5, 3), lambda: answering.read(ref, 2**64 - 1, 9),
-    ):  # fmt: skip
+    questions: list[Callable[[], object]] = [partial(answering.stat, ref)]
+    if stat.S_ISLNK(mode):
+        questions.append(partial(answering.link, ref, 4096))
+    elif not stat.S_ISDIR(mode):
+        questions += [partial(answering.read, ref, offset, 9000) for offset in (0, 5, 2**64 - 1)]
+    for question in questions:
         with suppress(OSError):
             question()
 
