@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -30,6 +31,7 @@ from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
 if TYPE_CHECKING:
+    from layerfs.lane.lane import Lane
     from layerfs.union import attrs
 else:  # a mount that is only looked at needs nothing that changes files
     (attrs,) = later("layerfs.union", "attrs")
@@ -89,7 +91,6 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
         super().__init__(union, config, kept, blocking)
         union.watch(self._changed)
         self._loading = Loading(union, kept.listing_prefetch, blocking)
-        self._listings = kept.listings
         self._attribute_prefetch = kept.attribute_prefetch
 
     # What whoever writes the answers adds
@@ -145,20 +146,36 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
             self.union.forget(ino, count)
 
     async def opendir(self, inode: int, ctx: Client) -> int:
+        """Return a handle, which is the directory's number: nothing is held for whoever has it open."""
+        if self._kept.no_opendir:
+            raise OSError(errno.ENOSYS, "not needed")  # the kernel never asks again
         # A name that is stale by now makes the kernel look it up anew, if it is told so here.
-        directory = self.union.directory(inode)
-        await self._loading.load(directory)
-        if self._kept.tables is not None:
-            self._kept.tables.offer(directory)
-        return self._listings.open(inode)
+        await self._loading.load(self.union.directory(inode))
+        return inode
+
+    def hand_over(self, lane: "Lane") -> None:
+        """Hand over the directory that is to be listed, if that takes a moment; else `readdir` is asked.
+
+        What fails is left to `readdir` as well, where it fails again.
+        """
+        with suppress(Exception):
+            directory = self.union.directory(lane.listing())
+            if self._loading.at_once(directory) and self._kept.tables is not None:
+                self._kept.tables.offer(directory)
 
     async def readdir(self, fh: int, start_id: int, token: Page) -> None:
-        handle = self._listings[fh]
-        node = self.union.directory(handle.ino)
-        await self._loading.load(node)
-        listing = self.union.listing(handle.ino)
-        names = handle.since(start_id, listing)
-        if start_id < 2 and not self._reply_dots(handle.ino, start_id, token):
+        node = self.union.directory(fh)
+        try:
+            await self._loading.load(node)
+        except OSError:
+            if self._pages is not None:
+                self._pages.changed(fh)  # the next open(2) asks for the attributes, is told ESTALE, and looks it up
+            raise
+        if self._kept.tables is not None:
+            self._kept.tables.offer(node)
+        listing = self.union.listing(fh)
+        names = listing.since(start_id)
+        if start_id < 2 and not self._reply_dots(fh, start_id, token):
             return
         began, slept = perf_counter(), sleeps()
         for count, (cookie, name) in enumerate(names):
@@ -191,12 +208,12 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
         return has_room
 
     async def releasedir(self, fh: int) -> None:
-        self._listings.close(fh)
+        """Do nothing: nothing is held."""
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         if self._syncing.is_active:
             self._blocking.admit_long()
-        await self._syncing.directory(self._listings[fh].ino)
+        await self._syncing.directory(fh)
 
     # Attributes
 
@@ -336,11 +353,12 @@ class Answers(FileData[FileAnswer], Generic[EntryAnswer, FileAnswer, Page]):
 
     def _note_moved(self, parent: int, name: bytes) -> None:
         """Have a directory listed anew that has another parent now: a listing tells what `..` is."""
-        tables = self._kept.tables
-        if tables is None or not isinstance(self.union.listing(parent).names.get(name), tuple):
-            return  # the kernel keeps listings only where there is a lane, and a file has none
+        tables, is_kept = self._kept.tables, self._kept.no_opendir
+        if not (tables or is_kept) or not isinstance(self.union.listing(parent).names.get(name), tuple):
+            return  # nobody keeps listings, or it is a file
         node, _ = self.union.lookup_in(self.union.directory(parent), name)
-        tables.relist(node.ino)
-        if self._pages is not None:
+        if tables is not None:
+            tables.relist(node.ino)
+        if is_kept and self._pages is not None:
             self._pages.listing_changed(node.ino)
         self.union.drop(node)

@@ -19,7 +19,7 @@ import errno
 import os
 import select
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from mmap import MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, Final, Self
@@ -57,10 +57,10 @@ class Device:
         other.ring = self.ring
         return other
 
-    def requests(self, beside: "Attending", write: "WriteAnswerer | None" = None) -> Iterator[bytes]:
+    def requests(self, beside: "Attending", attend: "Attendants | None" = None) -> Iterator[bytes]:
         """Yield messages until what is attended to `beside` says that it is over. OSError: ENODEV if unmounted.
 
-        A WRITE that a lane has read is offered to `write` first, which may answer it there. What was held is yielded
+        What a lane tells of before it passes a request on is for `attend`, by the event. What was held is yielded
         again once the mount is to be left: then nobody comes after us.
         """
         os.set_blocking(self.fd, False)  # event_loop.Workers says why; and nothing else would be attended to
@@ -85,9 +85,9 @@ class Device:
                 raise
             yield bytes(buffer[:size])
         buffer.release()
-        yield from self._passed(self.tables, beside, write)
+        yield from self._passed(self.tables, beside, attend or {})
 
-    def _passed(self, tables: "Tables", beside: "Attending", write: "WriteAnswerer | None") -> Iterator[bytes]:
+    def _passed(self, tables: "Tables", beside: "Attending", attend: "Attendants") -> Iterator[bytes]:
         """Yield what a lane does not answer, in the same way."""
         lane, spins = tables.lane, len(os.sched_getaffinity(0)) > 1
         with select.epoll() as poll:  # the lane can wait for it; trio must not find it later
@@ -104,8 +104,8 @@ class Device:
                 beside.look()
                 if event == LaneEvent.RAW:
                     yield lane.raw()
-                elif event == LaneEvent.WRITE and write is not None:
-                    write(lane)  # what it leaves comes raw
+                elif (attendant := attend.get(event)) is not None:
+                    attendant(lane)  # what it leaves comes raw
 
     def answer(self, unique: int, body: bytes | bytearray | memoryview) -> None:
         """Answer a request. OSError: the kernel does not take this answer."""
@@ -140,8 +140,8 @@ class Device:
             os.close(fd)
 
 
-WriteAnswerer = Callable[["Lane"], None]
-"""Answers the WRITE that a lane has read, or leaves it."""
+Attendants = Mapping[LaneEvent, Callable[["Lane"], None]]
+"""By the event of a lane that tells of a request: who may answer it there, or help the lane to do so."""
 
 LaneOpener = Callable[[int, int], "Lane"]
 """Opens a lane between the device and the socket whose other end libfuse reads; one that is there gets the socket."""

@@ -177,7 +177,8 @@ class Gate(trio.abc.Instrument):
         self.begin_raw: Callable[[bytes], Callable[[], Awaitable[None]] | None] | None = None
         self.set_aside: Intercept | None = None  # where libfuse's reader puts that, when there is no lane
         self._workers: trio.Nursery | None = None
-        self.write: Callable[[], None] | None = None  # to be called when a WRITE is there
+        # What is to be called where a lane tells of a request before it passes it on, by the event.
+        self.attend: dict[LaneEvent, Callable[[], None]] = {}
 
     @property
     def requests(self) -> int:
@@ -301,11 +302,11 @@ class Gate(trio.abc.Instrument):
             end = -1 if self._deadline is None else _left(self._deadline)
         try:
             event = lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
-            while event == LaneEvent.WRITE and self.write is not None:
-                self.write()
-                if not sleeps:
+            while (attend := self.attend.get(event)) is not None:
+                attend()
+                if event == LaneEvent.WRITE and not sleeps:
                     return LaneEvent.NOTHING
-                event = lane.wait(self._epoll, job, end, spin=self._spins)
+                event = lane.wait(self._epoll if sleeps else -1, job, end, spin=self._spins and sleeps)
             if event == LaneEvent.RAW:
                 self._start_raw(lane.raw())
             return event

@@ -52,6 +52,7 @@ class Wanted:
     posix_acl: bool = False
     pages: int = wire.MAX_PAGES  # of data in a message
     no_open: bool = False  # the kernel is to open files by itself; O_TRUNC then comes as a request of its own
+    no_opendir: bool = False  # and directories
     uring: bool = False  # requests are to come over io_uring; the caller is ready to register a ring
 
     @classmethod
@@ -63,13 +64,15 @@ class Wanted:
         nearly_full: bool = False,
         pages: int = wire.MAX_PAGES,
         no_open: bool = False,
+        no_opendir: bool = False,
         uring: bool = False,
     ) -> Self:
         """Return what the options of a union choose.
 
         Nothing is written behind the writer's back where the upper is nearly full: write(2) is to say ENOSPC.
         """
-        return cls(options.writeback and not read_only and not nearly_full, options.acl, pages, no_open, uring)
+        writeback = options.writeback and not read_only and not nearly_full
+        return cls(writeback, options.acl, pages, no_open, no_opendir, uring)
 
     @property
     def flags(self) -> Flag:
@@ -81,6 +84,8 @@ class Wanted:
             chosen |= Flag.POSIX_ACL
         if self.no_open:
             chosen = chosen & ~Flag.ATOMIC_O_TRUNC | Flag.NO_OPEN_SUPPORT
+        if self.no_opendir:
+            chosen |= Flag.NO_OPENDIR_SUPPORT
         return chosen
 
     @property
@@ -103,6 +108,11 @@ class Negotiated:
     def no_open(self) -> bool:
         """Whether an OPEN may be answered with ENOSYS: the kernel opens files by itself from then on."""
         return Flag.NO_OPEN_SUPPORT in self.flags
+
+    @property
+    def no_opendir(self) -> bool:
+        """Whether an OPENDIR may be answered with ENOSYS: the kernel opens directories by itself from then on."""
+        return Flag.NO_OPENDIR_SUPPORT in self.flags
 
     @property
     def uring(self) -> bool:

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from layerfs.fuse.freeing import Freeing
 from layerfs.fuse.implicit import ImplicitOpens
-from layerfs.fuse.listings import Listings
 from layerfs.fuse.pagecache import PageCache
 from layerfs.fuse.prefetch_attributes import AttributePrefetch
 from layerfs.fuse.prefetch_data import DataPrefetch
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Kept:
-    """The open directories, what is to be synced, and the helpers that read ahead and free behind."""
+    """What is open, what is to be synced, and the helpers that read ahead and free behind."""
 
     def __init__(self, union: Union, pages: PageCache | None = None) -> None:
         """Own `pages`."""
@@ -30,7 +29,7 @@ class Kept:
         self._makes = False  # a lane may change files: the changes that are synced at once are not its affair
         self.space = Space(union, matters=False)
         self.implicit: ImplicitOpens | None = None  # where the kernel opens files by itself
-        self.listings = Listings()
+        self.no_opendir = False  # the kernel opens directories by itself, and keeps their listings
         self.tables: Tables | None = None  # of the lane, if there is one
         self.changed: set[int] = set()  # nodes that the server has changed by itself since they were synced
         self.freeing = Freeing()

@@ -4,7 +4,7 @@ A directory of a million names takes seconds. It is read in steps, with a turn f
 Other requests for the same directory wait until it is loaded.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from layerfs.fuse.blocking import Blocking, Event
@@ -13,6 +13,7 @@ from layerfs.union.inodes import Directory
 from layerfs.union.union import Union
 
 _LOADED = object()
+AT_ONCE = 3  # steps, of some 2 ms each; guessed
 MANY = 2000  # whiteouts; to remove them takes some 20 ms
 
 
@@ -24,6 +25,7 @@ class Loading:
         self._prefetch = prefetch
         self._blocking = blocking
         self._under_way: dict[Directory, Event] = {}
+        self._begun: dict[Directory, Iterator[None]] = {}  # whoever asked at once left the rest to `load`
 
     async def load(self, directory: Directory) -> None:
         """Return when a directory's listing is loaded."""
@@ -33,9 +35,22 @@ class Loading:
                 await self._take_steps(directory)
             else:
                 await other.wait()  # then it is loaded, or there is an error, which each gets for itself
+        if self._begun:  # somebody could not wait
+            self._begun.pop(directory, None)
+
+    def at_once(self, directory: Directory) -> bool:
+        """Load a listing if that takes a moment, and tell whether it is loaded; if not, `load` is to go on."""
+        if directory.listing is None and directory not in self._under_way and directory not in self._begun:
+            steps = self._union.loading(directory)
+            for _ in range(AT_ONCE):
+                if next(steps, _LOADED) is _LOADED:
+                    self._prefetch.loaded(directory)
+                    return True
+            self._begun[directory] = steps
+        return directory.listing is not None
 
     async def _take_steps(self, directory: Directory) -> None:
-        steps = self._union.loading(directory)
+        steps = self._begun.pop(directory, None) or self._union.loading(directory)
         if next(steps, _LOADED) is not _LOADED:
             self._under_way[directory] = self._blocking.event()
             try:

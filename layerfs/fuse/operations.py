@@ -1,6 +1,5 @@
 """The answers (answers.py) in pyfuse3's forms, for the session."""
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -13,6 +12,7 @@ from layerfs.fuse.failures import answered
 from layerfs.fuse.kept import Kept
 from layerfs.fuse.reply import blank_entry, guard, reply_bare
 from layerfs.fuse.threads import Threaded
+from layerfs.lane.events import LaneEvent
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
@@ -42,11 +42,10 @@ class Operations(Answers[EntryAttributes, FileInfo, ReaddirToken], pyfuse3.Opera
         tables = self._kept.answer_natively(lane)
         self._kept.note_writing(natively=not self.is_eager)
         gate.between = tables.look
-        gate.write = partial(self._write_to, lane)
-
-    def _write_to(self, lane: "Lane") -> None:
-        """Answer a WRITE where it is, which saves its way through libfuse."""
-        lane.written(*answered(self.write_now, *lane.writing()))
+        gate.attend = {
+            LaneEvent.WRITE: lambda: lane.written(*answered(self.write_now, *lane.writing())),  # not through libfuse
+            LaneEvent.LIST: lambda: self.hand_over(lane),
+        }
 
     @property
     def lane(self) -> "Lane | None":

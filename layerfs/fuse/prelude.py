@@ -12,6 +12,7 @@ Whatever goes wrong with a request is an error of that request: also an answer t
 import errno
 import os
 from collections.abc import Callable, Coroutine
+from functools import partial
 from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -21,12 +22,13 @@ from layerfs.fuse.answers import Answers
 from layerfs.fuse.attending import Attending
 from layerfs.fuse.blocking import Inline, TooLong, finish
 from layerfs.fuse.config import ServeConfig
-from layerfs.fuse.device import Device
+from layerfs.fuse.device import Attendants, Device
 from layerfs.fuse.failures import answered, errno_for
 from layerfs.fuse.kept import Kept
 from layerfs.fuse.natively import is_imported, open_lane
 from layerfs.fuse.natively import pays as natively_pays
 from layerfs.fuse.wire import Opcode, Request
+from layerfs.lane.events import LaneEvent
 from layerfs.union.state import Attributes
 from layerfs.union.union import Union
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 Body = bytes | bytearray | memoryview
 Answer = Coroutine[Any, Any, Body | None]
 Entry = tuple[int, Attributes | None]
-_KEEP_CACHE, _DIRECT_IO, _CACHE_DIR = 1 << 1, 1 << 0, 1 << 3  # FOPEN_*
+_KEEP_CACHE, _DIRECT_IO = 1 << 1, 1 << 0  # FOPEN_*
 _LOOKS: Final = frozenset({
     Opcode.LOOKUP, Opcode.FORGET, Opcode.GETATTR, Opcode.READLINK, Opcode.READ, Opcode.STATFS, Opcode.RELEASE,
     Opcode.GETXATTR, Opcode.LISTXATTR, Opcode.FLUSH, Opcode.OPENDIR, Opcode.READDIR, Opcode.RELEASEDIR, Opcode.ACCESS,
@@ -123,7 +125,8 @@ class Prelude:
         When the mount is left all are for us, but what only libfuse knows. OSError: ENODEV if unmounted.
         """
         self._see_whether_lane_pays(device)
-        for message in device.requests(beside, lambda lane: self._write_to(lane, beside)):
+        attend: Attendants = {LaneEvent.WRITE: partial(self._write_to, beside), LaneEvent.LIST: self._answers.hand_over}
+        for message in device.requests(beside, attend):
             began = perf_counter()
             request = wire.request(message)
             self._blocking.begin(began)
@@ -151,7 +154,7 @@ class Prelude:
             lane = device.ring or open_lane(device.fd, self._union.options.timeout)
             device.tables = self._kept.answer_natively(lane)
 
-    def _write_to(self, lane: "Lane", beside: Attending) -> None:
+    def _write_to(self, beside: Attending, lane: "Lane") -> None:
         """Answer a WRITE where the lane has it, which saves two copies; not the first change, nor one for the disk.
 
         What it takes does not count: a session would take as long.
@@ -259,7 +262,7 @@ class Prelude:
 
     async def _fsyncdir(self, r: Request) -> Body:
         handle, flags, _ = bodies.FSYNC.unpack_from(r.body)
-        await self._answers.fsyncdir(handle, bool(flags & bodies.DATA_ONLY))
+        await self._answers.fsyncdir(handle or r.node, bool(flags & bodies.DATA_ONLY))
         return b""
 
     async def _statfs(self, _: Request) -> Body:
@@ -297,8 +300,7 @@ class Prelude:
         return b""
 
     async def _opendir(self, r: Request) -> Body:
-        keeps = (_CACHE_DIR | _KEEP_CACHE) * (self._kept.tables is not None)  # names have their cookies for ever then
-        return wire.OPEN_REPLY.pack(await self._answers.opendir(r.node, r), keeps, 0)
+        return wire.OPEN_REPLY.pack(await self._answers.opendir(r.node, r), 0, 0)
 
     async def _readdir(self, r: Request) -> Body:
         return await self._page(r, plus=False)
@@ -309,7 +311,7 @@ class Prelude:
     async def _page(self, r: Request, *, plus: bool) -> Body:
         handle, offset, room, _ = wire.READ_REQUEST.unpack_from(r.body)
         page = Page(room, plus=plus)
-        await self._answers.readdir(handle, offset, page)
+        await self._answers.readdir(handle or r.node, offset, page)
         return b"".join(page.entries)
 
     async def _releasedir(self, r: Request) -> Body:

@@ -95,6 +95,7 @@ def _answer(
             nearly_full=full,
             pages=pages or wire.MAX_PAGES,
             no_open=pages > 0 and config.read_only and union.read_only,
+            no_opendir=pages > 0,
             uring=ring is not None,
         )
         agreed = negotiate(device.fd, wanted)
@@ -103,6 +104,7 @@ def _answer(
         kept.space = Space(union, matters=agreed.may_write_through)
         if agreed.no_open:
             kept.implicit = ImplicitOpens(union)
+        kept.no_opendir = agreed.no_opendir
         if beside is not None:
             beside()
         with attending:

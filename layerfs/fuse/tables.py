@@ -99,7 +99,9 @@ class Tables:
         if found.top is not None and found.shown is not None:
             self._show(node.ino, found.top, found.shown, single=found.single, makes=found.makes)
         node.listing.watch = partial(self._edited, node.ino)
-        if not node.listing.is_whole:
+        if node.listing.is_whole:
+            node.listing.begin()  # who reads it by the lane does not tell
+        else:
             known.relisted = True
             self.lane.relist(node.ino)
 

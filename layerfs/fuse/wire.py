@@ -111,6 +111,7 @@ class Flag(IntFlag):
     POSIX_ACL = 1 << 20
     MAX_PAGES = 1 << 22
     CACHE_SYMLINKS = 1 << 23
+    NO_OPENDIR_SUPPORT = 1 << 24  # an OPENDIR may be ENOSYS; Linux 5.1
     EXPLICIT_INVAL_DATA = 1 << 25
     HANDLE_KILLPRIV_V2 = 1 << 28
     INIT_EXT = 1 << 30  # there is a second word of flags

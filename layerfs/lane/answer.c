@@ -343,34 +343,6 @@ static bool answer_batch_forget(struct lane *self, struct fuse_in_header *in, ch
     return !kept;
 }
 
-/* Open a directory that is at hand; the handle says which, to whoever answers for it then. */
-static bool answer_opendir(struct lane *self, const struct fuse_in_header *in) {
-    const struct directory *directory = directory_find(self, in->nodeid);
-    if (!directory || !directory->live || in->nodeid & BY_NUMBER) return false;
-    struct fuse_open_out *out = (struct fuse_open_out *)BODY(self);
-    *out = (struct fuse_open_out){.fh = in->nodeid | BY_NUMBER, .open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE};
-    lane_send(self, in->unique, 0, sizeof *out);
-    return true;
-}
-
-static bool answer_releasedir(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
-    struct fuse_release_in release;
-    if (size < sizeof release) return false;
-    memcpy(&release, body, sizeof release);
-    if (release.fh != (in->nodeid | BY_NUMBER)) return false;
-    lane_send(self, in->unique, 0, 0);
-    return true;
-}
-
-/* Note an OPENDIR that is held for others, and name the handle that others go by: `size` bytes. */
-void note_for_others(struct lane *self, size_t size) {
-    struct fuse_in_header in;
-    if (size < sizeof in) return;
-    layerfs_name_handle(self->in, size);
-    memcpy(&in, self->in, sizeof in);
-    if (in.opcode == FUSE_OPENDIR) self->pending[(in.unique >> 1) & (PENDING - 1)] = in.unique;
-}
-
 /* Answer the request of `size` bytes that was read; false, with what is left of it to be held, if it is for others. */
 bool lane_answer(struct lane *self, size_t size) {
     struct fuse_in_header *in = (struct fuse_in_header *)self->in;
@@ -394,14 +366,12 @@ bool lane_answer(struct lane *self, size_t size) {
     case FUSE_OPEN: done = answer_open(self, in, body, size); break;
     case FUSE_READ: done = answer_read(self, in, body, size); break;
     case FUSE_RELEASE: done = answer_release(self, in); break;
-    case FUSE_OPENDIR: done = answer_opendir(self, in); break;
-    case FUSE_RELEASEDIR: done = answer_releasedir(self, in, body, size); break;
     case FUSE_READDIR: done = answer_readdir(self, in, size, false); break;
     case FUSE_READDIRPLUS: done = answer_readdir(self, in, size, true); break;
     case FUSE_BATCH_FORGET: done = answer_batch_forget(self, in, body, &size); break;
     default: break;
     }
     self->held = done ? 0 : sizeof *in + size;
-    if (!done) note_for_others(self, self->held);
+    if (!done) layerfs_name_handle(self->in, self->held);
     return done;
 }

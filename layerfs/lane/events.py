@@ -13,6 +13,7 @@ class LaneEvent(IntEnum):
     SLOW = 4  # answers wait for a disk: `Lane.slow` says where
     RAW = 5  # a request is here that libfuse does not serve: `Lane.raw` takes it
     WRITE = 6  # a WRITE is here: `Lane.writing` shows it, `Lane.written` answers it
+    LIST = 7  # a listing is asked for of a directory that the lane does not have: `Lane.listing` says which
 
 
 class Way(IntEnum):

@@ -61,6 +61,9 @@ void layerfs_name_handle(char *message, size_t size) {
     case FUSE_IOCTL:
     case FUSE_FALLOCATE:
     case FUSE_LSEEK:
+    case FUSE_READDIR:
+    case FUSE_READDIRPLUS:
+    case FUSE_FSYNCDIR:
         memcpy(&handle, message + sizeof head, sizeof handle);
         if (!handle) memcpy(message + sizeof head, &head.nodeid, sizeof head.nodeid);
         break;

@@ -10,8 +10,8 @@
 /* The opcodes that are not for libfuse, a bit for each. Python sets it, by its name in this library, before it serves. */
 extern uint64_t layerfs_raw_opcodes;
 
-/* Where a message of `size` bytes is about a file that the kernel has opened by itself, put the file's number in the place
- * of the handle, which is 0: whoever serves it goes by that. */
+/* Where a message of `size` bytes is about a file or directory that the kernel has opened by itself, put the number in the
+ * place of the handle, which is 0: whoever serves it goes by that. */
 void layerfs_name_handle(char *message, size_t size);
 
 struct custom_io;

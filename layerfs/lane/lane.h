@@ -9,7 +9,9 @@ enum lane_event {
     LANE_JOB = 3,     /* `job` is readable, and nothing else is */
     LANE_SLOW = 4,    /* answers wait for a disk: lane_slow says where */
     LANE_RAW = 5,     /* a request is here that libfuse does not serve: lane_raw takes it */
-    LANE_WRITE = 6    /* a WRITE is here: answer it by lane_written, or wait again, which passes it on like any other */
+    LANE_WRITE = 6,   /* a WRITE is here: answer it by lane_written, or wait again, which passes it on like any other */
+    LANE_LIST = 7     /* a listing is asked for of a directory that is not at hand (lane_listing): hand it over, if that
+                       * can be, and wait again, which answers or passes it on */
 };
 
 /* An inode that the lane has answered for, on its way to somebody else. `fd` is -1 unless `opens` is above 0, and may be
@@ -47,6 +49,8 @@ int lane_wait(lane *self, int other, int job, int milliseconds, int spin);
 int lane_writing(lane *self, lane_write *write);
 /* Answer it: an errno or 0, and how many bytes were written. */
 void lane_written(lane *self, int error, uint32_t size);
+/* Return the directory of which a listing is asked for, after LANE_LIST. */
+uint64_t lane_listing(const lane *self);
 /* Give the kernel what was answered on the pair. */
 int lane_relay(lane *self);
 /* Take a request that was read before, and that is for others; -EBUSY: there is one already. One that is larger than a

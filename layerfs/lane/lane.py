@@ -182,10 +182,7 @@ class Lane:
         return bytes(ffi.buffer(message[0], size))
 
     def writing(self) -> tuple[int, int, memoryview]:
-        """Return the handle, the offset and the data of a WRITE; the data are good until the next call.
-
-        Answer it by `written`; if not, the next wait passes it on.
-        """
+        """Return handle, offset and data (good until the next call) of a WRITE; without an answer it is passed on."""
         write = self._write
         if not lib.lane_writing(self._lane, write):
             raise _error(-errno.EINVAL)
@@ -194,6 +191,10 @@ class Lane:
     def written(self, error: int, size: int) -> None:
         """Answer a WRITE: with an errno, or 0 and how many bytes were written."""
         lib.lane_written(self._lane, error, size)
+
+    def listing(self) -> int:
+        """Return the directory that `LaneEvent.LIST` told of. The next wait lists it, or passes the request on."""
+        return int(lib.lane_listing(self._lane))
 
     def relay(self) -> None:
         """Give the kernel the answers that are on the pair."""

@@ -58,30 +58,9 @@ void lane_set_pair(lane *self, int pair) {
 void lane_set_files(lane *self, uint32_t files) { self->files_max = files; }
 uint32_t lane_outstanding(const lane *self) { return self->outstanding; }
 
-/* Tell whether an answer of others is to an OPENDIR, which was noted. */
-bool is_opendir(lane *self, uint64_t unique) {
-    uint64_t *pending = &self->pending[(unique >> 1) & (PENDING - 1)];
-    if (!unique || *pending != unique) return false;
-    *pending = 0;
-    return true;
-}
-
 /* Count an answer of others. One to an INTERRUPT, which was not counted, has the lowest bit. */
 void answer_counted(lane *self, uint64_t unique) {
     if (unique && !(unique & 1) && self->outstanding) self->outstanding--;
-}
-
-void keep_listing(struct fuse_open_out *open) { open->open_flags |= FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE; }
-
-/* Have the kernel keep the listing where others have answered an OPENDIR. */
-static void note_answer(lane *self, char *answer, size_t size) {
-    struct fuse_out_header head;
-    struct fuse_open_out open;
-    memcpy(&head, answer, sizeof head);
-    if (!is_opendir(self, head.unique) || head.error || size != sizeof head + sizeof open) return;
-    memcpy(&open, answer + sizeof head, sizeof open);
-    keep_listing(&open);
-    memcpy(answer + sizeof head, &open, sizeof open);
 }
 
 int lane_relay(lane *self) {
@@ -97,7 +76,6 @@ int lane_relay(lane *self) {
         memcpy(&head, self->out, sizeof head);
         answer_counted(self, head.unique);
         bool whole = head.len == (size_t)size && (size_t)size <= self->room;
-        if (whole) note_answer(self, self->out, (size_t)size);
         struct iovec answer = {self->out, (size_t)size};
         bool given = whole && (give_answer(self, &answer, 1) >= 0 || errno == ENOENT || errno == ENODEV);
         if (!given) lane_send(self, head.unique, EIO, 0);
@@ -148,7 +126,8 @@ int lane_hold(lane *self, const char *message, size_t size) {
     self->in = self->own_in;
     memcpy(self->in, message, size);
     self->held = size;
-    note_for_others(self, size);
+    self->told = false;
+    layerfs_name_handle(self->in, size);
     return 0;
 }
 
@@ -200,12 +179,27 @@ static int pass_held(lane *self) {
     return 0;
 }
 
+/* Return the directory of which a listing is asked for, if that is what is held; 0 if it is not. */
+uint64_t lane_listing(const lane *self) {
+    struct fuse_in_header in;
+    if (self->held < sizeof in) return 0;
+    memcpy(&in, self->in, sizeof in);
+    return in.opcode == FUSE_READDIR || in.opcode == FUSE_READDIRPLUS ? in.nodeid : 0;
+}
+
+/* Hand out what is held: first tell of a listing of a directory that is not at hand, since it may be handed over. */
+static int hand_out(lane *self) {
+    uint64_t directory = lane_listing(self);
+    self->told = directory && !directory_find(self, directory);
+    return self->told ? LANE_LIST : pass_held(self);
+}
+
 void lane_set_raw(uint64_t opcodes) { layerfs_raw_opcodes = opcodes; }
 
 size_t lane_raw(lane *self, const char **message) {
     size_t size = self->held;
     self->held = 0;
-    self->ready = false;
+    self->ready = self->told = false;
     *message = self->in;
     return size;
 }
@@ -295,7 +289,7 @@ static int answer_until(lane *self, int other, int job, int milliseconds, bool c
             if (job >= 0) return LANE_OTHER;
             lane_write write;
             if (lane_writing(self, &write)) return LANE_WRITE;
-            if ((event = pass_held(self))) return event;
+            if ((event = hand_out(self))) return event;
             continue;
         }
         int64_t waited = lane_now() - begin;
@@ -313,11 +307,23 @@ static int answer_until(lane *self, int other, int job, int milliseconds, bool c
     }
 }
 
+/* Answer a listing that was told of, if its directory is at hand by now, or hand out what is held. 0: nothing is, then. */
+static int held_again(lane *self, int job) {
+    if (job >= 0) return LANE_OTHER;
+    if (self->ready) return pass_held(self);
+    if (!self->told) return hand_out(self);
+    self->told = false;
+    if (!answer(self, self->held)) return pass_held(self);
+    self->last = lane_now();
+    int error = uring_flush(self);
+    return error || !self->slow ? error : LANE_SLOW;
+}
+
 int lane_wait(lane *self, int other, int job, int milliseconds, int spin) {
     int event = lane_relay(self);
     if (event < 0) return event;
     note_switches(self);
-    if (self->held) return job >= 0 ? LANE_OTHER : pass_held(self);
+    if (self->held && (event = held_again(self, job))) return event;
     bool chooses = spin && milliseconds;
     if (chooses && self->pace.beside && lane_now() - self->last < LINGER * 1000000ll) beside_bind(&self->beside);
     event = answer_until(self, other, job, milliseconds, chooses);

@@ -45,22 +45,12 @@ static ssize_t hand_over(int fd, void *to, size_t room, void *userdata) {
 static ssize_t take_answer(int fd, struct iovec *parts, int count, void *userdata) {
     (void)fd, (void)userdata;
     struct fuse_out_header head;
-    struct fuse_open_out open;
-    struct iovec both[2];
     if (!ours || count < 1 || parts[0].iov_len < sizeof head) {
         errno = ENOENT; /* as if the client were gone */
         return -1;
     }
     memcpy(&head, parts[0].iov_base, sizeof head);
     answer_counted(ours, head.unique);
-    bool lists = is_opendir(ours, head.unique) && !head.error && count == 2 && parts[1].iov_len == sizeof open;
-    if (lists) {
-        memcpy(&open, parts[1].iov_base, sizeof open);
-        keep_listing(&open);
-        both[0] = parts[0];
-        both[1] = (struct iovec){.iov_base = &open, .iov_len = sizeof open};
-        parts = both;
-    }
     bool given = give_answer(ours, parts, count) >= 0 || errno == ENOENT || errno == ENODEV;
     if (!given) lane_send(ours, head.unique, EIO, 0);
     uring_flush(ours);

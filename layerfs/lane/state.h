@@ -21,8 +21,6 @@
 #define NAMES_MAX (4u << 20)   /* names in all directories */
 #define EXTRA_MIN 1024u        /* names that a directory may gain, or as many as it had, until they are looked at */
 #define NAME_LIMIT 255u
-#define PENDING 1024u          /* OPENDIRs that others answer, under way; a power of two */
-#define BY_NUMBER (1ull << 63) /* in a directory's handle: the rest is its number (fuse/listings.py knows that) */
 #define DEVICES 64u            /* filesystems */
 #define RANKS 4096u
 #define PROBE 6u               /* files of a directory that were waited for, which tells that the others will be */
@@ -133,6 +131,7 @@ struct lane {
     char *own_in, *own_out;
     struct uring *uring; /* uring.c; NULL where all comes over the device */
     size_t held; /* bytes of `in` that are for others and not sent yet */
+    bool told;   /* LANE_LIST has told of what is held */
     uint64_t *met, seconds;
     uint32_t nanoseconds, outstanding;
     int64_t last; /* ns; when the last request was met */
@@ -152,7 +151,6 @@ struct lane {
     struct { uint64_t device; uint32_t rank; } devices[DEVICES];
     uint32_t devices_count, sources_count;
     struct source *sources;
-    uint64_t pending[PENDING];
     bool in_memory; /* nothing is put on the pair (memory.c) */
     bool ready;     /* what is held is for libfuse to take */
     bool no_open; /* the kernel opens files by itself */
@@ -183,8 +181,6 @@ static inline uint64_t number_in(uint64_t ino) { return ino & ((1ull << NUMBER_B
 int64_t lane_now(void);
 bool lane_waited(struct lane *self, int64_t since);
 void answer_counted(struct lane *self, uint64_t unique);
-bool is_opendir(struct lane *self, uint64_t unique);
-void keep_listing(struct fuse_open_out *open);
 
 static inline bool is_answered(uint32_t opcode) {
     return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
@@ -231,7 +227,6 @@ void unopened_read(struct lane *self, struct inode *inode, const struct fuse_rea
 
 /* answer.c */
 bool lane_answer(struct lane *self, size_t size);
-void note_for_others(struct lane *self, size_t size);
 bool lane_send(struct lane *self, uint64_t unique, int error, size_t size);
 const char *name_in(const void *body, size_t size);
 void send_attributes(struct lane *self, const struct fuse_in_header *in, const struct stat *st);

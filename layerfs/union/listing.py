@@ -42,15 +42,18 @@ class Order:
 
     A name keeps its cookie as long as the listing lives, also while it is gone and made again. So whoever remembers a
     cookie, a client or the kernel in a listing that it keeps, goes on at the right place, whatever was made or removed.
+
+    Names with cookies above `end` were made after a client began to read: it would never come to an end if it renamed
+    what it reads.
     """
 
-    __slots__ = ("_cookies", "_gone", "_names", "is_whole", "last")
+    __slots__ = ("_cookies", "_gone", "_names", "end", "is_whole", "last")
 
     def __init__(self, names: Iterable[bytes]) -> None:
         self._names = list(names)
         self._cookies: array[int] | None = None  # None: the names have their places' numbers
         self._gone: set[bytes] = set()
-        self.last = len(self._names) + FIRST_COOKIE - 1
+        self.last = self.end = len(self._names) + FIRST_COOKIE - 1
         self.is_whole = True  # no name has gone, so that cookies follow from the order in which the names came
 
     def made(self, name: bytes) -> None:
@@ -121,6 +124,24 @@ class Listing:
         if self._order is None:
             self._order = Order(self._names)
         return self._order
+
+    def begin(self) -> None:
+        """Note that somebody may begin to read the names here or elsewhere: whatever is there now is not left out."""
+        if self._order is not None:
+            self._order.end = self._order.last
+
+    def since(self, cookie: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the names after a cookie, each with its own, for a client that reads; 0 begins anew.
+
+        What is made after it began is left out; if others began later, only what was made after that.
+        """
+        order = self.keep_order()
+        if cookie == 0:
+            self.begin()
+        for own, name in order.since(cookie, self._names):
+            if own > order.end:
+                return
+            yield own, name
 
     @property
     def is_whole(self) -> bool:

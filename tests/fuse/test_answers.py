@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,6 +106,30 @@ def test_a_page_takes_what_it_has_room_for_and_only_attributes_count_as_lookups(
     finish(answers.releasedir(handle))
     known: Any = box.ov.table.nodes
     assert (len(known) > 1) == plus
+
+
+def test_a_directory_is_opened_by_the_kernel_where_that_is_agreed(answers: ByHand) -> None:
+    ino, _ = finish(answers.lookup(1, b"d", ROOT))
+    assert finish(answers.opendir(ino, ROOT)) == ino
+    answers._kept.no_opendir = True
+    with pytest.raises(OSError) as failure:
+        finish(answers.opendir(ino, ROOT))
+    assert failure.value.errno == errno.ENOSYS
+
+
+def test_a_directory_that_cannot_be_handed_over_fails_where_it_is_listed(answers: ByHand, box: Box) -> None:
+    """What the kernel knows of it is dropped then, so that it is looked up anew."""
+    stale: list[int] = []
+    answers._pages = SimpleNamespace(changed=stale.append)  # type: ignore[assignment]
+    ino, _ = finish(answers.lookup(1, b"d", ROOT))
+    os.rename(os.path.join(box.layer(1), b"d"), os.path.join(box.layer(1), b"old"))
+    os.mkdir(os.path.join(box.layer(1), b"d"))
+    for number in (ino, 12345):
+        answers.hand_over(SimpleNamespace(listing=lambda number=number: number))  # type: ignore[arg-type]
+        with pytest.raises(OSError) as failure:
+            finish(answers.readdir(number, 0, Page(1000, plus=False)))
+        assert failure.value.errno == errno.ESTALE
+    assert stale == [ino]
 
 
 def test_what_is_not_needed_says_so_and_is_not_asked_again(answers: ByHand) -> None:

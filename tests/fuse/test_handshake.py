@@ -40,6 +40,7 @@ def answer(kernel: socket.socket) -> tuple[int, ...]:
         (Wanted(writeback=True), Flag.WRITEBACK_CACHE),
         (Wanted(posix_acl=True), Flag.POSIX_ACL),
         (Wanted(no_open=True), Flag.NO_OPEN_SUPPORT | Flag.ATOMIC_O_TRUNC),
+        (Wanted(no_opendir=True), Flag.NO_OPENDIR_SUPPORT),
     ],
 )
 def test_kernel_is_told_our_flags_and_sizes(pair: Pair, wanted: Wanted, extra: Flag) -> None:
@@ -51,7 +52,7 @@ def test_kernel_is_told_our_flags_and_sizes(pair: Pair, wanted: Wanted, extra: F
     assert (background, congestion, granularity) == (64, 48, 1)
     assert (write, pages) == (1 << 20, 256)
     assert flags == ALWAYS ^ extra == agreed.flags
-    assert agreed.no_open == wanted.no_open
+    assert (agreed.no_open, agreed.no_opendir) == (wanted.no_open, wanted.no_opendir)
 
 
 def test_nothing_is_asked_for_that_the_kernel_does_not_offer(pair: Pair) -> None:

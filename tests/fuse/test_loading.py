@@ -96,6 +96,36 @@ async def test_a_victim_is_loaded_and_what_there_is_not_is_no_error(box: Box) ->
     await load.parents(1, node.ino)
 
 
+async def test_what_takes_more_than_a_moment_is_begun_and_ended_by_others(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Directory] = []
+    real = box.union.loading
+
+    def count(directory: Directory) -> Iterator[None]:
+        begun.append(directory)
+        return real(directory)
+
+    monkeypatch.setattr(box.union, "loading", count)
+    node, other, load = found(box, b"d"), found(box, b"other"), loading(box)
+    assert load.at_once(other) and load.at_once(other) and other.listing is not None
+    assert not load.at_once(node) and not load.at_once(node) and node.listing is None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(load.load, node)
+        await trio.lowlevel.checkpoint()
+        assert not load.at_once(node), "somebody else is at it"
+    assert load.at_once(node) and begun == [other, node] and load._begun == {}
+    assert len(box.union.names(node.ino)) == NAMES
+
+
+async def test_what_was_begun_is_let_go_when_somebody_could_not_wait(box: Box) -> None:
+    node, load = found(box, b"d"), loading(box)
+    assert not load.at_once(node)
+    assert len(listing_of(box.ov, node).names) == NAMES
+    await load.load(node)
+    assert load.at_once(node) and load._begun == {}
+
+
 def test_no_descriptor_is_left_by_a_listing_that_nobody_ends(box: Box) -> None:
     node = found(box, b"d")
     before = set(os.listdir("/proc/self/fd"))

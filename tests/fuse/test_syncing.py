@@ -74,6 +74,15 @@ async def test_a_directory_is_synced_with_those_that_its_copy_up_has_changed(box
     await ops.releasedir(handle)
 
 
+async def test_a_directory_that_nobody_has_read_is_synced(scratch: Path, synced: Synced) -> None:
+    """The kernel may open a directory without telling, so nothing of it need be known."""
+    with Box(scratch, LAYER, upper={b"own/f": file(b"data")}) as box:
+        ops = operations(box)
+        await ops.fsyncdir(await ino_of(ops, b"own"), False)
+        await ops.fsyncdir(await ino_of(ops, b"d"), False)
+        assert synced.take() == ["/own"]
+
+
 async def test_what_no_one_has_changed_is_synced_already(box: Box, synced: Synced) -> None:
     """A mounted squashfs says EINVAL to fsync(2)."""
     ops = operations(box)

@@ -206,6 +206,28 @@ def test_names_keep_the_cookies_that_the_lane_gave_them_when_names_change(scene:
     assert [name for _, name in order.since(4, listing.names)] == names[2:]
 
 
+def test_who_begins_to_list_by_the_lane_misses_nothing_when_the_union_goes_on(scene: Scene) -> None:
+    """What was made since somebody began to read by the union was left out."""
+    listing, number = scene.union.listing(scene.node.ino), scene.node.ino
+    assert len(list(listing.since(0))) == 5
+    for count in range(3):
+        scene.union.mkdir(number, b"new%d" % count, 0o755, scene.box.caller)
+    scene.tables.drop(number)
+    scene.tables.offer(scene.node)
+    assert [name for _, name in listing.since(7)] == [b"new0", b"new1", b"new2"]
+
+
+def test_who_renames_what_it_reads_is_not_given_it_again_when_the_directory_is_handed_over_anew(scene: Scene) -> None:
+    """After a thousand renames of a program that reads what it renames, names came twice."""
+    listing, number = scene.union.listing(scene.node.ino), scene.node.ino
+    first = next(name for _, name in listing.since(0))
+    scene.union.rename(number, first, number, b"renamed")
+    scene.tables.drop(number)
+    scene.tables.offer(scene.node)
+    assert b"renamed" not in [name for _, name in listing.since(3)]
+    assert b"renamed" in [name for _, name in listing.since(0)]
+
+
 def test_nothing_is_handed_over_where_owners_are_translated(scratch: Path) -> None:
     with Box(scratch, TOP, options=UnionOptions(squash_uid=5)) as box:
         box.union.names(1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.lane.rig import Rig
 
 MODULE = "layerfs.lane._lane"
-OPCODES = (1, 2, 3, 4, 5, 10, 12, 14, 15, 16, 18, 22, 27, 28, 29, 35, 36, 42, 44, 45, 99, 0, 2**32 - 1)
+OPCODES = (1, 2, 3, 4, 5, 10, 12, 14, 15, 16, 18, 22, 27, 28, 30, 35, 36, 42, 44, 45, 99, 0, 2**32 - 1)
 PLACES = (0, 1, 2, 0x40000000, 0x40000001, 0x7FFFFFFF, 0x7FFFFFFE, 2**32 - 1)
 
 
@@ -98,11 +98,13 @@ class Fuzz:
             22: struct.pack("=II", 20, 0)
             + self.dice.choice((b"security.capability", b"user.x", b"user.", b"", b"user.overlay.x"))
             + b"\0",
-            28: struct.pack("=QQIIQII", 9, word[1], self.dice.choice((0, 30, 4096, 2**32 - 1)), 0, 0, 0, 0),
+            28: struct.pack(
+                "=QQIIQII", self.dice.choice((9, 0)), word[1], self.dice.choice((0, 30, 4096, 2**32 - 1)), 0, 0, 0, 0
+            ),
             35: struct.pack("=IIII", os.O_RDWR, 0o100644, self.dice.choice((0, 0o22, 2**32 - 1)), 0)
             + self.dice.choice((b"new", b"old", b".wh.x", b"..", b"a/b", self.name()))
             + b"\0",
-            29: struct.pack("=QIIQ", self.dice.choice((9, 1 | 1 << 63, 2 | 1 << 63)), 0, 0, 0),
+            30: struct.pack("=QII", self.dice.choice((9, 0)), 0, 0),
             42: struct.pack("=II", self.dice.choice((0, 1, 2, 2, 2, 3, 2**32 - 1)), 0)
             + struct.pack("=QQQQ", word[0], 1, word[2], self.dice.choice((1, 2**64 - 1))),
         }
@@ -122,6 +124,11 @@ class Fuzz:
             message = bytearray(HEADER.pack(self.dice.randrange(200), opcode, 8, self.number(), 0, 0, 0, 0, 0))
             self.rig.kernel.send(bytes(message[: self.dice.randrange(1, 41)]) + self.body(opcode))
         event = self.rig.step()
+        while event == LaneEvent.LIST:
+            number = self.rig.lane.listing()
+            if self.dice.random() < 0.5:
+                self.rig.lane.directory(number, 1, self.names, [0] * len(self.names), [self.share, self.upper])
+            event = self.rig.step()
         if event == LaneEvent.WRITE:
             assert len(self.rig.lane.writing()[2]) in (0, 4)
             if self.dice.random() < 0.7:

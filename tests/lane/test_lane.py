@@ -17,11 +17,9 @@ from tests.lane.rig import (
     HEADER,
     HOME,
     LOOKUP,
-    OPENDIR,
     READDIR,
     READDIRPLUS,
     READLINK,
-    RELEASEDIR,
     REPLY,
     WRITE,
     Rig,
@@ -139,35 +137,12 @@ def test_a_link_is_read(rig: Rig) -> None:
     assert rig.ask(READLINK, number + 1) is None
 
 
-def open_directory(rig: Rig) -> int:
-    """Open the directory; return the flags that the kernel is told."""
-    found = rig.ask(OPENDIR, HOME, bytes(8))
-    assert found is not None and found[0] == 0
-    handle, flags = struct.unpack_from("=QI", found[1])
-    assert handle == HOME | 1 << 63
-    return int(flags)
-
-
-def listed(rig: Rig, opcode: int, offset: int, handle: int = HOME | 1 << 63, size: int = 4096) -> bytes | None:
+def listed(rig: Rig, opcode: int, offset: int, handle: int = 0, size: int = 4096) -> bytes | None:
     found = rig.ask(opcode, HOME, struct.pack("=QQIIQII", handle, offset, size, 0, 0, 0, 0))
     return None if found is None else found[1]
 
 
-def test_the_kernel_is_told_to_keep_listings(rig: Rig) -> None:
-    kept = 1 << 3 | 1 << 1  # FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE
-    assert open_directory(rig) == kept
-    rig.lane.drop(HOME)
-    unique = rig.request(OPENDIR, HOME, bytes(8))
-    assert rig.step() == LaneEvent.REQUEST and rig.passed() is not None
-    rig.libfuse.send(REPLY.pack(32, 0, unique) + struct.pack("=QIi", 9, 0, 0))
-    rig.lane.relay()
-    told = rig.answer()
-    assert told is not None and told[0] == unique
-    assert struct.unpack_from("=QI", told[2]) == (9, kept)
-
-
 def test_a_directory_is_listed_up_to_what_is_for_others(rig: Rig, home: Path) -> None:
-    open_directory(rig)
     names = dirents(listed(rig, READDIRPLUS, 0) or b"", plus=True)
     assert names == [
         (0, HOME, 1, b"."),
@@ -183,20 +158,14 @@ def test_a_directory_is_listed_up_to_what_is_for_others(rig: Rig, home: Path) ->
 
 
 def test_a_listing_that_has_no_room_is_for_others(rig: Rig) -> None:
-    open_directory(rig)
     assert listed(rig, READDIRPLUS, 0, size=100) is None
     assert dirents(listed(rig, READDIRPLUS, 0, size=160) or b"", plus=True) == [(0, HOME, 1, b".")]
 
 
 def test_a_directory_is_listed_as_it_was_handed_over_or_by_others(rig: Rig) -> None:
-    open_directory(rig)
     assert listed(rig, READDIR, 0) is not None
     assert listed(rig, READDIR, 0, handle=9) is not None, "cookies are the same for all"
-    assert rig.ask(RELEASEDIR, HOME, struct.pack("=QIIQ", HOME | 1 << 63, 0, 0, 0)) == (0, b"")
-    assert rig.ask(RELEASEDIR, HOME, struct.pack("=QIIQ", 9, 0, 0, 0)) is None
     rig.lane.relist(HOME)
-    assert listed(rig, READDIR, 0) is None
-    open_directory(rig)
     assert listed(rig, READDIR, 0) is None
 
 

@@ -1,16 +1,15 @@
-"""What the loop hands out beside requests for libfuse: a WRITE, and the turn of whoever waits beside."""
+"""What the loop hands out beside requests for libfuse: a WRITE, a listing, and the turn of whoever waits beside."""
 
 import errno
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from layerfs.lane.events import LaneEvent
-from tests.lane.rig import WRITE, Rig
-
-HOME = 77
+from tests.lane.rig import FORGET, HEADER, HOME, READDIR, READDIRPLUS, READLINK, WRITE, Rig, dirents, number_of
 
 
 @pytest.fixture
@@ -60,6 +59,92 @@ def test_without_a_pair_a_write_is_raw_unless_it_is_answered() -> None:
 def test_a_write_of_another_size_than_it_says_is_for_others(rig: Rig, size: int) -> None:
     ask_to_write(rig, b"data", size)
     assert rig.step() == LaneEvent.REQUEST
+
+
+def ask_to_list(rig: Rig, opcode: int = READDIR, size: int = 4096) -> int:
+    return rig.request(opcode, HOME, struct.pack("=QQIIQII", 0, 0, size, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("plus", [False, True])
+def test_a_listing_is_answered_once_its_directory_was_handed_over(rig: Rig, scratch: Path, plus: bool) -> None:
+    """Whoever loads the directory need not list it, and its files are the lane's."""
+    (scratch / "f").write_bytes(b"x")
+    unique = ask_to_list(rig, READDIRPLUS if plus else READDIR)
+    assert rig.step() == LaneEvent.LIST and rig.lane.listing() == HOME
+    rig.hand_over(HOME, scratch, [b"f"])
+    assert rig.step() == LaneEvent.NOTHING and rig.passed() is None
+    answer = rig.answer()
+    assert answer is not None and answer[:2] == (unique, 0)
+    found = dirents(answer[2], plus=plus)
+    assert [(number, name) for _, number, _, name in found] == [
+        (HOME, b"."), (1, b".."), (number_of(scratch / "f"), b"f"),
+    ]  # fmt: skip
+    assert rig.lane.listing() == 0 and rig.answer() is None
+    ask_to_list(rig)
+    assert rig.step() == LaneEvent.NOTHING and rig.answer() is not None, "it is at hand: nobody is told"
+
+
+def test_a_listing_of_what_is_not_handed_over_is_told_of_once_and_passed_on(rig: Rig) -> None:
+    for _ in range(2):
+        ask_to_list(rig)
+        assert [rig.step() for _ in range(3)] == [LaneEvent.LIST, LaneEvent.REQUEST, LaneEvent.NOTHING]
+        assert rig.passed() is not None and rig.answer() is None
+
+
+@pytest.mark.parametrize("relist", [False, True])
+def test_a_listing_that_the_lane_cannot_give_is_passed_on(rig: Rig, scratch: Path, relist: bool) -> None:
+    """Of a directory that was edited, or whose first name has no room in the answer."""
+    ask_to_list(rig, size=4096 if relist else 8)
+    assert rig.step() == LaneEvent.LIST
+    rig.hand_over(HOME, scratch, [])
+    if relist:
+        rig.lane.relist(HOME)
+    assert rig.step() == LaneEvent.REQUEST and rig.passed() is not None
+    if relist:
+        ask_to_list(rig)
+        assert rig.step() == LaneEvent.REQUEST and rig.passed() is not None
+
+
+def test_without_a_pair_a_listing_is_raw_unless_it_is_answered(scratch: Path) -> None:
+    with Rig(pair=False) as rig:
+        ask_to_list(rig)
+        assert (rig.step(), rig.step()) == (LaneEvent.LIST, LaneEvent.RAW)
+        message = rig.lane.raw()
+        assert struct.unpack_from("=Q", message, HEADER.size) == (HOME,), "the number stands in the place of the handle"
+        assert rig.step() == LaneEvent.NOTHING
+        ask_to_list(rig)
+        assert rig.step() == LaneEvent.LIST
+        assert rig.lane.raw() == message[:8] + struct.pack("=Q", rig.unique) + message[16:]
+        rig.request(READLINK, HOME)
+        assert rig.step() == LaneEvent.RAW
+
+
+def test_a_listing_that_was_read_before_is_told_of_too(rig: Rig, scratch: Path) -> None:
+    body = struct.pack("=QQIIQII", 0, 0, 4096, 0, 0, 0, 0)
+    rig.lane.hold([HEADER.pack(HEADER.size + len(body), READDIR, 8, HOME, 0, 0, 0, 0, 0) + body])
+    assert rig.step() == LaneEvent.LIST
+    rig.hand_over(HOME, scratch, [])
+    assert rig.step() == LaneEvent.NOTHING
+    assert (rig.answer() or (0,))[0] == 8
+
+
+def test_whoever_waits_for_a_job_hears_of_a_listing_that_was_told_of(rig: Rig, scratch: Path) -> None:
+    near, far = os.pipe()
+    rig.fds += [near, far]
+    unique = ask_to_list(rig)
+    assert rig.lane.wait(-1, near, 0, spin=False) == LaneEvent.OTHER
+    assert rig.step() == LaneEvent.LIST
+    assert rig.lane.wait(-1, near, 0, spin=False) == LaneEvent.OTHER
+    rig.hand_over(HOME, scratch, [])
+    assert rig.step() == LaneEvent.NOTHING
+    assert (rig.answer() or (0,))[0] == unique
+
+
+def test_a_message_too_short_for_a_listing_is_none(rig: Rig) -> None:
+    rig.request(FORGET, HOME, bytes(8))
+    assert rig.step() == LaneEvent.REQUEST and rig.lane.listing() == 0
+    rig.kernel.send(b"short")
+    assert rig.step() == LaneEvent.REQUEST and rig.lane.listing() == 0
 
 
 def test_whoever_waits_beside_has_a_turn_while_requests_are_always_there(rig: Rig) -> None:

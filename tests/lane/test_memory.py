@@ -11,7 +11,7 @@ import pytest
 
 from layerfs.lane.events import LaneEvent
 from tests.lane.libfuse import FD, Libfuse
-from tests.lane.rig import FORGET, HEADER, OPENDIR, READLINK, REPLY, ROOM, WRITE, Rig
+from tests.lane.rig import FORGET, HEADER, READDIR, READLINK, REPLY, ROOM, WRITE, Rig
 
 ELSEWHERE = 54321
 SETXATTR, INTERRUPT = 21, 36
@@ -63,14 +63,12 @@ def test_what_has_no_answer_is_not_waited_for(rig: Rig, libfuse: Libfuse, opcode
     assert rig.lane.outstanding == 0
 
 
-@pytest.mark.parametrize(("error", "flags"), [(0, 0b1010), (errno.EACCES, None)])
-def test_the_kernel_keeps_a_listing_that_libfuse_opens(
-    rig: Rig, libfuse: Libfuse, error: int, flags: int | None
-) -> None:
-    unique = rig.request(OPENDIR, ELSEWHERE, bytes(8))
-    assert rig.step() == LaneEvent.REQUEST and libfuse.read() is not None
-    libfuse.answer(unique, *([struct.pack("=QIi", 9, 0, 0)] if not error else []), error=error)
-    assert rig.answer() == (unique, error, b"" if flags is None else struct.pack("=QIi", 9, flags, 0))
+def test_a_listing_is_told_of_once_and_then_taken(rig: Rig, libfuse: Libfuse) -> None:
+    rig.request(READDIR, ELSEWHERE, bytes(40))
+    assert [rig.step() for _ in range(3)] == [LaneEvent.LIST, LaneEvent.REQUEST, LaneEvent.REQUEST]
+    message = libfuse.read()
+    assert message is not None and struct.unpack_from("=Q", message, HEADER.size) == (ELSEWHERE,)
+    assert rig.step() == LaneEvent.NOTHING
 
 
 def test_a_request_that_libfuse_has_no_room_for_fails(rig: Rig, libfuse: Libfuse) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lane.rig import HEADER, HOME, OPEN, READ, Rig, lookup
+from layerfs.lane.events import LaneEvent
+from tests.lane.rig import HEADER, HOME, OPEN, READ, READDIR, READDIRPLUS, Rig, lookup
 
 SIZE = 100
-FALLOCATE, FLUSH, FSYNC, IOCTL, LSEEK = 43, 25, 20, 39, 46
+FALLOCATE, FLUSH, FSYNC, FSYNCDIR, IOCTL, LSEEK = 43, 25, 20, 30, 39, 46
 
 
 @pytest.fixture
@@ -89,11 +90,12 @@ def test_a_handle_is_for_others_and_so_is_a_file_where_opens_are_answered(alone:
     assert read(rig, number) is None
 
 
-@pytest.mark.parametrize("opcode", [READ, FLUSH, FSYNC, IOCTL, FALLOCATE, LSEEK])
+@pytest.mark.parametrize("opcode", [READ, FLUSH, FSYNC, FSYNCDIR, IOCTL, FALLOCATE, LSEEK, READDIR, READDIRPLUS])
 @pytest.mark.parametrize("handle", [0, 9])
 def test_what_is_passed_on_carries_the_number_in_the_place_of_no_handle(alone: Rig, opcode: int, handle: int) -> None:
     alone.request(opcode, 54321, struct.pack("=Q", handle) + bytes(32))
-    alone.step()
+    while alone.step() == LaneEvent.LIST:
+        pass
     message = alone.passed()
     assert message is not None
     assert struct.unpack_from("=Q", message, HEADER.size) == (handle or 54321,)

@@ -101,6 +101,39 @@ def test_cookies_stay_when_the_places_of_names_that_are_gone_are_given_up() -> N
             assert [name for _, name in order.since(cookie, listing.names)] == after
 
 
+def read(listing: Listing, cookie: int) -> list[bytes]:
+    return [name for _, name in listing.since(cookie)]
+
+
+def test_what_is_made_while_a_client_reads_is_left_out_until_one_begins_anew() -> None:
+    listing = Listing({b"a": UPPER, b"b": UPPER})
+    assert read(listing, 0) == [b"a", b"b"]
+    listing.made(b"c", UPPER, is_dir=False)
+    listing.removed(b"b", shadowed=False)
+    assert read(listing, 3) == []
+    assert read(listing, 0) == [b"a", b"c"]
+    assert read(listing, 3) == [b"c"]
+
+
+def test_a_client_that_has_read_half_elsewhere_misses_nothing() -> None:
+    """The kernel keeps listings; where it drops one, a client asks with a cookie that was never given here."""
+    listing = Listing(dict.fromkeys((b"a", b"b", b"c", b"d"), UPPER))
+    assert [cookie for cookie, _ in listing.since(0)] == [3, 4, 5, 6]
+    listing.removed(b"a", shadowed=False)
+    assert read(listing, 4) == [b"c", b"d"]
+
+
+def test_a_client_that_began_elsewhere_is_given_what_was_there_then() -> None:
+    """A lane lists from the beginning without telling; what was made since the last reader here began was left out."""
+    listing = Listing({b"a": UPPER, b"b": UPPER})
+    listing.begin()
+    assert read(listing, 0) == [b"a", b"b"]
+    listing.made(b"c", UPPER, is_dir=False)
+    listing.begin()
+    listing.made(b"d", UPPER, is_dir=False)
+    assert read(listing, 3) == [b"b", b"c"]
+
+
 def test_a_name_that_is_made_and_removed_for_ever_takes_no_memory() -> None:
     order = Order([b"a"])
     for number in range(10 * SPARE):
