@@ -10,14 +10,14 @@ from itertools import islice
 from typing import Final
 
 from layerfs.fuse.prefetch_attributes import WINDOW
-from layerfs.lane.events import Durable, LaneEdit
-from layerfs.lane.lane import ASK, DIRECTORY, GONE, GONE_UPPER, Edited, Lane, SourceCalls, Taken
+from layerfs.lane.events import Durable, Edited, LaneEdit
+from layerfs.lane.lane import ASK, DIRECTORY, GONE, GONE_UPPER, Lane, SourceCalls, Taken
 from layerfs.union import front, handed
 from layerfs.union.front import Known
 from layerfs.union.inodes import Directory
 from layerfs.union.layers import Part, Tree
 from layerfs.union.listing import Edit, Listing
-from layerfs.union.shown import Attributes
+from layerfs.union.shown import Attributes, fingerprint_of
 from layerfs.union.union import Union
 
 _EDITS: Final = {
@@ -68,13 +68,39 @@ class Tables:
 
     def change_files(self) -> None:
         """Let the lane change files."""
-        scratch, number_xattr, volatile, ordered = self._union.changing()
-        durable = Durable.VOLATILE if volatile else Durable.ORDERED if ordered else Durable.SYNCED
-        self.lane.change_files(scratch, durable, number_xattr, writeback=self._union.options.writeback)
+        needs = self._union.changing()
+        durable = Durable.VOLATILE if needs.volatile else Durable.ORDERED if needs.ordered else Durable.SYNCED
+        self.lane.change_files(
+            needs.scratch,
+            durable,
+            needs.number_xattr,
+            writeback=self._union.options.writeback,
+            static_links=needs.static_links,
+        )
 
     def _take_in(self, edit: Edited) -> None:
+        if edit.shown is not None:
+            seen = fingerprint_of(*edit.shown)
+            if edit.kind is LaneEdit.SET:
+                self._union.take_in_owner(edit.number, seen)
+            else:
+                self._take_in_directory(edit, seen)
+            return
         hidden = edit.kind is LaneEdit.HIDDEN
         self._union.take_in(edit.directory, edit.name, _EDITS[edit.kind], edit.number, hidden=hidden)
+
+    def _take_in_directory(self, edit: Edited, seen: int) -> None:
+        """Take in a directory that the lane has at hand already."""
+        made = self._union.take_in_directory(edit.directory, edit.name, edit.number, edit.fd, seen)
+        if made is None:
+            if edit.fd >= 0:
+                self.lane.drop(edit.number)
+            return
+        listing, part = made
+        known = self._known[edit.number] = _Directory(listing)
+        known.parts = [part]
+        part.handed = edit.number, 0
+        listing.watch = partial(self._edited, edit.number)
 
     def recall(self) -> None:
         """Have the union answer for all files again, and close the lane."""

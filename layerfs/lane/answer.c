@@ -44,6 +44,7 @@ static bool answer_lookup(struct lane *self, const struct fuse_in_header *in, co
         lane_send(self, in->unique, 0, sizeof *entry);
         return true;
     }
+    place &= ~PLACE_HIDES;
     if (place >= directory->shares_count) return false;
     struct stat st;
     uint64_t ino;
@@ -88,13 +89,18 @@ void send_attributes(struct lane *self, const struct fuse_in_header *in, const s
     lane_send(self, in->unique, 0, sizeof *attr);
 }
 
+/* Tell whether a directory has the owner and mode that it is known by. */
+bool is_shown(const struct directory *directory, const struct stat *st) {
+    return st->st_mode == directory->mode && st->st_uid == directory->uid && st->st_gid == directory->gid;
+}
+
 /* Answer for a directory, as long as its owner and mode are those that it was handed over with. */
 static bool answer_getattr_directory(struct lane *self, const struct fuse_in_header *in) {
     const struct directory *directory = directory_find(self, in->nodeid);
     struct stat st;
     if (!directory || !directory->live || directory->top == TOP_NONE) return false;
     if (!share_stat(self, directory, directory->top, &st) || !st.st_nlink) return false;
-    if (st.st_mode != directory->mode || st.st_uid != directory->uid || st.st_gid != directory->gid) return false;
+    if (!is_shown(directory, &st)) return false;
     if (!directory->single) st.st_nlink = 1;
     send_attributes(self, in, &st);
     return true;
@@ -240,6 +246,12 @@ static bool open_now(struct lane *self, struct inode *inode) {
     return true;
 }
 
+/* Empty a file that is open for writing, unless to free what it has may take long, or the host may take bits of its mode. */
+static bool cut(const struct inode *inode) {
+    struct stat st;
+    return !(inode->mode & SET_IDS) && !fstat(inode->fd, &st) && st.st_size <= FREED_MAX && !ftruncate(inode->fd, 0);
+}
+
 static bool answer_open(struct lane *self, const struct fuse_in_header *in, const void *body, size_t size) {
     struct fuse_open_in open;
     if (self->no_open) {
@@ -249,9 +261,12 @@ static bool answer_open(struct lane *self, const struct fuse_in_header *in, cons
     struct inode *inode = number_find(self, in->nodeid);
     if (!inode || size < sizeof open) return false;
     memcpy(&open, body, sizeof open);
-    if (open.flags & O_TRUNC || inode->opens == UINT32_MAX) return false;
+    if (inode->opens == UINT32_MAX) return false;
     if ((open.flags & O_ACCMODE) != O_RDONLY) {
         if ((in->uid && inode->mode & SET_IDS) || !open_to_write(self, inode)) return false;
+        if (open.flags & O_TRUNC && !cut(inode)) return false;
+    } else if (open.flags & O_TRUNC) {
+        return false;
     } else if (!inode_made(self, in->nodeid) && !is_unchanged(self, inode) && !open_now(self, inode)) {
         return false;
     }
@@ -358,6 +373,10 @@ bool lane_answer(struct lane *self, size_t size) {
     case FUSE_GETXATTR: done = answer_getxattr(self, in, body, size); break;
     case FUSE_READLINK: done = answer_readlink(self, in); break;
     case FUSE_CREATE: done = answer_create(self, in, body, size); break;
+    case FUSE_SETXATTR: done = answer_setxattr(self, in, body, size); break;
+    case FUSE_REMOVEXATTR: done = answer_removexattr(self, in, body, size); break;
+    case FUSE_SYMLINK: done = answer_symlink(self, in, body, size); break;
+    case FUSE_MKDIR: done = answer_mkdir(self, in, body, size); break;
     case FUSE_WRITE: done = answer_write(self, in, body, size); break;
     case FUSE_SETATTR: done = answer_setattr(self, in, body, size); break;
     case FUSE_UNLINK: done = answer_unlink(self, in, body, size); break;

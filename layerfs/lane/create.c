@@ -1,4 +1,4 @@
-/* New files, made in the upper share of a directory that is at hand, and what is written to them until they are closed.
+/* New files and symlinks, made in the upper share of a directory that is at hand, and what is written to files until they are closed.
  * The union takes each edit in before it looks at a listing again (lane_edited). */
 
 #include "state.h"
@@ -13,11 +13,13 @@
 #define ENOUGH (256ull << 20)  /* bytes free, below which others look closer (fuse/space.py) */
 #define FRESH 50000000         /* ns that a look at the free space is good for */
 
-void lane_change_files(lane *self, int writeback, int scratch, int durable, const char *number_xattr) {
+void lane_change_files(lane *self, int writeback, int scratch, int durable, const char *number_xattr,
+                       int static_links) {
     self->makes = true;
     self->writeback = writeback;
     self->scratch = scratch;
     self->durable = durable;
+    self->static_links = static_links;
     snprintf(self->number_xattr, sizeof self->number_xattr, "%s", number_xattr);
     self->uid = geteuid();
     self->gid = getegid();
@@ -29,16 +31,41 @@ int lane_edited(lane *self, lane_edit *edit) {
         return 0;
     }
     const struct edit *next = &self->edits[self->edits_taken++];
+    *edit = (lane_edit){.directory = next->directory, .number = next->number, .kind = next->kind, .fd = next->fd,
+                        .device = next->device, .inode = next->inode, .mode = next->mode, .uid = next->uid,
+                        .gid = next->gid, .name = ""};
+    if (next->kind == LANE_SET) return 1;
     const struct directory *directory = directory_find(self, next->directory); /* nobody has dropped it yet */
-    if (!directory) return lane_edited(self, edit);
+    if (next->fd >= 0) self->files--;
+    if (!directory) {
+        if (next->fd >= 0) close(next->fd);
+        return lane_edited(self, edit);
+    }
     const char *text = directory->text + directory->names[next->name].at;
-    *edit = (lane_edit){next->directory, next->number, next->kind, (uint8_t)text[0], text + 1};
+    edit->size = (uint8_t)text[0];
+    edit->name = text + 1;
     return 1;
 }
 
 /* Note an edit; upper_of has seen that there is room for what one request does. */
 void note_edit(struct lane *self, uint32_t kind, const struct directory *directory, uint32_t name, uint64_t number) {
-    self->edits[self->edits_count++] = (struct edit){directory->ino, number, name, kind};
+    self->edits[self->edits_count++] =
+        (struct edit){.directory = directory->ino, .number = number, .name = name, .kind = kind, .fd = -1};
+}
+
+/* Note an edit of a directory itself, which shows this from now on; a descriptor of it goes along, or -1. */
+void note_shown(struct lane *self, uint32_t kind, const struct directory *directory, uint32_t name, uint64_t number,
+                int fd, const struct stat *st) {
+    self->edits[self->edits_count++] =
+        (struct edit){.directory = directory->ino, .number = number, .name = name, .kind = kind, .fd = fd,
+                      .device = st->st_dev, .inode = st->st_ino, .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid};
+    if (fd >= 0) self->files++;
+}
+
+/* Close what nobody has taken in. */
+void edits_close(struct lane *self) {
+    for (; self->edits_taken < self->edits_count; self->edits_taken++)
+        if (self->edits[self->edits_taken].fd >= 0) close(self->edits[self->edits_taken].fd);
 }
 
 bool is_mark(const char *name) { return !strncmp(name, MARK, sizeof MARK - 1) || strchr(name, '/'); }
@@ -60,8 +87,8 @@ int upper_of(struct lane *self, const struct directory *directory) {
     return fd < 0 || is_short(self, fd) ? -1 : fd;
 }
 
-/* Return such a share in which a client's new file comes out as it is to. */
-static int share_for(struct lane *self, const struct fuse_in_header *in, const struct directory *directory) {
+/* Return such a share in which what a client makes comes out as it is to. */
+int share_for(struct lane *self, const struct fuse_in_header *in, const struct directory *directory) {
     int fd = self->files < self->files_max && in->uid == self->uid ? upper_of(self, directory) : -1;
     struct stat st;
     if (fd >= 0 && in->gid != self->gid && (fstat(fd, &st) || !(st.st_mode & S_ISGID))) return -1;
@@ -79,20 +106,27 @@ int64_t free_name(struct lane *self, struct directory *directory, const char *na
     return directory->names[found].place == LANE_GONE ? found : -1;
 }
 
-/* Note a file that was made: the kernel is told of it, and has it open; NULL where its number is another's. */
+/* Note what was made, of which the kernel is told; NULL where its number is another's. */
+static struct inode *note_new(struct lane *self, struct directory *directory, uint32_t name, const struct stat *st) {
+    uint64_t ino;
+    if (!lane_own(self, st, &ino) || number_find(self, ino)) return NULL;
+    struct inode *inode = inode_shown(self, directory, name, ino, st);
+    if (!inode) return NULL;
+    directory->names[name].place = directory->top;
+    directory->listed = false;
+    note_edit(self, LANE_MADE, directory, name, ino);
+    return inode;
+}
+
+/* Note a file that was made, and that the kernel has open. */
 static struct inode *note_made(struct lane *self, struct directory *directory, uint32_t name, int fd,
                                const struct stat *st) {
-    uint64_t ino;
-    if (!S_ISREG(st->st_mode) || !lane_own(self, st, &ino) || number_find(self, ino)) return NULL;
-    struct inode *inode = inode_shown(self, directory, name, ino, st);
+    struct inode *inode = S_ISREG(st->st_mode) ? note_new(self, directory, name, st) : NULL;
     if (!inode) return NULL;
     inode->fd = fd;
     inode->opens = 1;
     inode->written = inode->stored = true;
     self->files++;
-    directory->names[name].place = directory->top;
-    directory->listed = false;
-    note_edit(self, LANE_MADE, directory, name, ino);
     return inode;
 }
 
@@ -129,6 +163,39 @@ bool answer_create(struct lane *self, const struct fuse_in_header *in, const cha
     return true;
 }
 
+/* Tell whether a directory keeps the numbers of symlinks in it, which carry no user.* xattrs themselves: one of them may
+ * have had the inode that a new one gets (union/kept_numbers.py). */
+static bool keeps_numbers(const struct lane *self, int at) {
+    char name[sizeof self->number_xattr + 1];
+    if (strncmp(self->number_xattr, "user.", 5)) return false;
+    snprintf(name, sizeof name, "%ss", self->number_xattr);
+    return fgetxattr(at, name, NULL, 0) >= 0;
+}
+
+/* Make a symlink; the body is its name and its target. */
+bool answer_symlink(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size) {
+    size_t first = strnlen(body, size) + 1;
+    const char *name = first < size ? name_in(body, first) : NULL, *to = body + first;
+    if (!name || strnlen(to, size - first) != size - first - 1 || size - first < 2) return false;
+    struct directory *directory = directory_find(self, in->nodeid);
+    int at = share_for(self, in, directory);
+    if (at < 0 || is_mark(name) || keeps_numbers(self, at)) return false;
+    int64_t found = free_name(self, directory, name, first - 1);
+    if (found < 0 || symlinkat(to, at, name)) return false;
+    struct stat st;
+    struct inode *inode = fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISLNK(st.st_mode)
+                              ? NULL
+                              : note_new(self, directory, (uint32_t)found, &st);
+    if (!inode) {
+        unlinkat(at, name, 0);
+        return false;
+    }
+    struct fuse_entry_out *entry = (struct fuse_entry_out *)BODY(self);
+    fill_entry(self, entry, inode->ino, &st);
+    if (!lane_send(self, in->unique, 0, sizeof *entry)) inode_forget(self, inode, 1);
+    return true;
+}
+
 /* Return what was made here and is still open, and is reached by its descriptor alone; NULL for anything else. */
 struct inode *inode_made(struct lane *self, uint64_t ino) {
     struct inode *inode = number_find(self, ino);
@@ -161,35 +228,5 @@ bool answer_write(struct lane *self, const struct fuse_in_header *in, const char
     struct fuse_write_out out = {.size = write.size};
     memcpy(BODY(self), &out, sizeof out);
     lane_send(self, in->unique, 0, sizeof out);
-    return true;
-}
-
-/* Tell whether a file that is not open for writing has a time already: the kernel sends it after a rename, too. */
-static bool has_time(struct lane *self, const struct inode *inode, const struct timespec *mtime, struct stat *st) {
-    char path[NAME_LIMIT + 1];
-    uint64_t own;
-    int at = reach(inode, path);
-    if (at < 0 || fstatat(at, path, st, AT_SYMLINK_NOFOLLOW) || !is_same(self, inode, st, true)) return false;
-    if (st->st_mtim.tv_sec != mtime->tv_sec || st->st_mtim.tv_nsec != mtime->tv_nsec) return false;
-    return lane_plain(self, at, path, st, &own);
-}
-
-/* Set the time that the kernel has kept for a file, and nothing else. */
-bool answer_setattr(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size) {
-    struct fuse_setattr_in set;
-    const struct inode *inode = number_find(self, in->nodeid);
-    if (!inode || size < sizeof set) return false;
-    memcpy(&set, body, sizeof set);
-    uint32_t beside = FATTR_FH | FATTR_LOCKOWNER;
-    if (!self->writeback || (set.valid & ~beside) != (FATTR_MTIME | FATTR_CTIME) || set.mtimensec > 999999999) return false;
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {(time_t)set.mtime, set.mtimensec}};
-    struct stat st;
-    if (inode->gone) return inode->gone == LANE_GONE_LOWER && gone_attributes(self, in, inode);
-    if (!inode_made(self, in->nodeid)) {
-        if (!has_time(self, inode, &times[1], &st)) return false;
-    } else if (futimens(inode->fd, times) || fstat(inode->fd, &st) || st.st_nlink != 1) {
-        return false;
-    }
-    send_attributes(self, in, &st);
     return true;
 }

@@ -1,6 +1,7 @@
 """Why a lane ends its wait, and what it has changed, without the compiled part: who lacks it still reads the names."""
 
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class LaneEvent(IntEnum):
@@ -31,6 +32,8 @@ class LaneEdit(IntEnum):
     COPIED = 1  # a copy of what the lowers have is there
     REMOVED = 2  # nothing is there, and nothing shows
     HIDDEN = 3  # a whiteout is there
+    MADE_DIRECTORY = 4  # a directory is there, which the lane has at hand
+    SET = 5  # a directory, which is told of by its number alone, has another owner or mode
 
 
 class Durable(IntEnum):
@@ -39,3 +42,28 @@ class Durable(IntEnum):
     VOLATILE = 0
     ORDERED = 1  # a journal brings the rest
     SYNCED = 2
+
+
+class Owned(NamedTuple):
+    """Which object a directory is, with its owner and mode."""
+
+    device: int
+    number: int
+    mode: int
+    uid: int
+    gid: int
+
+
+class Edited(NamedTuple):
+    """A change of a name in a directory, of the file or directory with this number.
+
+    `fd` is the descriptor of a directory that was made, and is to be closed by whoever takes it in; else -1. `shown` is
+    what a directory's share of the upper is that was made or set.
+    """
+
+    kind: LaneEdit
+    directory: int
+    name: bytes
+    number: int
+    fd: int = -1
+    shown: Owned | None = None

@@ -129,19 +129,31 @@ void lane_top(lane *self, uint64_t directory, uint32_t share, int single, int ma
               uint32_t gid, uint64_t reference);
 /* Change files from now on. With `writeback` the kernel caches writes, and keeps times by itself. Copies are made in the
  * directory `scratch`; `durable` says how one gets to disk before it gets its name; `number_xattr`, of up to 63 bytes, is
- * where it keeps its number: without one nothing is copied. */
+ * where it keeps its number: without one nothing is copied. With `static_links` a directory shows one link. */
 enum lane_durable { LANE_VOLATILE = 0, LANE_ORDERED = 1, LANE_SYNCED = 2 };
-void lane_change_files(lane *self, int writeback, int scratch, int durable, const char *number_xattr);
+void lane_change_files(lane *self, int writeback, int scratch, int durable, const char *number_xattr, int static_links);
 
 /* Which tree had a file that has no name any more. */
 enum lane_gone { LANE_GONE_LOWER = 1, LANE_GONE_UPPER = 2 };
 
 /* What the lane has changed: a new file is at a name of the upper; or a copy of the lower's; or nothing is, and nothing
- * shows; or a whiteout is. */
-enum lane_edit_kind { LANE_MADE = 0, LANE_COPIED = 1, LANE_REMOVED = 2, LANE_HIDDEN = 3 };
+ * shows; or a whiteout is; or a new directory is, which the lane has at hand: its one share is the upper's, and the
+ * descriptor `fd` of that is the caller's from now on. `fd` is -1 where the kernel does not know the directory. Or a
+ * directory itself, without a name, has another owner or mode. Of a directory that was made or set its share is told. */
+enum lane_edit_kind {
+    LANE_MADE = 0,
+    LANE_COPIED = 1,
+    LANE_REMOVED = 2,
+    LANE_HIDDEN = 3,
+    LANE_MADE_DIRECTORY = 4,
+    LANE_SET = 5
+};
 typedef struct {
     uint64_t directory, number;
     uint32_t kind;
+    int fd;
+    uint64_t device, inode;
+    uint32_t mode, uid, gid;
     uint32_t size;
     const char *name; /* without a NUL; good until the next call */
 } lane_edit;

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from layerfs.lane._lane import ffi, lib
-from layerfs.lane.events import Durable, LaneEdit, LaneEvent, Way
+from layerfs.lane.events import Durable, Edited, LaneEdit, LaneEvent, Owned, Way
 
 ASK: Final = int(lib.LANE_ASK)  # a place: others answer
 GONE: Final = int(lib.LANE_GONE)  # a place: the name is absent
 GONE_UPPER: Final = int(lib.LANE_GONE_UPPER)  # in `Taken.gone`
 DIRECTORY: Final = int(lib.LANE_DIRECTORY)  # beside the index of a share: the name is a directory there
 _EVENTS: Final = tuple(LaneEvent)  # by their numbers
+_EDITS: Final = tuple(LaneEdit)
+_OF_DIRECTORIES: Final = int(LaneEdit.MADE_DIRECTORY)  # and those after it
 
 
 class Taken(NamedTuple):
@@ -50,15 +52,6 @@ class SourceCalls(NamedTuple):
     link: int
     read: int  # 0 where others read
     keep: object
-
-
-class Edited(NamedTuple):
-    """A change of a name in a directory, of the file with this number."""
-
-    kind: LaneEdit
-    directory: int
-    name: bytes
-    number: int
 
 
 class Lane:
@@ -145,7 +138,10 @@ class Lane:
         edit = self._edit
         while lib.lane_edited(self._lane, edit):
             name = ffi.buffer(edit.name, edit.size)[:]
-            self.edited(Edited(LaneEdit(edit.kind), edit.directory, name, edit.number))
+            shown = None
+            if edit.kind >= _OF_DIRECTORIES:
+                shown = Owned(edit.device, edit.inode, edit.mode, edit.uid, edit.gid)
+            self.edited(Edited(_EDITS[edit.kind], edit.directory, name, edit.number, edit.fd, shown))
         if event < 0:
             raise _error(event)
         return _EVENTS[event]
@@ -312,12 +308,15 @@ class Lane:
         """
         lib.lane_top(self._lane, number, index, single, makes, mode, uid, gid, reference)
 
-    def change_files(self, scratch: int, durable: Durable, number_xattr: str, *, writeback: bool) -> None:
+    def change_files(
+        self, scratch: int, durable: Durable, number_xattr: str, *, writeback: bool, static_links: bool = False
+    ) -> None:
         """Change files from now on, and tell `edited`; with `writeback` the kernel keeps times by itself.
 
         Copies are made in the directory `scratch`, and keep their numbers in an xattr; nothing is copied without one.
+        With `static_links` a directory shows one link.
         """
-        lib.lane_change_files(self._lane, writeback, scratch, durable, number_xattr.encode())
+        lib.lane_change_files(self._lane, writeback, scratch, durable, number_xattr.encode(), static_links)
 
     def drop(self, number: int) -> None:
         """Forget the names of a directory."""

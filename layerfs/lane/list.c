@@ -99,7 +99,7 @@ static size_t dirent_put(char *at, uint64_t ino, uint64_t next, const char *name
 static int64_t listed_put(struct lane *self, struct directory *directory, uint32_t number, char *at, bool plus) {
     const struct name *name = &directory->names[number];
     const char *text = directory->text + name->at;
-    if (name->place == LANE_ASK || name->place == LANE_GONE || name->place & PLACE_KEPT) return -1;
+    if (name->place == LANE_ASK || name->place == LANE_GONE || name->place & (PLACE_KEPT | PLACE_HIDES)) return -1;
     bool is_directory = name->place & LANE_DIRECTORY;
     int share = directory->shares[name->place & ~(uint32_t)LANE_DIRECTORY];
     char path[NAME_LIMIT + 1];

@@ -38,6 +38,7 @@ void lane_close(lane *self) {
     memory_close(self);
     lane_ring_close(self);
     tables_close(self);
+    edits_close(self);
     free(self->own_in);
     free(self->own_out);
     free(self);

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #define WHITEOUT "whiteout"    /* in the scratch directory: a device that all whiteouts are links of, once it is there */
-#define FREED_MAX (1 << 20)    /* bytes; a filesystem may take longer to free more (fuse/freeing.py) */
 
 /* Show a file whose name is gone; false if that is another's. */
 bool gone_attributes(struct lane *self, const struct fuse_in_header *in, const struct inode *inode) {
@@ -24,7 +23,7 @@ bool answer_unlink(struct lane *self, const struct fuse_in_header *in, const cha
     int at = upper_of(self, directory);
     int64_t found = at < 0 || self->files >= self->files_max ? -1 : name_find(self, directory, name, size - 1);
     struct inode *inode = found < 0 ? NULL : inode_at(self, directory, (uint32_t)found, name);
-    if (!inode || inode->opens || inode->fd >= 0) return false;
+    if (!inode || inode->opens || inode->fd >= 0 || directory->names[found].place & PLACE_HIDES) return false;
     bool lower = directory->names[found].place != directory->top;
     int pin = openat(directory->shares[directory->names[found].place], name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;

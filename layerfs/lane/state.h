@@ -29,7 +29,8 @@
 #define NUMBER_BITS 49         /* of an inode number below the filesystem's rank */
 #define TOP_NONE UINT32_MAX
 #define EDITS_MAX 256u /* edits that wait to be taken in */
-#define EDITS_ONCE 3u  /* of one request, at most */
+#define FREED_MAX (1 << 20) /* bytes; a filesystem may take longer to free more (fuse/freeing.py) */
+#define EDITS_ONCE 4u  /* of one request, at most */
 #define SET_IDS (S_ISUID | S_ISGID)
 /* In a name's place, beside the upper's share, what is a copy: its number is not its own; it hides what the lowers have */
 #define PLACE_KEPT 0x20000000u
@@ -84,6 +85,9 @@ struct source { /* who answers for an image; its numbers begin with `rank` */
 struct edit { /* what is yet to be taken in */
     uint64_t directory, number;
     uint32_t name, kind;
+    int fd; /* of what was made, until it is taken in; or -1 */
+    uint64_t device, inode; /* of a directory that was made or set, as it is now */
+    uint32_t mode, uid, gid;
 };
 
 struct claim { /* a number that others answer for */
@@ -156,7 +160,7 @@ struct lane {
     bool no_open; /* the kernel opens files by itself */
     uint64_t unopened[UNOPENED];
     uint32_t unopened_next;
-    bool makes, writeback, room_short;
+    bool makes, writeback, static_links, room_short;
     uint32_t uid, gid; /* whom new files belong to */
     int64_t room_seen; /* ns; when the free space was looked at */
     struct edit edits[EDITS_MAX];
@@ -212,6 +216,7 @@ void beside_leave(struct beside *self);
 /* tables.c */
 struct inode *number_find(struct lane *self, uint64_t ino);
 struct inode *number_add(struct lane *self, uint64_t ino);
+bool is_taken(struct lane *self, uint64_t ino);
 void number_remove(struct lane *self, struct inode *inode);
 struct directory *directory_find(struct lane *self, uint64_t ino);
 int64_t name_find(const struct lane *self, const struct directory *directory, const char *name, size_t size);
@@ -234,15 +239,26 @@ void inode_closed(struct lane *self, struct inode *inode);
 int reach(const struct inode *inode, char path[NAME_LIMIT + 1]);
 int open_data(struct lane *self, const struct inode *inode, struct stat *st, int access);
 bool is_same(struct lane *self, const struct inode *inode, const struct stat *st, bool just);
+bool is_shown(const struct directory *directory, const struct stat *st);
 /* create.c */
 bool answer_create(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 bool answer_write(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
-bool answer_setattr(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
+bool answer_symlink(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 struct inode *inode_made(struct lane *self, uint64_t ino);
 void note_edit(struct lane *self, uint32_t kind, const struct directory *directory, uint32_t name, uint64_t number);
+void note_shown(struct lane *self, uint32_t kind, const struct directory *directory, uint32_t name, uint64_t number,
+                int fd, const struct stat *st);
+void edits_close(struct lane *self);
+int share_for(struct lane *self, const struct fuse_in_header *in, const struct directory *directory);
 int upper_of(struct lane *self, const struct directory *directory);
 int64_t free_name(struct lane *self, struct directory *directory, const char *name, size_t size);
 bool is_mark(const char *name);
+/* attributes.c */
+bool answer_setxattr(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
+bool answer_removexattr(struct lane *self, const struct fuse_in_header *in, const char *name, size_t size);
+bool answer_setattr(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
+/* directory.c */
+bool answer_mkdir(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 /* copyup.c */
 int lane_copy_up(struct lane *self, struct inode *inode);
 bool open_to_write(struct lane *self, struct inode *inode);
@@ -250,6 +266,7 @@ bool open_to_write(struct lane *self, struct inode *inode);
 bool answer_unlink(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 bool gone_attributes(struct lane *self, const struct fuse_in_header *in, const struct inode *inode);
 /* rename.c */
+bool bring_up(struct lane *self, struct inode *inode);
 struct inode *inode_at(struct lane *self, struct directory *directory, uint32_t name, const char *text);
 bool answer_rename(struct lane *self, const struct fuse_in_header *in, const char *body, size_t size);
 /* ahead.c */

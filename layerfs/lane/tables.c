@@ -89,6 +89,11 @@ struct inode *number_add(struct lane *self, uint64_t ino) {
     return inode;
 }
 
+/* Tell whether somebody answers for a number. */
+bool is_taken(struct lane *self, uint64_t ino) {
+    return number_find(self, ino) || entry_find(self, &self->claims, ino) || directory_find(self, ino);
+}
+
 void number_remove(struct lane *self, struct inode *inode) { entry_remove(self, &self->numbers, inode); }
 
 int lane_claim(lane *self, uint64_t number) {
@@ -141,7 +146,7 @@ int lane_give(lane *self, const lane_taken *given) {
     uint64_t ino;
     if (!directory || !directory->live || !given->lookups || given->lookups >= UINT32_MAX) return 0;
     int64_t name = name_find(self, directory, given->name, given->size);
-    if (name < 0 || directory->names[name].place >= directory->shares_count) return 0;
+    if (name < 0 || (directory->names[name].place & ~PLACE_HIDES) >= directory->shares_count) return 0;
     if (!lane_own(self, &st, &ino) || number_find(self, ino)) return 0;
     struct inode *inode = inode_shown(self, directory, (uint32_t)name, ino, &st);
     if (!inode) return 0;

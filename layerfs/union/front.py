@@ -2,16 +2,17 @@
 
 Each number is answered for by the union or by the front, never by both: what the front has told the kernel of a file
 becomes a node here as soon as anybody asks the union for that file (`adopt`), with all that the kernel holds of it, and
-goes back when it is closed unchanged (`surrender`). The front is told of each change of a name before anything is
-answered that depends on it (union/listing.py), and of each descriptor before it is closed (union/handles.py).
+goes back when it is closed, as the kernel knows it (`surrender`). The front is told of each change of a name before
+anything is answered that depends on it (union/listing.py), and of each descriptor before it is closed
+(union/handles.py).
 """
 
 import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from layerfs.union.inodes import Directory, File
-from layerfs.union.layers import DirTree, Part
-from layerfs.union.listing import Edit, Whiteout
+from layerfs.union.layers import DirTree, Part, Parts
+from layerfs.union.listing import Edit, Listing, Whiteout
 from layerfs.union.shown import Attributes, fingerprint, fingerprint_of
 
 if TYPE_CHECKING:
@@ -151,16 +152,59 @@ def take_in(ov: "Overlay", directory: int, name: bytes, edit: Edit, number: int,
         ov.changed(directory)
 
 
+def take_in_directory(
+    ov: "Overlay", directory: int, name: bytes, number: int, fd: int, seen: int
+) -> tuple[Listing, Part] | None:
+    """Take in a directory that the front has made at a free name of the upper's share of a directory.
+
+    The kernel knows it by this number, and `fd` is a descriptor of it, which is the union's from now on; -1 if the
+    kernel was not told. `seen` is its fingerprint. Returns its listing and its share, which are the front's, too; None
+    if there is no node of it.
+    """
+    parent = ov.table.nodes.get(directory)
+    above = parent.upper() if isinstance(parent, Directory) else None
+    if not isinstance(parent, Directory) or parent.listing is None or above is None:
+        if fd >= 0:
+            os.close(fd)
+        return None
+    listing = parent.listing
+    watch, listing.watch = listing.watch, None  # it knows
+    try:
+        listing.made(name, above, is_dir=True)
+    finally:
+        listing.watch = watch
+    above.fresh = True
+    if fd < 0:
+        return None
+    node = Directory(number, parent, name, (above,))
+    part = Part(above.tree, above, name)
+    part.seen = node.seen = seen
+    node.parts, node.listing = Parts(upper=part), Listing({})
+    node.lookups = 1
+    ov.table.add(node)
+    ov.handles.keep(part, fd)
+    return node.listing, part
+
+
+def take_in_owner(ov: "Overlay", directory: int, seen: int) -> None:
+    """Take in the owner and mode, by their fingerprint, that the front has given a directory's share of the upper."""
+    node = ov.table.nodes.get(directory)
+    if isinstance(node, Directory):
+        node.seen = seen
+        if node.parts is not None and node.parts.top.can_change:
+            node.parts.top.seen = seen
+
+
 def surrender(ov: "Overlay", number: int) -> None:
     """Give a file back to the front, if a stat says all there is of it, and it is as the kernel knows it.
 
-    Nobody may have its node in hand.
+    Nobody may have its node in hand. Of the upper's files the front takes back only those that it has made itself.
     """
     front, node = ov.table.front, ov.table.nodes.get(number)
     if front is None or type(node) is not File or node.extra is not None or node.own or not node.lookups:
         return
     part, parent = node.part, node.parent
-    if part is None or parent is None or part.handed is None or part.is_upper or not node.is_regular:
+    if part is None or parent is None or part.handed is None or not node.is_regular:
         return
     try:
         st = part.tree.lstat(ov.fd(part), node.name)

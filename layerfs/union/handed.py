@@ -99,13 +99,18 @@ class Changing(NamedTuple):
     number_xattr: str  # where a copy keeps the number that it shows; empty where the upper has no such xattrs
     volatile: bool  # copies need not be on disk
     ordered: bool  # a journal keeps the order: their data are enough
+    static_links: bool  # a directory shows one link
 
 
 def changing(ov: Writable) -> Changing:
     """Return what a front needs to change files."""
     marks = ov.upper.marks
     return Changing(
-        ov.upper.work.fd, marks.prefix + INO_XATTR if marks.xattrs else "", ov.options.volatile, ov.upper.is_ordered
+        ov.upper.work.fd,
+        marks.prefix + INO_XATTR if marks.xattrs else "",
+        ov.options.volatile,
+        ov.upper.is_ordered,
+        ov.options.static_nlink,
     )
 
 

@@ -139,7 +139,10 @@ class Directory(Node):
     __slots__ = ("candidates", "children", "dead", "listing", "parts", "pinned", "remains")
 
     def __init__(self, ino: int, parent: "Directory | None", name: bytes, candidates: tuple[Part, ...]) -> None:
-        super().__init__(ino, parent, name)
+        self.ino = ino  # as Node has it, for the reason that File has
+        self.own = self.seen = self.lookups = 0
+        self.name = name
+        self.parent = parent
         self.candidates = candidates
         self.parts: Parts | None = None
         self.listing: Listing | None = None

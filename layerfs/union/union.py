@@ -110,6 +110,16 @@ class Union(OpenFiles):
         """Note what a front end has done at a name, where that was offered (`handed.Handed.makes`); see front.py."""
         front.take_in(self._ov, directory, name, edit, number, hidden=hidden)
 
+    def take_in_directory(
+        self, directory: int, name: bytes, number: int, fd: int, seen: int
+    ) -> tuple[Listing, Part] | None:
+        """Note a directory that a front end has made; see front.py."""
+        return front.take_in_directory(self._ov, directory, name, number, fd, seen)
+
+    def take_in_owner(self, directory: int, seen: int) -> None:
+        """Note that a front end has set the owner or mode of a directory's share of the upper; see front.py."""
+        front.take_in_owner(self._ov, directory, seen)
+
     def changing(self) -> "handed.Changing":
         """Return what a front end needs to change files."""
         return handed.changing(self._writable())

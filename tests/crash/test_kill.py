@@ -73,7 +73,19 @@ def remove(union: Mounted, index: int) -> None:
     os.unlink(union / name_of(index))
 
 
-STORMS: dict[str, Storm] = {"copy-up": copy_up, "replace": replace, "move": move, "remove": remove}
+def make(union: Mounted, index: int) -> None:
+    """Make a directory with a file and a directory in it, in one of the lowers' and in one of our own."""
+    for above in (b"d%d" % (index % 6), b"d0/own"):
+        path = union / above + b"/made%02d" % index
+        if index == 0 and above == b"d0/own":
+            os.mkdir(union / above)
+        os.makedirs(path + b"/in")
+        with opened(path + b"/in/f", os.O_WRONLY | os.O_CREAT) as fd:
+            os.write(fd, new(index))
+            os.fsync(fd)
+
+
+STORMS: dict[str, Storm] = {"copy-up": copy_up, "replace": replace, "move": move, "remove": remove, "make": make}
 
 
 def _storm(union: Mounted, storm: Storm, done: "multiprocessing.connection.Connection") -> None:
@@ -140,6 +152,9 @@ def check(union: Mounted, storm: Storm, done: set[int]) -> None:
         here, there = os.path.lexists(path), os.path.lexists(moved)
         if storm is remove:
             assert not there and (not here or (index not in done and read(path) == old(index))), index
+        elif storm is make:
+            assert here and read(path) == old(index), index
+            expected_names |= made(union, index, index in done)
         elif storm is move:
             assert here != there, index
             assert read(path if here else moved) == old(index) and (there or index not in done), index
@@ -152,6 +167,21 @@ def check(union: Mounted, storm: Storm, done: set[int]) -> None:
     kept = {b"d%d" % index for index in range(6)} | {b"d%d/sub" % index for index in range(6)}
     kept |= {b"d%d/sub/x" % index for index in range(6)}
     assert extra == kept
+
+
+def made(union: Mounted, index: int, done: bool) -> set[bytes]:
+    """What there is of what `make` makes: all of it if that was answered, and else no step without the one before."""
+    found = {b"d0/own"} if os.path.lexists(union / b"d0/own") else set()
+    steps = [
+        above + b"/made%02d" % index + below
+        for above in (b"d%d" % (index % 6), b"d0/own")
+        for below in (b"", b"/in", b"/in/f")
+    ]
+    there = [os.path.lexists(union / step) for step in steps]
+    assert there == sorted(there, reverse=True) and (not done or all(there)), index
+    if done:
+        assert all(read(union / step) == new(index) for step in steps if step.endswith(b"/f")), index
+    return found | {step for step, is_there in zip(steps, there, strict=True) if is_there}
 
 
 def put_back(union: Mounted) -> None:

@@ -6,6 +6,7 @@ PLACE is a directory to work in. MODULE is a build of the extension to use in th
 import argparse
 import os
 import random
+import shutil
 import struct
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,12 +18,12 @@ from tests.sanitized import use
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from layerfs.lane.lane import Edited
+    from layerfs.lane.events import Edited
     from tests.lane.libfuse import Libfuse
     from tests.lane.rig import Rig
 
 MODULE = "layerfs.lane._lane"
-OPCODES = (1, 2, 3, 4, 5, 10, 12, 14, 15, 16, 18, 22, 27, 28, 30, 35, 36, 42, 44, 45, 99, 0, 2**32 - 1)
+OPCODES = (1, 2, 3, 4, 5, 6, 9, 10, 12, 14, 15, 16, 18, 21, 22, 24, 27, 28, 30, 35, 36, 42, 44, 45, 99, 0, 2**32 - 1)
 PLACES = (0, 1, 2, 0x40000000, 0x40000001, 0x7FFFFFFF, 0x7FFFFFFE, 2**32 - 1)
 
 
@@ -41,6 +42,7 @@ class Fuzz:
         rig.fds += [self.upper, scratch]
         rig.lane.change_files(scratch, Durable.VOLATILE, "user.number", writeback=True)
         rig.lane.edited = self.edited
+        self.directories: dict[int, int] = {}  # that the lane has made: the descriptor of each
         self.tells: list[Callable[[], object]] = []  # more than `tell` has
         from tests.lane.sources import FIRST, Source
 
@@ -53,16 +55,40 @@ class Fuzz:
 
     def edited(self, edit: "Edited") -> None:
         """Take a new file in; it goes again, also while it is open."""
-        assert edit.directory < 5
+        if edit.kind is LaneEdit.MADE_DIRECTORY:
+            self.made(edit)
+        if edit.kind in (LaneEdit.MADE_DIRECTORY, LaneEdit.SET):
+            return
+        assert edit.directory < 5 or edit.directory in self.directories
         path = self.place / "upper" / os.fsdecode(edit.name)
-        if edit.kind is not LaneEdit.MADE or not path.exists():  # it was renamed since, in the same wait
+        if edit.kind is not LaneEdit.MADE or not os.path.lexists(path):  # it was renamed since, in the same wait
             return
         first = 4 + 2 * len(self.names)  # of those that were made, of which the last four are asked for
         self.numbers[first:] = [*self.numbers[first:][-3:], 3 << 49 | path.lstat().st_ino]
         if self.dice.random() < 0.5:
             path.unlink()
 
+    def made(self, edit: "Edited") -> None:
+        """Take a new directory in; three stay, and what was made in the others goes with them."""
+        if edit.fd < 0:
+            return
+        self.directories[edit.number] = edit.fd
+        self.rig.fds.append(edit.fd)
+        while len(self.directories) > 3:
+            number = self.dice.choice(list(self.directories))
+            if self.dice.random() < 0.5:
+                self.rig.lane.drop(number)
+            else:
+                self.rig.lane.share(number, 0, -1)
+            fd = self.directories.pop(number)
+            self.rig.fds.remove(fd)
+            os.close(fd)
+        if self.dice.random() < 0.5:
+            shutil.rmtree(self.place / "upper" / os.fsdecode(edit.name), ignore_errors=True)
+
     def number(self) -> int:
+        if self.directories and self.dice.random() < 0.2:
+            return self.dice.choice(list(self.directories))
         return self.dice.choice(self.numbers) if self.dice.random() < 0.97 else self.dice.getrandbits(64)
 
     def name(self) -> bytes:
@@ -74,13 +100,16 @@ class Fuzz:
         word = [self.number(), self.dice.choice((0, 1, 2, 3, 7, 20, 2**63, 2**64 - 1)), self.number()]
         bodies = {
             1: self.name() + b"\0",
+            9: struct.pack("=II", 0o755, self.dice.choice((0, 0o22, 2**32 - 1)))
+            + self.dice.choice((b"dir", b"old", b"..", b"a/b", self.name()))
+            + b"\0",
             10: self.name() + b"\0",
             2: struct.pack("=Q", self.dice.choice((0, 1, 2, 2**64 - 1))),
             12: struct.pack("=Q", self.dice.randrange(1, 5)) + self.name() + b"\0" + self.name() + b"\0",
             45: struct.pack("=QII", self.dice.randrange(1, 5), self.dice.choice((0, 1, 2, 4)), 0)
             + self.name()
             + self.dice.choice((b"\0new\0", b"\0\0", b"\0")),
-            14: struct.pack("=II", self.dice.choice((0, 0, 0, 1, 2, os.O_TRUNC)), 0),
+            14: struct.pack("=II", self.dice.choice((0, 0, 0, 1, 2, os.O_TRUNC, 1 | os.O_TRUNC)), 0),
             15: struct.pack(
                 "=QQIIQII",
                 self.dice.choice((word[0], 0)),
@@ -93,8 +122,16 @@ class Fuzz:
             ),
             16: struct.pack("=QQIIQII", word[0], word[1], self.dice.choice((4, 4, 4, 0, 5, 2**32 - 1)), 0, 0, 0, 0)
             + b"data",
-            4: struct.pack("=I4xQ16x", self.dice.choice((32, 32, 1 << 10 | 32, 33, 1, 8)), word[0])
-            + struct.pack("=QQQIII20x", 5, word[1], 7, 0, self.dice.choice((0, 1, 10**9)), 0),
+            4: struct.pack(
+                "=I4xQQQ", self.dice.choice((32, 32, 1 << 10 | 32, 33, 1, 8, 6, 48, 432)), word[0], word[1] % 99999, 0
+            )
+            + struct.pack("=QQQIII", 5, word[1], 7, 0, self.dice.choice((0, 1, 10**9)), 0)
+            + struct.pack("=IIIII", self.dice.choice((0o100644, 0o104755, 0)), 0, os.getuid(), os.getgid(), 0),
+            6: self.name() + self.dice.choice((b"\0to\0", b"\0", b"\0\0", b"\0to")),
+            21: struct.pack("=II", self.dice.choice((28, 28, 4, 2**32 - 1)), self.dice.choice((0, 0, 1)))
+            + b"system.posix_acl_access\0"
+            + struct.pack("=IHHIHHIHHI", 2, 1, 6, 2**32 - 1, 4, 4, 2**32 - 1, 32, 4, 2**32 - 1),
+            24: b"system.posix_acl_default\0",
             22: struct.pack("=II", 20, 0)
             + self.dice.choice((b"security.capability", b"user.x", b"user.", b"", b"user.overlay.x"))
             + b"\0",

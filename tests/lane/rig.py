@@ -16,6 +16,7 @@ REPLY = struct.Struct("=IiQ")  # fuse_out_header
 ENTRY = struct.Struct("=QQQQII")
 LOOKUP, FORGET, GETATTR, READLINK, OPEN, READ, RELEASE, READDIR, READDIRPLUS = 1, 2, 3, 5, 14, 15, 18, 28, 44
 BATCH_FORGET, GETXATTR, WRITE, CREATE, SETATTR, UNLINK, RENAME, RENAME2 = 42, 22, 16, 35, 4, 10, 12, 45
+SYMLINK, MKDIR, SETXATTR, REMOVEXATTR = 6, 9, 21, 24
 ROOM = 1 << 16
 RANK_SHIFT = 49
 HOME = 77  # the number of the directory that a test hands over

@@ -255,3 +255,29 @@ def test_many_directories_are_made_without_much_work(union: Mounted) -> None:
         os.mkdir(union / b"d/%d" % index)
     assert cpu_time(union) < 15
     assert len(os.listdir(union / b"d")) == 3001
+
+
+def test_a_new_directory_takes_files_and_directories_at_once(union: Mounted) -> None:
+    union.mount({b"d/x": file(), b"d/gone/y": file(b"y")})
+    os.unlink(union / b"d/gone/y")
+    os.rmdir(union / b"d/gone")
+    for name in (b"d/new", b"d/new/in", b"d/new/in/it", b"d/gone"):
+        os.mkdir(union / name)
+        write(union / name + b"/f", name)
+        os.rename(union / name + b"/f", union / name + b"/g")
+        os.mkdir(union / name + b"/empty")
+        os.rmdir(union / name + b"/empty")
+    os.rename(union / b"d/new/in", union / b"d/moved")
+    write(union / b"d/moved/h", b"h")
+    numbers = {name: os.lstat(union / name).st_ino for name in (b"d/new", b"d/moved", b"d/moved/it", b"d/moved/it/g")}
+    links = os.lstat(union / b"d/new").st_nlink
+    for _ in range(2):
+        assert [union.names(name) for name in (b"d/new", b"d/moved", b"d/moved/it", b"d/gone")] == [
+            [b"g"], [b"g", b"h", b"it"], [b"g"], [b"g"],
+        ]  # fmt: skip
+        assert [read(union / name) for name in (b"d/new/g", b"d/moved/g", b"d/moved/it/g")] == [
+            b"d/new", b"d/new/in", b"d/new/in/it",
+        ]  # fmt: skip
+        assert {name: os.lstat(union / name).st_ino for name in numbers} == numbers
+        assert os.lstat(union / b"d/new").st_nlink == links == os.lstat(union.upper + b"/d/new").st_nlink
+        union.remount()

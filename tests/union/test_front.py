@@ -10,7 +10,7 @@ from layerfs.union.attrs import Change
 from layerfs.union.front import Known
 from layerfs.union.inodes import File
 from layerfs.union.layers import Part
-from layerfs.union.shown import Attributes
+from layerfs.union.shown import Attributes, fingerprint
 from tests.oracle.trees import file
 from tests.union.box import Box
 
@@ -171,3 +171,34 @@ def test_a_file_goes_back_to_the_front_once_it_is_closed_unless_more_than_a_stat
     surrender(node.ino)
     assert not front.files, "it is the upper's"
     box.union.forget(node.ino, 1)
+
+
+def test_a_directory_of_the_front_is_a_node_and_its_descriptor_the_unions(box: Box) -> None:
+    front = Memory()
+    box.union.answer_with(front)
+    with box.node(b"d") as directory:
+        box.union.mkdir(directory.ino, b"own", 0o755, box.caller)  # the upper has a share from now on
+        os.mkdir(os.path.join(box.upper, b"d/new"))
+        fd = os.open(os.path.join(box.upper, b"d/new"), os.O_RDONLY)
+        number = box.ov.numbers.of(os.fstat(fd).st_dev, os.fstat(fd).st_ino)
+        taken = box.union.take_in_directory(directory.ino, b"new", number, fd, fingerprint(os.fstat(fd)))
+        assert taken is not None and taken[1].fd == fd
+        node = box.union.directory(number)
+        assert (node.listing, node.lookups, number in front.claimed) == (taken[0], 1, True)
+        assert box.union.lookup(directory.ino, b"new")[0] is node
+        box.union.forget(number, 1)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_directory_that_nobody_was_told_of_is_a_name_and_no_node(box: Box, *, is_known: bool) -> None:
+    box.union.answer_with(Memory())
+    with box.node(b"d") as directory:
+        box.union.mkdir(directory.ino, b"own", 0o755, box.caller)
+        os.mkdir(os.path.join(box.upper, b"d/new"))
+        fd = -1 if is_known else os.open(box.upper, os.O_RDONLY)
+        number = directory.ino if is_known else 1 << 40  # of a directory that the union has forgotten
+        assert box.union.take_in_directory(number, b"new", 7, fd, 8) is None
+        assert (b"new" in box.union.names(directory.ino)) is is_known
+        if not is_known:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(fd)
