@@ -31,6 +31,7 @@ class Rig:
         for end in (self.kernel, self.device, self.ours, self.libfuse):
             end.setblocking(False)
         self.lane = Lane(self.device.fileno(), self.ours.fileno() if pair else -1, ROOM, 5_000_000_000, files)
+        self.lane.set_raw(())  # every lane of the process has the same, and another test may have opened a server's
         self.unique = 0
         self.fds: list[int] = []
 
