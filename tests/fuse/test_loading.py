@@ -40,8 +40,8 @@ def loading(box: Box) -> Loading:
     return Loading(box.union, ListingPrefetch(box.union.trees), Threaded())
 
 
-async def test_others_have_their_turn_and_all_get_one_listing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    node, load, turns = found(box, b"d"), loading(box), 0
+def loads(box: Box, monkeypatch: pytest.MonkeyPatch) -> list[Directory]:
+    """Have noted which directories begin to be loaded."""
     begun: list[Directory] = []
     real = box.union.loading
 
@@ -50,6 +50,12 @@ async def test_others_have_their_turn_and_all_get_one_listing(box: Box, monkeypa
         return real(directory)
 
     monkeypatch.setattr(box.union, "loading", count)
+    return begun
+
+
+async def test_others_have_their_turn_and_all_get_one_listing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, load, turns = found(box, b"d"), loading(box), 0
+    begun = loads(box, monkeypatch)
 
     async def other() -> None:
         nonlocal turns
@@ -99,14 +105,7 @@ async def test_a_victim_is_loaded_and_what_there_is_not_is_no_error(box: Box) ->
 async def test_what_takes_more_than_a_moment_is_begun_and_ended_by_others(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[Directory] = []
-    real = box.union.loading
-
-    def count(directory: Directory) -> Iterator[None]:
-        begun.append(directory)
-        return real(directory)
-
-    monkeypatch.setattr(box.union, "loading", count)
+    begun = loads(box, monkeypatch)
     node, other, load = found(box, b"d"), found(box, b"other"), loading(box)
     assert load.at_once(other) and load.at_once(other) and other.listing is not None
     assert not load.at_once(node) and not load.at_once(node) and node.listing is None

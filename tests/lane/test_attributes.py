@@ -2,12 +2,11 @@
 
 import os
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from layerfs.lane.events import Edited, LaneEdit, Owned
+from tests.lane.copies import UPPER, Scene
 from tests.lane.rig import (
     CREATE,
     ENTRY,
@@ -22,19 +21,9 @@ from tests.lane.rig import (
     UNLINK,
     lookup,
 )
-from tests.lane.test_copyup import UPPER, Scene
 
 MODE, UID, GID, SIZE, ATIME, MTIME, FH, ATIME_NOW, MTIME_NOW, LOCKOWNER, CTIME, KILL = (1 << bit for bit in range(12))
 UNKNOWN = 1 << 12
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(tmp_path)
-    try:
-        yield scene
-    finally:
-        scene.rig.close()
 
 
 def wanted(

@@ -30,13 +30,6 @@ MTIME, CTIME = 1 << 5, 1 << 10  # FATTR_*
 
 
 @pytest.fixture
-def upper(tmp_path: Path) -> Path:
-    (tmp_path / "old").write_bytes(b"old")
-    os.mknod(tmp_path / "hidden", 0o20000, 0)  # a whiteout
-    return tmp_path
-
-
-@pytest.fixture
 def rig(upper: Path) -> Iterator[Rig]:
     with Rig() as rig:
         rig.hand_over(HOME, upper, [b"old"])

@@ -56,13 +56,6 @@ class Scene(Rig):
 
 
 @pytest.fixture
-def upper(tmp_path: Path) -> Path:
-    (tmp_path / "old").write_bytes(b"old")
-    os.mknod(tmp_path / "hidden", 0o20000, 0)  # a whiteout
-    return tmp_path
-
-
-@pytest.fixture
 def scene(upper: Path) -> Iterator[Scene]:
     with Scene(upper) as scene:
         yield scene

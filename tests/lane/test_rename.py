@@ -2,23 +2,10 @@
 
 import os
 import struct
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from layerfs.lane.events import Edited, LaneEdit
+from tests.lane.copies import ROOM, Scene
 from tests.lane.rig import CREATE, FORGET, GETATTR, HOME, RELEASE, SETATTR, UNLINK, lookup, number_of
-from tests.lane.test_copyup import ROOM, Scene
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(tmp_path)
-    try:
-        yield scene
-    finally:
-        scene.rig.close()
 
 
 def make(scene: Scene, name: bytes, data: bytes = b"new") -> int:
