@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 from layerfs.sys.later import later
+from layerfs.sys.process_id import names_alike
 from layerfs.union.setid import Who
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def who_is(ctx: Client, gid: int) -> Who:
 
 def _groups(pid: int) -> list[int]:
     """Return the supplementary groups of a process; none if it is gone, or in a pid namespace that we do not see."""
+    if not names_alike():
+        return []
     try:
         with open(f"/proc/{pid}/status", "rb") as status:
             lines = status.read().splitlines()

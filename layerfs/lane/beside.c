@@ -1,11 +1,16 @@
 /* On the client's processor: this thread is bound to it while the lane waits, so that to ask and to answer is a switch
- * between two threads there, and no other processor has to be woken. */
+ * between two threads there, and no other processor has to be woken.
+ *
+ * A kernel may keep a reader of /proc/PID/stat waiting, and deaf to every signal, until that process's execve(2) has
+ * closed what it closes: with a WRITE, a SETATTR and a FLUSH that we answer. So a client is looked for only while it
+ * waits for a LOOKUP, which is never sent from there and which no client leaves before its answer. */
 
 #include "state.h"
 
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,16 +20,30 @@
 #define SETTLED 2000000 /* ns; with 1 ms it was sometimes in vain */
 #define FIRST 3         /* the field behind the name, which may hold anything but ends with the last parenthesis */
 
+/* Have what a file of /proc says in `text`, as a string; false if it cannot be read. */
+static bool read_text(const char *path, char *text, size_t room) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t size = read(fd, text, room - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = 0;
+    return size > 0;
+}
+
+/* Tell whether /proc names processes as requests do. It may be that of another pid namespace: then it names others. */
+static bool names_alike(void) {
+    char text[4096];
+    int own = 0, end = 0;
+    if (!read_text("/proc/self/status", text, sizeof text)) return false;
+    const char *line = strstr(text, "\nNSpid:");
+    return line && sscanf(line, "\nNSpid: %d%n", &own, &end) == 1 && own == getpid() && line[end] == '\n';
+}
+
 /* Return the processor that a thread was last on, or -1: it is gone, or not to be seen. */
-int processor_of(uint32_t thread) {
+static int processor_of(uint32_t thread) {
     char path[32], text[1024];
     snprintf(path, sizeof path, "/proc/%u/stat", thread);
-    int fd = thread ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd < 0) return -1;
-    ssize_t size = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (size <= 0) return -1;
-    text[size] = 0;
+    if (!read_text(path, text, sizeof text)) return -1;
     const char *at = strrchr(text, ')');
     for (int field = FIRST - 1; at && field < PROCESSOR; field++) at = strchr(at + 1, ' ');
     return at ? atoi(at) : -1;
@@ -56,15 +75,16 @@ static int64_t settle(void) {
     return lane_now() - begin;
 }
 
-/* Go where a client is that has asked after `gap` [ns]. Where that was long it may have been moved, and is looked for.
- * Return what that took [ns]. */
+/* Go where a client is that has asked after `gap` [ns]. Where that was long it may have been moved, and is looked for,
+ * if `thread` (0: none) waits for a LOOKUP. Return what that took [ns]. */
 int64_t beside_follow(struct lane *self, uint32_t thread, int64_t gap) {
     struct beside *beside = &self->beside;
     int64_t took = 0;
     beside->since++;
     beside->late |= gap > LATE;
     bool due = !beside->processor || beside->since >= SELDOM || (beside->late && beside->since >= beside->every);
-    if (thread && due) { /* a RELEASE is nobody's, and may be what came late */
+    if (!beside->names) beside->names = names_alike() ? 1 : -1;
+    if (thread && due && beside->names > 0) { /* a RELEASE is nobody's, and may be what came late */
         int processor = processor_of(thread) + 1;
         bool moved = processor > 0 && processor <= CPU_SETSIZE && processor != beside->processor;
         beside->since = 0;

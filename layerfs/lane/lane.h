@@ -93,7 +93,7 @@ int64_t lane_last(const lane *self);
  * of whoever has asked last. */
 enum lane_way { LANE_SLEEPS, LANE_LOOKS, LANE_BESIDE };
 int lane_way_now(const lane *self);
-/* Note how long [ns] a request took to come, and from which thread (0: none), as if it had been met. */
+/* Note how long [ns] a request took to come, as if it had been met, and which thread waits for a LOOKUP (0: none). */
 void lane_came(lane *self, int64_t gap, uint32_t thread);
 /* Return a number that the lane answers for; 0 if there is none. */
 uint64_t lane_any(const lane *self);

@@ -152,7 +152,7 @@ class Lane:
         return Way(lib.lane_way_now(self._lane))
 
     def came(self, ns: int, thread: int = 0) -> None:
-        """Note how long a request took to come, and whose it was, as if it had been met: what `way` depends on.
+        """Note how long a request took to come, as if it had been met, and whose LOOKUP it was (0: none): for `way`.
 
         The next `wait` frees the caller's thread again, if this has bound it to the processor of `thread`.
         """

@@ -264,7 +264,7 @@ static bool answer(lane *self, size_t size) {
 static void note_pace(lane *self, size_t size, int64_t gap) {
     struct fuse_in_header in = {0};
     if (size >= sizeof in) memcpy(&in, self->in, sizeof in);
-    lane_came(self, gap, in.pid);
+    lane_came(self, gap, in.opcode == FUSE_LOOKUP ? in.pid : 0); /* beside.c says why no other */
 }
 
 /* Answer requests until there is something for others, as lane_wait does. */

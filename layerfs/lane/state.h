@@ -126,6 +126,7 @@ struct beside { /* beside.c */
     int processor; /* the client's, plus one; 0 not known */
     bool bound, late; /* late: a request was, since the client was looked for */
     uint32_t since, every; /* requests since it was looked for, and until it is again */
+    int names; /* whether /proc names it as requests do: 1; -1 if not; 0 not known yet */
 };
 
 struct lane {
@@ -208,7 +209,6 @@ void pace_note(struct pace *self, int64_t gap, int64_t following);
 enum lane_way pace_way(const struct pace *self);
 
 /* beside.c */
-int processor_of(uint32_t thread);
 int64_t beside_follow(struct lane *self, uint32_t thread, int64_t gap);
 void beside_bind(struct beside *self);
 void beside_leave(struct beside *self);

@@ -1,7 +1,8 @@
 """Which process is meant, in words that any other process of the host can check, also another user's.
 
 A pid is used again; with the time of the process's start and the boot it is not. /proc/PID/stat is readable to all,
-unless /proc is mounted with `hidepid`: a process that is hidden counts as ended.
+unless /proc is mounted with `hidepid`: a process that is hidden counts as ended. Reading it may wait, and be deaf to
+every signal, until that process's execve(2) is over, so no server reads that of a client whose request it holds.
 """
 
 import os
@@ -51,14 +52,23 @@ class ProcessId:
 
     def _is(self, pid: int) -> bool:
         """Tell whether a process of our namespace is the one that is meant, by its pid in the innermost one."""
-        if birth(pid) != self.born:
-            return False
-        try:
-            status = content(f"/proc/{pid}/status")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        line = next((line for line in status.splitlines() if line.startswith(b"NSpid:")), b"")
-        return line.split()[-1:] == [b"%d" % self.pid]
+        return _pids(pid)[-1:] == [self.pid] and birth(pid) == self.born
+
+
+def _pids(pid: int | str) -> list[int]:
+    """Return the pids of a process, from the namespace of /proc to its own; none if it is gone."""
+    try:
+        status = content(f"/proc/{pid}/status")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    line = next((line for line in status.splitlines() if line.startswith(b"NSpid:")), b"")
+    return [int(word) for word in line.split()[1:]]
+
+
+@cache
+def names_alike() -> bool:
+    """Tell whether /proc names processes by the pids that we have: it may be that of another pid namespace."""
+    return _pids("self") == [os.getpid()]
 
 
 def parse(words: bytes) -> ProcessId | None:

@@ -16,7 +16,7 @@ REPLY = struct.Struct("=IiQ")  # fuse_out_header
 ENTRY = struct.Struct("=QQQQII")
 LOOKUP, FORGET, GETATTR, READLINK, OPEN, READ, RELEASE, READDIR, READDIRPLUS = 1, 2, 3, 5, 14, 15, 18, 28, 44
 BATCH_FORGET, GETXATTR, WRITE, CREATE, SETATTR, UNLINK, RENAME, RENAME2 = 42, 22, 16, 35, 4, 10, 12, 45
-SYMLINK, MKDIR, SETXATTR, REMOVEXATTR = 6, 9, 21, 24
+SYMLINK, MKDIR, SETXATTR, REMOVEXATTR, FLUSH = 6, 9, 21, 24, 25
 ROOM = 1 << 16
 RANK_SHIFT = 49
 HOME = 77  # the number of the directory that a test hands over
@@ -35,10 +35,10 @@ class Rig:
         self.unique = 0
         self.fds: list[int] = []
 
-    def request(self, opcode: int, node: int, body: bytes = b"", uid: int = 0) -> int:
+    def request(self, opcode: int, node: int, body: bytes = b"", uid: int = 0, thread: int = 1) -> int:
         """Ask as the kernel does; return the request's number."""
         self.unique += 2
-        self.kernel.send(HEADER.pack(HEADER.size + len(body), opcode, self.unique, node, uid, 0, 1, 0, 0) + body)
+        self.kernel.send(HEADER.pack(HEADER.size + len(body), opcode, self.unique, node, uid, 0, thread, 0, 0) + body)
         return self.unique
 
     def step(self) -> LaneEvent:

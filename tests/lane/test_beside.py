@@ -2,15 +2,17 @@
 
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from layerfs.lane.events import Way
+from layerfs.lane.events import LaneEvent, Way
 from layerfs.lane.lane import Lane
-from tests.lane.rig import Rig
+from tests.host import require
+from tests.lane.rig import FLUSH, LOOKUP, Rig
 from tests.waiting import PATIENCE, wait_until
 
 FAST, SLOW, LATE = 5_000, 20_000, 10_000_000  # ns
@@ -84,6 +86,27 @@ def test_a_client_is_looked_for_though_what_came_late_is_nobodys(rig: Rig, clien
     assert os.sched_getaffinity(0) == {last}
 
 
+def meet(rig: Rig, opcode: int, thread: int) -> set[int]:
+    """Let the lane meet requests of a client; return where our thread may run when it waits then."""
+    for _ in range(OFTEN):
+        rig.request(opcode, 1, b"name\0", thread=thread)
+        assert rig.lane.wait(-1, -1, 1000, spin=True) == LaneEvent.REQUEST
+        assert rig.passed()
+    return ask(rig.lane, 0)
+
+
+def test_a_client_is_looked_for_only_while_it_waits_for_a_lookup(rig: Rig, client: "subprocess.Popen[bytes]") -> None:
+    """In execve(2) it closes files with other requests; who reads its /proc/PID/stat may wait for their answers."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        pytest.skip("one processor")
+    move(client, first)
+    assert ask(rig.lane, client.pid) == {first}
+    move(client, others[0])
+    assert meet(rig, FLUSH, client.pid) == {first}
+    wait_until(lambda: meet(rig, LOOKUP, client.pid) == {others[0]})
+
+
 def test_a_lane_is_free_when_requests_come_seldom(rig: Rig, client: "subprocess.Popen[bytes]") -> None:
     everywhere = os.sched_getaffinity(0)
     move(client, min(everywhere))
@@ -125,6 +148,19 @@ def test_a_lane_goes_nowhere_it_may_not_run(rig: Rig, client: "subprocess.Popen[
     move(client, first)
     os.sched_setaffinity(0, set(others))
     assert ask(rig.lane, client.pid) == set(others)
+
+
+def test_a_process_that_proc_calls_by_the_same_number_is_not_followed(client: "subprocess.Popen[bytes]") -> None:
+    """Where the server is in a pid namespace without a /proc of its own."""
+    require("root")
+    move(client, min(os.sched_getaffinity(0)))
+    code = (
+        "import os, sys; from tests.lane.rig import Rig; from tests.lane.test_beside import ask\n"
+        "before = os.sched_getaffinity(0)\n"
+        "with Rig() as rig: print(ask(rig.lane, int(sys.argv[1])) == before)"
+    )
+    words = ["unshare", "--pid", "--fork", sys.executable, "-c", code, str(client.pid)]
+    assert subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip() == "True"
 
 
 @pytest.mark.parametrize("thread", [0, 2**32 - 1])

@@ -6,6 +6,8 @@ import mmap
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from tests.oracle.subjects import release
 from tests.oracle.trees import directory, file
 from tests.semantics.mounted import Mounted, append, error_of, opened, read, servers, write
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -41,6 +43,21 @@ def test_a_mapping_made_before_copy_up_goes_on(union: Mounted) -> None:
             os.pwrite(writer, b"new", 0)
             os.fsync(writer)
         assert mapped[:6] == b"newold" and os.pread(reader, 3, 0) == b"new"
+
+
+STARTER = """
+import os, sys
+for number in range(300):
+    os.write(os.open(f"{sys.argv[1]}/{number}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC), b"unsaved")
+os.execv("/bin/true", ["true"])
+"""
+
+
+def test_a_program_takes_the_place_of_one_with_many_unsaved_files(union: Mounted) -> None:
+    """execve(2) closes them, and the server has to save them while parts of /proc/PID cannot be read."""
+    union.mount({})
+    subprocess.run([sys.executable, "-S", "-c", STARTER, os.fsdecode(union.root)], timeout=PATIENCE, check=True)
+    assert {read(union / b"%d" % number) for number in range(300)} == {b"unsaved"}
 
 
 def test_a_mapped_write_moves_mtime(union: Mounted) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from layerfs.sys.process_id import ProcessId, birth, own_process, parse
+from layerfs.sys.process_id import ProcessId, birth, names_alike, own_process, parse
 from layerfs.value import replace
 from tests.host import require
 
@@ -55,6 +55,15 @@ def test_a_process_in_an_inner_pid_namespace_is_found() -> None:
         assert life.lasts
         inner.communicate(b"\n")
     assert not life.lasts
+
+
+@pytest.mark.parametrize("own_proc", [False, True])
+def test_whether_proc_names_processes_as_we_do_is_known(*, own_proc: bool) -> None:
+    require("root")
+    code = "from layerfs.sys.process_id import names_alike; print(names_alike())"
+    words = ["unshare", "--pid", "--fork", *(["--mount-proc"] if own_proc else []), sys.executable, "-c", code]
+    assert subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip() == str(own_proc)
+    assert names_alike()
 
 
 def test_a_namespace_that_is_not_seen_from_here_is_no_process() -> None:
