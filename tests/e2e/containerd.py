@@ -169,12 +169,19 @@ class Containerd:
             command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment
         )
 
-    def ctr(self, *words: str | Path) -> str:
-        """Run a ctr command that must succeed, and return what it printed."""
+    def ctr(self, *words: str | Path, left: str = "") -> str:
+        """Run a ctr command that must succeed, and return what it printed.
+
+        `left` is the container that a run leaves if it fails.
+        """
         done = self.attempt(*words)
-        if "--rm" in words and "failed with ECHILD" in done.stderr:
+        for _ in range(3):
+            if not (left or "--rm" in words) or "failed with ECHILD" not in done.stderr:
+                break
             # 1.6's shim took the mount helper's status, ten times: on a busy machine it does so at every other try,
             # whatever the helper is (24 containers: layerfs-mount was called 50 times, a script that runs mount(8) 54).
+            if left:
+                self.delete(left)
             done = self.attempt(*words)
         assert done.returncode == 0, f"ctr {words}: {done.stdout}{done.stderr}\n{self.daemon.log()[-2000:]}"
         return done.stdout
@@ -190,7 +197,7 @@ class Containerd:
         bind = f"type=bind,src={said},dst=/run/said,options=rbind:rw"
         how = ("--detach" if detached else "--rm", *options, "--mount", bind, "--snapshotter", self.snapshotter)
         told = () if detached else ("/bin/sh", "-euc", 'exec "$@" >/run/said/all', "sh")
-        self.ctr("run", *how, IMAGE, self.id(name), *told, *command)
+        self.ctr("run", *how, IMAGE, self.id(name), *told, *command, left=self.id(name) if detached else "")
         return "" if detached else (said / "all").read_text()
 
     def exec(self, name: str, script: str) -> str:

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import mmap
 import os
+import random
 import signal
 import struct
 import subprocess
@@ -26,7 +27,7 @@ from tests.waiting import PATIENCE, wait_until
 pytestmark = pytest.mark.alone  # the switch is the whole host's
 
 SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
-LARGE = os.urandom(3 << 20)
+LARGE = random.Random(0).randbytes(3 << 20)
 FILES = 300
 LAYERS: tuple[Layer, ...] = (
     {b"d": directory(), b"d/top": file(b"top"), b"gone": file(b"g")},

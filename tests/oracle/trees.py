@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ Layer = Mapping[bytes, Node]
 
 def expand(data: bytes) -> bytes:
     """Content of a literal: b"@N" stands for N bytes, zero in the middle, so that reports stay short."""
-    if not data.startswith(b"@"):
+    if not re.fullmatch(rb"@[0-9]+", data):
         return data
     size = int(data[1:])
     return b"start".ljust(size - 3, b"\0") + b"end"
