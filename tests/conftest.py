@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.host import Person, find_person
 from tests.host import require as require_feature
@@ -34,6 +35,9 @@ __all__ = [
     "pytest_xdist_auto_num_workers",
 ]
 
+
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 CLOSING = 5.0  # s for a thread to close what it has open
 

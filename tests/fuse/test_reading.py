@@ -56,7 +56,7 @@ def both(stack: Stack) -> tuple[Shown, Shown]:
 
 
 @given(worlds(privileged=True))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_stack_has_the_same_names_in_the_same_order(world: World) -> None:
     require("root")
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/tmp")) as directory:

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import random
@@ -38,13 +39,18 @@ LAYERS: tuple[Layer, ...] = (
 
 @contextmanager
 def switched(on: bool = True) -> Iterator[None]:
-    """New mounts of servers that want it use io_uring, or do not; mounts that there are do not notice."""
-    before = SWITCH.read_text()
-    SWITCH.write_text("Y" if on else "N")
-    try:
-        yield
-    finally:
-        SWITCH.write_text(before)
+    """New mounts of servers that want it use io_uring, or do not; mounts that there are do not notice.
+
+    The switch is the host's: another suite that has it is waited for.
+    """
+    with SWITCH.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        before = SWITCH.read_text()
+        SWITCH.write_text("Y" if on else "N")
+        try:
+            yield
+        finally:
+            SWITCH.write_text(before)
 
 
 @pytest.fixture(autouse=True)

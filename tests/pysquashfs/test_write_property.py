@@ -70,7 +70,7 @@ def in_pieces(data: bytes, piece: int) -> Iterator[bytes]:
     return (data[at : at + piece] for at in range(0, len(data), piece))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(
     entries=trees(),
     compressor=some.sampled_from([Compressor.GZIP, Compressor.LZ4, Compressor.ZSTD]),

@@ -21,14 +21,14 @@ STACK = st.builds(
 WORDS = ("xino=auto", "redirect_dir=on", "volatile")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STACK, st.lists(st.sampled_from(WORDS), unique=True).map(tuple))
 def test_every_stack_survives_being_a_mount(stack: Stack, words: tuple[str, ...]) -> None:
     mount = overlay_mount(stack, words)
     assert stack_of(mount) == (stack, words if stack.upper is not None else (*words, "ro"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STACK)
 def test_options_survive_being_joined_by_commas(stack: Stack) -> None:
     mount = overlay_mount(stack, WORDS, MountFlag.NOSUID)

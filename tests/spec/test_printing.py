@@ -66,7 +66,7 @@ OPTIONS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(OPTIONS)
 def test_every_value_survives_being_printed_and_parsed(options: MountOptions) -> None:
     assert parse([print_options(options)]) == options

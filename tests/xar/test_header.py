@@ -83,7 +83,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(PIECES, max_size=4), st.integers(0, 9), st.sampled_from([4096, 8192]))
 def test_what_is_read_is_what_the_accepting_readers_read(more: list[str], at: int, offset: int) -> None:
     lines = lines_of(OFFSET=str(offset))

@@ -191,7 +191,7 @@ def test_what_is_wrong_is_named_with_its_line(data: bytes, said: str) -> None:
     assert len(caught.value.message) < 300
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200), st.integers(0, 400), st.booleans())
 def test_garbage_is_corrupt_and_never_a_bug(noise: bytes, at: int, replaced: bool) -> None:
     data = xar(lines_of())
