@@ -24,3 +24,9 @@ def test_supplementary_groups_count_where_the_process_is_seen() -> None:
     for group in os.getgroups():
         assert who_is(context(1, group + 1, os.getpid()), group) is Who.MEMBER
     assert who_is(context(1, 1, os.getpid()), 1 << 30) is Who.OUTSIDER
+
+
+def test_groups_are_not_those_of_another_process_with_that_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerfs.fuse.callers.names_alike", lambda: False)
+    for group in os.getgroups():
+        assert who_is(context(1, group + 1, os.getpid()), group) is Who.OUTSIDER
